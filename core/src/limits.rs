@@ -1,0 +1,18 @@
+//! Every capacity of the core on one page. Changing one changes RAM on every board; none is a Cargo feature.
+
+/// Longest address in bytes: the whole `component/path…`.
+pub const MAX_ADDRESS: usize = 64;
+/// Longest name of a component or peer in bytes: the first segment of an address.
+pub const MAX_NAME: usize = 32;
+/// Longest scope name in bytes.
+pub const MAX_SCOPE: usize = 32;
+/// Longest encoded token in bytes (body and tag).
+pub const MAX_TOKEN: usize = 256;
+/// Bytes that a `Grant` keeps of its token's scopes, each with one byte of length before it.
+pub const MAX_GRANT_SCOPES: usize = 96;
+/// Caveats that one token may carry.
+pub const MAX_CAVEATS: usize = 4;
+/// Keys that one ring holds.
+pub const MAX_KEYS: usize = 4;
+/// Requests that one session may have sent and not yet seen answered (its own hello and authentication among them).
+pub const MAX_PENDING: usize = 4;

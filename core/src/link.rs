@@ -1,0 +1,40 @@
+//! What a link is to the core: whole frames in, whole frames out, never a wait.
+
+/// One end of a connection that carries whole frames.
+///
+/// # For the implementer
+/// No method blocks. `receive` hands out a frame exactly as the other end's `send` took it, or none; a frame that
+/// arrived damaged is counted and left out, never handed out. While output is stuck, input is still drained.
+///
+/// # For the caller
+/// Ask [`Link::room`] before taking a frame whose answer must go out on the same link. An `Err` means that the link
+/// is gone (unplugged, closed): faults on the line are not errors, they are counted.
+pub trait Link {
+    /// Why a link is gone.
+    type Error;
+
+    /// Bytes of the longest frame that `send` would take right now; 0 when it would take none.
+    fn room(&mut self) -> usize;
+
+    /// The next whole frame, if one has arrived. It stays valid until the next call.
+    ///
+    /// # Errors
+    /// The link is gone.
+    fn receive(&mut self) -> Result<Option<&[u8]>, Self::Error>;
+
+    /// Takes one whole frame for sending: `true` when it was taken, `false` when there was no room for it (nothing
+    /// was sent then; ask again after [`Link::flush`]).
+    ///
+    /// # Errors
+    /// The link is gone.
+    fn send(&mut self, frame: &[u8]) -> Result<bool, Self::Error>;
+
+    /// Moves what is queued towards the wire as far as it goes without waiting; `true` when nothing is left.
+    ///
+    /// # Errors
+    /// The link is gone.
+    fn flush(&mut self) -> Result<bool, Self::Error>;
+
+    /// Bytes of the longest frame that this link can ever carry, either way.
+    fn max_frame(&self) -> usize;
+}

@@ -1,0 +1,286 @@
+//! Addresses and the patterns that select them. Text only: this file knows nothing of peers or routes.
+
+use crate::limits::{MAX_ADDRESS, MAX_NAME};
+
+/// A checked address: `component/path…`, 1 to 64 bytes of `[a-z0-9._-]` in segments joined by single `/`.
+///
+/// The first segment (at most 32 bytes) names a component; the rest names an operation or a topic of it.
+/// `.` and `..` are refused as segments, so that no reader can mistake an address for a path to be climbed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Address<'a>(&'a str);
+
+impl<'a> Address<'a> {
+    /// Checks `text` and wraps it.
+    ///
+    /// # Errors
+    /// [`AddressError`] says what is wrong with it.
+    pub const fn new(text: &'a str) -> Result<Self, AddressError> {
+        match check(text.as_bytes(), false) {
+            Ok(()) => Ok(Self(text)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Wraps an address that stands in the source text.
+    ///
+    /// # Panics
+    /// When `text` is not an address; meant for constants, where that fails the build.
+    pub const fn literal(text: &'a str) -> Self {
+        match Self::new(text) {
+            Ok(address) => address,
+            Err(_) => panic!("not an address: use segments of [a-z0-9._-] joined by '/'"),
+        }
+    }
+
+    /// The whole text.
+    pub const fn as_str(self) -> &'a str {
+        self.0
+    }
+
+    /// The first segment: the component that the address belongs to.
+    pub fn component(self) -> &'a str {
+        split_segment(self.0).0
+    }
+
+    /// What follows the component, without the slash; empty for a bare component.
+    pub fn path(self) -> &'a str {
+        split_segment(self.0).1
+    }
+}
+
+impl core::fmt::Display for Address<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// A pattern over addresses: an address in which a segment may be `*` (exactly one segment) and the last may be
+/// `**` (any number of further segments, none included).
+///
+/// Matching goes segment by segment, case and all; `imu/*` matches `imu/sample` and neither `imu` nor `imu/a/b`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Pattern<'a>(&'a str);
+
+impl<'a> Pattern<'a> {
+    /// Checks `text` and wraps it.
+    ///
+    /// # Errors
+    /// [`AddressError`] says what is wrong with it.
+    pub const fn new(text: &'a str) -> Result<Self, AddressError> {
+        match check(text.as_bytes(), true) {
+            Ok(()) => Ok(Self(text)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The whole text.
+    pub const fn as_str(self) -> &'a str {
+        self.0
+    }
+
+    /// Whether `address` is one that this pattern selects.
+    pub fn matches(self, address: Address<'_>) -> bool {
+        let (mut pattern, mut text) = (self.0, address.as_str());
+        loop {
+            let (want, pattern_rest) = split_segment(pattern);
+            if want == "**" {
+                return true;
+            }
+            let (have, text_rest) = split_segment(text);
+            if have.is_empty() || (want != "*" && want != have) {
+                return false;
+            }
+            if pattern_rest.is_empty() || text_rest.is_empty() {
+                return text_rest.is_empty() && (pattern_rest.is_empty() || pattern_rest == "**");
+            }
+            (pattern, text) = (pattern_rest, text_rest);
+        }
+    }
+
+    /// Whether every address that `other` selects is also selected by this pattern.
+    pub fn covers(self, other: Pattern<'_>) -> bool {
+        let (mut wide, mut narrow) = (self.0, other.0);
+        loop {
+            let (want, wide_rest) = split_segment(wide);
+            if want == "**" {
+                return true;
+            }
+            let (have, narrow_rest) = split_segment(narrow);
+            if have.is_empty() || have == "**" || (want != "*" && want != have) {
+                return false;
+            }
+            if wide_rest.is_empty() || narrow_rest.is_empty() {
+                return narrow_rest.is_empty() && (wide_rest.is_empty() || wide_rest == "**");
+            }
+            (wide, narrow) = (wide_rest, narrow_rest);
+        }
+    }
+}
+
+impl core::fmt::Display for Pattern<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// Why a text is not an address or not a pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddressError {
+    /// There is nothing in it.
+    #[error("an address must not be empty")]
+    Empty,
+    /// Longer than 64 bytes, or its first segment longer than 32.
+    #[error("an address has at most 64 bytes, its first segment at most 32")]
+    TooLong,
+    /// A byte outside `[a-z0-9._-]` and `/`; a `*` that is not a whole segment; a `**` that is not the last.
+    #[error("an address has only a-z, 0-9, '.', '_', '-' and '/'; a pattern also '*' and a last '**', as whole segments")]
+    BadByte,
+    /// An empty segment, `.` or `..`.
+    #[error("an address has no empty segment, no '.' and no '..'")]
+    BadSegment,
+}
+
+/// Whether `text` can name a component: one segment of an address, at most 32 bytes.
+pub fn is_name(text: &str) -> bool {
+    check(text.as_bytes(), false).is_ok() && !text.as_bytes().contains(&b'/')
+}
+
+/// The first segment and what follows its slash.
+fn split_segment(text: &str) -> (&str, &str) {
+    text.split_once('/').unwrap_or((text, ""))
+}
+
+/// One pass over the bytes: lengths, alphabet, segments.
+const fn check(bytes: &[u8], pattern: bool) -> Result<(), AddressError> {
+    if bytes.is_empty() {
+        return Err(AddressError::Empty);
+    }
+    if bytes.len() > MAX_ADDRESS {
+        return Err(AddressError::TooLong);
+    }
+    let mut start = 0;
+    let mut at = 0;
+    while at <= bytes.len() {
+        if at == bytes.len() || bytes[at] == b'/' {
+            let last = at == bytes.len();
+            if let Err(error) = check_segment(bytes, start, at, pattern, last) {
+                return Err(error);
+            }
+            if start == 0 && at > MAX_NAME {
+                return Err(AddressError::TooLong);
+            }
+            start = at + 1;
+        } else if !matches!(bytes[at], b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-')
+            && !(pattern && bytes[at] == b'*')
+        {
+            return Err(AddressError::BadByte);
+        }
+        at += 1;
+    }
+    Ok(())
+}
+
+/// One segment, `bytes[start..end]`, whose bytes are already known to be of the alphabet.
+const fn check_segment(
+    bytes: &[u8],
+    start: usize,
+    end: usize,
+    pattern: bool,
+    last: bool,
+) -> Result<(), AddressError> {
+    let len = end - start;
+    let dots = len <= 2 && len > 0 && bytes[start] == b'.' && bytes[end - 1] == b'.';
+    if len == 0 || dots {
+        return Err(AddressError::BadSegment);
+    }
+    if !pattern {
+        return Ok(());
+    }
+    let mut stars = 0;
+    let mut at = start;
+    while at < end {
+        if bytes[at] == b'*' {
+            stars += 1;
+        }
+        at += 1;
+    }
+    if stars == 0 || (stars == len && (len == 1 || (len == 2 && last))) {
+        Ok(())
+    } else {
+        Err(AddressError::BadByte)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &str, address: &str) -> bool {
+        Pattern::new(pattern).unwrap().matches(Address::new(address).unwrap())
+    }
+
+    #[test]
+    fn an_address_splits_into_component_and_path() {
+        let address = Address::new("imu/set-rate").unwrap();
+        assert_eq!((address.component(), address.path()), ("imu", "set-rate"));
+        assert_eq!(Address::new("imu").unwrap().path(), "");
+    }
+
+    #[test]
+    fn what_is_not_an_address_is_refused_by_reason() {
+        for (text, error) in [
+            ("", AddressError::Empty),
+            ("imu//a", AddressError::BadSegment),
+            ("/imu", AddressError::BadSegment),
+            ("imu/", AddressError::BadSegment),
+            ("imu/../bus", AddressError::BadSegment),
+            (".", AddressError::BadSegment),
+            ("Imu", AddressError::BadByte),
+            ("imu/*", AddressError::BadByte),
+            ("imu/ä", AddressError::BadByte),
+            ("imu\0", AddressError::BadByte),
+            ("a23456789012345678901234567890123/b", AddressError::TooLong),
+        ] {
+            assert_eq!(Address::new(text), Err(error), "{text:?}");
+        }
+        assert_eq!(Address::new(core::str::from_utf8(&[b'a'; 65]).unwrap()), Err(AddressError::TooLong));
+    }
+
+    #[test]
+    fn stars_in_patterns_are_whole_segments_and_the_double_one_is_last() {
+        for text in ["imu/*", "*/sample", "**", "imu/**", "*", "*/*/**"] {
+            assert!(Pattern::new(text).is_ok(), "{text}");
+        }
+        for text in ["imu*", "im*/a", "**/a", "imu/***", "imu/a*", ""] {
+            assert!(Pattern::new(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn one_star_is_one_segment_and_two_are_the_rest() {
+        assert!(matches("imu/*", "imu/sample"));
+        assert!(!matches("imu/*", "imu"));
+        assert!(!matches("imu/*", "imu/a/b"));
+        assert!(matches("imu/**", "imu"));
+        assert!(matches("imu/**", "imu/a/b"));
+        assert!(!matches("imu/**", "imu2/a"));
+        assert!(matches("**", "a/b/c"));
+        assert!(matches("*/sample", "imu/sample"));
+        assert!(!matches("*/sample", "imu/samples"));
+        assert!(!matches("config/*", "config/a/b"));
+    }
+
+    #[test]
+    fn covers_is_true_only_when_nothing_more_is_selected() {
+        let covers = |a, b| Pattern::new(a).unwrap().covers(Pattern::new(b).unwrap());
+        assert!(covers("**", "imu/*"));
+        assert!(covers("imu/**", "imu/*"));
+        assert!(covers("imu/*", "imu/a"));
+        assert!(covers("imu/**", "imu"));
+        assert!(!covers("imu/*", "imu/**"));
+        assert!(!covers("imu/a", "imu/*"));
+        assert!(!covers("imu/*", "**"));
+        assert!(!covers("imu/*", "imu"));
+    }
+}

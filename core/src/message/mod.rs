@@ -1,0 +1,2 @@
+//! The message and its parts.
+pub mod address;

@@ -1,0 +1,2 @@
+//! The `visorbus` binary.
+fn main() {}
