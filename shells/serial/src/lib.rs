@@ -1,1 +1,29 @@
-//! Placeholder replaced by the code of this crate.
+//! The Linux end of a serial link to a microcontroller.
+//!
+//! [`SerialSpec`] says which device, how fast and as whom; [`Tty`] is that device, opened raw and non-blocking behind
+//! the traits of `embedded-io`, so that a serial link cannot tell it from a microcontroller's own UART; [`Reopener`]
+//! says when to look for a device again that was pulled out.
+//!
+//! ```no_run
+//! use embedded_io::{Read, ReadReady};
+//! use visorbus_serial::{SerialSpec, Tty};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let spec: SerialSpec = "/dev/ttyACM0@921600".parse()?;
+//! let mut tty = Tty::open(&spec.path, spec.baud)?;
+//! let mut bytes = [0; 256];
+//! while tty.read_ready()? {
+//!     let n = tty.read(&mut bytes)?;
+//!     println!("{:02x?}", &bytes[..n]);
+//! }
+//! # Ok(()) }
+//! ```
+#![forbid(unsafe_code)]
+
+mod reopener;
+mod spec;
+mod tty;
+
+pub use reopener::Reopener;
+pub use spec::{SerialSpec, SpecError};
+pub use tty::{OpenError, Tty, TtyError};
