@@ -1,3 +1,13 @@
+//! The links of Visorbus on a microcontroller: [`Link`](visorbus_core::link::Link)s over the traits that every HAL
+//! implements. No heap, no interrupt handler, no clock, no wait.
+//!
+//! The way of a frame: UART bytes → [`SerialLink`] → whole frames for the core's peer, and back. A link knows frames,
+//! never messages.
 #![no_std]
 #![forbid(unsafe_code)]
-//! Placeholder replaced by the code of this crate.
+
+mod serial;
+mod stats;
+
+pub use serial::{SerialError, SerialLink, serial_buffer_len};
+pub use stats::SerialStats;

@@ -1,0 +1,321 @@
+//! A serial line as a link: COBS frames with a CRC over any UART that speaks embedded-io.
+//!
+//! Knows bytes and frames; never what is in a frame, what time it is, or how to wait.
+
+use embedded_io::{Error as _, ErrorKind, Read, ReadReady, Write, WriteReady};
+use visorbus_core::frame::serial::{self, DELIMITER, SerialDecoder};
+use visorbus_core::link::Link;
+
+use crate::SerialStats;
+
+/// A [`Link`] over a UART, or over anything else that moves bytes and can say whether it is ready.
+///
+/// `N` is the length of each of its two buffers: [`serial_buffer_len`] says what a longest frame needs (264 for 256
+/// bytes). Both ends of a line should carry the same longest frame; the hello of a session tells which.
+///
+/// # Never blocks
+/// The UART is asked whether it is ready before every read and every write, and its `flush` is never called. One call
+/// of a method reads at most about `N` bytes, however many the line brings.
+///
+/// # What the line does wrong
+/// Damaged frames are counted and left out. An error of the UART (overrun, framing, parity) costs the frame it falls
+/// into: what was collected is dropped, and bytes are passed over up to the next delimiter. Only a UART that is gone
+/// is an `Err`: end of file, or an error of the kind `NotConnected`, `BrokenPipe`, `ConnectionReset` or
+/// `ConnectionAborted`.
+///
+/// # Never deadlocks
+/// While output is stuck, [`Link::flush`] goes on reading: the next whole frame is kept for [`Link::receive`], and a
+/// few bytes behind it. When output has then not moved by one byte in 1024 calls, whole frames are dropped and counted
+/// (`faults.dropped`) until it does, so that two ends that both only want to write set each other free. On a line
+/// without flow control output is never stuck that long.
+///
+/// # For the caller
+/// Before sleeping until the next interrupt or readiness event, call [`Link::receive`] until it has nothing: bytes
+/// that were read behind a frame lie in the link, where no interrupt speaks of them.
+///
+/// ```no_run
+/// use visorbus_core::link::Link;
+/// use visorbus_hal::{SerialLink, serial_buffer_len};
+///
+/// # fn run<U>(uart: U) -> Result<(), visorbus_hal::SerialError>
+/// # where U: embedded_io::Read + embedded_io::Write + embedded_io::ReadReady + embedded_io::WriteReady {
+/// let mut link = SerialLink::<_, { serial_buffer_len(256) }>::new(uart);
+/// loop {
+///     while let Some(frame) = link.receive()? {
+///         // deal with the frame
+/// #       let _ = frame;
+///     }
+///     if link.room() >= 5 {
+///         link.send(b"hello")?;
+///     }
+///     link.flush()?;
+/// }
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct SerialLink<U, const N: usize> {
+    uart: U,
+    decoder: SerialDecoder<N>,
+    /// The decoder has a whole frame that nobody has seen.
+    held: bool,
+    /// Bytes read and not yet looked at.
+    inbox: Queue<INBOX>,
+    /// Bytes encoded and not yet written.
+    outbox: Queue<N>,
+    /// Calls of `flush` since output moved last.
+    stuck: u16,
+    stats: SerialStats,
+}
+
+impl<U: Read + Write + ReadReady + WriteReady, const N: usize> SerialLink<U, N> {
+    /// Bytes of the longest frame, either way.
+    pub const MAX_FRAME: usize = serial::max_frame_len(N.saturating_sub(1));
+
+    /// A link that takes the line for silent so far.
+    ///
+    /// A delimiter goes out before its first frame, so that noise on the line before that cannot spoil it.
+    pub const fn new(uart: U) -> Self {
+        const { assert!(Self::MAX_FRAME > 0, "no room for a frame of one byte") };
+        let mut outbox = Queue::new();
+        outbox.end = 1; // Its buffer is filled with delimiters.
+        Self {
+            uart,
+            decoder: SerialDecoder::new(),
+            held: false,
+            inbox: Queue::new(),
+            outbox,
+            stuck: 0,
+            stats: SerialStats::NONE,
+        }
+    }
+
+    /// The UART back, to set it up anew or to do something else with it. What was queued is lost.
+    pub fn release(self) -> U {
+        self.uart
+    }
+
+    /// What has gone over the link and what has gone wrong, since it was made.
+    pub fn stats(&self) -> SerialStats {
+        SerialStats { faults: self.decoder.faults(), ..self.stats }
+    }
+
+    /// Reads until the decoder has a whole frame, or there is nothing more to read for now.
+    fn collect(&mut self) -> Result<(), SerialError> {
+        let mut read = 0;
+        loop {
+            let taken = self.decoder.push(self.inbox.bytes());
+            self.inbox.drop_front(taken);
+            self.held = self.decoder.frame().is_some();
+            if self.held || read >= N {
+                return Ok(());
+            }
+            match self.read()? {
+                0 => return Ok(()),
+                len => read += len,
+            }
+        }
+    }
+
+    /// Keeps input flowing while output is stuck.
+    fn drain(&mut self) -> Result<(), SerialError> {
+        if !self.held {
+            return self.collect();
+        }
+        let mut read = self.read()?;
+        if self.stuck < PATIENCE {
+            return Ok(());
+        }
+        while !self.inbox.bytes().is_empty() {
+            self.decoder.skip(self.inbox.bytes());
+            self.inbox.clear();
+            if read < N {
+                read += self.read()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads once, behind what the inbox holds; 0 bytes when the UART has none, the inbox is full, or an error cost
+    /// what was there.
+    fn read(&mut self) -> Result<usize, SerialError> {
+        let room = self.inbox.room();
+        if room.is_empty() {
+            return Ok(0);
+        }
+        let result = match self.uart.read_ready() {
+            Ok(false) => return Ok(0),
+            Ok(true) => self.uart.read(room),
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(0) => Err(SerialError::Closed),
+            Ok(len) => {
+                count(&mut self.stats.bytes_received, len);
+                Ok(self.inbox.grow(len))
+            }
+            Err(error) => {
+                if_gone(error.kind())?;
+                count(&mut self.stats.read_errors, 1);
+                self.decoder.skip(self.inbox.bytes());
+                self.inbox.clear();
+                self.decoder.desynchronise();
+                Ok(0)
+            }
+        }
+    }
+
+    /// Writes once; 0 bytes when the UART takes none.
+    fn write(&mut self) -> Result<usize, SerialError> {
+        let result = match self.uart.write_ready() {
+            Ok(false) => return Ok(0),
+            Ok(true) => self.uart.write(self.outbox.bytes()),
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(len) => {
+                count(&mut self.stats.bytes_sent, len);
+                self.outbox.drop_front(len);
+                Ok(len)
+            }
+            Err(error) => {
+                if_gone(error.kind())?;
+                count(&mut self.stats.write_errors, 1);
+                Ok(0)
+            }
+        }
+    }
+}
+
+impl<U: Read + Write + ReadReady + WriteReady, const N: usize> Link for SerialLink<U, N> {
+    type Error = SerialError;
+
+    fn room(&mut self) -> usize {
+        serial::max_frame_len(self.outbox.room().len()).min(Self::MAX_FRAME)
+    }
+
+    fn receive(&mut self) -> Result<Option<&[u8]>, SerialError> {
+        if !self.held {
+            self.collect()?;
+        }
+        if !self.held {
+            return Ok(None);
+        }
+        self.held = false;
+        count(&mut self.stats.frames_received, 1);
+        Ok(self.decoder.frame())
+    }
+
+    fn send(&mut self, frame: &[u8]) -> Result<bool, SerialError> {
+        if frame.len() > Self::MAX_FRAME {
+            return Ok(false);
+        }
+        let Some(len) = serial::encode(&[frame], self.outbox.room()) else {
+            return Ok(false);
+        };
+        self.outbox.grow(len);
+        count(&mut self.stats.frames_sent, 1);
+        Ok(true)
+    }
+
+    fn flush(&mut self) -> Result<bool, SerialError> {
+        while !self.outbox.bytes().is_empty() {
+            if self.write()? > 0 {
+                self.stuck = 0;
+            } else {
+                self.stuck = self.stuck.saturating_add(1);
+                self.drain()?;
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn max_frame(&self) -> usize {
+        Self::MAX_FRAME
+    }
+}
+
+/// Why a serial link is gone for good: make a new one when the line is back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum SerialError {
+    /// The line has ended: the UART was ready to be read, and had nothing.
+    #[error("the serial line was closed")]
+    Closed,
+    /// The UART says that it is gone.
+    #[error("the serial line is gone: {0}")]
+    Gone(ErrorKind),
+}
+
+/// The buffer length `N` of a [`SerialLink`] that carries frames of up to `max_frame` bytes: the frame, its CRC, what
+/// COBS adds to them at most, its delimiter, and the delimiter before the first one.
+pub const fn serial_buffer_len(max_frame: usize) -> usize {
+    serial::max_encoded_len(max_frame) + 1
+}
+
+/// Bytes that go in behind and out in front. Room in front is won back when the last byte has gone.
+#[derive(Debug)]
+struct Queue<const N: usize> {
+    buffer: [u8; N],
+    start: usize,
+    end: usize,
+}
+
+impl<const N: usize> Queue<N> {
+    const fn new() -> Self {
+        Self { buffer: [DELIMITER; N], start: 0, end: 0 }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.buffer.get(self.start..self.end).unwrap_or_default()
+    }
+
+    fn room(&mut self) -> &mut [u8] {
+        self.buffer.get_mut(self.end..).unwrap_or_default()
+    }
+
+    /// Takes in the first `len` bytes of the room, or what there is of it.
+    fn grow(&mut self, len: usize) -> usize {
+        let len = len.min(N - self.end);
+        self.end += len;
+        len
+    }
+
+    fn drop_front(&mut self, len: usize) {
+        self.start = self.start.saturating_add(len);
+        if self.start >= self.end {
+            self.clear();
+        }
+    }
+
+    fn clear(&mut self) {
+        self.start = 0;
+        self.end = 0;
+    }
+}
+
+/// The one place that tells a UART that is gone from a line that misbehaves.
+fn if_gone(kind: ErrorKind) -> Result<(), SerialError> {
+    match kind {
+        ErrorKind::NotConnected
+        | ErrorKind::BrokenPipe
+        | ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted => Err(SerialError::Gone(kind)),
+        _ => Ok(()),
+    }
+}
+
+fn count(counter: &mut u32, add: usize) {
+    *counter = counter.saturating_add(u32::try_from(add).unwrap_or(u32::MAX));
+}
+
+/// Bytes read at a time: what a UART's own FIFO holds at most, usually 8 to 32.
+const INBOX: usize = 32;
+
+/// Calls of `flush` without one byte moved after which input is dropped: long beside one byte's time on a slow line
+/// (1 ms at 9600 baud, some hundred turns of a busy loop), short beside a session's heartbeat.
+const PATIENCE: u16 = 1024;
+
+#[cfg(test)]
+mod tests;
