@@ -1,1 +1,6 @@
 //! Harness.
+
+pub mod bare;
+pub mod contest;
+pub mod cpu;
+pub mod stats;

@@ -1,0 +1,134 @@
+//! Measures round trips between processes and prints them beside the bare limits of the same machine and minute.
+
+use std::env;
+use std::io;
+use std::process::ExitCode;
+
+use visorbus_tests::bare::{self, OneHop, TwoHops};
+use visorbus_tests::contest::{self, Contender, Plan, TABLE_HEAD};
+use visorbus_tests::cpu;
+
+const USAGE: &str = "\
+Measures round trips between processes, all on one core, in turns, and prints a table.
+
+Usage: roundtrip [OPTION...]
+  --sizes N,N...    bytes of one message [64,1024,65536]
+  --rounds N        turns of every contender [20]
+  --trips N         measured round trips in one turn [500]
+  --cpu N|last|any  the core to stay on; any: leave it to the system [last]
+  --check           fail when a ratio is above its limit
+  --help            this text";
+
+fn main() -> ExitCode {
+    if let Some(code) = bare::play_part() {
+        return code;
+    }
+    let options = match Options::parse(env::args().skip(1)) {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("roundtrip: {error}; `roundtrip --help` lists what it takes");
+            return ExitCode::from(2);
+        }
+    };
+    match measure(&options) {
+        Ok(too_slow) if too_slow > 0 && options.check => {
+            eprintln!("roundtrip: {too_slow} of the ratios above their limit, see the table");
+            ExitCode::FAILURE
+        }
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("roundtrip: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Everybody who takes part. The hub's contenders belong here, held against the bare ones.
+fn contenders() -> io::Result<Vec<Box<dyn Contender>>> {
+    let program = env::current_exe()?;
+    Ok(vec![Box::new(OneHop::new(&program)), Box::new(TwoHops::new(&program))])
+}
+
+/// Prints the table; how many ratios are above their limit.
+fn measure(options: &Options) -> io::Result<usize> {
+    stay_on_one_core(options.cpu);
+    let contenders = contenders()?;
+    let contenders: Vec<&dyn Contender> = contenders.iter().map(AsRef::as_ref).collect();
+    println!("{TABLE_HEAD}");
+    let mut too_slow = 0;
+    for &size in &options.sizes {
+        for score in contest::run(&contenders, size, options.plan)? {
+            println!("{score}");
+            too_slow += usize::from(score.is_too_slow());
+        }
+    }
+    Ok(too_slow)
+}
+
+fn stay_on_one_core(cpu: Cpu) {
+    let cpu = match cpu {
+        Cpu::Any => return println!("On any core, so the figures include waking idle cores."),
+        Cpu::Last => None,
+        Cpu::Number(number) => Some(number),
+    };
+    match cpu::pin(cpu) {
+        Ok(number) => println!("All processes on core {number}."),
+        Err(error) => println!("Not on one core ({error}): the figures include waking idle cores."),
+    }
+    if let Err(error) = cpu::make_realtime() {
+        println!("Without real-time priority ({error}): other work on the machine shows in the figures.");
+    }
+}
+
+struct Options {
+    sizes: Vec<usize>,
+    plan: Plan,
+    cpu: Cpu,
+    check: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Cpu {
+    Any,
+    Last,
+    Number(usize),
+}
+
+impl Options {
+    /// `None` when help was asked for.
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
+        let mut options =
+            Self { sizes: vec![64, 1024, 65536], plan: Plan::default(), cpu: Cpu::Last, check: false };
+        while let Some(option) = arguments.next() {
+            let mut value = || arguments.next().ok_or_else(|| format!("{option} needs a value"));
+            match option.as_str() {
+                "--sizes" => options.sizes = value()?.split(',').map(number).collect::<Result<_, _>>()?,
+                "--rounds" => options.plan.rounds = positive(&value()?)?,
+                "--trips" => options.plan.trips = positive(&value()?)?,
+                "--cpu" => {
+                    options.cpu = match value()?.as_str() {
+                        "any" => Cpu::Any,
+                        "last" => Cpu::Last,
+                        text => Cpu::Number(number(text)?),
+                    }
+                }
+                "--check" => options.check = true,
+                "--help" | "-h" => return Ok(None),
+                _ => return Err(format!("unknown option {option:?}")),
+            }
+        }
+        Ok(Some(options))
+    }
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    number(text).and_then(|number| if number == 0 { Err("0 is not enough".to_owned()) } else { Ok(number) })
+}
+
+fn number(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| format!("{text:?} is not a number"))
+}
