@@ -4,12 +4,12 @@
 pub const MAX_ADDRESS: usize = 64;
 /// Longest name of a component or peer in bytes: the first segment of an address.
 pub const MAX_NAME: usize = 32;
-/// Longest scope name in bytes.
-pub const MAX_SCOPE: usize = 32;
+/// Longest scope in bytes: a name, or an operation and a pattern.
+pub const MAX_SCOPE: usize = 48;
 /// Longest encoded token in bytes (body and tag).
 pub const MAX_TOKEN: usize = 256;
 /// Bytes that a `Grant` keeps of its token's scopes, each with one byte of length before it.
-pub const MAX_GRANT_SCOPES: usize = 96;
+pub const MAX_GRANT_SCOPES: usize = 128;
 /// Caveats that one token may carry.
 pub const MAX_CAVEATS: usize = 4;
 /// Keys that one ring holds.

@@ -134,7 +134,9 @@ pub enum AddressError {
     #[error("an address has at most 64 bytes, its first segment at most 32")]
     TooLong,
     /// A byte outside `[a-z0-9._-]` and `/`; a `*` that is not a whole segment; a `**` that is not the last.
-    #[error("an address has only a-z, 0-9, '.', '_', '-' and '/'; a pattern also '*' and a last '**', as whole segments")]
+    #[error(
+        "an address has only a-z, 0-9, '.', '_', '-' and '/'; a pattern also '*' and a last '**', as whole segments"
+    )]
     BadByte,
     /// An empty segment, `.` or `..`.
     #[error("an address has no empty segment, no '.' and no '..'")]

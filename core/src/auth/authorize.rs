@@ -1,0 +1,98 @@
+//! The one decision: may whoever holds this grant do that to this. Knows neither transports nor sessions.
+
+use super::grant::Grant;
+use super::permission::Operation;
+use crate::message::address::Address;
+
+/// Decides whether `operation` on `resource` is allowed to a session with `grant` at `now` (Unix seconds).
+///
+/// Everything that is not allowed is refused: no grant, no clock, an expired grant, a scope or permission that is
+/// not there. Only [`Access::Open`] asks for none of these. A session's grant stops working by itself when its token
+/// expires, because the time is looked at here and not once at authentication.
+///
+/// # Errors
+/// The first rule that refuses, in the order of [`Refusal`].
+pub fn authorize<'a>(
+    grant: Option<&Grant>,
+    operation: Operation,
+    resource: Address<'_>,
+    access: Access<'a>,
+    now: Option<u64>,
+) -> Result<(), Refusal<'a>> {
+    if access == Access::Open {
+        return Ok(());
+    }
+    let grant = grant.ok_or(Refusal::NoGrant)?;
+    if grant.is_expired(now.ok_or(Refusal::NoClock)?) {
+        return Err(Refusal::Expired);
+    }
+    match access {
+        Access::Scope(name) if !grant.has_scope(name) => Err(Refusal::MissingScope(name)),
+        Access::Permission if !grant.permits(operation, resource) => {
+            Err(Refusal::MissingPermission(operation))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What an endpoint, a topic or a row of a table asks of those who use it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[serde(rename_all = "snake_case")]
+pub enum Access<'a> {
+    /// A permission for the operation on the address. What is not said otherwise asks for this.
+    #[default]
+    Permission,
+    /// A scope of this name.
+    Scope(&'a str),
+    /// Nothing, not even a grant: only for what makes one a peer (`bus/hello`, `bus/authenticate`).
+    Open,
+}
+
+/// Which rule refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Refusal<'a> {
+    /// The session has not authenticated.
+    #[error("this session has not authenticated; send a token to bus/authenticate first")]
+    NoGrant,
+    /// Whether the grant has expired cannot be told.
+    #[error("this side has no time yet, so no grant can be relied on; wait for the hub's time and try again")]
+    NoClock,
+    /// The token behind the session has expired.
+    #[error("the token of this session has expired; refresh it, or authenticate again")]
+    Expired,
+    /// The endpoint asks for a scope that the token does not have.
+    #[error("this needs the scope '{0}', which the token does not have; get a token with it")]
+    MissingScope(&'a str),
+    /// No permission of the token allows the operation on that address.
+    #[error("no permission of the token allows '{0}' on this address; get a token with one that does")]
+    MissingPermission(Operation),
+}
+
+impl Refusal<'_> {
+    /// The rule as a sentence in parts that stand one after the other, for where there is no formatting.
+    pub const fn parts(&self) -> [&str; 3] {
+        match self {
+            Self::MissingScope(scope) => {
+                ["this needs the scope '", scope, "', which the token does not have"]
+            }
+            Self::MissingPermission(operation) => {
+                ["no permission of the token allows '", operation.as_str(), "' on this address"]
+            }
+            other => [other.reason(), "", ""],
+        }
+    }
+
+    /// The rule in a few words, for where there is no formatting.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::NoGrant => "not authenticated",
+            Self::NoClock => "no time known yet",
+            Self::Expired => "token expired",
+            Self::MissingScope(_) => "missing scope",
+            Self::MissingPermission(_) => "missing permission",
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What a checked token is worth to a session. Holds copies, so that it outlives the token's bytes.
+
+use heapless::{String, Vec};
+
+use super::claims::{Claims, ScopeIter, Scopes};
+use super::permission::{Operation, Scope};
+use crate::limits::{MAX_GRANT_SCOPES, MAX_NAME};
+use crate::message::address::Address;
+
+/// Proof that a token was checked, and what it allows. Only [`KeyRing::check`](super::KeyRing::check) makes one.
+///
+/// It holds no secret and cannot be turned back into a token. It stays what it was when made: whoever keeps one asks
+/// [`authorize`](super::authorize) each time, which looks at the time, and drops it when the token is revoked.
+#[derive(Clone)]
+pub struct Grant {
+    subject: Name,
+    issuer: Name,
+    key_id: u8,
+    epoch: u32,
+    serial: u64,
+    issued_at: u64,
+    expiry: u64,
+    scopes: Vec<u8, MAX_GRANT_SCOPES, u8>,
+}
+
+impl Grant {
+    /// `None` when the scopes are more than [`MAX_GRANT_SCOPES`] bytes.
+    pub(super) fn new(key_id: u8, claims: &Claims<'_>, expiry: u64, scopes: Scopes<'_>) -> Option<Self> {
+        let mut packed = Vec::new();
+        for scope in scopes {
+            packed.push(u8::try_from(scope.len()).ok()?).ok()?;
+            packed.extend_from_slice(scope.as_bytes()).ok()?;
+        }
+        Some(Self {
+            subject: name(claims.subject)?,
+            issuer: name(claims.issuer)?,
+            key_id,
+            epoch: claims.epoch,
+            serial: claims.serial,
+            issued_at: claims.issued_at,
+            expiry,
+            scopes: packed,
+        })
+    }
+
+    /// Whom it speaks for.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// Who made the token. Not `bus`: a device made it for itself, so its scopes are that device's own word, and
+    /// the hub must not let it do more than its policy gives that device.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// The id of the key that the token was made with.
+    pub const fn key_id(&self) -> u8 {
+        self.key_id
+    }
+
+    /// The token's epoch.
+    pub const fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// The token's serial number.
+    pub const fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// When the token was made, in Unix seconds.
+    pub const fn issued_at(&self) -> u64 {
+        self.issued_at
+    }
+
+    /// From when on it allows nothing, in Unix seconds.
+    pub const fn expires(&self) -> u64 {
+        self.expiry
+    }
+
+    /// Whether it allows nothing any more at `now`, in Unix seconds.
+    pub const fn is_expired(&self, now: u64) -> bool {
+        now >= self.expiry
+    }
+
+    /// Each of its scopes, in order.
+    pub fn scopes(&self) -> ScopeIter<'_> {
+        Scopes::packed(&self.scopes).iter()
+    }
+
+    /// Whether it has the scope of exactly this name, or `*`.
+    pub fn has_scope(&self, name: &str) -> bool {
+        self.scopes().any(|scope| scope == name || scope == "*")
+    }
+
+    /// Whether one of its permissions, or `*`, allows `operation` on `resource`.
+    pub fn permits(&self, operation: Operation, resource: Address<'_>) -> bool {
+        self.scopes().filter_map(Scope::parse).any(|scope| match scope {
+            Scope::Everything => true,
+            Scope::Name(_) => false,
+            Scope::Permission(permission) => permission.permits(operation, resource),
+        })
+    }
+}
+
+impl core::fmt::Debug for Grant {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Grant")
+            .field("subject", &self.subject())
+            .field("issuer", &self.issuer())
+            .field("serial", &self.serial)
+            .field("expiry", &self.expiry)
+            .field("scopes", &Scopes::packed(&self.scopes))
+            .finish_non_exhaustive()
+    }
+}
+
+type Name = String<MAX_NAME, u8>;
+
+fn name(text: &str) -> Option<Name> {
+    let mut name = Name::new();
+    name.push_str(text).ok()?;
+    Some(name)
+}

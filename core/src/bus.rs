@@ -1,0 +1,199 @@
+//! The reserved component `bus`: its addresses and the types of its requests, the same in postcard and in JSON.
+//!
+//! Each end of a session answers to `bus` for itself. `bus/hello` and `bus/identity` are frozen: any version of
+//! either end can always say who it is and which versions it speaks.
+
+use serde::{Deserialize, Serialize};
+
+use crate::auth::Access;
+
+/// The component that every hub answers as, and that no peer may be called.
+pub const NAME: &str = "bus";
+/// Opens a session: [`Identity`] both ways.
+pub const HELLO: &str = "bus/hello";
+/// Asks who the other end is, in any state: [`Identity`] both ways.
+pub const IDENTITY: &str = "bus/identity";
+/// Proves who one is: [`Credentials`], empty answer.
+pub const AUTHENTICATE: &str = "bus/authenticate";
+/// Ends a session in order: a notification with a text.
+pub const GOODBYE: &str = "bus/goodbye";
+/// Asks a leaf for a row of its table: [`Describe`], then [`RowInfo`] or the postcard bytes of a schema.
+pub const DESCRIBE: &str = "bus/describe";
+/// Asks the hub for notifications: [`Subscribe`], empty answer.
+pub const SUBSCRIBE: &str = "bus/subscribe";
+/// Takes a subscription back: the pattern as a text, empty answer.
+pub const UNSUBSCRIBE: &str = "bus/unsubscribe";
+/// Announces a component that the peer serves: [`Register`], empty answer.
+pub const REGISTER: &str = "bus/register";
+/// Takes a component back: its name as a text, empty answer.
+pub const UNREGISTER: &str = "bus/unregister";
+/// Asks the hub for the services that there are: JSON or postcard list.
+pub const SERVICES: &str = "bus/services";
+/// Asks the hub for the schemas of one address.
+pub const SCHEMA: &str = "bus/schema";
+/// Asks the hub for the peers that there are, with their counters.
+pub const PEERS: &str = "bus/peers";
+/// Announces that a component came or went.
+pub const SERVICES_CHANGED: &str = "bus/services/changed";
+/// Tells a subscriber how many notifications it missed: [`Missed`].
+pub const MISSED: &str = "bus/missed";
+
+/// The wire version that this crate speaks.
+pub const WIRE_VERSION: u8 = 1;
+
+/// Who an end is and what it speaks; the payload of hello and identity, and of their answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity<'a> {
+    /// Lowest wire version spoken; in an answer to hello, the one chosen.
+    pub min_version: u8,
+    /// Highest wire version spoken; in an answer to hello, the one chosen.
+    pub max_version: u8,
+    /// The name of the end: a component name.
+    pub name: &'a str,
+    /// Differs at each start of the end.
+    pub boot_id: u64,
+    /// Longest frame it takes, in bytes.
+    pub max_frame: u32,
+    /// Milliseconds between heartbeats; 0 for none.
+    pub heartbeat_ms: u32,
+    /// [`REQUIRES_AUTHENTICATION`] and bits to come; unknown bits are ignored.
+    pub capabilities: u32,
+    /// Rows of its table that `bus/describe` tells of.
+    pub rows: u16,
+    /// Microseconds since 1970 on its clock; 0 when it has none.
+    pub unix_us: u64,
+}
+
+/// Capability bit: the end answers nothing but this component's own requests before `bus/authenticate`.
+pub const REQUIRES_AUTHENTICATION: u32 = 1;
+
+/// How an end proves who it is.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Credentials<'a> {
+    /// A token's bytes.
+    #[serde(borrow)]
+    Token(&'a [u8]),
+}
+
+impl core::fmt::Debug for Credentials<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Credentials(not shown)")
+    }
+}
+
+/// Which part of which row of a leaf's table is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Describe {
+    /// The row, from 0.
+    pub row: u16,
+    /// The part of it.
+    pub part: RowPart,
+}
+
+/// A part of a row's description.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowPart {
+    /// [`RowInfo`].
+    Info,
+    /// The postcard bytes of the request's (or the topic's) schema.
+    Request,
+    /// The postcard bytes of the response's schema.
+    Response,
+}
+
+/// What a row offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowInfo<'a> {
+    /// What is done at the address.
+    pub kind: RowKind,
+    /// The address.
+    pub address: &'a str,
+    /// What a caller needs.
+    #[serde(borrow)]
+    pub access: Access<'a>,
+    /// Hash of the type that goes to the address.
+    pub request_hash: u64,
+    /// Hash of the type that comes back.
+    pub response_hash: u64,
+}
+
+/// What is done at a row's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowKind {
+    /// Requests are answered.
+    Endpoint,
+    /// Notifications are published.
+    Publishes,
+    /// Notifications are taken.
+    Hears,
+}
+
+/// A subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscribe<'a> {
+    /// A [`Pattern`](crate::message::Pattern) over topics.
+    pub pattern: &'a str,
+    /// What happens while the subscriber does not keep up.
+    pub policy: SlowConsumer,
+}
+
+/// What a subscriber that does not keep up gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlowConsumer {
+    /// The newest notification of each topic.
+    Latest,
+    /// The newest `n`; older ones go first.
+    DropOldest(u32),
+    /// Everything, or the end of its session.
+    Disconnect,
+}
+
+impl Default for SlowConsumer {
+    fn default() -> Self {
+        Self::DropOldest(1024)
+    }
+}
+
+/// A component that a peer serves beside its own name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Register<'a> {
+    /// The component's name.
+    pub component: &'a str,
+}
+
+/// Notifications that a slow subscriber did not get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missed<'a> {
+    /// The subscription's pattern.
+    pub pattern: &'a str,
+    /// How many since the last word on it.
+    pub count: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identity_is_frozen_byte_for_byte() {
+        let identity = Identity {
+            min_version: 1,
+            max_version: 1,
+            name: "imu",
+            boot_id: 7,
+            max_frame: 256,
+            heartbeat_ms: 1000,
+            capabilities: 1,
+            rows: 4,
+            unix_us: 0,
+        };
+        let mut out = [0; 32];
+        let bytes = postcard::to_slice(&identity, &mut out).unwrap();
+        assert_eq!(bytes, [1, 1, 3, b'i', b'm', b'u', 7, 0x80, 0x02, 0xe8, 0x07, 1, 4, 0]);
+    }
+}

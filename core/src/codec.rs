@@ -1,0 +1,323 @@
+//! Message to bytes and back, wire version 1. Borrows from the frame, copies nothing, allocates nothing.
+//!
+//! ```text
+//! head      1  bits 0-2 type, 3-4 priority, 5 requires response, 6 encrypted, 7 compressed
+//! parts     1  bits 0-2 payload kind, 3 timestamp, 4 timeout, 5 token follows; 6-7 zero
+//! id        varint
+//! source    address: 0 = none, 1..=64 = that many bytes of text, 128..=255 = alias
+//! destination address
+//! timestamp varint, microseconds       when its bit is set
+//! timeout   varint, milliseconds       when its bit is set
+//! token     varint length, bytes       when its bit is set
+//! payload   the rest of the frame
+//! ```
+
+use crate::error::{ErrorKind, IpcError};
+use crate::limits::{MAX_ADDRESS, MAX_TOKEN};
+use crate::message::{
+    Address, Message, MessageFlags, MessagePayload, MessagePriority, MessageType, PayloadKind,
+};
+use crate::wire::{Reader, Writer};
+
+/// Writes `message` into `out` and says how many bytes it took.
+///
+/// # Errors
+/// [`EncodeError::NoRoom`] when it does not fit; `out` then holds nothing of use.
+pub fn encode(message: &Message<'_>, out: &mut [u8]) -> Result<usize, EncodeError> {
+    let header = encode_header(message, out)?;
+    let payload = message.payload.as_bytes();
+    let place = out.get_mut(header..header + payload.len()).ok_or(EncodeError::NoRoom)?;
+    place.copy_from_slice(payload);
+    Ok(header + payload.len())
+}
+
+/// Writes everything before the payload, whose bytes must follow directly: for those who send it from where it is.
+///
+/// # Errors
+/// [`EncodeError::NoRoom`] when it does not fit.
+pub fn encode_header(message: &Message<'_>, out: &mut [u8]) -> Result<usize, EncodeError> {
+    let flags = &message.flags;
+    let mut writer = Writer::new(out);
+    writer.u8(message.message_type as u8
+        | (flags.priority as u8) << 3
+        | bit(flags.requires_response, REQUIRES_RESPONSE)
+        | bit(flags.encrypted, ENCRYPTED)
+        | bit(flags.compressed, COMPRESSED));
+    writer.u8(message.payload.kind() as u8
+        | bit(message.timestamp.is_some(), HAS_TIMESTAMP)
+        | bit(flags.timeout_ms.is_some(), HAS_TIMEOUT)
+        | bit(message.auth_token.is_some(), HAS_TOKEN));
+    writer.varint(message.id);
+    for address in [message.source, message.destination] {
+        writer.run(address.map_or(&[], |address| address.as_str().as_bytes()));
+    }
+    if let Some(timestamp) = message.timestamp {
+        writer.varint(timestamp);
+    }
+    if let Some(timeout_ms) = flags.timeout_ms {
+        writer.varint(u64::from(timeout_ms));
+    }
+    if let Some(token) = message.auth_token {
+        writer.run(token);
+    }
+    writer.finish().ok_or(EncodeError::NoRoom)
+}
+
+/// Reads a whole frame as a message that borrows from it.
+///
+/// # Errors
+/// [`DecodeError`] says which part is not of wire version 1.
+pub fn decode(frame: &[u8]) -> Result<Message<'_>, DecodeError> {
+    let mut reader = Reader::new(frame);
+    let head = reader.u8().ok_or(DecodeError::CutOff)?;
+    let parts = reader.u8().ok_or(DecodeError::CutOff)?;
+    let message_type = MessageType::from_code(head & TYPE).ok_or(DecodeError::UnknownType(head & TYPE))?;
+    let kind = PayloadKind::from_code(parts & PAYLOAD_KIND)
+        .filter(|_| parts & RESERVED == 0)
+        .ok_or(DecodeError::UnknownParts(parts))?;
+    let id = reader.varint().ok_or(DecodeError::CutOff)?;
+    let source = decode_address(&mut reader)?;
+    let destination = decode_address(&mut reader)?;
+    let timestamp = match parts & HAS_TIMESTAMP {
+        0 => None,
+        _ => Some(reader.varint().ok_or(DecodeError::CutOff)?),
+    };
+    let timeout_ms = match parts & HAS_TIMEOUT {
+        0 => None,
+        _ => Some(reader.varint_u32().ok_or(DecodeError::CutOff)?),
+    };
+    let auth_token = match parts & HAS_TOKEN {
+        0 => None,
+        _ => Some(reader.run().filter(|token| token.len() <= MAX_TOKEN).ok_or(DecodeError::CutOff)?),
+    };
+    let payload = MessagePayload::from_parts(kind, reader.rest()).ok_or(DecodeError::BadPayload)?;
+    let flags = MessageFlags {
+        requires_response: head & REQUIRES_RESPONSE != 0,
+        encrypted: head & ENCRYPTED != 0,
+        compressed: head & COMPRESSED != 0,
+        priority: MessagePriority::from_code(head >> 3),
+        timeout_ms,
+    };
+    Ok(Message { id, message_type, source, destination, payload, timestamp, auth_token, flags })
+}
+
+/// The id of a frame that may be unreadable otherwise; 0 when even that cannot be read.
+pub fn peek_id(frame: &[u8]) -> u64 {
+    let mut reader = Reader::new(frame.get(2..).unwrap_or(&[]));
+    reader.varint().unwrap_or(0)
+}
+
+/// Writes the Error that answers `message` into `out`. A text that does not fit is cut at a character.
+///
+/// `None` when not even the header fits.
+pub fn encode_error(message: &Message<'_>, error: &IpcError<&str>, out: &mut [u8]) -> Option<usize> {
+    encode_error_parts(message, error.kind(), &[error.text()], out)
+}
+
+/// As [`encode_error`], the text in parts that stand one after the other: how a leaf, which has no formatting code,
+/// says which scope is missing.
+pub fn encode_error_parts(
+    message: &Message<'_>,
+    kind: ErrorKind,
+    parts: &[&str],
+    out: &mut [u8],
+) -> Option<usize> {
+    let mut answer = message.answer(MessageType::Error);
+    answer.payload = MessagePayload::Binary(&[]);
+    let mut len = encode_header(&answer, out).ok()?;
+    *out.get_mut(len)? = kind.code();
+    len += 1;
+    for part in parts {
+        let rest = out.get_mut(len..)?;
+        let mut text = *part;
+        while text.len() > rest.len() {
+            let mut shorter = text.chars();
+            shorter.next_back();
+            text = shorter.as_str();
+        }
+        rest.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+        len += text.len();
+    }
+    Some(len)
+}
+
+/// Most bytes that [`encode_header`] writes for a message without a token.
+pub const MAX_HEADER: usize = 2 + 10 + 2 * (1 + MAX_ADDRESS) + 10 + 5;
+
+/// Why a message could not be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// It does not fit into the buffer.
+    #[error("the message does not fit into the buffer")]
+    NoRoom,
+}
+
+/// Why a frame is not a message of wire version 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// It ends inside a part, or a number in it is over-long.
+    #[error("the frame is cut off or a number in it is over-long")]
+    CutOff,
+    /// A message type that version 1 does not have.
+    #[error("message type {0} is unknown in wire version 1")]
+    UnknownType(u8),
+    /// A payload kind or an optional part that version 1 does not have.
+    #[error("the parts byte {0:#04x} is unknown in wire version 1")]
+    UnknownParts(u8),
+    /// An address that breaks the rules of [`Address`].
+    #[error("an address in the frame is not one")]
+    BadAddress,
+    /// An alias that was not announced on this session.
+    #[error("alias {0} was not announced on this session")]
+    UnknownAlias(u16),
+    /// Bytes behind an empty payload, or a text payload that is not UTF-8.
+    #[error("the payload does not fit its kind")]
+    BadPayload,
+}
+
+impl DecodeError {
+    /// What the other end is told, without numbers: a leaf has no formatting code.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::CutOff => "the frame is cut off or a number in it is over-long",
+            Self::UnknownType(_) => "the message type is unknown in wire version 1",
+            Self::UnknownParts(_) => "the parts byte is unknown in wire version 1",
+            Self::BadAddress => "an address in the frame is not one",
+            Self::UnknownAlias(_) => "the alias was not announced on this session",
+            Self::BadPayload => "the payload does not fit its kind",
+        }
+    }
+}
+
+fn decode_address<'a>(reader: &mut Reader<'a>) -> Result<Option<Address<'a>>, DecodeError> {
+    let first = reader.u8().ok_or(DecodeError::CutOff)?;
+    let len = match first {
+        0 => return Ok(None),
+        // 0x80..=0xbf: aliases 0 to 63 in one byte; 0xc0..=0xff: six bits more significant than the next byte's eight.
+        0xc0..=0xff => {
+            let low = reader.u8().ok_or(DecodeError::CutOff)?;
+            return Err(DecodeError::UnknownAlias(u16::from(first & 0x3f) << 8 | u16::from(low)));
+        }
+        0x80..=0xbf => return Err(DecodeError::UnknownAlias(u16::from(first & 0x3f))),
+        len => usize::from(len),
+    };
+    let text = reader.take(len).ok_or(DecodeError::CutOff)?;
+    let text = core::str::from_utf8(text).map_err(|_| DecodeError::BadAddress)?;
+    Address::new(text).map(Some).map_err(|_| DecodeError::BadAddress)
+}
+
+const fn bit(set: bool, mask: u8) -> u8 {
+    if set { mask } else { 0 }
+}
+
+const TYPE: u8 = 0b0000_0111;
+const REQUIRES_RESPONSE: u8 = 1 << 5;
+const ENCRYPTED: u8 = 1 << 6;
+const COMPRESSED: u8 = 1 << 7;
+const PAYLOAD_KIND: u8 = 0b0000_0111;
+const HAS_TIMESTAMP: u8 = 1 << 3;
+const HAS_TIMEOUT: u8 = 1 << 4;
+const HAS_TOKEN: u8 = 1 << 5;
+const RESERVED: u8 = 0b1100_0000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full() -> Message<'static> {
+        Message {
+            id: 300,
+            message_type: MessageType::Request,
+            source: Some(Address::literal("cli.1")),
+            destination: Some(Address::literal("imu/set-rate")),
+            payload: MessagePayload::Json("{}"),
+            timestamp: Some(1_000_000),
+            auth_token: Some(&[7; 20]),
+            flags: MessageFlags {
+                requires_response: true,
+                encrypted: true,
+                compressed: true,
+                priority: MessagePriority::Critical,
+                timeout_ms: Some(500),
+            },
+        }
+    }
+
+    #[test]
+    fn every_part_comes_back() {
+        let mut out = [0; 128];
+        let len = encode(&full(), &mut out).unwrap();
+        assert_eq!(decode(&out[..len]), Ok(full()));
+    }
+
+    #[test]
+    fn a_frame_cut_at_any_byte_is_an_error_or_a_shorter_payload() {
+        let mut out = [0; 128];
+        let len = encode(&full(), &mut out).unwrap();
+        for cut in 0..len - 2 {
+            assert!(decode(&out[..cut]).is_err(), "cut at {cut}");
+        }
+        assert_eq!(decode(&out[..len - 1]).unwrap().payload, MessagePayload::Json("{"));
+    }
+
+    #[test]
+    fn a_buffer_too_small_by_any_amount_is_refused() {
+        let mut out = [0; 128];
+        let len = encode(&full(), &mut out).unwrap();
+        for room in 0..len {
+            assert_eq!(encode(&full(), &mut out[..room]), Err(EncodeError::NoRoom));
+        }
+    }
+
+    #[test]
+    fn what_version_1_does_not_know_is_refused_by_name() {
+        assert_eq!(decode(&[0x05, 0, 1, 0, 0]), Err(DecodeError::UnknownType(5)));
+        assert_eq!(decode(&[0x00, 0x05, 1, 0, 0]), Err(DecodeError::UnknownParts(5)));
+        assert_eq!(decode(&[0x00, 0x40, 1, 0, 0]), Err(DecodeError::UnknownParts(0x40)));
+        assert_eq!(decode(&[0x00, 0, 1, 0x83, 0]), Err(DecodeError::UnknownAlias(3)));
+        assert_eq!(decode(&[0x00, 0, 1, 0xc1, 0x02, 0]), Err(DecodeError::UnknownAlias(0x102)));
+        assert_eq!(decode(&[0x00, 0, 1, 0, 1, b'A']), Err(DecodeError::BadAddress));
+        assert_eq!(decode(&[0x00, 0, 1, 0, 0, 9]), Err(DecodeError::BadPayload));
+        assert_eq!(decode(&[0x00, 1, 1, 0, 0, 0xff]), Err(DecodeError::BadPayload));
+        assert_eq!(decode(&[0x00, 0, 0x80, 0x00, 0, 0]), Err(DecodeError::CutOff));
+    }
+
+    #[test]
+    fn random_bytes_never_panic_and_what_decodes_encodes_to_the_same_bytes() {
+        let mut state = 0x9e37_79b9_7f4a_7c15u64;
+        let mut frame = [0u8; 48];
+        let mut again = [0u8; 96];
+        let mut good = 0;
+        for _ in 0..200_000 {
+            for byte in &mut frame {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                *byte = state as u8;
+            }
+            let len = (state >> 32) as usize % frame.len();
+            // Two small lengths at the front make a decodable frame likely enough to be worth the run.
+            frame[3..5].copy_from_slice(&[0, 0]);
+            if let Ok(message) = decode(&frame[..len]) {
+                good += 1;
+                let written = encode(&message, &mut again).unwrap();
+                assert_eq!(&again[..written], &frame[..len]);
+            }
+        }
+        assert!(good > 1_000, "only {good} decoded: the test would show nothing");
+    }
+
+    #[test]
+    fn an_error_text_is_cut_to_the_room_there_is() {
+        let mut out = [0; 12];
+        let request = Message::request(7, Address::literal("a"));
+        let len = encode_error(&request, &IpcError::Timeout("zu spät gekommen"), &mut out).unwrap();
+        let message = decode(&out[..len]).unwrap();
+        assert_eq!(message.id, 7);
+        assert_eq!(IpcError::from_payload(message.payload.as_bytes()), IpcError::Timeout("zu sp"));
+    }
+}

@@ -1,0 +1,370 @@
+//! From a message to the handler of its address, and to the answer. One path for all handlers: who may is asked before
+//! anything is decoded, and a handler sees a message and a [`Reply`], no link, no session, no clock.
+
+use serde::Serialize;
+
+use crate::auth::{Access, Grant, Operation, Refusal, authorize};
+use crate::bus::{RowInfo, RowKind};
+use crate::codec;
+use crate::error::{ErrorKind, IpcError};
+use crate::message::typed::{Endpoint, SchemaPair, Topic};
+use crate::message::{Address, Message, MessagePayload, MessageType};
+
+/// A handler of messages to one component, added and removed while running.
+///
+/// A handler that wants an answer sent writes it to the [`Reply`]; one that returns `Ok` without writing any has
+/// answered with an empty payload. It must not block; one that has to says so in [`MessageHandler::may_block`].
+pub trait MessageHandler {
+    /// The component that it handles: the first segment of the addresses it gets.
+    fn id(&self) -> &str;
+
+    /// The types that it takes; others are refused before it is asked.
+    fn supported_message_types(&self) -> &[MessageType] {
+        &[MessageType::Request, MessageType::Notification]
+    }
+
+    /// What it takes to reach `address`.
+    fn access(&self, address: Address<'_>) -> Access<'_> {
+        let _ = address;
+        Access::Permission
+    }
+
+    /// Whether [`MessageHandler::handle_message`] may take longer than a few microseconds. Such a handler runs on a
+    /// pool where there is one.
+    fn may_block(&self) -> bool {
+        false
+    }
+
+    /// Acts on one message.
+    ///
+    /// # Errors
+    /// What the caller is told, as an Error message.
+    fn handle_message(&mut self, message: &Message<'_>, reply: &mut Reply<'_>) -> Result<(), IpcError>;
+}
+
+/// A collection of handlers that [`dispatch`] can ask: a static [`Table`], a registry of [`MessageHandler`]s.
+pub trait Handlers<'h> {
+    /// What identifies a handler between the two calls.
+    type Key;
+
+    /// The handler of `address` for messages of `message_type`, and what it takes to reach it.
+    ///
+    /// # Errors
+    /// `Message` when there is none, or none for this type.
+    fn find(
+        &self,
+        address: Address<'_>,
+        message_type: MessageType,
+    ) -> Result<(Self::Key, Access<'h>), IpcError>;
+
+    /// Runs the handler.
+    ///
+    /// # Errors
+    /// What the caller is told.
+    fn call(&mut self, key: Self::Key, message: &Message<'_>, reply: &mut Reply<'_>) -> Result<(), IpcError>;
+}
+
+/// Finds the handler, asks whether `caller` may, runs it, and writes the answer to `out`.
+pub fn dispatch<'h, H: Handlers<'h>>(
+    handlers: &mut H,
+    caller: Caller<'_>,
+    message: &Message<'_>,
+    out: &mut [u8],
+) -> Dispatched {
+    let (answer, refused) = match find_and_call(handlers, caller, message, out) {
+        Ok(answer) => (Some(answer), None),
+        Err(Stop::Refused(refusal)) => (
+            codec::encode_error_parts(message, ErrorKind::Authorization, &refusal.parts(), out),
+            Some(IpcError::Authorization(refusal.reason())),
+        ),
+        Err(Stop::Failed(error)) => (codec::encode_error(message, &error, out), Some(error)),
+    };
+    Dispatched { answer: answer.filter(|_| message.wants_answer()).unwrap_or(0), refused }
+}
+
+/// Who is calling, as far as it was proven, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller<'a> {
+    /// What the calling session has proven; `None` for nothing.
+    pub grant: Option<&'a Grant>,
+    /// Seconds since 1970, where the time is known.
+    pub unix_now: Option<u64>,
+}
+
+/// What became of a dispatched message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dispatched {
+    /// Bytes of the answer in `out`; 0 for none.
+    pub answer: usize,
+    /// Why it failed, if it did; the caller is told when it waits.
+    pub refused: Option<IpcError>,
+}
+
+/// Why a message did not reach its handler's end.
+enum Stop<'a> {
+    Refused(Refusal<'a>),
+    Failed(IpcError),
+}
+
+impl From<IpcError> for Stop<'_> {
+    fn from(error: IpcError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+fn find_and_call<'h, H: Handlers<'h>>(
+    handlers: &mut H,
+    caller: Caller<'_>,
+    message: &Message<'_>,
+    out: &mut [u8],
+) -> Result<usize, Stop<'h>> {
+    let address = message.destination.ok_or(NOBODY)?;
+    let operation = match message.message_type {
+        MessageType::Request => Operation::Request,
+        MessageType::Notification => Operation::Notify,
+        _ => return Err(IpcError::Protocol("only requests and notifications are dispatched").into()),
+    };
+    let (key, access) = handlers.find(address, message.message_type)?;
+    authorize(caller.grant, operation, address, access, caller.unix_now).map_err(Stop::Refused)?;
+    if message.flags.encrypted || message.flags.compressed {
+        return Err(IpcError::Message("this handler cannot open an encrypted or compressed payload").into());
+    }
+    let mut reply = Reply::new(message, out);
+    handlers.call(key, message, &mut reply)?;
+    Ok(reply.finish()?)
+}
+
+/// Where a handler writes its answer: straight into the frame that goes out.
+#[derive(Debug)]
+pub struct Reply<'o> {
+    answer: Message<'o>,
+    out: &'o mut [u8],
+    len: usize,
+}
+
+impl<'o> Reply<'o> {
+    /// An answer to `request` that will stand in `out`.
+    pub fn new<'m: 'o>(request: &Message<'m>, out: &'o mut [u8]) -> Self {
+        Self { answer: request.answer(MessageType::Response), out, len: 0 }
+    }
+
+    /// Answers with a typed value, as postcard.
+    ///
+    /// # Errors
+    /// `Internal` when the answer does not fit into a frame of this end.
+    pub fn send<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), IpcError> {
+        self.answer.payload = MessagePayload::Binary(&[]);
+        let header = codec::encode_header(&self.answer, self.out).map_err(|_| TOO_LONG)?;
+        let rest = self.out.get_mut(header..).ok_or(TOO_LONG)?;
+        self.len = header + postcard::to_slice(value, rest).map_err(|_| TOO_LONG)?.len();
+        Ok(())
+    }
+
+    /// Answers with a payload.
+    ///
+    /// # Errors
+    /// `Internal` when the answer does not fit into a frame of this end.
+    pub fn payload(&mut self, payload: MessagePayload<'_>) -> Result<(), IpcError> {
+        let answer = Message { payload, ..self.answer };
+        self.len = codec::encode(&answer, self.out).map_err(|_| TOO_LONG)?;
+        Ok(())
+    }
+
+    /// Answers with an error whose text was made while running, which no `Err` of a handler can carry.
+    ///
+    /// # Errors
+    /// `Internal` when not even the header of the answer fits.
+    pub fn error(&mut self, error: &IpcError<&str>) -> Result<(), IpcError> {
+        let mut request = self.answer;
+        request.source = self.answer.destination;
+        self.len = codec::encode_error(&request, error, self.out).ok_or(TOO_LONG)?;
+        Ok(())
+    }
+
+    /// Bytes of the answer, which is empty if the handler gave none.
+    fn finish(self) -> Result<usize, IpcError> {
+        if self.len != 0 {
+            return Ok(self.len);
+        }
+        codec::encode(&self.answer, self.out).map_err(|_| TOO_LONG)
+    }
+}
+
+/// A static table of typed handlers, and the node that they are methods of.
+#[derive(Debug)]
+pub struct Table<'t, N: 'static> {
+    /// The rows; they usually stand in flash.
+    pub rows: &'static [Row<N>],
+    /// The node.
+    pub node: &'t mut N,
+}
+
+impl<N> Handlers<'static> for Table<'_, N> {
+    type Key = Call<N>;
+
+    fn find(
+        &self,
+        address: Address<'_>,
+        message_type: MessageType,
+    ) -> Result<(Call<N>, Access<'static>), IpcError> {
+        let kind = match message_type {
+            MessageType::Request => RowKind::Endpoint,
+            _ => RowKind::Hears,
+        };
+        let row = self
+            .rows
+            .iter()
+            .find(|row| row.info.kind == kind && row.info.address == address)
+            .ok_or(NOBODY)?;
+        Ok((row.call, row.info.access))
+    }
+
+    fn call(&mut self, call: Call<N>, message: &Message<'_>, reply: &mut Reply<'_>) -> Result<(), IpcError> {
+        call(self.node, message, reply)
+    }
+}
+
+/// One address of a node: what it is, what it needs, and the method behind it.
+///
+/// ```
+/// use visorbus_core::IpcError;
+/// use visorbus_core::auth::Access;
+/// use visorbus_core::dispatch::{Answers, Row};
+/// use visorbus_core::message::{Address, typed::Endpoint};
+///
+/// struct Ping;
+/// impl Endpoint for Ping {
+///     type Request = u32;
+///     type Response = u32;
+///     const ADDRESS: Address<'static> = Address::literal("echo/ping");
+///     const ACCESS: Access<'static> = Access::Permission;
+/// }
+///
+/// struct Echo;
+/// impl Answers<Ping> for Echo {
+///     fn answer(&mut self, number: u32) -> Result<u32, IpcError> {
+///         Ok(number)
+///     }
+/// }
+/// static ROWS: &[Row<Echo>] = &[Row::endpoint::<Ping>()];
+/// # let _ = ROWS;
+/// ```
+#[derive(Debug)]
+pub struct Row<N> {
+    /// What the row offers.
+    pub info: RowHead,
+    call: Call<N>,
+}
+
+impl<N> Row<N> {
+    /// A row that answers the requests of `E`.
+    pub const fn endpoint<E: Endpoint>() -> Self
+    where
+        N: Answers<E>,
+    {
+        Self {
+            info: RowHead::new(RowKind::Endpoint, E::ADDRESS, E::ACCESS, E::SCHEMA),
+            call: call_endpoint::<N, E>,
+        }
+    }
+
+    /// A row that takes the notifications of `T`.
+    pub const fn hears<T: Topic>() -> Self
+    where
+        N: Hears<T>,
+    {
+        Self {
+            info: RowHead::new(RowKind::Hears, T::ADDRESS, T::ACCESS, T::SCHEMA),
+            call: call_topic::<N, T>,
+        }
+    }
+
+    /// A row that says that the node publishes `T`.
+    pub const fn publishes<T: Topic>() -> Self {
+        Self {
+            info: RowHead::new(RowKind::Publishes, T::ADDRESS, T::ACCESS, T::SCHEMA),
+            call: call_nothing::<N>,
+        }
+    }
+}
+
+/// What a row offers, without the method behind it.
+#[derive(Debug, Clone, Copy)]
+pub struct RowHead {
+    /// What is done at the address.
+    pub kind: RowKind,
+    /// The address.
+    pub address: Address<'static>,
+    /// What a caller needs.
+    pub access: Access<'static>,
+    /// The types that go there and come back.
+    pub schema: SchemaPair,
+}
+
+impl RowHead {
+    const fn new(
+        kind: RowKind,
+        address: Address<'static>,
+        access: Access<'static>,
+        schema: SchemaPair,
+    ) -> Self {
+        Self { kind, address, access, schema }
+    }
+
+    /// The row as `bus/describe` tells of it.
+    pub const fn describe(&self) -> RowInfo<'static> {
+        RowInfo {
+            kind: self.kind,
+            address: self.address.as_str(),
+            access: self.access,
+            request_hash: self.schema.request.hash,
+            response_hash: self.schema.response.hash,
+        }
+    }
+}
+
+/// A node that answers the requests of `E`.
+pub trait Answers<E: Endpoint> {
+    /// Acts on one request.
+    ///
+    /// # Errors
+    /// What the caller is told.
+    fn answer(&mut self, request: E::Request) -> Result<E::Response, IpcError>;
+}
+
+/// A node that takes the notifications of `T`.
+pub trait Hears<T: Topic> {
+    /// Acts on one notification.
+    ///
+    /// # Errors
+    /// What is counted, and told to a sender that asked for a receipt.
+    fn hear(&mut self, message: T::Message) -> Result<(), IpcError>;
+}
+
+/// The method behind a row, its types erased.
+type Call<N> = fn(&mut N, &Message<'_>, &mut Reply<'_>) -> Result<(), IpcError>;
+
+fn call_endpoint<N: Answers<E>, E: Endpoint>(
+    node: &mut N,
+    message: &Message<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<(), IpcError> {
+    let response = node.answer(message.payload.parse()?)?;
+    reply.send(&response)
+}
+
+fn call_topic<N: Hears<T>, T: Topic>(
+    node: &mut N,
+    message: &Message<'_>,
+    _reply: &mut Reply<'_>,
+) -> Result<(), IpcError> {
+    node.hear(message.payload.parse()?)
+}
+
+fn call_nothing<N>(_node: &mut N, _message: &Message<'_>, _reply: &mut Reply<'_>) -> Result<(), IpcError> {
+    Err(NOBODY)
+}
+
+/// Nobody serves the address.
+pub const NOBODY: IpcError = IpcError::Message("nobody serves this address");
+const TOO_LONG: IpcError = IpcError::Internal("the answer does not fit into a frame of this end");

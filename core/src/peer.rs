@@ -1,0 +1,372 @@
+//! A leaf's end of its link: [`Session`] + [`Link`] + the node's table, turned by [`Peer::poll`].
+
+use serde::Serialize;
+
+use crate::auth::{BUS, Claims, Grant, Key, KeyRing, Scopes, Slot};
+use crate::bus::{self, Describe, RowPart};
+use crate::codec;
+use crate::dispatch::{Caller, Dispatched, NOBODY, Row, Table, dispatch};
+use crate::error::IpcError;
+use crate::link::Link;
+use crate::message::typed::{Endpoint, Topic};
+use crate::message::{Address, Message, MessagePayload};
+use crate::route::{Route, route};
+use crate::session::{CloseReason, Expired, PROOF_LIFETIME_S, Session, SessionConfig, Verdict};
+use crate::time::Instant;
+
+/// One leaf on one link. `OUT` is the longest frame that it sends, in bytes.
+#[derive(Debug)]
+pub struct Peer<L, K, const OUT: usize> {
+    session: Session,
+    link: L,
+    keys: K,
+    out: [u8; OUT],
+    counters: PeerCounters,
+}
+
+impl<L: Link, K: Keys, const OUT: usize> Peer<L, K, OUT> {
+    /// A peer that says hello at its first [`Peer::poll`].
+    pub fn new(config: SessionConfig, link: L, keys: K) -> Self {
+        Self { session: Session::new(config), link, keys, out: [0; OUT], counters: PeerCounters::default() }
+    }
+
+    /// One turn: takes what has arrived, answers it from `rows`, sends what the session has to say. Never waits. Call
+    /// it again at once while it returns `Some`.
+    ///
+    /// # Errors
+    /// The link is gone.
+    pub fn poll<N: Node>(&mut self, node: &mut N, now: Instant) -> Result<Option<Event>, L::Error> {
+        self.link.flush()?;
+        // Room for the answer before the question: what cannot be answered now stays in the link.
+        while self.link.room() >= OUT {
+            let Some(frame) = self.link.receive()? else { break };
+            let turn = Turn {
+                session: &mut self.session,
+                keys: &self.keys,
+                out: &mut self.out,
+                counters: &mut self.counters,
+            };
+            let (answer, event) = turn.handle_frame(frame, node, now);
+            self.send(answer)?;
+            if event.is_some() {
+                return Ok(event);
+            }
+        }
+        self.poll_session(now)
+    }
+
+    /// Publishes a typed notification; `false` when the session is not ready or the link has no room for it, which
+    /// is the moment to drop it or to try again later.
+    ///
+    /// # Errors
+    /// The link is gone.
+    pub fn publish<T: Topic>(&mut self, message: &T::Message) -> Result<bool, L::Error> {
+        if !self.session.is_ready() || self.link.room() < OUT {
+            return Ok(false);
+        }
+        let id = self.session.take_id();
+        let len = encode_typed(&Message::notification(id, T::ADDRESS), message, &mut self.out);
+        self.send(len)
+    }
+
+    /// Sends a typed request; its answer goes to [`Node::handle_reply`] under the id returned, or
+    /// [`Event::RequestTimedOut`] comes. `None` when the session is not ready, the link has no room or too many
+    /// requests wait.
+    ///
+    /// # Errors
+    /// The link is gone.
+    pub fn request<E: Endpoint>(
+        &mut self,
+        request: &E::Request,
+        timeout_ms: u32,
+        now: Instant,
+    ) -> Result<Option<u64>, L::Error> {
+        if !self.session.is_ready() || self.link.room() < OUT {
+            return Ok(None);
+        }
+        let Ok(id) = self.session.begin_request(now.plus_millis(timeout_ms)) else { return Ok(None) };
+        let mut message = Message::request(id, E::ADDRESS);
+        message.flags.timeout_ms = Some(timeout_ms);
+        let len = encode_typed(&message, request, &mut self.out);
+        Ok(self.send(len)?.then_some(id))
+    }
+
+    /// Says goodbye.
+    ///
+    /// # Errors
+    /// The link is gone.
+    pub fn close(&mut self, reason: &str, now: Instant) -> Result<(), L::Error> {
+        let len = self.session.close(reason, now, &mut self.out);
+        self.send(len)?;
+        self.link.flush().map(|_| ())
+    }
+
+    /// The session, to look at.
+    pub const fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The link, for its counters.
+    pub const fn link(&self) -> &L {
+        &self.link
+    }
+
+    /// The link, to replace or reopen it; call [`Peer::reset`] after that.
+    pub const fn link_mut(&mut self) -> &mut L {
+        &mut self.link
+    }
+
+    /// Forgets the other end, as after a replug.
+    pub fn reset(&mut self, now: Instant) {
+        self.session.reset(now);
+    }
+
+    /// What was refused and dropped.
+    pub const fn counters(&self) -> &PeerCounters {
+        &self.counters
+    }
+
+    fn poll_session(&mut self, now: Instant) -> Result<Option<Event>, L::Error> {
+        match self.session.handle_timeout(now) {
+            Some(Expired::Session) => return Ok(Some(Event::Closed)),
+            Some(Expired::Request { id }) => return Ok(Some(Event::RequestTimedOut { id })),
+            None => {}
+        }
+        if self.link.room() < OUT {
+            return Ok(None);
+        }
+        let mut len = self.session.poll_transmit(now, &mut self.out);
+        if len == 0 && self.session.wants_token(now) {
+            len = self.keys.prove(&mut self.session, now, &mut self.out);
+        }
+        self.send(len)?;
+        Ok(None)
+    }
+
+    fn send(&mut self, len: usize) -> Result<bool, L::Error> {
+        match self.out.get(..len) {
+            Some(frame) if len != 0 => self.link.send(frame),
+            _ => Ok(false),
+        }
+    }
+}
+
+/// The application on a leaf: its table of handlers, and what it does with answers to its own requests.
+pub trait Node: Sized + 'static {
+    /// The addresses that the node serves and announces.
+    const ROWS: &'static [Row<Self>];
+
+    /// Takes the answer to a request that the node sent with [`Peer::request`].
+    fn handle_reply(&mut self, id: u64, outcome: Result<MessagePayload<'_>, IpcError<&str>>) {
+        let _ = (id, outcome);
+    }
+}
+
+/// The keys of a leaf: how it checks who calls, and how it proves itself. [`DeviceKey`] does both;
+/// [`NoKeys`] neither, and links no cryptography.
+pub trait Keys {
+    /// Checks a token that the other end sent.
+    ///
+    /// # Errors
+    /// What the other end is told.
+    fn check(&self, token: &[u8], audience: &str, unix_now: Option<u64>) -> Result<Grant, IpcError>;
+
+    /// Writes the request that proves this end, by [`Session::authenticate`]; 0 when there is nothing to prove with.
+    fn prove(&self, session: &mut Session, now: Instant, out: &mut [u8]) -> usize;
+}
+
+/// No keys: nobody is believed, nothing is proven. Only rows with [`Access::Open`](crate::auth::Access::Open) serve.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoKeys;
+
+impl Keys for NoKeys {
+    fn check(&self, _token: &[u8], _audience: &str, _unix_now: Option<u64>) -> Result<Grant, IpcError> {
+        Err(IpcError::Authentication("this node has no keys"))
+    }
+
+    fn prove(&self, _session: &mut Session, _now: Instant, _out: &mut [u8]) -> usize {
+        0
+    }
+}
+
+/// The key that a device shares with the hub: checks what the hub sends, mints what proves the device.
+#[derive(Debug)]
+pub struct DeviceKey {
+    ring: KeyRing,
+    id: u8,
+}
+
+impl DeviceKey {
+    /// The device's own key, derived by the hub's owner from the root key `id` and the device's name.
+    pub fn new(id: u8, key: Key) -> Self {
+        let mut ring = KeyRing::new();
+        // An empty ring has room for one key.
+        let _ = ring.add(Slot::device(id, key));
+        Self { ring, id }
+    }
+}
+
+impl Keys for DeviceKey {
+    fn check(&self, token: &[u8], audience: &str, unix_now: Option<u64>) -> Result<Grant, IpcError> {
+        self.ring.check(token, audience, unix_now).map_err(|error| IpcError::Authentication(error.for_peer()))
+    }
+
+    fn prove(&self, session: &mut Session, now: Instant, out: &mut [u8]) -> usize {
+        let Some(issued_at) = unix_seconds(session, now) else { return 0 };
+        let mut token = [0; MAX_PROOF];
+        let name = session.name();
+        let claims = Claims {
+            issuer: name,
+            subject: name,
+            audience: BUS,
+            serial: now.as_micros(),
+            issued_at,
+            expiry: issued_at + PROOF_LIFETIME_S,
+            epoch: 0,
+            scopes: Scopes::new(&[]),
+        };
+        let Ok(len) = self.ring.mint(self.id, &claims, &mut token) else { return 0 };
+        session.authenticate(token.get(..len).unwrap_or_default(), now, out)
+    }
+}
+
+/// What a turn of [`Peer::poll`] brought about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Event {
+    /// Both ends have said hello.
+    Opened,
+    /// The other end serves this one now.
+    Ready,
+    /// The other end does not take this one's token; it is tried again later.
+    Refused,
+    /// The session is over: silence, goodbye, a restart of the other end. Hello is said again by itself.
+    Closed,
+    /// A request of the node was not answered in time.
+    RequestTimedOut {
+        /// Its id.
+        id: u64,
+    },
+}
+
+/// What a leaf refused and dropped. Counters wrap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct PeerCounters {
+    /// Frames that are no message.
+    pub undecodable: u32,
+    /// Messages that were refused or dropped.
+    pub refused: u32,
+}
+
+/// The parts of a peer that are free while a frame is borrowed from its link.
+struct Turn<'p, K> {
+    session: &'p mut Session,
+    keys: &'p K,
+    out: &'p mut [u8],
+    counters: &'p mut PeerCounters,
+}
+
+impl<K: Keys> Turn<'_, K> {
+    /// The bytes of the answer in `out`, and what happened.
+    fn handle_frame<N: Node>(self, frame: &[u8], node: &mut N, now: Instant) -> (usize, Option<Event>) {
+        let message = match codec::decode(frame) {
+            Ok(message) => message,
+            Err(error) => {
+                self.counters.undecodable = self.counters.undecodable.wrapping_add(1);
+                return (refuse_frame(frame, error, self.out), None);
+            }
+        };
+        match self.session.handle(&message, now, self.out) {
+            Verdict::Deliver => (self.deliver(&message, node, now), None),
+            Verdict::Answer(len) => (len, None),
+            Verdict::Opened { answer } => (answer, Some(Event::Opened)),
+            Verdict::Restarted { answer } => (answer, Some(Event::Closed)),
+            Verdict::Closed(CloseReason::Goodbye | CloseReason::Refused(_)) => (0, Some(Event::Closed)),
+            Verdict::Authenticated => (0, Some(Event::Ready)),
+            Verdict::NotAuthenticated(_) => (0, Some(Event::Refused)),
+            Verdict::Authenticate { token } => {
+                let outcome = self.keys.check(token, self.session.name(), unix_seconds(self.session, now));
+                (self.session.finish_authentication(&message, outcome, self.out), None)
+            }
+            Verdict::Reply { id, outcome } => {
+                node.handle_reply(id, outcome);
+                (0, None)
+            }
+            Verdict::Drop(_) => {
+                self.counters.refused = self.counters.refused.wrapping_add(1);
+                (0, None)
+            }
+        }
+    }
+
+    fn deliver<N: Node>(self, message: &Message<'_>, node: &mut N, now: Instant) -> usize {
+        if message.is_reply() {
+            self.counters.refused = self.counters.refused.wrapping_add(1);
+            return 0;
+        }
+        let own = self.session.name();
+        let dispatched = match route::<()>(message.destination, |component| component == own, |_| None) {
+            Route::Bus => return describe::<N>(message, self.out),
+            Route::Local => {
+                let caller =
+                    Caller { grant: self.session.grant(), unix_now: unix_seconds(self.session, now) };
+                dispatch(&mut Table { rows: N::ROWS, node }, caller, message, self.out)
+            }
+            Route::Peer(()) | Route::Unroutable => Dispatched {
+                answer: codec::encode_error(message, &NOBODY, self.out).unwrap_or(0),
+                refused: Some(NOBODY),
+            },
+        };
+        if dispatched.refused.is_some() {
+            self.counters.refused = self.counters.refused.wrapping_add(1);
+        }
+        if message.wants_answer() { dispatched.answer } else { 0 }
+    }
+}
+
+/// Answers `bus/describe` from the node's table, and everything else on a leaf's own `bus` with a refusal.
+fn describe<N: Node>(message: &Message<'_>, out: &mut [u8]) -> usize {
+    let head = message.answer(crate::message::MessageType::Response);
+    let row = match message.payload.parse::<Describe>() {
+        Ok(ask) if message.destination.is_some_and(|to| to.as_str() == bus::DESCRIBE) => {
+            N::ROWS.get(usize::from(ask.row)).map(|row| (row, ask.part))
+        }
+        _ => None,
+    };
+    let len = match row {
+        Some((row, RowPart::Info)) => encode_typed(&head, &row.info.describe(), out),
+        Some((row, RowPart::Request)) => encode_typed(&head, row.info.schema.request.named, out),
+        Some((row, RowPart::Response)) => encode_typed(&head, row.info.schema.response.named, out),
+        None => 0,
+    };
+    if len == 0 { codec::encode_error(message, &NOT_DESCRIBED, out).unwrap_or(0) } else { len }
+}
+
+/// The header of `head`, then `value` as postcard; 0 when it does not fit.
+fn encode_typed<T: Serialize + ?Sized>(head: &Message<'_>, value: &T, out: &mut [u8]) -> usize {
+    let Ok(header) = codec::encode_header(&head.with_payload(MessagePayload::Binary(&[])), out) else {
+        return 0;
+    };
+    let rest = out.get_mut(header..).unwrap_or_default();
+    postcard::to_slice(value, rest).map_or(0, |payload| header + payload.len())
+}
+
+/// The Error that answers a frame that is no message, to the other end of the link. An undecodable frame that is
+/// itself a reply is not answered, so that two confused ends do not answer each other for ever.
+pub fn refuse_frame(frame: &[u8], error: codec::DecodeError, out: &mut [u8]) -> usize {
+    if !frame.first().is_some_and(|head| matches!(head & 7, 0 | 2)) {
+        return 0;
+    }
+    let unreadable = Message::request(codec::peek_id(frame), Address::literal(bus::NAME));
+    codec::encode_error(&unreadable, &IpcError::Protocol(error.reason()), out).unwrap_or(0)
+}
+
+fn unix_seconds(session: &Session, now: Instant) -> Option<u64> {
+    session.unix_micros(now).map(|micros| micros / 1_000_000)
+}
+
+/// Longest token that a device mints for itself: three names, four numbers, no scopes, and the tag.
+const MAX_PROOF: usize = 2 + 3 * (1 + crate::limits::MAX_NAME) + 3 * 10 + 5 + 1 + 16;
+const NOT_DESCRIBED: IpcError =
+    IpcError::Message("this end has no such row, or its description does not fit a frame");

@@ -1,0 +1,626 @@
+//! One end of a session: handshake, proof of who the ends are, heartbeat, own requests and their deadlines, the end.
+//!
+//! A state machine without I/O and without a clock: messages go into [`Session::handle`], time into
+//! [`Session::handle_timeout`], frames to send come from [`Session::poll_transmit`]. It knows no link, no route and
+//! no handler, and it verifies no token: whoever owns it does that and hands over the [`Grant`].
+//!
+//! ```text
+//! connecting end                    accepting end
+//! bus/hello        -- Identity -->
+//!                  <-- Identity --  open
+//! bus/authenticate --- token ---->  (when the accepting end requires it)
+//!                  <--- (empty) --
+//!                  <--- token ----  bus/authenticate (when the connecting end requires it)
+//! heartbeat        -------------->
+//!                  <--------------  heartbeat
+//! ```
+
+use heapless::Vec;
+
+use crate::auth::Grant;
+use crate::bus::{self, Identity};
+use crate::codec;
+use crate::error::IpcError;
+use crate::limits::{MAX_NAME, MAX_PENDING};
+use crate::message::{Address, Message, MessagePayload, MessageType};
+use crate::time::Instant;
+use crate::wire::Reader;
+
+#[cfg(test)]
+mod tests;
+
+/// A component's name, owned.
+pub type Name = heapless::String<MAX_NAME>;
+
+/// What an end says of itself; validated by nobody but the other end.
+#[derive(Debug, Clone)]
+pub struct SessionConfig {
+    /// Which end of the handshake this is.
+    pub role: Role,
+    /// This end's name.
+    pub name: Name,
+    /// Differs at each start of this end.
+    pub boot_id: u64,
+    /// Longest frame that this end takes, in bytes.
+    pub max_frame: u32,
+    /// Milliseconds between heartbeats; 0 for none. The longer of the two ends' wishes holds.
+    pub heartbeat_ms: u32,
+    /// Rows that this end's table has.
+    pub rows: u16,
+    /// Whether the other end must authenticate before it is served.
+    pub requires_authentication: bool,
+    /// Whether the link can lose frames (serial, SPI). Then a hello in a live session is the other end's reset and
+    /// hellos are resent; on a socket a second hello is refused.
+    pub lossy: bool,
+}
+
+/// Which end of the handshake this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Role {
+    /// Says hello and sends heartbeats: a leaf, a client.
+    Connecting,
+    /// Answers them: a hub.
+    Accepting,
+}
+
+/// One end of a session. See the module's text.
+///
+/// The same type serves a microcontroller's main loop, the hub and its clients; it has a fixed size and allocates
+/// nothing.
+#[derive(Debug)]
+pub struct Session {
+    config: SessionConfig,
+    state: State,
+    remote: Option<Remote>,
+    grant: Option<Grant>,
+    proof: Proof,
+    accepted: bool,
+    pending: Vec<Pending, MAX_PENDING>,
+    next_id: u64,
+    heard: Instant,
+    beat_due: Instant,
+    ask_identity: bool,
+    clock: Option<(Instant, u64)>,
+}
+
+impl Session {
+    /// A session that has not said or heard anything yet.
+    pub fn new(config: SessionConfig) -> Self {
+        let ask_identity = config.lossy && config.role == Role::Accepting;
+        Self {
+            config,
+            state: State::Closed { hello_due: Instant::default() },
+            remote: None,
+            grant: None,
+            proof: Proof::Due { at: Instant::default() },
+            accepted: false,
+            pending: Vec::new(),
+            next_id: 1,
+            heard: Instant::default(),
+            beat_due: Instant::default(),
+            ask_identity,
+            clock: None,
+        }
+    }
+
+    /// Says that `unix_us` microseconds had passed since 1970 at `at`. Without it the other end's hello sets the clock.
+    pub const fn set_clock(&mut self, at: Instant, unix_us: u64) {
+        self.clock = Some((at, unix_us));
+    }
+
+    /// Takes one message that came from the other end; what it means for the owner is in the [`Verdict`]. An answer,
+    /// where there is one, is written to `out`.
+    pub fn handle<'f>(&mut self, message: &Message<'f>, now: Instant, out: &mut [u8]) -> Verdict<'f> {
+        self.heard = now;
+        if message.is_reply() {
+            return self.handle_reply(message, now);
+        }
+        if message.message_type == MessageType::Heartbeat {
+            return self.handle_heartbeat(message, now, out);
+        }
+        match message.destination.map_or("", Address::as_str) {
+            bus::HELLO => return self.handle_hello(message, now, out),
+            bus::IDENTITY => return self.handle_identity(message, now, out),
+            _ => {}
+        }
+        if !self.is_open() {
+            self.ask_identity = self.config.lossy;
+            return refuse(message, IpcError::Protocol("say hello first: a request to bus/hello"), out);
+        }
+        match message.destination.map_or("", Address::as_str) {
+            bus::AUTHENTICATE => self.handle_authenticate(message, out),
+            bus::GOODBYE => {
+                self.reset(now);
+                Verdict::Closed(CloseReason::Goodbye)
+            }
+            _ if self.config.requires_authentication && self.grant.is_none() => refuse(
+                message,
+                IpcError::Authentication("authenticate first: send a token to bus/authenticate"),
+                out,
+            ),
+            _ => Verdict::Deliver,
+        }
+    }
+
+    /// Ends an authentication that [`Verdict::Authenticate`] asked the owner to check; writes the answer to `out` and
+    /// says how many bytes it has.
+    pub fn finish_authentication(
+        &mut self,
+        request: &Message<'_>,
+        outcome: Result<Grant, IpcError<&str>>,
+        out: &mut [u8],
+    ) -> usize {
+        match outcome {
+            Ok(grant) => {
+                self.grant = Some(grant);
+                encode_or_nothing(&request.answer(MessageType::Response), out)
+            }
+            Err(error) => codec::encode_error(request, &error, out).unwrap_or(0),
+        }
+    }
+
+    /// Takes the time; says the first thing that it brought to an end. Call it until it says nothing.
+    pub fn handle_timeout(&mut self, now: Instant) -> Option<Expired> {
+        let silence = self.heartbeat_ms().saturating_mul(SILENT_BEATS);
+        if self.is_open() && silence != 0 && now > self.heard.plus_millis(silence) {
+            self.reset(now);
+            return Some(Expired::Session);
+        }
+        let at = self.pending.iter().position(|pending| pending.deadline <= now)?;
+        let id = self.pending.swap_remove(at).id;
+        if self.proof == (Proof::Sent { id }) {
+            self.proof = Proof::Due { at: now };
+            return self.handle_timeout(now);
+        }
+        Some(Expired::Request { id })
+    }
+
+    /// Writes the next frame that the session itself has to send, hello or heartbeat, and says how many bytes it has;
+    /// 0 when there is none.
+    pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> usize {
+        if core::mem::take(&mut self.ask_identity) {
+            return self.encode_identity(bus::IDENTITY, 0, now, out);
+        }
+        if self.config.role == Role::Accepting {
+            return 0;
+        }
+        match self.state {
+            State::Closed { hello_due } | State::Greeting { resend: hello_due, .. } if hello_due <= now => {
+                let id = self.take_id();
+                let retry_ms = if self.config.lossy { HELLO_RETRY_MS } else { u32::MAX };
+                self.state = State::Greeting { id, resend: now.plus_millis(retry_ms) };
+                self.encode_identity(bus::HELLO, id, now, out)
+            }
+            State::Open if self.heartbeat_ms() != 0 && self.beat_due <= now => {
+                self.beat_due = now.plus_millis(self.heartbeat_ms());
+                let mut beat = Message::heartbeat(self.take_id());
+                beat.flags.requires_response = true;
+                beat.timestamp = Some(now.as_micros());
+                encode_or_nothing(&beat, out)
+            }
+            _ => 0,
+        }
+    }
+
+    /// When [`Session::poll_transmit`] or [`Session::handle_timeout`] next has something to do; `None`: not before
+    /// the next message.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let beat = self.heartbeat_ms();
+        let own = match (self.config.role, self.state) {
+            (Role::Connecting, State::Closed { hello_due }) => Some(hello_due),
+            (Role::Connecting, State::Greeting { resend, .. }) if self.config.lossy => Some(resend),
+            (Role::Connecting, State::Open) if beat != 0 => Some(self.beat_due),
+            (Role::Accepting, State::Open) if beat != 0 => {
+                Some(self.heard.plus_millis(beat.saturating_mul(SILENT_BEATS).saturating_add(1)))
+            }
+            _ => None,
+        };
+        self.pending.iter().map(|pending| pending.deadline).chain(own).min()
+    }
+
+    /// Writes the `bus/authenticate` request that proves this end by `token`; the outcome comes as
+    /// [`Verdict::Authenticated`] or [`Verdict::NotAuthenticated`]. Returns the bytes of the frame, 0 when it does not
+    /// fit or too many requests are pending.
+    pub fn authenticate(&mut self, token: &[u8], now: Instant, out: &mut [u8]) -> usize {
+        let Ok(id) = self.begin_request(now.plus_millis(AUTHENTICATE_MS)) else { return 0 };
+        self.proof = Proof::Sent { id };
+        let request = Message::request(id, Address::literal(bus::AUTHENTICATE));
+        let head = request.with_payload(MessagePayload::Binary(&[]));
+        let Ok(header) = codec::encode_header(&head, out) else { return 0 };
+        let mut writer = crate::wire::Writer::new(out.get_mut(header..).unwrap_or_default());
+        writer.u8(CREDENTIALS_TOKEN);
+        writer.run(token);
+        writer.finish().map_or(0, |len| header + len)
+    }
+
+    /// Reserves the id of a request that this end sends to the other and expects answered before `deadline`. The
+    /// answer comes as [`Verdict::Reply`], its absence as [`Expired::Request`].
+    ///
+    /// # Errors
+    /// [`TooManyPending`] when [`MAX_PENDING`] requests wait already.
+    pub fn begin_request(&mut self, deadline: Instant) -> Result<u64, TooManyPending> {
+        let id = self.take_id();
+        self.pending.push(Pending { id, deadline }).map_err(|_| TooManyPending)?;
+        Ok(id)
+    }
+
+    /// The id for the next message of this end that nobody answers.
+    pub const fn take_id(&mut self) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        id
+    }
+
+    /// Ends the session in order: writes the goodbye and says how many bytes it has. Requests that wait are forgotten.
+    pub fn close(&mut self, reason: &str, now: Instant, out: &mut [u8]) -> usize {
+        let id = self.take_id();
+        let open = self.is_open();
+        self.reset(now);
+        let goodbye = Message::notification(id, Address::literal(bus::GOODBYE));
+        if open { encode_or_nothing(&goodbye.with_payload(MessagePayload::String(reason)), out) } else { 0 }
+    }
+
+    /// Forgets the other end, as when the link was unplugged; a connecting end says hello again at once.
+    pub fn reset(&mut self, now: Instant) {
+        self.state = State::Closed { hello_due: now };
+        self.remote = None;
+        self.grant = None;
+        self.proof = Proof::Due { at: now };
+        self.accepted = false;
+        self.pending.clear();
+    }
+
+    /// Takes the other end's grant away: from now on it must authenticate again.
+    pub fn revoke(&mut self) {
+        self.grant = None;
+    }
+
+    /// Whether both ends have said hello.
+    pub const fn is_open(&self) -> bool {
+        matches!(self.state, State::Open)
+    }
+
+    /// Whether the session is open and the other end serves this one.
+    pub fn is_ready(&self) -> bool {
+        self.is_open() && (self.accepted || !self.must_prove())
+    }
+
+    /// Whether the other end waits for this one's token, or for a new one before the last expires.
+    pub fn wants_token(&self, now: Instant) -> bool {
+        self.is_open() && self.must_prove() && matches!(self.proof, Proof::Due { at } if at <= now)
+    }
+
+    /// What the other end has proven, if anything.
+    pub const fn grant(&self) -> Option<&Grant> {
+        self.grant.as_ref()
+    }
+
+    /// What the other end said of itself, while the session is open.
+    pub const fn remote(&self) -> Option<&Remote> {
+        self.remote.as_ref()
+    }
+
+    /// This end's name.
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// Microseconds since 1970, once the owner or the other end has said what time it is.
+    pub fn unix_micros(&self, now: Instant) -> Option<u64> {
+        self.clock.map(|(at, unix_us)| unix_us.saturating_add(now.micros_since(at)))
+    }
+
+    /// When the other end was last heard.
+    pub const fn last_heard(&self) -> Instant {
+        self.heard
+    }
+
+    fn handle_hello<'f>(&mut self, message: &Message<'f>, now: Instant, out: &mut [u8]) -> Verdict<'f> {
+        if self.config.role == Role::Connecting {
+            return refuse(message, IpcError::Protocol("this end says hello itself"), out);
+        }
+        if self.is_open() && !self.config.lossy {
+            return refuse(message, IpcError::Protocol("hello was said before: a session has one"), out);
+        }
+        let Ok(identity) = message.payload.parse::<Identity<'f>>() else {
+            return refuse(message, IpcError::Serialization("the hello is not an identity"), out);
+        };
+        if !(identity.min_version..=identity.max_version).contains(&bus::WIRE_VERSION) {
+            return refuse(
+                message,
+                IpcError::Protocol("no common wire version: this end speaks version 1"),
+                out,
+            );
+        }
+        let Some(remote) = Remote::new(&identity) else {
+            return refuse(message, IpcError::Message("the name in the hello is not a component name"), out);
+        };
+        self.reset(now);
+        self.remote = Some(remote);
+        self.state = State::Open;
+        let answer = message.answer(MessageType::Response);
+        Verdict::Opened { answer: self.encode_own_identity(&answer, now, out) }
+    }
+
+    fn handle_identity<'f>(&mut self, message: &Message<'f>, now: Instant, out: &mut [u8]) -> Verdict<'f> {
+        // A hub that restarted asks who is there; its new boot id tells a leaf that its session is gone.
+        let boot_id = message.payload.parse::<Identity<'f>>().map(|identity| identity.boot_id).ok();
+        let known = self.remote.as_ref().map(|remote| remote.boot_id);
+        let restarted =
+            self.config.role == Role::Connecting && known.is_some() && boot_id.is_some() && known != boot_id;
+        let answer = self.encode_own_identity(&message.answer(MessageType::Response), now, out);
+        if restarted && self.config.lossy {
+            self.reset(now);
+            return Verdict::Restarted { answer };
+        }
+        Verdict::Answer(answer)
+    }
+
+    fn handle_authenticate<'f>(&mut self, message: &Message<'f>, out: &mut [u8]) -> Verdict<'f> {
+        let mut reader = Reader::new(message.payload.as_bytes());
+        if reader.u8() != Some(CREDENTIALS_TOKEN) {
+            return refuse(message, IpcError::Authentication("this end takes a token and nothing else"), out);
+        }
+        match reader.run() {
+            Some(token) if reader.rest().is_empty() => Verdict::Authenticate { token },
+            _ => refuse(message, IpcError::Serialization("the credentials are cut off"), out),
+        }
+    }
+
+    fn handle_heartbeat<'f>(&mut self, message: &Message<'f>, now: Instant, out: &mut [u8]) -> Verdict<'f> {
+        if !self.is_open() {
+            self.ask_identity = self.config.lossy && self.config.role == Role::Accepting;
+            return Verdict::Drop(DropReason::BeforeHello);
+        }
+        if !message.wants_answer() {
+            return Verdict::Answer(0);
+        }
+        let mut echo = Message::heartbeat(message.id);
+        echo.timestamp = self.unix_micros(now);
+        Verdict::Answer(encode_or_nothing(&echo, out))
+    }
+
+    fn handle_reply<'f>(&mut self, message: &Message<'f>, now: Instant) -> Verdict<'f> {
+        let failed = message.message_type == MessageType::Error;
+        let outcome = || {
+            let payload = message.payload;
+            if failed { Err(IpcError::from_payload(payload.as_bytes())) } else { Ok(payload) }
+        };
+        if matches!(self.state, State::Greeting { id, .. } if id == message.id) {
+            return match outcome().and_then(|payload| payload.parse::<Identity<'f>>()) {
+                Ok(identity) => self.open(&identity, now),
+                Err(error) => {
+                    self.state = State::Closed { hello_due: now.plus_millis(REFUSED_RETRY_MS) };
+                    Verdict::Closed(CloseReason::Refused(error))
+                }
+            };
+        }
+        let Some(at) = self.pending.iter().position(|pending| pending.id == message.id) else {
+            return if self.is_open() { Verdict::Deliver } else { Verdict::Drop(DropReason::BeforeHello) };
+        };
+        self.pending.swap_remove(at);
+        if self.proof != (Proof::Sent { id: message.id }) {
+            return Verdict::Reply { id: message.id, outcome: outcome() };
+        }
+        match outcome() {
+            Ok(_) => {
+                self.proof = Proof::Due { at: now.plus_millis(RENEW_MS) };
+                self.accepted = true;
+                Verdict::Authenticated
+            }
+            Err(error) => {
+                self.proof = Proof::Due { at: now.plus_millis(REFUSED_RETRY_MS) };
+                self.accepted = false;
+                Verdict::NotAuthenticated(error)
+            }
+        }
+    }
+
+    fn open<'f>(&mut self, identity: &Identity<'f>, now: Instant) -> Verdict<'f> {
+        let Some(remote) = Remote::new(identity).filter(|_| identity.max_version == bus::WIRE_VERSION) else {
+            self.state = State::Closed { hello_due: now.plus_millis(REFUSED_RETRY_MS) };
+            return Verdict::Closed(CloseReason::Refused(IpcError::Protocol(
+                "the answer to hello is not one",
+            )));
+        };
+        self.state = State::Open;
+        self.remote = Some(remote);
+        self.beat_due = now.plus_millis(self.heartbeat_ms());
+        if identity.unix_us != 0 {
+            self.clock = Some((now, identity.unix_us));
+        }
+        Verdict::Opened { answer: 0 }
+    }
+
+    fn must_prove(&self) -> bool {
+        self.remote.as_ref().is_some_and(|remote| remote.requires_authentication)
+    }
+
+    fn encode_identity(&self, address: &'static str, id: u64, now: Instant, out: &mut [u8]) -> usize {
+        self.encode_own_identity(&Message::request(id, Address::literal(address)), now, out)
+    }
+
+    fn encode_own_identity(&self, head: &Message<'_>, now: Instant, out: &mut [u8]) -> usize {
+        let config = &self.config;
+        let identity = Identity {
+            min_version: bus::WIRE_VERSION,
+            max_version: bus::WIRE_VERSION,
+            name: &config.name,
+            boot_id: config.boot_id,
+            max_frame: config.max_frame,
+            heartbeat_ms: config.heartbeat_ms,
+            capabilities: if config.requires_authentication { bus::REQUIRES_AUTHENTICATION } else { 0 },
+            rows: config.rows,
+            unix_us: self.unix_micros(now).unwrap_or(0),
+        };
+        let Ok(header) = codec::encode_header(&head.with_payload(MessagePayload::Binary(&[])), out) else {
+            return 0;
+        };
+        let rest = out.get_mut(header..).unwrap_or_default();
+        postcard::to_slice(&identity, rest).map_or(0, |payload| header + payload.len())
+    }
+
+    /// The longer of the two ends' wishes; 0 when one of them wants none.
+    fn heartbeat_ms(&self) -> u32 {
+        let theirs = self.remote.as_ref().map_or(0, |remote| remote.heartbeat_ms);
+        if theirs == 0 || self.config.heartbeat_ms == 0 { 0 } else { theirs.max(self.config.heartbeat_ms) }
+    }
+}
+
+/// What a message means for the owner of the session.
+#[derive(Debug)]
+pub enum Verdict<'f> {
+    /// The message may pass: route and dispatch it under [`Session::grant`].
+    Deliver,
+    /// The session has dealt with it; the first so many bytes of `out` go back, none when 0.
+    Answer(usize),
+    /// The session is open; the first so many bytes of `out` go back, none when 0.
+    Opened {
+        /// Bytes of `out` to send.
+        answer: usize,
+    },
+    /// The other end has restarted and the session is closed; a connecting end says hello again by itself.
+    Restarted {
+        /// Bytes of `out` to send.
+        answer: usize,
+    },
+    /// The owner must check the token and call [`Session::finish_authentication`].
+    Authenticate {
+        /// The token's bytes, unverified.
+        token: &'f [u8],
+    },
+    /// The other end accepts this one.
+    Authenticated,
+    /// The other end does not accept this one's token; [`Session::wants_token`] says when to try again.
+    NotAuthenticated(IpcError<&'f str>),
+    /// The answer to a request from [`Session::begin_request`].
+    Reply {
+        /// The request's id.
+        id: u64,
+        /// What came back.
+        outcome: Result<MessagePayload<'f>, IpcError<&'f str>>,
+    },
+    /// The session is over.
+    Closed(CloseReason<'f>),
+    /// The message is worth nothing; count it.
+    Drop(DropReason),
+}
+
+/// Why a session is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason<'f> {
+    /// The other end said goodbye.
+    Goodbye,
+    /// The other end refused this end's hello.
+    Refused(IpcError<&'f str>),
+}
+
+/// Why a message was dropped without a word to its sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum DropReason {
+    /// It came before hello and nobody waits for an answer.
+    BeforeHello,
+    /// It was refused and nobody waits for an answer.
+    Refused,
+}
+
+/// What time has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Expired {
+    /// The other end was silent for three heartbeats; the session is closed.
+    Session,
+    /// A request of [`Session::begin_request`] was not answered in time.
+    Request {
+        /// The request's id.
+        id: u64,
+    },
+}
+
+/// What the other end said of itself. Only the name that a grant proves decides anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote {
+    /// Its name, as claimed.
+    pub name: Name,
+    /// Differs at each of its starts.
+    pub boot_id: u64,
+    /// Longest frame it takes, in bytes.
+    pub max_frame: u32,
+    /// Its wish for heartbeats, in milliseconds.
+    pub heartbeat_ms: u32,
+    /// Rows of its table.
+    pub rows: u16,
+    /// Whether it wants a token before it serves.
+    pub requires_authentication: bool,
+}
+
+impl Remote {
+    /// Copies what matters; `None` when the name is not a component name.
+    fn new(identity: &Identity<'_>) -> Option<Self> {
+        if !crate::message::address::is_name(identity.name) {
+            return None;
+        }
+        Some(Self {
+            name: Name::try_from(identity.name).ok()?,
+            boot_id: identity.boot_id,
+            max_frame: identity.max_frame,
+            heartbeat_ms: identity.heartbeat_ms,
+            rows: identity.rows,
+            requires_authentication: identity.capabilities & bus::REQUIRES_AUTHENTICATION != 0,
+        })
+    }
+}
+
+/// [`MAX_PENDING`] requests wait already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many requests of this session wait for their answers")]
+pub struct TooManyPending;
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    Closed { hello_due: Instant },
+    Greeting { id: u64, resend: Instant },
+    Open,
+}
+
+/// How far this end is in proving itself to the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    Due { at: Instant },
+    Sent { id: u64 },
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    id: u64,
+    deadline: Instant,
+}
+
+/// Answers with an error where somebody waits for one.
+fn refuse<'f>(message: &Message<'_>, error: IpcError<&str>, out: &mut [u8]) -> Verdict<'f> {
+    if !message.wants_answer() {
+        return Verdict::Drop(DropReason::Refused);
+    }
+    Verdict::Answer(codec::encode_error(message, &error, out).unwrap_or(0))
+}
+
+fn encode_or_nothing(message: &Message<'_>, out: &mut [u8]) -> usize {
+    codec::encode(message, out).unwrap_or(0)
+}
+
+/// Between two hellos on a lossy link.
+const HELLO_RETRY_MS: u32 = 250;
+/// After a refusal, of a hello or of a token.
+const REFUSED_RETRY_MS: u32 = 1_000;
+/// For the answer to a token.
+const AUTHENTICATE_MS: u32 = 2_000;
+/// From one proof to the next; a token for this lives twice as long, see [`PROOF_LIFETIME_S`].
+const RENEW_MS: u32 = 30 * 60 * 1_000;
+/// Seconds for which an end that proves itself by a token of its own making lets that token live.
+pub const PROOF_LIFETIME_S: u64 = 60 * 60;
+/// Heartbeats that may fail to come before the other end counts as gone.
+const SILENT_BEATS: u32 = 3;
+/// The discriminant of [`bus::Credentials::Token`].
+const CREDENTIALS_TOKEN: u8 = 0;

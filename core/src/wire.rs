@@ -1,0 +1,149 @@
+//! Reading and writing the primitives of the wire: bytes, varints, length-prefixed runs. Knows no message.
+//!
+//! Varints are postcard's (LEB128, seven bits a byte, least first), and only the shortest form is accepted, so that
+//! equal values have equal bytes wherever a tag or a comparison depends on it.
+
+/// Takes primitives from the front of a slice.
+#[derive(Debug, Clone)]
+pub(crate) struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn u8(&mut self) -> Option<u8> {
+        let (&first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(first)
+    }
+
+    /// A varint of at most 64 bits, in its shortest form.
+    pub(crate) fn varint(&mut self) -> Option<u64> {
+        let mut value = 0u64;
+        let mut shift = 0;
+        loop {
+            let byte = self.u8()?;
+            let bits = u64::from(byte & 0x7f);
+            if shift == 63 && bits > 1 {
+                return None;
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                return if bits == 0 && shift != 0 { None } else { Some(value) };
+            }
+            shift += 7;
+            if shift > 63 {
+                return None;
+            }
+        }
+    }
+
+    /// A varint that fits 32 bits.
+    pub(crate) fn varint_u32(&mut self) -> Option<u32> {
+        u32::try_from(self.varint()?).ok()
+    }
+
+    pub(crate) fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (head, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(head)
+    }
+
+    /// A run of bytes behind its varint length.
+    pub(crate) fn run(&mut self) -> Option<&'a [u8]> {
+        let len = self.varint_u32()?;
+        self.take(len as usize)
+    }
+
+    /// Everything that is left.
+    pub(crate) const fn rest(self) -> &'a [u8] {
+        self.0
+    }
+}
+
+/// Puts primitives into a slice; what does not fit makes the whole write fail at [`Writer::finish`].
+#[derive(Debug)]
+pub(crate) struct Writer<'a> {
+    out: &'a mut [u8],
+    len: usize,
+    full: bool,
+}
+
+impl<'a> Writer<'a> {
+    pub(crate) const fn new(out: &'a mut [u8]) -> Self {
+        Self { out, len: 0, full: false }
+    }
+
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+        match self.out.get_mut(self.len..).and_then(|free| free.get_mut(..bytes.len())) {
+            Some(place) => {
+                place.copy_from_slice(bytes);
+                self.len += bytes.len();
+            }
+            None => self.full = true,
+        }
+    }
+
+    pub(crate) fn u8(&mut self, byte: u8) {
+        self.bytes(&[byte]);
+    }
+
+    pub(crate) fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.u8(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.u8(value as u8);
+    }
+
+    pub(crate) fn run(&mut self, bytes: &[u8]) {
+        self.varint(bytes.len() as u64);
+        self.bytes(bytes);
+    }
+
+    /// Bytes written, or `None` when something did not fit.
+    pub(crate) const fn finish(self) -> Option<usize> {
+        if self.full { None } else { Some(self.len) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn varints_come_back_and_only_in_their_shortest_form() {
+        for value in [0, 1, 127, 128, 300, 16_383, 16_384, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
+            let mut bytes = [0; 10];
+            let mut writer = Writer::new(&mut bytes);
+            writer.varint(value);
+            let len = writer.finish().unwrap();
+            let mut reader = Reader::new(&bytes[..len]);
+            assert_eq!(reader.varint(), Some(value));
+            assert!(reader.rest().is_empty());
+        }
+        for over_long in [&[0x80, 0x00][..], &[0xff, 0x80, 0x00], &[0xff; 10], &[0x80; 11], &[0x80]] {
+            assert_eq!(Reader::new(over_long).varint(), None, "{over_long:02x?}");
+        }
+        let mut wide = [0xff; 10];
+        wide[9] = 0x02;
+        assert_eq!(Reader::new(&wide).varint(), None);
+    }
+
+    #[test]
+    fn a_run_longer_than_the_rest_is_refused() {
+        assert_eq!(Reader::new(&[5, 1, 2]).run(), None);
+        assert_eq!(Reader::new(&[2, 1, 2]).run(), Some(&[1, 2][..]));
+    }
+
+    #[test]
+    fn a_write_that_does_not_fit_fails_whole() {
+        let mut out = [0; 3];
+        let mut writer = Writer::new(&mut out);
+        writer.bytes(&[1, 2]);
+        writer.bytes(&[3, 4]);
+        writer.u8(5);
+        assert_eq!(writer.finish(), None);
+    }
+}
