@@ -1,0 +1,66 @@
+//! Counts instructions: run under QEMU's `-icount shift=0`, where one instruction takes one nanosecond.
+//!
+//! Prints one line `name instructions` for each figure over semihosting and ends the emulation. The first is the
+//! calibration, a loop whose length is known; if it is off, the exit code is 1.
+#![no_std]
+#![no_main]
+
+use core::hint::black_box;
+
+use board_mps2_an386::{Board, CLOCK_HZ, DEFAULT_BAUD, Stopwatch, exit};
+use cortex_m::asm::delay;
+use cortex_m_rt::entry;
+use semihosting::println;
+
+#[entry]
+fn main() -> ! {
+    let Some(mut board) = Board::take(DEFAULT_BAUD) else { exit(2) };
+    let calibration = calibration(&mut board.stopwatch);
+    println!("calibration {}", calibration);
+    if calibration != CALIBRATION_LENGTH {
+        println!("calibration is {} instructions long: run with -icount shift=0", CALIBRATION_LENGTH);
+        exit(1);
+    }
+    exit(0)
+}
+
+/// The measured length of a loop that is `CALIBRATION_LENGTH` instructions long.
+fn calibration(stopwatch: &mut Stopwatch) -> u32 {
+    let short = cycles(stopwatch, &mut || turn(1_000));
+    let long = cycles(stopwatch, &mut || turn(1_000 + CALIBRATION_LENGTH / 2));
+    mean(long.wrapping_sub(short))
+}
+
+/// The loop, with its alignment in one place for every length.
+#[inline(never)]
+fn turn(turns: u32) {
+    delay(black_box(turns));
+}
+
+/// The cycles that all repetitions of `work` take, with the loop around them.
+fn cycles(stopwatch: &mut Stopwatch, work: &mut dyn FnMut()) -> u32 {
+    stopwatch.cycles(|| {
+        for _ in 0..REPETITIONS {
+            work();
+        }
+    })
+}
+
+/// The instructions of one repetition, rounded.
+fn mean(cycles: u32) -> u32 {
+    let instructions = u64::from(cycles) * INSTRUCTIONS_PER_CYCLE;
+    ((instructions + REPETITIONS / 2) / REPETITIONS) as u32
+}
+
+/// `delay` takes two instructions a turn, `subs` and `bne`; those around the loop cancel out.
+const CALIBRATION_LENGTH: u32 = 4_000;
+
+const REPETITIONS: u64 = 1_000;
+
+/// One instruction takes one nanosecond.
+const INSTRUCTIONS_PER_CYCLE: u64 = 1_000_000_000 / CLOCK_HZ as u64;
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    exit(3)
+}
