@@ -9,14 +9,15 @@ impl KeyRing {
     ///
     /// `audience` is the checker's own name (`bus` for the hub), `now` the time in Unix seconds, `None` where it is
     /// not known. In order: shape, key id, tag, and only then what the token says: audience, issuer, caveats, time,
-    /// the key's own end, epoch. Takes at most 8 HMACs of at most 256 bytes together, whatever the bytes.
+    /// the key's own end, epoch. Takes at most 7 HMACs (two to
+    /// derive, one for the head, one a caveat) over at most one token's bytes, whatever they are.
     ///
     /// # Errors
     /// The first [`TokenError`] in that order. Without a clock every token refuses.
     pub fn check(&self, token: &[u8], audience: &str, now: Option<u64>) -> Result<Grant, TokenError> {
         let token = UnverifiedToken::read(token)?;
-        let slot = self.slot(token.key_id()).ok_or(TokenError::UnknownKey)?;
-        if !token.is_tagged_by(|head| slot.tag_head(&token.claims(), head)) {
+        let slot = self.slot(token.key_id).ok_or(TokenError::UnknownKey)?;
+        if !token.is_tagged_by(|head| slot.tag_head(&token.claims, head)) {
             return Err(TokenError::BadTag);
         }
         check_verified(&token, slot, audience, now)
@@ -30,11 +31,11 @@ fn check_verified(
     audience: &str,
     now: Option<u64>,
 ) -> Result<Grant, TokenError> {
-    let claims = token.claims();
+    let claims = &token.claims;
     if claims.audience != audience {
         return Err(TokenError::WrongAudience);
     }
-    if !slot.accepts_issuer(&claims) {
+    if !slot.accepts_issuer(claims) {
         return Err(TokenError::WrongIssuer);
     }
     let (expiry, scopes) = token.narrowed().ok_or(TokenError::Widened)?;
@@ -51,7 +52,7 @@ fn check_verified(
     if claims.epoch < slot.least_epoch {
         return Err(TokenError::EpochPassed);
     }
-    Grant::new(token.key_id(), &claims, expiry, scopes).ok_or(TokenError::TooManyScopes)
+    Grant::new(token.key_id, claims, expiry, scopes).ok_or(TokenError::TooManyScopes)
 }
 
 /// Seconds that an issuer's clock may be ahead of the checker's.

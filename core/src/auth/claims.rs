@@ -73,6 +73,14 @@ impl<'a> Scopes<'a> {
         Self(List::Packed(bytes))
     }
 
+    /// The bytes of scopes that stand in a token; `None` for a caller's texts.
+    pub(super) const fn as_packed(self) -> Option<&'a [u8]> {
+        match self.0 {
+            List::Packed(bytes) => Some(bytes),
+            List::Texts(_) => None,
+        }
+    }
+
     /// Each scope, in order.
     pub const fn iter(self) -> ScopeIter<'a> {
         ScopeIter(self.0)

@@ -24,13 +24,9 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// `None` when the scopes are more than [`MAX_GRANT_SCOPES`] bytes.
+    /// Of claims and scopes that stand in a checked token; `None` when the scopes are more than
+    /// [`MAX_GRANT_SCOPES`] bytes.
     pub(super) fn new(key_id: u8, claims: &Claims<'_>, expiry: u64, scopes: Scopes<'_>) -> Option<Self> {
-        let mut packed = Vec::new();
-        for scope in scopes {
-            packed.push(u8::try_from(scope.len()).ok()?).ok()?;
-            packed.extend_from_slice(scope.as_bytes()).ok()?;
-        }
         Some(Self {
             subject: name(claims.subject)?,
             issuer: name(claims.issuer)?,
@@ -39,7 +35,7 @@ impl Grant {
             serial: claims.serial,
             issued_at: claims.issued_at,
             expiry,
-            scopes: packed,
+            scopes: Vec::from_slice(scopes.as_packed()?).ok()?,
         })
     }
 

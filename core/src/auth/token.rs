@@ -18,8 +18,8 @@ pub const TAG_LEN: usize = super::key::TAG_LEN;
 /// [`KeyRing::check`](super::KeyRing::check) is for that.
 #[derive(Clone, Copy)]
 pub struct UnverifiedToken<'a> {
-    key_id: u8,
-    claims: Claims<'a>,
+    pub(super) key_id: u8,
+    pub(super) claims: Claims<'a>,
     /// Version, key id and claims.
     head: &'a [u8],
     /// All caveats, each well-formed.
@@ -71,7 +71,7 @@ impl<'a> UnverifiedToken<'a> {
         self.caveats().try_fold(start, narrow)
     }
 
-    /// Whether its tag is the one at the end of the chain that starts with `first_key` over its head.
+    /// Whether its tag is the one at the end of the chain that starts with what `tag_head` makes of its head.
     pub(super) fn is_tagged_by(&self, tag_head: impl FnOnce(&[u8]) -> Tag) -> bool {
         let mut tag = tag_head(self.head);
         let mut caveats = self.caveats();
