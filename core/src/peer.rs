@@ -38,12 +38,13 @@ impl<L: Link, K: Keys, const OUT: usize> Peer<L, K, OUT> {
     pub fn poll<N: Node>(&mut self, node: &mut N, now: Instant) -> Result<Option<Event>, L::Error> {
         self.link.flush()?;
         // Room for the answer before the question: what cannot be answered now stays in the link.
-        while self.link.room() >= OUT {
+        while self.has_room() {
+            let longest = self.longest();
             let Some(frame) = self.link.receive()? else { break };
             let turn = Turn {
                 session: &mut self.session,
                 keys: &self.keys,
-                out: &mut self.out,
+                out: self.out.get_mut(..longest).unwrap_or_default(),
                 counters: &mut self.counters,
             };
             let (answer, event) = turn.handle_frame(frame, node, now);
@@ -61,17 +62,17 @@ impl<L: Link, K: Keys, const OUT: usize> Peer<L, K, OUT> {
     /// # Errors
     /// The link is gone.
     pub fn publish<T: Topic>(&mut self, message: &T::Message) -> Result<bool, L::Error> {
-        if !self.session.is_ready() || self.link.room() < OUT {
+        if !self.session.is_ready() || !self.has_room() {
             return Ok(false);
         }
         let id = self.session.take_id();
-        let len = encode_typed(&Message::notification(id, T::ADDRESS), message, &mut self.out);
+        let len = encode_typed(&Message::notification(id, T::ADDRESS), message, self.out());
         self.send(len)
     }
 
     /// Sends a typed request; its answer goes to [`Node::handle_reply`] under the id returned, or
-    /// [`Event::RequestTimedOut`] comes. `None` when the session is not ready, the link has no room or too many
-    /// requests wait.
+    /// [`Event::RequestTimedOut`] comes; with [`Event::Closed`] all that wait are forgotten. `None` when the session is
+    /// not ready, the link has no room, the request does not fit a frame or too many wait.
     ///
     /// # Errors
     /// The link is gone.
@@ -81,14 +82,18 @@ impl<L: Link, K: Keys, const OUT: usize> Peer<L, K, OUT> {
         timeout_ms: u32,
         now: Instant,
     ) -> Result<Option<u64>, L::Error> {
-        if !self.session.is_ready() || self.link.room() < OUT {
+        if !self.session.is_ready() || !self.has_room() {
             return Ok(None);
         }
         let Ok(id) = self.session.begin_request(now.plus_millis(timeout_ms)) else { return Ok(None) };
         let mut message = Message::request(id, E::ADDRESS);
         message.flags.timeout_ms = Some(timeout_ms);
-        let len = encode_typed(&message, request, &mut self.out);
-        Ok(self.send(len)?.then_some(id))
+        let len = encode_typed(&message, request, self.out());
+        let sent = self.send(len)?;
+        if !sent {
+            self.session.cancel_request(id);
+        }
+        Ok(sent.then_some(id))
     }
 
     /// Says goodbye.
@@ -132,15 +137,33 @@ impl<L: Link, K: Keys, const OUT: usize> Peer<L, K, OUT> {
             Some(Expired::Request { id }) => return Ok(Some(Event::RequestTimedOut { id })),
             None => {}
         }
-        if self.link.room() < OUT {
+        if !self.has_room() {
             return Ok(None);
         }
-        let mut len = self.session.poll_transmit(now, &mut self.out);
+        let longest = self.longest();
+        let out = self.out.get_mut(..longest).unwrap_or_default();
+        let mut len = self.session.poll_transmit(now, out);
         if len == 0 && self.session.wants_token(now) {
-            len = self.keys.prove(&mut self.session, now, &mut self.out);
+            len = self.keys.prove(&mut self.session, now, out);
         }
         self.send(len)?;
         Ok(None)
+    }
+
+    /// Whether the link takes the longest frame that this end makes.
+    fn has_room(&mut self) -> bool {
+        self.link.room() >= OUT.min(self.link.max_frame())
+    }
+
+    /// Bytes of the longest frame that this end makes, its link carries and the other end takes.
+    fn longest(&self) -> usize {
+        let remote = self.session.remote().map_or(usize::MAX, |remote| remote.max_frame as usize);
+        OUT.min(self.link.max_frame()).min(remote)
+    }
+
+    fn out(&mut self) -> &mut [u8] {
+        let longest = self.longest();
+        self.out.get_mut(..longest).unwrap_or_default()
     }
 
     fn send(&mut self, len: usize) -> Result<bool, L::Error> {
@@ -219,7 +242,7 @@ impl Keys for DeviceKey {
             issuer: name,
             subject: name,
             audience: BUS,
-            serial: now.as_micros(),
+            serial: session.boot_id().wrapping_add(now.as_micros()),
             issued_at,
             expiry: issued_at + PROOF_LIFETIME_S,
             epoch: 0,
@@ -259,6 +282,12 @@ pub struct PeerCounters {
     pub refused: u32,
 }
 
+impl PeerCounters {
+    const fn count_refused(&mut self) {
+        self.refused = self.refused.wrapping_add(1);
+    }
+}
+
 /// The parts of a peer that are free while a frame is borrowed from its link.
 struct Turn<'p, K> {
     session: &'p mut Session,
@@ -280,6 +309,10 @@ impl<K: Keys> Turn<'_, K> {
         match self.session.handle(&message, now, self.out) {
             Verdict::Deliver => (self.deliver(&message, node, now), None),
             Verdict::Answer(len) => (len, None),
+            Verdict::Refused { answer } => {
+                self.counters.count_refused();
+                (answer, None)
+            }
             Verdict::Opened { answer } => (answer, Some(Event::Opened)),
             Verdict::Restarted { answer } => (answer, Some(Event::Closed)),
             Verdict::Closed(CloseReason::Goodbye | CloseReason::Refused(_)) => (0, Some(Event::Closed)),
@@ -294,7 +327,7 @@ impl<K: Keys> Turn<'_, K> {
                 (0, None)
             }
             Verdict::Drop(_) => {
-                self.counters.refused = self.counters.refused.wrapping_add(1);
+                self.counters.count_refused();
                 (0, None)
             }
         }
@@ -302,31 +335,39 @@ impl<K: Keys> Turn<'_, K> {
 
     fn deliver<N: Node>(self, message: &Message<'_>, node: &mut N, now: Instant) -> usize {
         if message.is_reply() {
-            self.counters.refused = self.counters.refused.wrapping_add(1);
+            self.counters.count_refused();
             return 0;
         }
         let own = self.session.name();
+        let unix_now = unix_seconds(self.session, now);
         let dispatched = match route::<()>(message.destination, |component| component == own, |_| None) {
-            Route::Bus => return describe::<N>(message, self.out),
+            Route::Bus => describe::<N>(message, self.out),
             Route::Local => {
-                let caller =
-                    Caller { grant: self.session.grant(), unix_now: unix_seconds(self.session, now) };
-                dispatch(&mut Table { rows: N::ROWS, node }, caller, message, self.out)
+                // A token of the message's own counts instead of the session's grant, never beside it.
+                let checked = message.auth_token.map(|token| self.keys.check(token, own, unix_now));
+                let grant = match &checked {
+                    None => Ok(self.session.grant()),
+                    Some(outcome) => outcome.as_ref().map(Some).map_err(|error| *error),
+                };
+                match grant {
+                    Ok(grant) => {
+                        let caller = Caller { grant, unix_now };
+                        dispatch(&mut Table { rows: N::ROWS, node }, caller, message, self.out)
+                    }
+                    Err(error) => refuse(message, error, self.out),
+                }
             }
-            Route::Peer(()) | Route::Unroutable => Dispatched {
-                answer: codec::encode_error(message, &NOBODY, self.out).unwrap_or(0),
-                refused: Some(NOBODY),
-            },
+            Route::Peer(()) | Route::Unroutable => refuse(message, NOBODY, self.out),
         };
         if dispatched.refused.is_some() {
-            self.counters.refused = self.counters.refused.wrapping_add(1);
+            self.counters.count_refused();
         }
         if message.wants_answer() { dispatched.answer } else { 0 }
     }
 }
 
 /// Answers `bus/describe` from the node's table, and everything else on a leaf's own `bus` with a refusal.
-fn describe<N: Node>(message: &Message<'_>, out: &mut [u8]) -> usize {
+fn describe<N: Node>(message: &Message<'_>, out: &mut [u8]) -> Dispatched {
     let head = message.answer(crate::message::MessageType::Response);
     let row = match message.payload.parse::<Describe>() {
         Ok(ask) if message.destination.is_some_and(|to| to.as_str() == bus::DESCRIBE) => {
@@ -340,7 +381,11 @@ fn describe<N: Node>(message: &Message<'_>, out: &mut [u8]) -> usize {
         Some((row, RowPart::Response)) => encode_typed(&head, row.info.schema.response.named, out),
         None => 0,
     };
-    if len == 0 { codec::encode_error(message, &NOT_DESCRIBED, out).unwrap_or(0) } else { len }
+    if len == 0 { refuse(message, NOT_DESCRIBED, out) } else { Dispatched { answer: len, refused: None } }
+}
+
+fn refuse(message: &Message<'_>, error: IpcError, out: &mut [u8]) -> Dispatched {
+    Dispatched { answer: codec::encode_error(message, &error, out).unwrap_or(0), refused: Some(error) }
 }
 
 /// The header of `head`, then `value` as postcard; 0 when it does not fit.

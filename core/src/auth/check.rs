@@ -88,7 +88,7 @@ pub enum TokenError {
     #[error("the token is for another component; use one whose audience is this component")]
     WrongAudience,
     /// Its issuer may not issue this.
-    #[error("the issuer of the token may not issue it: a device speaks for itself alone")]
+    #[error("the issuer of the token may not issue it: a device speaks for itself alone, without scopes")]
     WrongIssuer,
     /// A caveat would give more than the token had.
     #[error("a caveat of the token allows more than the token itself; a caveat can only narrow")]

@@ -3,9 +3,9 @@
 use heapless::{String, Vec};
 
 use super::claims::{Claims, ScopeIter, Scopes};
-use super::permission::{Operation, Scope};
+use super::permission::{Operation, Permission, Scope};
 use crate::limits::{MAX_GRANT_SCOPES, MAX_NAME};
-use crate::message::address::Address;
+use crate::message::address::{Address, Pattern};
 
 /// Proof that a token was checked, and what it allows. Only [`KeyRing::check`](super::KeyRing::check) makes one.
 ///
@@ -97,6 +97,12 @@ impl Grant {
             Scope::Name(_) => false,
             Scope::Permission(permission) => permission.permits(operation, resource),
         })
+    }
+
+    /// Whether one of its permissions, or `*`, allows `operation` on every address that `pattern` selects.
+    pub fn permits_all(&self, operation: Operation, pattern: Pattern<'_>) -> bool {
+        let wanted = Permission { operation: Some(operation), pattern };
+        self.scopes().filter_map(Scope::parse).any(|scope| scope.covers(Scope::Permission(wanted)))
     }
 }
 

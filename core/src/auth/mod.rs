@@ -15,8 +15,8 @@
 //! | a device | `bus` | that device | `root.derive(device)` | that device, and the hub |
 //!
 //! A device holds only its own derived key, in a [`SlotKind::Device`] slot. Whoever dumps it can mint what that
-//! device would accept and what it says of itself, and nothing of or for another. What scopes a device claims for
-//! itself is its own word: the hub must bound them by policy, see [`Grant::issuer`].
+//! device would accept and what it says of itself, and nothing of or for another. A device claims no scopes: what it
+//! may do is the hub's policy, and a token of its own making that names any is refused.
 //!
 //! # Layout
 //! `version (1) ‖ key id ‖ claims ‖ caveats ‖ tag (16)`, at most [`MAX_TOKEN`](crate::limits::MAX_TOKEN) bytes.

@@ -190,7 +190,9 @@ pub enum MintError {
     #[error("issuer, subject and audience are names: at most 32 bytes of [a-z0-9._-]")]
     BadName,
     /// The holder of this key may not issue that.
-    #[error("this key cannot issue that: the hub issues as 'bus', a device only for itself and to 'bus'")]
+    #[error(
+        "this key cannot issue that: the hub issues as 'bus', a device only for itself, to 'bus', without scopes"
+    )]
     NotOurs,
     /// It would expire before it is issued.
     #[error("the expiry must be later than the time of issue")]
@@ -206,6 +208,7 @@ pub enum MintError {
     TooLong,
 }
 
+/// A device says who it is and nothing else: what it may do is for the hub to decide, so it claims no scopes.
 fn speaks_for_itself(claims: &Claims<'_>) -> bool {
-    claims.audience == BUS && claims.subject == claims.issuer
+    claims.audience == BUS && claims.subject == claims.issuer && claims.scopes.iter().next().is_none()
 }

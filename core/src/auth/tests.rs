@@ -157,7 +157,8 @@ fn a_good_token_gives_what_it_says() {
 fn the_hub_accepts_its_own_tokens_and_a_devices_word_for_itself() {
     let own = mint(&hub(), &Claims { audience: "bus", ..claims() }).unwrap();
     assert_eq!(hub().check(&own, "bus", Some(NOW)).unwrap().issuer(), "bus");
-    let device = Claims { issuer: "imu", subject: "imu", audience: "bus", ..claims() };
+    let device =
+        Claims { issuer: "imu", subject: "imu", audience: "bus", scopes: Scopes::new(&[]), ..claims() };
     let device = mint(&board("imu"), &device).unwrap();
     assert_eq!(hub().check(&device, "bus", Some(NOW)).unwrap().issuer(), "imu");
 }
@@ -353,10 +354,11 @@ fn a_token_for_another_is_refused_by_everyone_else() {
 
 #[test]
 fn a_device_mints_only_what_it_says_of_itself_to_the_hub() {
-    let own = Claims { issuer: "imu", subject: "imu", audience: "bus", ..claims() };
+    let own = Claims { issuer: "imu", subject: "imu", audience: "bus", scopes: Scopes::new(&[]), ..claims() };
     assert!(mint(&board("imu"), &own).is_ok());
     for other in [
         Claims { subject: "alice", ..own },
+        Claims { scopes: Scopes::new(&["*"]), ..own },
         Claims { audience: "fan", ..own },
         Claims { issuer: "bus", ..own },
         Claims { issuer: "bus", audience: "imu", ..own },
@@ -378,9 +380,10 @@ fn a_dumped_device_key_forges_nothing_of_or_for_another() {
         [&head[..], tag.as_bytes()].concat()
     };
     let hub_refuses = |claims| hub().check(&forge(claims), "bus", Some(NOW)).unwrap_err();
-    let own = Claims { issuer: "imu", subject: "imu", audience: "bus", ..claims() };
+    let own = Claims { issuer: "imu", subject: "imu", audience: "bus", scopes: Scopes::new(&[]), ..claims() };
     assert!(hub().check(&forge(own), "bus", Some(NOW)).is_ok());
     assert_eq!(hub_refuses(Claims { subject: "alice", ..own }), TokenError::WrongIssuer);
+    assert_eq!(hub_refuses(Claims { scopes: Scopes::new(&["*"]), ..own }), TokenError::WrongIssuer);
     assert_eq!(hub_refuses(Claims { subject: "bus", ..own }), TokenError::WrongIssuer);
     assert_eq!(hub_refuses(Claims { issuer: "bus", ..own }), TokenError::BadTag);
     assert_eq!(hub_refuses(Claims { issuer: "fan", subject: "fan", ..own }), TokenError::BadTag);

@@ -173,10 +173,12 @@ const fn check(bytes: &[u8], pattern: bool) -> Result<(), AddressError> {
                 return Err(AddressError::TooLong);
             }
             start = at + 1;
-        } else if !matches!(bytes[at], b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-')
-            && !(pattern && bytes[at] == b'*')
-        {
-            return Err(AddressError::BadByte);
+        } else {
+            match bytes[at] {
+                b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-' => {}
+                b'*' if pattern => {}
+                _ => return Err(AddressError::BadByte),
+            }
         }
         at += 1;
     }

@@ -12,7 +12,7 @@
 //!                  <--- (empty) --
 //!                  <--- token ----  bus/authenticate (when the connecting end requires it)
 //! heartbeat        -------------->
-//!                  <--------------  heartbeat
+//!                  <--------------  heartbeat, or an Error when this end is not known or no longer proven
 //! ```
 
 use heapless::Vec;
@@ -80,8 +80,10 @@ pub struct Session {
     next_id: u64,
     heard: Instant,
     beat_due: Instant,
+    beat: Option<u64>,
     ask_identity: bool,
     clock: Option<(Instant, u64)>,
+    own_clock: bool,
 }
 
 impl Session {
@@ -99,14 +101,17 @@ impl Session {
             next_id: 1,
             heard: Instant::default(),
             beat_due: Instant::default(),
+            beat: None,
             ask_identity,
             clock: None,
+            own_clock: false,
         }
     }
 
     /// Says that `unix_us` microseconds had passed since 1970 at `at`. Without it the other end's hello sets the clock.
     pub const fn set_clock(&mut self, at: Instant, unix_us: u64) {
         self.clock = Some((at, unix_us));
+        self.own_clock = true;
     }
 
     /// Takes one message that came from the other end; what it means for the owner is in the [`Verdict`]. An answer,
@@ -125,20 +130,16 @@ impl Session {
             _ => {}
         }
         if !self.is_open() {
-            self.ask_identity = self.config.lossy;
-            return refuse(message, IpcError::Protocol("say hello first: a request to bus/hello"), out);
+            return self.refuse_before_hello(message, out);
         }
         match message.destination.map_or("", Address::as_str) {
             bus::AUTHENTICATE => self.handle_authenticate(message, out),
             bus::GOODBYE => {
                 self.reset(now);
+                self.state = State::Closed { hello_due: now.plus_millis(REFUSED_RETRY_MS) };
                 Verdict::Closed(CloseReason::Goodbye)
             }
-            _ if self.config.requires_authentication && self.grant.is_none() => refuse(
-                message,
-                IpcError::Authentication("authenticate first: send a token to bus/authenticate"),
-                out,
-            ),
+            _ if self.lacks_grant() => refuse(message, UNPROVEN, out),
             _ => Verdict::Deliver,
         }
     }
@@ -154,16 +155,19 @@ impl Session {
         match outcome {
             Ok(grant) => {
                 self.grant = Some(grant);
+                if !request.wants_answer() {
+                    return 0;
+                }
                 encode_or_nothing(&request.answer(MessageType::Response), out)
             }
+            Err(_) if !request.wants_answer() => 0,
             Err(error) => codec::encode_error(request, &error, out).unwrap_or(0),
         }
     }
 
     /// Takes the time; says the first thing that it brought to an end. Call it until it says nothing.
     pub fn handle_timeout(&mut self, now: Instant) -> Option<Expired> {
-        let silence = self.heartbeat_ms().saturating_mul(SILENT_BEATS);
-        if self.is_open() && silence != 0 && now > self.heard.plus_millis(silence) {
+        if self.silence_due().is_some_and(|due| due <= now) {
             self.reset(now);
             return Some(Expired::Session);
         }
@@ -187,14 +191,16 @@ impl Session {
         }
         match self.state {
             State::Closed { hello_due } | State::Greeting { resend: hello_due, .. } if hello_due <= now => {
-                let id = self.take_id();
-                let retry_ms = if self.config.lossy { HELLO_RETRY_MS } else { u32::MAX };
-                self.state = State::Greeting { id, resend: now.plus_millis(retry_ms) };
+                // A hello that is sent again keeps its id: the answer to the first may be on its way.
+                let id = if let State::Greeting { id, .. } = self.state { id } else { self.take_id() };
+                let resend = if self.config.lossy { now.plus_millis(HELLO_RETRY_MS) } else { NEVER };
+                self.state = State::Greeting { id, resend };
                 self.encode_identity(bus::HELLO, id, now, out)
             }
             State::Open if self.heartbeat_ms() != 0 && self.beat_due <= now => {
                 self.beat_due = now.plus_millis(self.heartbeat_ms());
                 let mut beat = Message::heartbeat(self.take_id());
+                self.beat = Some(beat.id);
                 beat.flags.requires_response = true;
                 beat.timestamp = Some(now.as_micros());
                 encode_or_nothing(&beat, out)
@@ -203,20 +209,23 @@ impl Session {
         }
     }
 
-    /// When [`Session::poll_transmit`] or [`Session::handle_timeout`] next has something to do; `None`: not before
-    /// the next message.
+    /// When [`Session::poll_transmit`], [`Session::handle_timeout`] or [`Session::wants_token`] next has something to
+    /// do; `None`: not before the next message. A time that is past means at once. An owner that asks all three at
+    /// that moment is never late and never asks in vain.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let beat = self.heartbeat_ms();
-        let own = match (self.config.role, self.state) {
+        let asks = self.ask_identity.then(Instant::default);
+        let says = match (self.config.role, self.state) {
             (Role::Connecting, State::Closed { hello_due }) => Some(hello_due),
             (Role::Connecting, State::Greeting { resend, .. }) if self.config.lossy => Some(resend),
-            (Role::Connecting, State::Open) if beat != 0 => Some(self.beat_due),
-            (Role::Accepting, State::Open) if beat != 0 => {
-                Some(self.heard.plus_millis(beat.saturating_mul(SILENT_BEATS).saturating_add(1)))
-            }
+            (Role::Connecting, State::Open) if self.heartbeat_ms() != 0 => Some(self.beat_due),
             _ => None,
         };
-        self.pending.iter().map(|pending| pending.deadline).chain(own).min()
+        let proof = match self.proof {
+            Proof::Due { at } if self.is_open() && self.must_prove() => Some(at),
+            _ => None,
+        };
+        let own = [asks, says, proof, self.silence_due()];
+        self.pending.iter().map(|pending| pending.deadline).chain(own.into_iter().flatten()).min()
     }
 
     /// Writes the `bus/authenticate` request that proves this end by `token`; the outcome comes as
@@ -245,6 +254,11 @@ impl Session {
         Ok(id)
     }
 
+    /// Gives up a request of [`Session::begin_request`]: its answer is ignored, its deadline says nothing.
+    pub fn cancel_request(&mut self, id: u64) {
+        self.pending.retain(|pending| pending.id != id);
+    }
+
     /// The id for the next message of this end that nobody answers.
     pub const fn take_id(&mut self) -> u64 {
         let id = self.next_id;
@@ -253,6 +267,7 @@ impl Session {
     }
 
     /// Ends the session in order: writes the goodbye and says how many bytes it has. Requests that wait are forgotten.
+    /// A connecting end that is polled after that says hello again.
     pub fn close(&mut self, reason: &str, now: Instant, out: &mut [u8]) -> usize {
         let id = self.take_id();
         let open = self.is_open();
@@ -268,6 +283,7 @@ impl Session {
         self.grant = None;
         self.proof = Proof::Due { at: now };
         self.accepted = false;
+        self.beat = None;
         self.pending.clear();
     }
 
@@ -286,9 +302,15 @@ impl Session {
         self.is_open() && (self.accepted || !self.must_prove())
     }
 
-    /// Whether the other end waits for this one's token, or for a new one before the last expires.
-    pub fn wants_token(&self, now: Instant) -> bool {
-        self.is_open() && self.must_prove() && matches!(self.proof, Proof::Due { at } if at <= now)
+    /// Whether the other end waits for this one's token, or for a new one before the last expires. An owner that has
+    /// none to give to [`Session::authenticate`] is asked again a second later.
+    pub fn wants_token(&mut self, now: Instant) -> bool {
+        let wants =
+            self.is_open() && self.must_prove() && matches!(self.proof, Proof::Due { at } if at <= now);
+        if wants {
+            self.proof = Proof::Due { at: now.plus_millis(REFUSED_RETRY_MS) };
+        }
+        wants
     }
 
     /// What the other end has proven, if anything.
@@ -304,6 +326,11 @@ impl Session {
     /// This end's name.
     pub fn name(&self) -> &str {
         &self.config.name
+    }
+
+    /// This end's boot id.
+    pub const fn boot_id(&self) -> u64 {
+        self.config.boot_id
     }
 
     /// Microseconds since 1970, once the owner or the other end has said what time it is.
@@ -370,11 +397,13 @@ impl Session {
 
     fn handle_heartbeat<'f>(&mut self, message: &Message<'f>, now: Instant, out: &mut [u8]) -> Verdict<'f> {
         if !self.is_open() {
-            self.ask_identity = self.config.lossy && self.config.role == Role::Accepting;
-            return Verdict::Drop(DropReason::BeforeHello);
+            return self.refuse_before_hello(message, out);
         }
         if !message.wants_answer() {
             return Verdict::Answer(0);
+        }
+        if self.lacks_grant() {
+            return refuse(message, UNPROVEN, out);
         }
         let mut echo = Message::heartbeat(message.id);
         echo.timestamp = self.unix_micros(now);
@@ -395,6 +424,11 @@ impl Session {
                     Verdict::Closed(CloseReason::Refused(error))
                 }
             };
+        }
+        if self.beat == Some(message.id)
+            && let Err(error) = outcome()
+        {
+            return self.handle_refused_heartbeat(error, now);
         }
         let Some(at) = self.pending.iter().position(|pending| pending.id == message.id) else {
             return if self.is_open() { Verdict::Deliver } else { Verdict::Drop(DropReason::BeforeHello) };
@@ -417,6 +451,34 @@ impl Session {
         }
     }
 
+    /// The other end hears this one but has lost what this one takes for granted: all of the session, as when only it
+    /// fell silent, or the proof, as when it was revoked.
+    fn handle_refused_heartbeat<'f>(&mut self, error: IpcError<&'f str>, now: Instant) -> Verdict<'f> {
+        self.beat = None;
+        match error {
+            IpcError::Protocol(_) => {
+                self.reset(now);
+                Verdict::Restarted { answer: 0 }
+            }
+            IpcError::Authentication(_) if self.accepted => {
+                self.accepted = false;
+                if !matches!(self.proof, Proof::Sent { .. }) {
+                    self.proof = Proof::Due { at: now };
+                }
+                Verdict::NotAuthenticated(error)
+            }
+            _ => Verdict::Answer(0),
+        }
+    }
+
+    fn refuse_before_hello<'f>(&mut self, message: &Message<'f>, out: &mut [u8]) -> Verdict<'f> {
+        self.ask_identity = self.config.lossy && self.config.role == Role::Accepting;
+        if !message.wants_answer() {
+            return Verdict::Drop(DropReason::BeforeHello);
+        }
+        refuse(message, IpcError::Protocol("say hello first: a request to bus/hello"), out)
+    }
+
     fn open<'f>(&mut self, identity: &Identity<'f>, now: Instant) -> Verdict<'f> {
         let Some(remote) = Remote::new(identity).filter(|_| identity.max_version == bus::WIRE_VERSION) else {
             self.state = State::Closed { hello_due: now.plus_millis(REFUSED_RETRY_MS) };
@@ -427,10 +489,20 @@ impl Session {
         self.state = State::Open;
         self.remote = Some(remote);
         self.beat_due = now.plus_millis(self.heartbeat_ms());
-        if identity.unix_us != 0 {
+        if identity.unix_us != 0 && !self.own_clock {
             self.clock = Some((now, identity.unix_us));
         }
         Verdict::Opened { answer: 0 }
+    }
+
+    const fn lacks_grant(&self) -> bool {
+        self.config.requires_authentication && self.grant.is_none()
+    }
+
+    /// When the other end counts as gone unless it is heard before.
+    fn silence_due(&self) -> Option<Instant> {
+        let silence = self.heartbeat_ms().saturating_mul(SILENT_BEATS);
+        (self.is_open() && silence != 0).then(|| self.heard.plus_millis(silence))
     }
 
     fn must_prove(&self) -> bool {
@@ -475,12 +547,17 @@ pub enum Verdict<'f> {
     Deliver,
     /// The session has dealt with it; the first so many bytes of `out` go back, none when 0.
     Answer(usize),
+    /// The session has refused it: count it. The first so many bytes of `out` go back, none when 0.
+    Refused {
+        /// Bytes of `out` to send.
+        answer: usize,
+    },
     /// The session is open; the first so many bytes of `out` go back, none when 0.
     Opened {
         /// Bytes of `out` to send.
         answer: usize,
     },
-    /// The other end has restarted and the session is closed; a connecting end says hello again by itself.
+    /// The other end has restarted or knows nothing of the session, which is closed; a connecting end says hello again by itself.
     Restarted {
         /// Bytes of `out` to send.
         answer: usize,
@@ -603,7 +680,7 @@ fn refuse<'f>(message: &Message<'_>, error: IpcError<&str>, out: &mut [u8]) -> V
     if !message.wants_answer() {
         return Verdict::Drop(DropReason::Refused);
     }
-    Verdict::Answer(codec::encode_error(message, &error, out).unwrap_or(0))
+    Verdict::Refused { answer: codec::encode_error(message, &error, out).unwrap_or(0) }
 }
 
 fn encode_or_nothing(message: &Message<'_>, out: &mut [u8]) -> usize {
@@ -612,8 +689,10 @@ fn encode_or_nothing(message: &Message<'_>, out: &mut [u8]) -> usize {
 
 /// Between two hellos on a lossy link.
 const HELLO_RETRY_MS: u32 = 250;
-/// After a refusal, of a hello or of a token.
+/// After a refusal of a hello or of a token, and after a goodbye.
 const REFUSED_RETRY_MS: u32 = 1_000;
+/// Later than any clock gets.
+const NEVER: Instant = Instant::from_micros(u64::MAX);
 /// For the answer to a token.
 const AUTHENTICATE_MS: u32 = 2_000;
 /// From one proof to the next; a token for this lives twice as long, see [`PROOF_LIFETIME_S`].
@@ -622,5 +701,6 @@ const RENEW_MS: u32 = 30 * 60 * 1_000;
 pub const PROOF_LIFETIME_S: u64 = 60 * 60;
 /// Heartbeats that may fail to come before the other end counts as gone.
 const SILENT_BEATS: u32 = 3;
+const UNPROVEN: IpcError = IpcError::Authentication("authenticate first: send a token to bus/authenticate");
 /// The discriminant of [`bus::Credentials::Token`].
 const CREDENTIALS_TOKEN: u8 = 0;
