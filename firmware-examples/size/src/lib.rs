@@ -1,0 +1,179 @@
+//! The smallest node that is one: two endpoints, a topic, and the main loop, whatever its keys are.
+#![no_std]
+#![forbid(unsafe_code)]
+
+use core::marker::PhantomData;
+
+use board_mps2_an386::{Board, Uart};
+use static_cell::StaticCell;
+use visorbus_core::{
+    Instant, IpcError, Peer,
+    auth::Access,
+    dispatch::{Answers, Row},
+    message::{
+        Address,
+        typed::{Endpoint, Topic},
+    },
+    peer::{Event, Keys, Node},
+    serve::{Application, serve},
+    session::{Name, Role, SessionConfig},
+};
+use visorbus_hal::{SerialLink, serial_buffer_len};
+
+/// The end of the link as the images have it: frames of up to [`MAX_FRAME`] bytes over UART0.
+pub type Leaf<K> = Peer<SerialLink<Uart, { serial_buffer_len(MAX_FRAME) }>, K, MAX_FRAME>;
+
+/// A counter that is read and set, and published when it is set.
+#[derive(Debug)]
+pub struct Counter<R> {
+    value: u32,
+    changed: bool,
+    rights: PhantomData<R>,
+}
+
+impl<R> Counter<R> {
+    /// A counter at zero.
+    pub const fn new() -> Self {
+        Self { value: 0, changed: false, rights: PhantomData }
+    }
+}
+
+impl<R> Default for Counter<R> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<R: Rights> Answers<Read<R>> for Counter<R> {
+    fn answer(&mut self, (): ()) -> Result<u32, IpcError> {
+        Ok(self.value)
+    }
+}
+
+impl<R: Rights> Answers<Set<R>> for Counter<R> {
+    fn answer(&mut self, value: u32) -> Result<u32, IpcError> {
+        if value > LIMIT {
+            return Err(IpcError::Message("the counter goes to 1000000"));
+        }
+        self.changed = true;
+        Ok(core::mem::replace(&mut self.value, value))
+    }
+}
+
+impl<R: Rights> Node for Counter<R> {
+    const ROWS: &'static [Row<Self>] = &[
+        Row::endpoint::<Read<R>>(),
+        Row::endpoint::<Set<R>>(),
+        Row::publishes::<Value>(),
+    ];
+}
+
+impl<R: Rights, K: Keys> Application<Link, K, MAX_FRAME> for Counter<R> {
+    fn tick(
+        &mut self,
+        peer: &mut Leaf<K>,
+        _event: Option<Event>,
+        _now: Instant,
+    ) -> Result<(), visorbus_hal::SerialError> {
+        if self.changed && peer.publish::<Value>(&self.value)? {
+            self.changed = false;
+        }
+        Ok(())
+    }
+}
+
+/// Serves the counter for ever; the images are this and their keys.
+pub fn run<R: Rights, K: Keys + 'static>(mut board: Board, leaf: &'static StaticCell<Leaf<K>>, keys: K) {
+    let config = config(board.boot_id(), R::AUTHENTICATED);
+    let peer = leaf.init_with(|| Peer::new(config, SerialLink::new(board.uart), keys));
+    let mut counter = Counter::<R>::new();
+    let _ = serve(peer, &mut counter, || {
+        board.idle.wait(LONGEST_WAIT_US);
+        Instant::from_micros(board.clock.now_us())
+    });
+}
+
+/// What the images say of themselves.
+pub fn config(boot_id: u64, requires_authentication: bool) -> SessionConfig {
+    SessionConfig {
+        role: Role::Connecting,
+        name: Name::try_from("counter").unwrap_or_default(),
+        boot_id,
+        max_frame: MAX_FRAME as u32,
+        heartbeat_ms: 1_000,
+        rows: 3,
+        requires_authentication,
+        lossy: true,
+    }
+}
+
+/// What callers of the counter need.
+pub trait Rights: 'static {
+    /// To read it.
+    const READ: Access<'static>;
+    /// To set it.
+    const SET: Access<'static>;
+    /// Whether they have to authenticate at all.
+    const AUTHENTICATED: bool;
+}
+
+/// Nothing: for a node without keys.
+#[derive(Debug)]
+pub struct Anyone;
+
+impl Rights for Anyone {
+    const READ: Access<'static> = Access::Open;
+    const SET: Access<'static> = Access::Open;
+    const AUTHENTICATED: bool = false;
+}
+
+/// A permission to read it, a scope to set it.
+#[derive(Debug)]
+pub struct Holders;
+
+impl Rights for Holders {
+    const READ: Access<'static> = Access::Permission;
+    const SET: Access<'static> = Access::Scope("counter.control");
+    const AUTHENTICATED: bool = true;
+}
+
+/// Reads the counter.
+#[derive(Debug)]
+pub struct Read<R>(PhantomData<R>);
+
+impl<R: Rights> Endpoint for Read<R> {
+    type Request = ();
+    type Response = u32;
+    const ADDRESS: Address<'static> = Address::literal("counter/read");
+    const ACCESS: Access<'static> = R::READ;
+}
+
+/// Sets the counter and answers what it was.
+#[derive(Debug)]
+pub struct Set<R>(PhantomData<R>);
+
+impl<R: Rights> Endpoint for Set<R> {
+    type Request = u32;
+    type Response = u32;
+    const ADDRESS: Address<'static> = Address::literal("counter/set");
+    const ACCESS: Access<'static> = R::SET;
+}
+
+/// What the counter was set to.
+#[derive(Debug)]
+pub struct Value;
+
+impl Topic for Value {
+    type Message = u32;
+    const ADDRESS: Address<'static> = Address::literal("counter/value");
+    const ACCESS: Access<'static> = Access::Permission;
+}
+
+type Link = SerialLink<Uart, { serial_buffer_len(MAX_FRAME) }>;
+
+/// Bytes of the longest frame either way.
+pub const MAX_FRAME: usize = 256;
+
+/// Between two looks at the session's timers.
+const LONGEST_WAIT_US: u32 = 10_000;
+const LIMIT: u32 = 1_000_000;
