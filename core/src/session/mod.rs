@@ -184,7 +184,7 @@ impl Session {
     /// 0 when there is none.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> usize {
         if core::mem::take(&mut self.ask_identity) {
-            return self.encode_identity(bus::IDENTITY, 0, now, out);
+            return self.encode_identity(bus::IDENTITY, ASK_IDENTITY, now, out);
         }
         if self.config.role == Role::Accepting {
             return 0;
@@ -429,6 +429,9 @@ impl Session {
             && let Err(error) = outcome()
         {
             return self.handle_refused_heartbeat(error, now);
+        }
+        if message.id == ASK_IDENTITY && !failed {
+            return Verdict::Answer(0);
         }
         let Some(at) = self.pending.iter().position(|pending| pending.id == message.id) else {
             return if self.is_open() { Verdict::Deliver } else { Verdict::Drop(DropReason::BeforeHello) };
@@ -691,6 +694,8 @@ fn encode_or_nothing(message: &Message<'_>, out: &mut [u8]) -> usize {
 const HELLO_RETRY_MS: u32 = 250;
 /// After a refusal of a hello or of a token, and after a goodbye.
 const REFUSED_RETRY_MS: u32 = 1_000;
+/// The id of this end's question who is there. What counts is that it is asked: a connecting end draws its conclusion.
+const ASK_IDENTITY: u64 = 0;
 /// Later than any clock gets.
 const NEVER: Instant = Instant::from_micros(u64::MAX);
 /// For the answer to a token.
