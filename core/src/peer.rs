@@ -415,3 +415,6 @@ fn unix_seconds(session: &Session, now: Instant) -> Option<u64> {
 const MAX_PROOF: usize = 2 + 3 * (1 + crate::limits::MAX_NAME) + 3 * 10 + 5 + 1 + 16;
 const NOT_DESCRIBED: IpcError =
     IpcError::Message("this end has no such row, or its description does not fit a frame");
+
+#[cfg(test)]
+mod tests;

@@ -4,8 +4,8 @@ extern crate std;
 
 use std::collections::VecDeque;
 use std::string::{String, ToString};
+use std::vec;
 use std::vec::Vec;
-use std::{format, vec};
 
 use super::*;
 use crate::auth::{BUS, Claims, Key, KeyRing, Scopes, Slot};
@@ -887,7 +887,7 @@ fn frame_of(message: &Message<'_>) -> Vec<u8> {
 
 fn error_of(frame: &[u8]) -> (ErrorKind, String) {
     let message = decode(frame).unwrap();
-    assert_eq!(message.message_type, MessageType::Error, "{}", format!("{message:?}"));
+    assert_eq!(message.message_type, MessageType::Error, "{message:?}");
     let error = IpcError::from_payload(message.payload.as_bytes());
     (error.kind(), error.text().to_string())
 }
