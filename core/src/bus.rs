@@ -3,6 +3,7 @@
 //! Each end of a session answers to `bus` for itself. `bus/hello` and `bus/identity` are frozen: any version of
 //! either end can always say who it is and which versions it speaks.
 
+use postcard_schema::Schema;
 use serde::{Deserialize, Serialize};
 
 use crate::auth::Access;
@@ -142,7 +143,7 @@ pub struct Subscribe<'a> {
 }
 
 /// What a subscriber that does not keep up gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Schema)]
 #[serde(rename_all = "snake_case")]
 pub enum SlowConsumer {
     /// The newest notification of each topic.
@@ -167,7 +168,7 @@ pub struct Register<'a> {
 }
 
 /// Notifications that a slow subscriber did not get.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Schema)]
 pub struct Missed<'a> {
     /// The subscription's pattern.
     pub pattern: &'a str,

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use crate::auth::{Access, Grant, Operation, Refusal, authorize};
+use crate::auth::{Access, Grant, Operation, authorize};
 use crate::bus::{RowInfo, RowKind};
 use crate::codec;
 use crate::error::{ErrorKind, IpcError};
@@ -43,7 +43,7 @@ pub trait MessageHandler {
 }
 
 /// A collection of handlers that [`dispatch`] can ask: a static [`Table`], a registry of [`MessageHandler`]s.
-pub trait Handlers<'h> {
+pub trait Handlers {
     /// What identifies a handler between the two calls.
     type Key;
 
@@ -55,7 +55,7 @@ pub trait Handlers<'h> {
         &self,
         address: Address<'_>,
         message_type: MessageType,
-    ) -> Result<(Self::Key, Access<'h>), IpcError>;
+    ) -> Result<(Self::Key, Access<'_>), IpcError>;
 
     /// Runs the handler.
     ///
@@ -65,7 +65,7 @@ pub trait Handlers<'h> {
 }
 
 /// Finds the handler, asks whether `caller` may, runs it, and writes the answer to `out`.
-pub fn dispatch<'h, H: Handlers<'h>>(
+pub fn dispatch<H: Handlers>(
     handlers: &mut H,
     caller: Caller<'_>,
     message: &Message<'_>,
@@ -73,10 +73,7 @@ pub fn dispatch<'h, H: Handlers<'h>>(
 ) -> Dispatched {
     let (answer, refused) = match find_and_call(handlers, caller, message, out) {
         Ok(answer) => (Some(answer), None),
-        Err(Stop::Refused(refusal)) => (
-            codec::encode_error_parts(message, ErrorKind::Authorization, &refusal.parts(), out),
-            Some(IpcError::Authorization(refusal.reason())),
-        ),
+        Err(Stop::Refused { answer, reason }) => (answer, Some(IpcError::Authorization(reason))),
         Err(Stop::Failed(error)) => (codec::encode_error(message, &error, out), Some(error)),
     };
     Dispatched { answer: answer.filter(|_| message.wants_answer()).unwrap_or(0), refused }
@@ -101,23 +98,24 @@ pub struct Dispatched {
 }
 
 /// Why a message did not reach its handler's end.
-enum Stop<'a> {
-    Refused(Refusal<'a>),
+enum Stop {
+    /// The caller may not; the answer that says so is written.
+    Refused { answer: Option<usize>, reason: &'static str },
     Failed(IpcError),
 }
 
-impl From<IpcError> for Stop<'_> {
+impl From<IpcError> for Stop {
     fn from(error: IpcError) -> Self {
         Self::Failed(error)
     }
 }
 
-fn find_and_call<'h, H: Handlers<'h>>(
+fn find_and_call<H: Handlers>(
     handlers: &mut H,
     caller: Caller<'_>,
     message: &Message<'_>,
     out: &mut [u8],
-) -> Result<usize, Stop<'h>> {
+) -> Result<usize, Stop> {
     let address = message.destination.ok_or(NOBODY)?;
     let operation = match message.message_type {
         MessageType::Request => Operation::Request,
@@ -125,7 +123,10 @@ fn find_and_call<'h, H: Handlers<'h>>(
         _ => return Err(IpcError::Protocol("only requests and notifications are dispatched").into()),
     };
     let (key, access) = handlers.find(address, message.message_type)?;
-    authorize(caller.grant, operation, address, access, caller.unix_now).map_err(Stop::Refused)?;
+    if let Err(refusal) = authorize(caller.grant, operation, address, access, caller.unix_now) {
+        let answer = codec::encode_error_parts(message, ErrorKind::Authorization, &refusal.parts(), out);
+        return Err(Stop::Refused { answer, reason: refusal.reason() });
+    }
     if message.flags.encrypted || message.flags.compressed {
         return Err(IpcError::Message("this handler cannot open an encrypted or compressed payload").into());
     }
@@ -199,14 +200,14 @@ pub struct Table<'t, N: 'static> {
     pub node: &'t mut N,
 }
 
-impl<N> Handlers<'static> for Table<'_, N> {
+impl<N> Handlers for Table<'_, N> {
     type Key = Call<N>;
 
     fn find(
         &self,
         address: Address<'_>,
         message_type: MessageType,
-    ) -> Result<(Call<N>, Access<'static>), IpcError> {
+    ) -> Result<(Call<N>, Access<'_>), IpcError> {
         let kind = match message_type {
             MessageType::Request => RowKind::Endpoint,
             _ => RowKind::Hears,
@@ -368,3 +369,6 @@ fn call_nothing<N>(_node: &mut N, _message: &Message<'_>, _reply: &mut Reply<'_>
 /// Nobody serves the address.
 pub const NOBODY: IpcError = IpcError::Message("nobody serves this address");
 const TOO_LONG: IpcError = IpcError::Internal("the answer does not fit into a frame of this end");
+
+#[cfg(test)]
+mod tests;

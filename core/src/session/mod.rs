@@ -165,6 +165,11 @@ impl Session {
         }
     }
 
+    /// Gives the other end a grant that it did not ask for: for a link that its owner trusts by configuration.
+    pub fn accept(&mut self, grant: Grant) {
+        self.grant = Some(grant);
+    }
+
     /// Takes the time; says the first thing that it brought to an end. Call it until it says nothing.
     pub fn handle_timeout(&mut self, now: Instant) -> Option<Expired> {
         if self.silence_due().is_some_and(|due| due <= now) {
@@ -364,6 +369,7 @@ impl Session {
             return refuse(message, IpcError::Message("the name in the hello is not a component name"), out);
         };
         self.reset(now);
+        self.ask_identity = false;
         self.remote = Some(remote);
         self.state = State::Open;
         let answer = message.answer(MessageType::Response);
@@ -463,11 +469,16 @@ impl Session {
                 self.reset(now);
                 Verdict::Restarted { answer: 0 }
             }
-            IpcError::Authentication(_) if self.accepted => {
-                self.accepted = false;
-                if !matches!(self.proof, Proof::Sent { .. }) {
-                    self.proof = Proof::Due { at: now };
+            // While the answer to a token is on its way the refusal is older than that token.
+            IpcError::Authentication(_) if !matches!(self.proof, Proof::Sent { .. }) => {
+                if let Some(remote) = &mut self.remote {
+                    remote.requires_authentication = true;
                 }
+                let was_accepted = core::mem::take(&mut self.accepted);
+                if !was_accepted {
+                    return Verdict::Answer(0);
+                }
+                self.proof = Proof::Due { at: now };
                 Verdict::NotAuthenticated(error)
             }
             _ => Verdict::Answer(0),

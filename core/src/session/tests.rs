@@ -302,6 +302,21 @@ fn a_revoked_end_learns_it_from_its_heartbeat_and_proves_itself_again() {
 }
 
 #[test]
+fn an_end_that_did_not_say_that_it_wants_a_token_is_given_one_when_a_heartbeat_is_refused() {
+    let mut pair = Pair::new(Setup { hub_requires: true, ..lossy() });
+    pair.leaf.transmit(pair.now).unwrap();
+    let greeting = pair.leaf.outbox.pop().unwrap();
+    let answer = pair.hub_hears_frame(&greeting);
+    let mut answer = decode(&answer).unwrap();
+    let silent = postcard_of(&Identity { capabilities: 0, ..identity("bus") });
+    answer.payload = MessagePayload::Binary(&silent);
+    pair.leaf_hears(&answer);
+    assert!(pair.is_open() && pair.leaf.session.is_ready());
+    pair.run_ms(1_000);
+    assert!(pair.leaf.session.is_ready() && pair.hub.session.grant().is_some());
+}
+
+#[test]
 fn a_hello_that_comes_late_a_second_time_costs_no_more_than_a_heartbeat() {
     let mut pair = Pair::new(Setup { hub_requires: true, ..lossy() });
     pair.pump();

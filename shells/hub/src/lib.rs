@@ -1,1 +1,40 @@
-//! Placeholder replaced by the code of this crate.
+//! The Visorbus hub: one thread and one epoll that route messages between peers on any transport.
+//!
+//! No transport is inside. A transport gives the hub a [`HubLink`] for each connection, or a [`Listener`] that makes
+//! them, and the hub does the rest: sessions, tokens, routes, subscriptions, services, queues, deadlines. The way of a
+//! frame is `link.receive → split → decode → Session::handle → deliver → (authorize) → peers.send → link.send`.
+//!
+//! - [`Hub`] is the loop, [`HubHandle`] what other threads use it through.
+//! - [`OwnedMessage`], [`OwnedPayload`] and [`Error`] are what std code keeps and sends.
+//! - [`schema`] turns JSON into the postcard of a typed address and back.
+#![forbid(unsafe_code)]
+
+mod config;
+pub mod link;
+
+mod hub;
+mod poller;
+
+mod deliver;
+
+mod bus;
+mod describe;
+pub mod info;
+
+mod calls;
+mod peers;
+mod queue;
+mod subscriptions;
+
+mod handle;
+mod handlers;
+
+mod owned;
+pub mod schema;
+
+pub use config::{HubConfig, Limits, unix_micros};
+pub use handle::HubHandle;
+pub use handlers::BoxedHandler;
+pub use hub::Hub;
+pub use link::{HubLink, LinkOptions, Listener, Origin, ReceiveBuffer, Reopen};
+pub use owned::{Error, OwnedMessage, OwnedPayload, Result, error, owned_error};

@@ -1,0 +1,349 @@
+//! The hub's answers to requests to the reserved component `bus`, and what its handle asks of it.
+
+use postcard_schema::Schema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use visorbus_core::auth::{Access, BUS, Grant, Operation};
+use visorbus_core::bus::{self, Missed, SlowConsumer};
+use visorbus_core::message::address::is_name;
+use visorbus_core::message::{Address, Message, MessagePayload, MessageType, Pattern};
+
+use crate::handle::Command;
+use crate::hub::{BUS_ADDRESS, Hub, Incoming};
+use crate::info::{AddressInfo, Fault, PeerInfo, SchemaInfo, ServiceChange, ServiceInfo, kind_name};
+use crate::owned::{Error, OwnedMessage, OwnedPayload, Result};
+use crate::peers::{OwnedAccess, Peer, PeerKey, Subscription};
+
+impl Hub {
+    /// Answers a request to the hub itself.
+    pub(crate) fn answer_bus(&mut self, incoming: &Incoming<'_>, own: Option<&Grant>) -> Result<()> {
+        if incoming.message.message_type != MessageType::Request {
+            return Err(Error::Message("the hub takes requests, no notifications".to_owned()));
+        }
+        let address = incoming.message.destination.map_or(BUS, Address::as_str);
+        match address {
+            bus::SUBSCRIBE => self.subscribe(incoming, own),
+            bus::UNSUBSCRIBE => self.unsubscribe(incoming),
+            bus::REGISTER => self.register(incoming, own),
+            bus::UNREGISTER => self.unregister(incoming),
+            bus::SERVICES | bus::PEERS | bus::SCHEMA => {
+                self.authorize(incoming, own, Operation::Request, Access::Permission)?;
+                match address {
+                    bus::SERVICES => self.answer_with(incoming, &self.services()),
+                    bus::PEERS => self.answer_with(incoming, &self.peer_infos()),
+                    _ => {
+                        let asked: String = parse_text(&incoming.message.payload)?;
+                        self.answer_with(incoming, &self.schemas(&asked)?)
+                    }
+                }
+            }
+            _ => Err(Error::Message(format!("the hub has no '{address}': its addresses are in docs/wire-format.md"))),
+        }
+    }
+
+    fn subscribe(&mut self, incoming: &Incoming<'_>, own: Option<&Grant>) -> Result<()> {
+        let asked: OwnedSubscribe = parse(&incoming.message.payload)?;
+        let text = asked.pattern;
+        let pattern = Pattern::new(&text).map_err(|e| Error::Message(format!("'{text}' is not a pattern: {e}")))?;
+        let unix_s = self.unix_s(incoming.now);
+        let limit = self.config.limits.subscriptions;
+        let Some(peer) = self.peers.get_mut(incoming.from) else { return Ok(()) };
+        let grant = own.or(peer.live_grant(unix_s));
+        if !grant.is_some_and(|grant| grant.permits_all(Operation::Subscribe, pattern)) {
+            let text = format!("no permission of the token allows 'subscribe' on all of '{text}'");
+            return Err(Error::Authorization(text));
+        }
+        if let Some(known) = peer.subscriptions.iter_mut().find(|known| known.pattern == text) {
+            known.policy = asked.policy;
+        } else if peer.subscriptions.len() >= limit {
+            return Err(Error::Message(format!("this session has {limit} subscriptions, the limit")));
+        } else {
+            let number = peer.next_subscription;
+            peer.next_subscription += 1;
+            peer.subscriptions.push(Subscription { number, pattern: text, policy: asked.policy, missed: 0 });
+            self.matches.clear();
+        }
+        self.respond(incoming, MessagePayload::Empty);
+        Ok(())
+    }
+
+    fn unsubscribe(&mut self, incoming: &Incoming<'_>) -> Result<()> {
+        let pattern = parse_text(&incoming.message.payload)?;
+        let Some(peer) = self.peers.get_mut(incoming.from) else { return Ok(()) };
+        let before = peer.subscriptions.len();
+        peer.subscriptions.retain(|subscription| subscription.pattern != pattern);
+        if peer.subscriptions.len() == before {
+            return Err(Error::Message(format!("this session has no subscription '{pattern}'")));
+        }
+        self.matches.clear();
+        self.respond(incoming, MessagePayload::Empty);
+        Ok(())
+    }
+
+    fn register(&mut self, incoming: &Incoming<'_>, own: Option<&Grant>) -> Result<()> {
+        let component = parse::<OwnedRegister>(&incoming.message.payload)?.component;
+        if !is_name(&component) || component == BUS {
+            return Err(Error::Message(format!("'{component}' cannot be a component's name")));
+        }
+        let address = Address::new(&component).map_err(|e| Error::Message(e.to_string()))?;
+        let asked = Incoming { message: Message { destination: Some(address), ..incoming.message }, ..*incoming };
+        self.authorize(&asked, own, Operation::Register, Access::Permission)?;
+        let limit = self.config.limits.components;
+        if self.registry.contains(&component) || self.names.contains_key(&component) {
+            return Err(Error::Connection(format!("the name '{component}' is taken: it is served already")));
+        }
+        let Some(peer) = self.peers.get_mut(incoming.from) else { return Ok(()) };
+        if peer.components.len() >= limit {
+            return Err(Error::Message(format!("this session serves {limit} components, the limit")));
+        }
+        peer.components.push(component.clone());
+        let name = peer.name.clone();
+        self.names.insert(component.clone(), incoming.from);
+        self.respond(incoming, MessagePayload::Empty);
+        self.announce(&component, &name, true);
+        Ok(())
+    }
+
+    fn unregister(&mut self, incoming: &Incoming<'_>) -> Result<()> {
+        let component = parse_text(&incoming.message.payload)?;
+        let Some(peer) = self.peers.get_mut(incoming.from) else { return Ok(()) };
+        let Some(at) = peer.components.iter().position(|own| *own == component) else {
+            return Err(Error::Message(format!("this session does not serve '{component}'")));
+        };
+        peer.components.swap_remove(at);
+        let name = peer.name.clone();
+        self.names.remove(&component);
+        self.respond(incoming, MessagePayload::Empty);
+        self.announce(&component, &name, false);
+        Ok(())
+    }
+
+    fn services(&self) -> Vec<ServiceInfo> {
+        let local = self.registry.names().map(|name| ServiceInfo {
+            component: name.to_owned(),
+            peer: String::new(),
+            transport: "hub".to_owned(),
+            addresses: Vec::new(),
+        });
+        let service = |component: &String, key: &PeerKey| {
+            let peer = self.peers.get(*key)?;
+            let own = |row: &&crate::peers::Row| row.address.split('/').next() == Some(component);
+            Some(ServiceInfo {
+                component: component.clone(),
+                peer: peer.name.clone(),
+                transport: peer.origin.to_string(),
+                addresses: peer.rows.known.iter().filter(own).map(AddressInfo::from).collect(),
+            })
+        };
+        let remote = self.names.iter().filter_map(|(component, key)| service(component, key));
+        let mut services: Vec<ServiceInfo> = local.chain(remote).collect();
+        services.sort_by(|a, b| a.component.cmp(&b.component));
+        services
+    }
+
+    fn schemas(&self, address: &str) -> Result<SchemaInfo> {
+        if let Some((request, response)) = own_schemas(address) {
+            return Ok(SchemaInfo { address: address.to_owned(), request, response });
+        }
+        let asked = Address::new(address).map_err(|e| Error::Message(format!("'{address}' is not an address: {e}")))?;
+        let peer = self.names.get(asked.component()).and_then(|key| self.peers.get(*key));
+        let row = peer.and_then(|peer| peer.rows.known.iter().find(|row| row.address == address));
+        let row = row.ok_or_else(|| Error::Message(format!("nobody has told the types of '{address}'")))?;
+        Ok(SchemaInfo {
+            address: address.to_owned(),
+            request: row.request_schema.clone(),
+            response: row.response_schema.clone(),
+        })
+    }
+
+    fn peer_infos(&self) -> Vec<PeerInfo> {
+        let mut infos: Vec<PeerInfo> = self.peers.iter().map(|(_, peer)| PeerInfo::from(peer)).collect();
+        infos.sort_by(|a, b| a.name.cmp(&b.name));
+        infos
+    }
+
+    /// Answers in the form in which was asked: JSON to JSON, else postcard.
+    fn answer_with<T: Serialize>(&mut self, incoming: &Incoming<'_>, value: &T) -> Result<()> {
+        let payload = match incoming.message.payload {
+            MessagePayload::Json(_) => OwnedPayload::json(value)?,
+            _ => OwnedPayload::postcard(value)?,
+        };
+        self.respond(incoming, payload.borrow());
+        Ok(())
+    }
+
+    /// Tells those who watch that a component came or went.
+    pub(crate) fn announce(&mut self, component: &str, peer: &str, up: bool) {
+        let change = ServiceChange { component: component.to_owned(), peer: peer.to_owned(), up };
+        let Ok(payload) = OwnedPayload::postcard(&change) else { return };
+        let mut message = Message::notification(self.take_id(), Address::literal(bus::SERVICES_CHANGED));
+        message.source = Some(BUS_ADDRESS);
+        message.payload = payload.borrow();
+        let now = self.now();
+        self.publish(&message, false, now);
+    }
+
+    /// Tells a subscriber that reads again what it missed.
+    pub(crate) fn tell_missed(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let missed: Vec<(String, u32)> = peer
+            .subscriptions
+            .iter_mut()
+            .filter(|subscription| subscription.missed > 0)
+            .map(|subscription| (subscription.pattern.clone(), std::mem::take(&mut subscription.missed)))
+            .collect();
+        for (pattern, count) in missed {
+            let mut message = Message::notification(self.take_id(), Address::literal(bus::MISSED));
+            message.source = Some(BUS_ADDRESS);
+            let Ok(payload) = OwnedPayload::postcard(&Missed { pattern: &pattern, count }) else { continue };
+            message.payload = payload.borrow();
+            let len = visorbus_core::encode(&message, &mut self.out).unwrap_or(0);
+            self.send_out(key, len, false);
+        }
+    }
+
+    /// Does what [`crate::HubHandle`] asks.
+    pub(crate) fn handle_command(&mut self, command: Command, _now: visorbus_core::Instant) {
+        // Whoever asked may have gone; then nobody reads the outcome.
+        match command {
+            Command::Register(handler, done) => {
+                let id = handler.id().to_owned();
+                let outcome = self.register_local(&id, handler);
+                let registered = outcome.is_ok();
+                drop(done.send(outcome));
+                if registered {
+                    self.announce(&id, "", true);
+                }
+            }
+            Command::Unregister(id, done) => {
+                let removed = self.registry.remove(&id);
+                let text = || Error::Message(format!("no handler is called '{id}'"));
+                drop(done.send(if removed { Ok(()) } else { Err(text()) }));
+                if removed {
+                    self.announce(&id, "", false);
+                }
+            }
+            Command::Send(peer, message, done) => {
+                let outcome = self.send_own(&peer, &message);
+                drop(done.send(outcome));
+            }
+            Command::Broadcast(message, done) => {
+                let names: Vec<String> =
+                    self.peers.iter().map(|(_, peer)| peer.name.clone()).filter(|name| !name.is_empty()).collect();
+                let outcome = names.iter().try_for_each(|name| self.send_own(name, &message));
+                drop(done.send(outcome));
+            }
+            Command::Peers(done) => drop(done.send(Ok(self.peer_infos()))),
+            Command::Listen(..) | Command::Attach(..) | Command::Stop => {}
+        }
+    }
+
+    fn register_local(&mut self, id: &str, handler: crate::handlers::BoxedHandler) -> Result<()> {
+        if !is_name(id) || id == BUS {
+            return Err(Error::Message(format!("'{id}' cannot be a component's name")));
+        }
+        if self.names.contains_key(id) {
+            return Err(Error::Message(format!("the name '{id}' is taken by a peer")));
+        }
+        self.registry.insert(handler).map_err(|id| Error::Message(format!("a handler called '{id}' is there already")))
+    }
+
+    fn send_own(&mut self, peer: &str, message: &OwnedMessage) -> Result<()> {
+        if message.message_type != MessageType::Notification {
+            return Err(Error::Message("a hub sends notifications; requests are a client's".to_owned()));
+        }
+        let key = self.names.get(peer).copied();
+        let key = key.ok_or_else(|| Error::Message(format!("no peer is called '{peer}'")))?;
+        let id = self.take_id();
+        let mut message = message.borrow()?;
+        message.id = id;
+        message.source = message.source.or(Some(BUS_ADDRESS));
+        let len = visorbus_core::encode(&message, &mut self.out)
+            .map_err(|_| Error::Message("the message does not fit into a frame of the hub".to_owned()))?;
+        self.send_out(key, len, false);
+        Ok(())
+    }
+}
+
+/// [`bus::Subscribe`] with its own text, so that JSON with escapes reads too.
+#[derive(serde::Deserialize, Serialize, Schema)]
+struct OwnedSubscribe {
+    pattern: String,
+    #[serde(default)]
+    policy: SlowConsumer,
+}
+
+/// [`bus::Register`] with its own text.
+#[derive(serde::Deserialize, Serialize, Schema)]
+struct OwnedRegister {
+    component: String,
+}
+
+impl From<&crate::peers::Row> for AddressInfo {
+    fn from(row: &crate::peers::Row) -> Self {
+        Self {
+            address: row.address.clone(),
+            kind: kind_name(row.kind).to_owned(),
+            access: match &row.access {
+                OwnedAccess::Open => "open".to_owned(),
+                OwnedAccess::Permission => "permission".to_owned(),
+                OwnedAccess::Scope(scope) => format!("scope {scope}"),
+            },
+            request_hash: format!("{:016x}", row.request_hash),
+            response_hash: format!("{:016x}", row.response_hash),
+        }
+    }
+}
+
+impl From<&Peer> for PeerInfo {
+    fn from(peer: &Peer) -> Self {
+        let counters = &peer.counters;
+        Self {
+            name: peer.label(),
+            origin: peer.origin.to_string(),
+            authenticated: !peer.name.is_empty(),
+            frames_in: counters.frames_in,
+            frames_out: counters.frames_out,
+            bytes_in: counters.bytes_in,
+            bytes_out: counters.bytes_out,
+            queued_bytes: peer.queue.bytes() as u64,
+            undecodable: counters.undecodable,
+            refused: counters.refused,
+            missed: counters.missed,
+            late: counters.late,
+            sessions: counters.sessions,
+            faults: peer.link.faults().into_iter().map(|(name, count)| Fault { name: name.to_owned(), count }).collect(),
+        }
+    }
+}
+
+/// The schemas of the hub's own addresses.
+fn own_schemas(address: &str) -> Option<(Vec<u8>, Vec<u8>)> {
+    fn bytes<T: Schema + ?Sized>() -> Vec<u8> {
+        postcard::to_stdvec(T::SCHEMA).unwrap_or_default()
+    }
+    Some(match address {
+        bus::SUBSCRIBE => (bytes::<OwnedSubscribe>(), bytes::<()>()),
+        bus::REGISTER => (bytes::<OwnedRegister>(), bytes::<()>()),
+        bus::UNSUBSCRIBE | bus::UNREGISTER => (bytes::<String>(), bytes::<()>()),
+        bus::SERVICES => (bytes::<()>(), bytes::<Vec<ServiceInfo>>()),
+        bus::PEERS => (bytes::<()>(), bytes::<Vec<PeerInfo>>()),
+        bus::SCHEMA => (bytes::<String>(), bytes::<SchemaInfo>()),
+        bus::SERVICES_CHANGED => (bytes::<ServiceChange>(), bytes::<()>()),
+        bus::MISSED => (bytes::<Missed<'static>>(), bytes::<()>()),
+        _ => return None,
+    })
+}
+
+/// Reads a value from JSON or from postcard, whichever the payload is.
+fn parse<T: DeserializeOwned>(payload: &MessagePayload<'_>) -> Result<T> {
+    OwnedPayload::from(*payload).parse()
+}
+
+/// Reads a text: a String payload as it is, else a JSON or postcard string.
+fn parse_text(payload: &MessagePayload<'_>) -> Result<String> {
+    match payload {
+        MessagePayload::String(text) => Ok((*text).to_owned()),
+        other => parse(other),
+    }
+}

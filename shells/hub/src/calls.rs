@@ -1,0 +1,82 @@
+//! Requests on their way through the hub: who waits for whom, and until when.
+
+use std::collections::{BTreeSet, HashMap};
+
+use visorbus_core::Instant;
+use visorbus_core::message::MessagePriority;
+
+use crate::peers::PeerKey;
+
+/// A request by who sent it and under which id.
+pub(crate) type CallKey = (PeerKey, u64);
+
+/// Every request that passed and was not yet answered.
+#[derive(Debug, Default)]
+pub(crate) struct Calls {
+    by_key: HashMap<CallKey, Call>,
+    by_deadline: BTreeSet<(Instant, CallKey)>,
+}
+
+/// One request on its way.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    /// Who answers; `None`: the hub itself, on its pool.
+    pub(crate) callee: Option<PeerKey>,
+    /// When the hub answers in its place.
+    pub(crate) deadline: Instant,
+    /// What the answer is addressed to.
+    pub(crate) source: Box<str>,
+    /// What was called, for the text of an error.
+    pub(crate) destination: Box<str>,
+    pub(crate) priority: MessagePriority,
+}
+
+impl Calls {
+    /// Notes a request; `false` when its sender uses the id already.
+    pub(crate) fn insert(&mut self, key: CallKey, call: Call) -> bool {
+        if self.by_key.contains_key(&key) {
+            return false;
+        }
+        self.by_deadline.insert((call.deadline, key));
+        self.by_key.insert(key, call);
+        true
+    }
+
+    /// Ends the request `key` if `callee` is the one who was to answer it.
+    pub(crate) fn take(&mut self, key: CallKey, callee: Option<PeerKey>) -> Option<Call> {
+        let call = self.by_key.get(&key).filter(|call| call.callee == callee)?;
+        self.by_deadline.remove(&(call.deadline, key));
+        self.by_key.remove(&key)
+    }
+
+    /// Ends the first request whose time is over.
+    pub(crate) fn take_expired(&mut self, now: Instant) -> Option<(CallKey, Call)> {
+        let &(deadline, key) = self.by_deadline.first().filter(|(deadline, _)| *deadline <= now)?;
+        self.by_deadline.remove(&(deadline, key));
+        self.by_key.remove(&key).map(|call| (key, call))
+    }
+
+    /// Ends all requests that `peer` sent, and returns those that it was to answer.
+    pub(crate) fn take_peer(&mut self, peer: PeerKey) -> Vec<(CallKey, Call)> {
+        let keys: Vec<CallKey> = self
+            .by_key
+            .iter()
+            .filter(|((caller, _), call)| *caller == peer || call.callee == Some(peer))
+            .map(|(key, _)| *key)
+            .collect();
+        let mut orphans = Vec::new();
+        for key in keys {
+            if let Some(call) = self.by_key.remove(&key) {
+                self.by_deadline.remove(&(call.deadline, key));
+                if key.0 != peer {
+                    orphans.push((key, call));
+                }
+            }
+        }
+        orphans
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.by_deadline.first().map(|(deadline, _)| *deadline)
+    }
+}

@@ -1,0 +1,314 @@
+//! Where a message goes once its session let it pass: who may, to whom, with which header.
+
+use visorbus_core::auth::{Access, BUS, Grant, Operation, UnverifiedToken, authorize};
+use visorbus_core::bus::RowKind;
+use visorbus_core::dispatch::{Caller, NOBODY};
+use visorbus_core::message::{Address, Message, MessageFlags, MessagePayload, MessageType};
+use visorbus_core::route::{Route, proven_source, route};
+
+use crate::calls::Call;
+use crate::handlers::Pool;
+use crate::hub::{Head, Hub, Incoming};
+use crate::owned::{Error, Result};
+use crate::peers::{PeerKey, Unsent};
+
+impl Hub {
+    /// Routes one message of an authenticated peer; a refusal goes back to it where it waits for one.
+    pub(crate) fn deliver(&mut self, incoming: &Incoming<'_>) {
+        if incoming.message.is_reply() {
+            return self.forward_reply(incoming);
+        }
+        if let Err(error) = self.try_deliver(incoming) {
+            let Some(peer) = self.peers.get_mut(incoming.from) else { return };
+            peer.counters.refused += 1;
+            let to = incoming.message.destination.map_or(BUS, Address::as_str);
+            tracing::info!("{}: a {:?} to {to} was refused: {error}", peer.label(), incoming.message.message_type);
+            self.send_error(incoming.from, &incoming.message, &error);
+        }
+    }
+
+    fn try_deliver(&mut self, incoming: &Incoming<'_>) -> Result<()> {
+        let Incoming { from, message, now, .. } = *incoming;
+        let peer = self.peers.get(from).ok_or_else(|| not_authenticated())?;
+        let name = Address::new(&peer.name).map_err(|_| not_authenticated())?;
+        // The name lives in the peer, which may change while the message is delivered.
+        let name = visorbus_core::session::Name::try_from(name.as_str()).unwrap_or_default();
+        let name = Address::new(&name).map_err(|_| not_authenticated())?;
+        let source = proven_source(&message, name, |component| peer.owns(component)).map_err(owned)?;
+        let grant = self.message_grant(&message, now)?;
+        let message = Message {
+            source: Some(source),
+            auth_token: message.auth_token.filter(|_| grant.is_none()),
+            ..message
+        };
+        let incoming = Incoming { message, ..*incoming };
+        let names = &self.names;
+        match route(message.destination, |own| self.registry.contains(own), |other| names.get(other).copied()) {
+            Route::Bus => self.answer_bus(&incoming, grant.as_ref()),
+            Route::Local => self.call_handler(&incoming, grant.as_ref()),
+            Route::Peer(to) if message.message_type == MessageType::Request => {
+                self.forward_request(&incoming, grant.as_ref(), to)
+            }
+            Route::Peer(to) if to == from => self.publish_and_answer(&incoming),
+            Route::Peer(to) => self.forward_notification(&incoming, grant.as_ref(), to),
+            Route::Unroutable if message.message_type == MessageType::Notification => {
+                self.authorize(&incoming, grant.as_ref(), Operation::Notify, Access::Permission)?;
+                self.publish_and_answer(&incoming)
+            }
+            Route::Unroutable => {
+                let component = message.destination.map_or(BUS, Address::component);
+                let text = format!("nobody serves '{component}': bus/services lists who is there");
+                Err(Error::Message(text))
+            }
+        }
+    }
+
+    /// The grant of the token that the message itself carries for the hub. A token for the destination is none of
+    /// the hub's business and travels on; one for anybody else is refused, not shown around.
+    fn message_grant(&self, message: &Message<'_>, now: visorbus_core::Instant) -> Result<Option<Grant>> {
+        let Some(token) = message.auth_token else { return Ok(None) };
+        let refused = |error: visorbus_core::auth::TokenError| Error::Authentication(error.for_peer().to_owned());
+        let audience = UnverifiedToken::read(token).map_err(refused)?.claims().audience;
+        if audience == BUS {
+            return self.config.keys.check(token, BUS, Some(self.unix_s(now))).map(Some).map_err(refused);
+        }
+        if message.destination.map(Address::component) == Some(audience) {
+            return Ok(None);
+        }
+        Err(Error::Authentication(format!("the message's token is for '{audience}', which it does not go to")))
+    }
+
+    /// The one decision: may this sender do `operation` to the message's destination.
+    pub(crate) fn authorize(
+        &self,
+        incoming: &Incoming<'_>,
+        own: Option<&Grant>,
+        operation: Operation,
+        access: Access<'_>,
+    ) -> Result<()> {
+        let resource = incoming.message.destination.unwrap_or(crate::hub::BUS_ADDRESS);
+        let session = self.peers.get(incoming.from).and_then(|peer| peer.session.grant());
+        let now = self.unix_s(incoming.now);
+        authorize(own.or(session), operation, resource, access, Some(now)).map_err(|refusal| {
+            let parts = refusal.parts();
+            Error::Authorization(format!("{}: {}{}{}", resource, parts[0], parts[1], parts[2]))
+        })
+    }
+
+    fn call_handler(&mut self, incoming: &Incoming<'_>, own: Option<&Grant>) -> Result<()> {
+        let Incoming { from, message, at_once, now } = *incoming;
+        let component = message.destination.map_or(BUS, Address::component);
+        let unix_s = self.unix_s(now);
+        if self.registry.may_block(component) {
+            return self.call_on_pool(incoming, own, unix_s);
+        }
+        let session = self.peers.get(from).and_then(|peer| peer.session.grant());
+        let caller = Caller { grant: own.or(session), unix_now: Some(unix_s) };
+        let dispatched = self.registry.dispatch(caller, &message, &mut self.out);
+        if let (Some(_), Some(peer)) = (dispatched.refused, self.peers.get_mut(from)) {
+            peer.counters.refused += 1;
+        }
+        self.send_out(from, dispatched.answer, at_once);
+        Ok(())
+    }
+
+    fn call_on_pool(&mut self, incoming: &Incoming<'_>, own: Option<&Grant>, unix_s: u64) -> Result<()> {
+        let Incoming { from, message, .. } = *incoming;
+        if message.wants_answer() {
+            self.begin_call(incoming, None)?;
+        }
+        let head = Head::new(&message).ok_or_else(too_long_header)?;
+        let frame = [head.as_slice(), message.payload.as_bytes()].concat();
+        let session = self.peers.get(from).and_then(|peer| peer.session.grant());
+        let job = self.registry.job((from, message.id), own.or(session), unix_s, &frame).ok_or_else(|| owned(NOBODY))?;
+        if self.pool.is_none() {
+            let max_frame = self.config.limits.max_frame as usize;
+            let pool = Pool::new(self.config.limits.pool_threads, max_frame, self.handle.waker());
+            self.pool = Some(pool.map_err(|e| Error::Internal(format!("no thread for a blocking handler: {e}")))?);
+        }
+        if let Some(pool) = &self.pool {
+            pool.start(job);
+        }
+        Ok(())
+    }
+
+    fn forward_request(&mut self, incoming: &Incoming<'_>, own: Option<&Grant>, to: PeerKey) -> Result<()> {
+        let Incoming { from, message, at_once, .. } = *incoming;
+        let access = self.row_access(to, &message, RowKind::Endpoint)?;
+        self.authorize(incoming, own, Operation::Request, access.borrow())?;
+        let timeout_ms = self.timeout_ms(&message);
+        if message.wants_answer() {
+            self.begin_call(incoming, Some(to))?;
+        }
+        let flags = MessageFlags { timeout_ms: Some(timeout_ms), ..message.flags };
+        let head = Head::new(&Message { flags, ..message }).ok_or_else(too_long_header)?;
+        let payload = message.payload.as_bytes();
+        let sent = self.peers.send(to, head.as_slice(), payload, message.flags.priority, at_once);
+        sent.map_err(|unsent| {
+            if self.calls.take((from, message.id), Some(to)).is_some() {
+                self.uncount_call(from);
+            }
+            self.unsent_error(to, head.as_slice().len() + payload.len(), unsent)
+        })
+    }
+
+    fn forward_notification(&mut self, incoming: &Incoming<'_>, own: Option<&Grant>, to: PeerKey) -> Result<()> {
+        let Incoming { message, at_once, .. } = *incoming;
+        let access = self.row_access(to, &message, RowKind::Hears)?;
+        self.authorize(incoming, own, Operation::Notify, access.borrow())?;
+        let flags = MessageFlags { requires_response: false, ..message.flags };
+        let head = Head::new(&Message { flags, ..message }).ok_or_else(too_long_header)?;
+        let payload = message.payload.as_bytes();
+        let sent = self.peers.send(to, head.as_slice(), payload, message.flags.priority, at_once);
+        sent.map_err(|unsent| self.unsent_error(to, head.as_slice().len() + payload.len(), unsent))?;
+        self.acknowledge(incoming);
+        Ok(())
+    }
+
+    /// Brings an answer to the peer that asked; one that nobody waits for is counted and dropped.
+    fn forward_reply(&mut self, incoming: &Incoming<'_>) {
+        let Incoming { from, message, at_once, .. } = *incoming;
+        let asker = message.destination.and_then(|to| self.names.get(to.component()).copied());
+        let call = asker.and_then(|asker| self.calls.take((asker, message.id), Some(from)));
+        let (Some(asker), Some(call), Some(callee)) = (asker, call, self.peers.get_mut(from)) else {
+            if let Some(peer) = self.peers.get_mut(from) {
+                peer.counters.late += 1;
+            }
+            return;
+        };
+        let name = callee.name.clone();
+        self.uncount_call(asker);
+        let answer = Message {
+            source: Address::new(&name).ok(),
+            destination: Address::new(&call.source).ok(),
+            auth_token: None,
+            ..message
+        };
+        let Some(head) = Head::new(&answer) else { return };
+        let payload = message.payload.as_bytes();
+        match self.peers.send(asker, head.as_slice(), payload, call.priority, at_once) {
+            Ok(()) | Err(Unsent::Gone) => {}
+            Err(Unsent::Full { .. }) => self.peers.doom(asker, "it does not read its answers"),
+            Err(Unsent::TooLong { max }) => {
+                let len = head.as_slice().len() + payload.len();
+                let text = format!("the answer has {len} bytes, this session takes frames of at most {max}");
+                let mut request = Message::request(message.id, crate::hub::BUS_ADDRESS);
+                request.source = Address::new(&call.source).ok();
+                self.send_error(asker, &request, &Error::Message(text));
+            }
+        }
+    }
+
+    fn publish_and_answer(&mut self, incoming: &Incoming<'_>) -> Result<()> {
+        self.publish(&incoming.message, incoming.at_once, incoming.now);
+        self.acknowledge(incoming);
+        Ok(())
+    }
+
+    /// Gives a notification to whoever subscribed to its topic and may still have it.
+    pub(crate) fn publish(&mut self, message: &Message<'_>, at_once: bool, now: visorbus_core::Instant) {
+        let Some(topic) = message.destination else { return };
+        let selected = self.matches.find(topic, &self.peers);
+        if selected.is_empty() {
+            return;
+        }
+        let flags = MessageFlags { requires_response: false, timeout_ms: None, ..message.flags };
+        let Some(head) = Head::new(&Message { flags, auth_token: None, ..*message }) else { return };
+        let parts = (head.as_slice(), message.payload.as_bytes());
+        let unix_s = self.unix_s(now);
+        // One reader is served at once, many in one write each at the end of the turn.
+        let at_once = at_once && selected.len() == 1;
+        for &(key, number) in &*selected {
+            if self.peers.get(key).is_some_and(|peer| peer.live_grant(unix_s).is_some()) {
+                self.peers.send_topic(key, number, topic.as_str(), parts, flags.priority, at_once);
+            }
+        }
+    }
+
+    /// Tells the sender of a notification that it was taken, if it asked.
+    fn acknowledge(&mut self, incoming: &Incoming<'_>) {
+        if incoming.message.wants_answer() {
+            self.respond(incoming, MessagePayload::Empty);
+        }
+    }
+
+    /// Answers a message with a payload of the hub's.
+    pub(crate) fn respond(&mut self, incoming: &Incoming<'_>, payload: MessagePayload<'_>) {
+        let answer = Message { payload, ..incoming.message.answer(MessageType::Response) };
+        match visorbus_core::encode(&answer, &mut self.out) {
+            Ok(len) => self.send_out(incoming.from, len, incoming.at_once),
+            Err(_) => {
+                let text = "the answer does not fit into a frame of the hub".to_owned();
+                self.send_error(incoming.from, &incoming.message, &Error::Internal(text));
+            }
+        }
+    }
+
+    /// Notes a request that somebody will answer, or the hub in its place when the time is over.
+    fn begin_call(&mut self, incoming: &Incoming<'_>, callee: Option<PeerKey>) -> Result<()> {
+        let Incoming { from, message, now, .. } = *incoming;
+        let limit = self.config.limits.pending_calls;
+        let deadline = now.plus_millis(self.timeout_ms(&message));
+        let peer = self.peers.get_mut(from).ok_or_else(not_authenticated)?;
+        if peer.pending_calls >= limit {
+            let text = format!("{limit} requests of this session wait for their answers, the limit: wait for some");
+            return Err(Error::Message(text));
+        }
+        let text = |address: Option<Address<'_>>| address.map_or(BUS, |address| address.as_str()).into();
+        let call = Call {
+            callee,
+            deadline,
+            source: text(message.source),
+            destination: text(message.destination),
+            priority: message.flags.priority,
+        };
+        if !self.calls.insert((from, message.id), call) {
+            let text = format!("the id {} is in use by a request that still waits: use each id once", message.id);
+            return Err(Error::Protocol(text));
+        }
+        peer.pending_calls += 1;
+        Ok(())
+    }
+
+    fn timeout_ms(&self, message: &Message<'_>) -> u32 {
+        let limits = &self.config.limits;
+        message.flags.timeout_ms.unwrap_or(limits.request_ms).min(limits.max_request_ms)
+    }
+
+    /// What the owner of an address asks of those who use it, as far as it told. An owner that has not finished
+    /// telling is not called: what it asks is not known yet.
+    fn row_access(&self, to: PeerKey, message: &Message<'_>, kind: RowKind) -> Result<crate::peers::OwnedAccess> {
+        let peer = self.peers.get(to).ok_or_else(|| owned(NOBODY))?;
+        let address = message.destination.map_or(BUS, Address::as_str);
+        if !peer.rows.complete {
+            return Err(Error::Connection(format!("'{}' has only just connected: try again", peer.name)));
+        }
+        let row = peer.rows.known.iter().find(|row| row.kind == kind && row.address == address);
+        Ok(row.map_or(crate::peers::OwnedAccess::Permission, |row| row.access.clone()))
+    }
+
+    fn unsent_error(&self, to: PeerKey, len: usize, unsent: Unsent) -> Error {
+        let name = self.peers.get(to).map(crate::peers::Peer::label).unwrap_or_default();
+        match unsent {
+            Unsent::Gone => Error::Connection(format!("'{name}' is gone")),
+            Unsent::Full { waiting } => {
+                Error::Message(format!("'{name}' does not keep up: {waiting} bytes wait for it, try again later"))
+            }
+            Unsent::TooLong { max } => Error::Message(format!(
+                "the message has {len} bytes with its header, '{name}' takes at most {max}"
+            )),
+        }
+    }
+}
+
+fn owned(error: visorbus_core::IpcError) -> Error {
+    error.map(str::to_owned)
+}
+
+fn not_authenticated() -> Error {
+    Error::Authentication("this session has not proven a name: send a token to bus/authenticate".to_owned())
+}
+
+fn too_long_header() -> Error {
+    Error::Internal("the header does not fit".to_owned())
+}

@@ -1,0 +1,171 @@
+//! The hub's own message handlers: inline ones, run in the loop, and ones that may block, run on a small pool.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use visorbus_core::auth::{Access, Grant};
+use visorbus_core::dispatch::{Caller, Dispatched, Handlers, MessageHandler, NOBODY, Reply, dispatch};
+use visorbus_core::message::{Address, Message, MessageType};
+use visorbus_core::{IpcError, codec};
+
+use crate::calls::CallKey;
+use crate::poller::Waker;
+
+/// A handler that can be given to a hub.
+pub type BoxedHandler = Box<dyn MessageHandler + Send>;
+
+/// The handlers by the component that they handle.
+#[derive(Default)]
+pub(crate) struct Registry {
+    by_id: HashMap<String, Entry>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    handler: Arc<Mutex<BoxedHandler>>,
+    may_block: bool,
+}
+
+impl Registry {
+    pub(crate) fn insert(&mut self, handler: BoxedHandler) -> Result<(), String> {
+        let id = handler.id().to_owned();
+        if self.by_id.contains_key(&id) {
+            return Err(id);
+        }
+        let may_block = handler.may_block();
+        self.by_id.insert(id, Entry { handler: Arc::new(Mutex::new(handler)), may_block });
+        Ok(())
+    }
+
+    pub(crate) fn remove(&mut self, id: &str) -> bool {
+        self.by_id.remove(id).is_some()
+    }
+
+    pub(crate) fn contains(&self, component: &str) -> bool {
+        self.by_id.contains_key(component)
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_id.keys().map(String::as_str)
+    }
+
+    pub(crate) fn may_block(&self, component: &str) -> bool {
+        self.by_id.get(component).is_some_and(|entry| entry.may_block)
+    }
+
+    /// Runs the handler of `message` here and now.
+    pub(crate) fn dispatch(&self, caller: Caller<'_>, message: &Message<'_>, out: &mut [u8]) -> Dispatched {
+        let Some(entry) = message.destination.and_then(|to| self.by_id.get(to.component())) else {
+            let answer = codec::encode_error(message, &NOBODY, out).filter(|_| message.wants_answer());
+            return Dispatched { answer: answer.unwrap_or(0), refused: Some(NOBODY) };
+        };
+        entry.dispatch(caller, message, out)
+    }
+
+    /// The job that runs the handler of `message` on a pool; `None` when there is no such handler.
+    pub(crate) fn job(&self, key: CallKey, grant: Option<&Grant>, unix_s: u64, frame: &[u8]) -> Option<Job> {
+        let message = codec::decode(frame).ok()?;
+        let entry = self.by_id.get(message.destination?.component())?.clone();
+        Some(Job { key, entry, grant: grant.cloned(), unix_s, frame: frame.into() })
+    }
+}
+
+impl Entry {
+    fn dispatch(&self, caller: Caller<'_>, message: &Message<'_>, out: &mut [u8]) -> Dispatched {
+        // A handler that panicked is as good or as bad as before; its state is its own affair.
+        let mut handler = self.handler.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut target = Target(&mut **handler);
+        let run = catch_unwind(AssertUnwindSafe(|| dispatch(&mut target, caller, message, &mut *out)));
+        run.unwrap_or_else(|_| {
+            let answer = codec::encode_error(message, &PANICKED, out).filter(|_| message.wants_answer());
+            Dispatched { answer: answer.unwrap_or(0), refused: Some(PANICKED) }
+        })
+    }
+}
+
+/// One [`MessageHandler`] as the [`Handlers`] that [`dispatch`] asks.
+struct Target<'a>(&'a mut (dyn MessageHandler + Send));
+
+impl Handlers for Target<'_> {
+    type Key = ();
+
+    fn find(&self, address: Address<'_>, message_type: MessageType) -> Result<((), Access<'_>), IpcError> {
+        if !self.0.supported_message_types().contains(&message_type) {
+            return Err(IpcError::Message("this handler does not take messages of this type"));
+        }
+        Ok(((), self.0.access(address)))
+    }
+
+    fn call(&mut self, (): (), message: &Message<'_>, reply: &mut Reply<'_>) -> Result<(), IpcError> {
+        self.0.handle_message(message, reply)
+    }
+}
+
+/// Runs handlers that may block.
+pub(crate) struct Pool {
+    jobs: Sender<Job>,
+    done: Receiver<Done>,
+}
+
+/// One run of a handler on the pool.
+pub(crate) struct Job {
+    key: CallKey,
+    entry: Entry,
+    grant: Option<Grant>,
+    unix_s: u64,
+    frame: Box<[u8]>,
+}
+
+/// A run that is over.
+pub(crate) struct Done {
+    pub(crate) key: CallKey,
+    /// The answer's frame; empty when nobody waits for one.
+    pub(crate) answer: Vec<u8>,
+}
+
+impl Pool {
+    pub(crate) fn new(threads: usize, max_frame: usize, waker: &Waker) -> std::io::Result<Self> {
+        let (jobs, queue) = channel::<Job>();
+        let (finished, done) = channel();
+        let queue = Arc::new(Mutex::new(queue));
+        for number in 0..threads.max(1) {
+            let (queue, finished, waker) = (Arc::clone(&queue), finished.clone(), waker.clone());
+            thread::Builder::new().name(format!("visorbus-pool-{number}")).spawn(move || {
+                loop {
+                    let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok(job) = job else { return };
+                    let mut answer = vec![0; max_frame];
+                    let len = job.run(&mut answer);
+                    answer.truncate(len);
+                    if finished.send(Done { key: job.key, answer }).is_err() {
+                        return;
+                    }
+                    waker.wake();
+                }
+            })?;
+        }
+        Ok(Self { jobs, done })
+    }
+
+    pub(crate) fn start(&self, job: Job) {
+        // The threads live as long as the sender, so there is always one to take it.
+        let _ = self.jobs.send(job);
+    }
+
+    pub(crate) fn take_done(&self) -> Option<Done> {
+        self.done.try_recv().ok()
+    }
+}
+
+impl Job {
+    fn run(&self, out: &mut [u8]) -> usize {
+        let Ok(message) = codec::decode(&self.frame) else { return 0 };
+        let caller = Caller { grant: self.grant.as_ref(), unix_now: Some(self.unix_s) };
+        self.entry.dispatch(caller, &message, out).answer
+    }
+}
+
+const PANICKED: IpcError = IpcError::Internal("the handler panicked; the hub goes on, its log says where");

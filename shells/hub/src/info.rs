@@ -1,0 +1,106 @@
+//! What the hub tells of itself over `bus/…`: owned types, the same in postcard and in JSON.
+
+use postcard_schema::Schema;
+use serde::{Deserialize, Serialize};
+use visorbus_core::bus::RowKind;
+
+/// A component that can be reached, and what it offers. `bus/services` answers with a list of these.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct ServiceInfo {
+    /// The component.
+    pub component: String,
+    /// The peer that serves it; empty: the hub itself.
+    pub peer: String,
+    /// How that peer is connected.
+    pub transport: String,
+    /// Its typed addresses, as far as it told.
+    pub addresses: Vec<AddressInfo>,
+}
+
+/// One typed address of a component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct AddressInfo {
+    /// The address.
+    pub address: String,
+    /// `endpoint`, `publishes` or `hears`.
+    pub kind: String,
+    /// What a caller needs: `open`, `permission`, or `scope NAME`.
+    pub access: String,
+    /// Hash of the type that goes there, in hexadecimal.
+    pub request_hash: String,
+    /// Hash of the type that comes back, in hexadecimal.
+    pub response_hash: String,
+}
+
+/// The schemas of one address. `bus/schema` takes the address as a text and answers with this.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct SchemaInfo {
+    /// The address.
+    pub address: String,
+    /// The postcard bytes of the schema of what goes there; empty when its owner did not tell.
+    pub request: Vec<u8>,
+    /// The postcard bytes of the schema of what comes back.
+    pub response: Vec<u8>,
+}
+
+/// A connection of the hub. `bus/peers` answers with a list of these.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct PeerInfo {
+    /// Its proven name; before that its claimed one with a question mark.
+    pub name: String,
+    /// Who is at the other end, as far as the transport can tell.
+    pub origin: String,
+    /// Whether it has authenticated.
+    pub authenticated: bool,
+    /// Frames taken from it.
+    pub frames_in: u64,
+    /// Frames given to it.
+    pub frames_out: u64,
+    /// Bytes taken from it.
+    pub bytes_in: u64,
+    /// Bytes given to it.
+    pub bytes_out: u64,
+    /// Bytes that wait for it.
+    pub queued_bytes: u64,
+    /// Frames of it that were no message.
+    pub undecodable: u64,
+    /// Messages of it that were refused.
+    pub refused: u64,
+    /// Notifications that it missed because it did not read.
+    pub missed: u64,
+    /// Answers of it that came too late or to nothing.
+    pub late: u64,
+    /// Times that its session began.
+    pub sessions: u64,
+    /// Faults of its line, by name.
+    pub faults: Vec<Fault>,
+}
+
+/// A counted fault of a line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct Fault {
+    /// What it is.
+    pub name: String,
+    /// How often.
+    pub count: u64,
+}
+
+/// A component came or went; published on `bus/services/changed`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct ServiceChange {
+    /// The component.
+    pub component: String,
+    /// The peer that serves it; empty: the hub itself.
+    pub peer: String,
+    /// Whether it came.
+    pub up: bool,
+}
+
+/// A row's kind as [`AddressInfo`] names it.
+pub(crate) fn kind_name(kind: RowKind) -> &'static str {
+    match kind {
+        RowKind::Endpoint => "endpoint",
+        RowKind::Publishes => "publishes",
+        RowKind::Hears => "hears",
+    }
+}

@@ -1,0 +1,180 @@
+//! What the hub asks of a transport: a descriptor to wait on, whole frames in, whole frames out, never a wait.
+//!
+//! Frames travel between a link and the hub behind a length prefix ([`visorbus_core::frame::length`]), whatever the
+//! link does on its own wire: so a socket's bytes are looked at where they were read, and copied nowhere.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use visorbus_core::Instant;
+
+/// One connection of a transport, as the hub drives it from its loop.
+///
+/// # For the implementer
+/// No method blocks. An error means that the connection is over; faults on a line are counted inside.
+pub trait HubLink: Send {
+    /// The descriptor to wait on; `None` while there is none (a cable is out, see [`HubLink::reopen`]). It may change
+    /// only in [`HubLink::reopen`] and after an error.
+    fn fd(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Reads what has arrived, at most about 64 KiB, and appends it to `into`: whole frames and perhaps the beginning
+    /// of one more, each behind its length prefix.
+    ///
+    /// # Errors
+    /// The connection is over: `UnexpectedEof` for a normal end.
+    fn receive(&mut self, into: &mut ReceiveBuffer) -> io::Result<()>;
+
+    /// Takes back what [`HubLink::receive`] gave of an unfinished frame, to put it before what comes next. A link that
+    /// only ever gives whole frames is never asked.
+    fn keep(&mut self, rest: &[u8]) {
+        let _ = rest;
+    }
+
+    /// Whether a frame of `len` bytes would be taken right now.
+    fn has_room(&mut self, len: usize) -> bool;
+
+    /// Takes one frame, given in two parts, for which [`HubLink::has_room`]. With `at_once` it is written now if nothing
+    /// is queued before it; else it waits for [`HubLink::flush`].
+    ///
+    /// # Errors
+    /// The connection is over.
+    fn send(&mut self, head: &[u8], payload: &[u8], at_once: bool) -> io::Result<()>;
+
+    /// Writes what is queued as far as it goes; `true` when nothing is left.
+    ///
+    /// # Errors
+    /// The connection is over.
+    fn flush(&mut self) -> io::Result<bool>;
+
+    /// Tries to have the connection again after an error.
+    fn reopen(&mut self, now: Instant) -> Reopen {
+        let _ = now;
+        Reopen::Never
+    }
+
+    /// Who is at the other end, as far as the transport can tell.
+    fn origin(&self) -> Origin;
+
+    /// What holds for this link.
+    fn options(&self) -> LinkOptions;
+
+    /// Counted faults of the line, by name, for people to see.
+    fn faults(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+}
+
+/// Something that accepts connections.
+pub trait Listener: Send {
+    /// The descriptor to wait on.
+    fn fd(&self) -> BorrowedFd<'_>;
+
+    /// The next connection, if one waits.
+    ///
+    /// # Errors
+    /// This connection, or accepting for now, failed: the hub reports it and goes on; at the descriptor limit it
+    /// pauses the listener.
+    fn accept(&mut self) -> io::Result<Option<Box<dyn HubLink>>>;
+
+    /// Where it listens, for people to read.
+    fn describe(&self) -> String;
+}
+
+/// What came of [`HubLink::reopen`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reopen {
+    /// The link does not come back; the peer is removed.
+    Never,
+    /// It is back.
+    Done,
+    /// Not yet; ask again at this time.
+    At(Instant),
+}
+
+/// Who is at the other end of a connection, tagged by transport.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Origin {
+    /// A process on this machine, as the kernel told at connect (SO_PEERCRED).
+    Unix {
+        /// User id; policy may go by it.
+        uid: u32,
+        /// Group id; policy may go by it.
+        gid: u32,
+        /// Process id; for logs only.
+        pid: i32,
+    },
+    /// Whatever is wired to this line.
+    Serial {
+        /// The device's path.
+        path: String,
+    },
+    /// The transport cannot tell.
+    Unknown,
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unix { uid, pid, .. } => write!(f, "unix uid {uid} pid {pid}"),
+            Self::Serial { path } => write!(f, "serial {path}"),
+            Self::Unknown => f.write_str("unknown"),
+        }
+    }
+}
+
+/// What holds for a link.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LinkOptions {
+    /// The link can lose frames: heartbeats are short, and a second hello is the other end's reset.
+    pub lossy: bool,
+    /// Longest frame that the link carries, in bytes; 0 for the hub's own limit.
+    pub max_frame: u32,
+    /// The one name that is believed on this link without a token.
+    pub unauthenticated: Option<String>,
+}
+
+/// Bytes read from a link and not yet dealt with; its memory is the hub's and serves all links in turn.
+#[derive(Debug, Default)]
+pub struct ReceiveBuffer {
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+impl ReceiveBuffer {
+    /// At least `want` bytes of free space to read into; say with [`ReceiveBuffer::filled`] how many came.
+    pub fn space(&mut self, want: usize) -> &mut [u8] {
+        if self.bytes.len() < self.len + want {
+            self.bytes.resize(self.len + want, 0);
+        }
+        &mut self.bytes[self.len..]
+    }
+
+    /// Adds the first `count` bytes of the free space to the content.
+    pub fn filled(&mut self, count: usize) {
+        self.len = (self.len + count).min(self.bytes.len());
+    }
+
+    /// Appends `bytes`.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        self.space(bytes.len())[..bytes.len()].copy_from_slice(bytes);
+        self.filled(bytes.len());
+    }
+
+    /// The content.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    /// Drops the content, not the memory.
+    pub const fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// Drops the first `count` bytes of the content.
+    pub fn consume(&mut self, count: usize) {
+        let count = count.min(self.len);
+        self.bytes.copy_within(count..self.len, 0);
+        self.len -= count;
+    }
+}
