@@ -377,8 +377,8 @@ fn describe<N: Node>(message: &Message<'_>, out: &mut [u8]) -> Dispatched {
     };
     let len = match row {
         Some((row, RowPart::Info)) => encode_typed(&head, &row.info.describe(), out),
-        Some((row, RowPart::Request)) => encode_typed(&head, row.info.schema.request.named, out),
-        Some((row, RowPart::Response)) => encode_typed(&head, row.info.schema.response.named, out),
+        Some((row, RowPart::Request)) => encode_bytes(&head, row.info.schema.request.bytes, out),
+        Some((row, RowPart::Response)) => encode_bytes(&head, row.info.schema.response.bytes, out),
         None => 0,
     };
     if len == 0 { refuse(message, NOT_DESCRIBED, out) } else { Dispatched { answer: len, refused: None } }
@@ -395,6 +395,11 @@ fn encode_typed<T: Serialize + ?Sized>(head: &Message<'_>, value: &T, out: &mut 
     };
     let rest = out.get_mut(header..).unwrap_or_default();
     postcard::to_slice(value, rest).map_or(0, |payload| header + payload.len())
+}
+
+/// `bytes` as they are; 0 when they do not fit.
+fn encode_bytes(head: &Message<'_>, bytes: &[u8], out: &mut [u8]) -> usize {
+    codec::encode(&head.with_payload(MessagePayload::Binary(bytes)), out).unwrap_or(0)
 }
 
 /// The Error that answers a frame that is no message, to the other end of the link. An undecodable frame that is

@@ -2,6 +2,7 @@
 
 pub mod address;
 mod payload;
+mod schema;
 pub mod typed;
 
 pub use address::{Address, AddressError, Pattern};

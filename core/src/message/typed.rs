@@ -1,12 +1,11 @@
 //! Typed addresses: what a component answers and announces, declared once in a crate that both ends share.
 
 use postcard_schema::Schema;
-use postcard_schema::key::Key;
-use postcard_schema::schema::NamedType;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::auth::Access;
 use crate::message::Address;
+pub use crate::message::schema::TypeSchema;
 
 /// A typed request and its response at one address.
 ///
@@ -50,22 +49,6 @@ pub trait Topic {
     /// The type's structure.
     const SCHEMA: SchemaPair =
         SchemaPair { request: TypeSchema::of::<Self::Message>(), response: TypeSchema::of::<()>() };
-}
-
-/// The structure of a type: a hash to compare, a description to show.
-#[derive(Debug, Clone, Copy)]
-pub struct TypeSchema {
-    /// FNV-1a, 64 bit, over the structure as `postcard-schema` defines it (names and shapes of fields and variants).
-    pub hash: u64,
-    /// The structure itself.
-    pub named: &'static NamedType,
-}
-
-impl TypeSchema {
-    /// The structure of `T`.
-    pub const fn of<T: Schema + ?Sized>() -> Self {
-        Self { hash: u64::from_le_bytes(Key::for_path::<T>("").to_bytes()), named: T::SCHEMA }
-    }
 }
 
 /// The structures of an endpoint's two types; of a topic's one type and `()`.
