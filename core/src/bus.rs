@@ -7,6 +7,7 @@ use postcard_schema::Schema;
 use serde::{Deserialize, Serialize};
 
 use crate::auth::Access;
+use crate::wire::{Reader, Writer};
 
 /// The component that every hub answers as, and that no peer may be called.
 pub const NAME: &str = "bus";
@@ -65,6 +66,36 @@ pub struct Identity<'a> {
     pub unix_us: u64,
 }
 
+impl<'a> Identity<'a> {
+    /// Reads the postcard bytes of an identity, all of them, without the generic code that serde would add to a leaf.
+    pub(crate) fn read(bytes: &'a [u8]) -> Option<Self> {
+        let mut reader = Reader::new(bytes);
+        let identity = Self {
+            min_version: reader.u8()?,
+            max_version: reader.u8()?,
+            name: reader.text()?,
+            boot_id: reader.varint()?,
+            max_frame: reader.varint_u32()?,
+            heartbeat_ms: reader.varint_u32()?,
+            capabilities: reader.varint_u32()?,
+            rows: reader.varint_u16()?,
+            unix_us: reader.varint()?,
+        };
+        reader.rest().is_empty().then_some(identity)
+    }
+
+    pub(crate) fn write(&self, writer: &mut Writer<'_>) {
+        writer.u8(self.min_version);
+        writer.u8(self.max_version);
+        writer.run(self.name.as_bytes());
+        writer.varint(self.boot_id);
+        for number in [self.max_frame, self.heartbeat_ms, self.capabilities, u32::from(self.rows)] {
+            writer.varint(u64::from(number));
+        }
+        writer.varint(self.unix_us);
+    }
+}
+
 /// Capability bit: the end answers nothing but this component's own requests before `bus/authenticate`.
 pub const REQUIRES_AUTHENTICATION: u32 = 1;
 
@@ -93,6 +124,21 @@ pub struct Describe {
     pub part: RowPart,
 }
 
+impl Describe {
+    /// Reads the postcard bytes, all of them.
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(bytes);
+        let row = reader.varint_u16()?;
+        let part = match reader.u8()? {
+            0 => RowPart::Info,
+            1 => RowPart::Request,
+            2 => RowPart::Response,
+            _ => return None,
+        };
+        reader.rest().is_empty().then_some(Self { row, part })
+    }
+}
+
 /// A part of a row's description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -119,6 +165,23 @@ pub struct RowInfo<'a> {
     pub request_hash: u64,
     /// Hash of the type that comes back.
     pub response_hash: u64,
+}
+
+impl RowInfo<'_> {
+    pub(crate) fn write(&self, writer: &mut Writer<'_>) {
+        writer.u8(self.kind as u8);
+        writer.run(self.address.as_bytes());
+        match self.access {
+            Access::Permission => writer.u8(0),
+            Access::Scope(name) => {
+                writer.u8(1);
+                writer.run(name.as_bytes());
+            }
+            Access::Open => writer.u8(2),
+        }
+        writer.varint(self.request_hash);
+        writer.varint(self.response_hash);
+    }
 }
 
 /// What is done at a row's address.
@@ -178,6 +241,8 @@ pub struct Missed<'a> {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
 
     #[test]
@@ -196,5 +261,37 @@ mod tests {
         let mut out = [0; 32];
         let bytes = postcard::to_slice(&identity, &mut out).unwrap();
         assert_eq!(bytes, [1, 1, 3, b'i', b'm', b'u', 7, 0x80, 0x02, 0xe8, 0x07, 1, 4, 0]);
+        assert_eq!(Identity::read(bytes), Some(identity));
+        for cut in 0..bytes.len() {
+            assert_eq!(Identity::read(&bytes[..cut]), None);
+        }
+        assert_eq!(written(|writer| identity.write(writer)), bytes);
+    }
+
+    #[test]
+    fn rows_are_told_of_as_postcard_has_them() {
+        for access in [Access::Permission, Access::Scope("imu.control"), Access::Open] {
+            for kind in [RowKind::Endpoint, RowKind::Publishes, RowKind::Hears] {
+                let row =
+                    RowInfo { kind, address: "imu/info", access, request_hash: 1, response_hash: u64::MAX };
+                let mut out = [0; 64];
+                assert_eq!(written(|writer| row.write(writer)), postcard::to_slice(&row, &mut out).unwrap());
+            }
+        }
+        for part in [RowPart::Info, RowPart::Request, RowPart::Response] {
+            let mut out = [0; 8];
+            let ask = Describe { row: 300, part };
+            assert_eq!(Describe::read(postcard::to_slice(&ask, &mut out).unwrap()), Some(ask));
+        }
+        assert_eq!(Describe::read(&[0, 3]), None);
+        assert_eq!(Describe::read(&[0, 0, 0]), None);
+    }
+
+    fn written(write: impl FnOnce(&mut Writer<'_>)) -> std::vec::Vec<u8> {
+        let mut out = [0; 64];
+        let mut writer = Writer::new(&mut out);
+        write(&mut writer);
+        let len = writer.finish().unwrap();
+        out[..len].to_vec()
     }
 }

@@ -24,11 +24,9 @@ use crate::wire::{Reader, Writer};
 /// # Errors
 /// [`EncodeError::NoRoom`] when it does not fit; `out` then holds nothing of use.
 pub fn encode(message: &Message<'_>, out: &mut [u8]) -> Result<usize, EncodeError> {
-    let header = encode_header(message, out)?;
-    let payload = message.payload.as_bytes();
-    let place = out.get_mut(header..header + payload.len()).ok_or(EncodeError::NoRoom)?;
-    place.copy_from_slice(payload);
-    Ok(header + payload.len())
+    let mut writer = begin(message, message.payload.kind(), out);
+    writer.bytes(message.payload.as_bytes());
+    writer.finish().ok_or(EncodeError::NoRoom)
 }
 
 /// Writes everything before the payload, whose bytes must follow directly: for those who send it from where it is.
@@ -36,6 +34,13 @@ pub fn encode(message: &Message<'_>, out: &mut [u8]) -> Result<usize, EncodeErro
 /// # Errors
 /// [`EncodeError::NoRoom`] when it does not fit.
 pub fn encode_header(message: &Message<'_>, out: &mut [u8]) -> Result<usize, EncodeError> {
+    begin(message, message.payload.kind(), out).finish().ok_or(EncodeError::NoRoom)
+}
+
+/// Writes everything before a payload of `kind`, which is then written behind it; what `message` itself carries is
+/// not looked at.
+#[inline(never)]
+pub(crate) fn begin<'o>(message: &Message<'_>, kind: PayloadKind, out: &'o mut [u8]) -> Writer<'o> {
     let flags = &message.flags;
     let mut writer = Writer::new(out);
     writer.u8(message.message_type as u8
@@ -43,7 +48,7 @@ pub fn encode_header(message: &Message<'_>, out: &mut [u8]) -> Result<usize, Enc
         | bit(flags.requires_response, REQUIRES_RESPONSE)
         | bit(flags.encrypted, ENCRYPTED)
         | bit(flags.compressed, COMPRESSED));
-    writer.u8(message.payload.kind() as u8
+    writer.u8(kind as u8
         | bit(message.timestamp.is_some(), HAS_TIMESTAMP)
         | bit(flags.timeout_ms.is_some(), HAS_TIMEOUT)
         | bit(message.auth_token.is_some(), HAS_TOKEN));
@@ -60,7 +65,7 @@ pub fn encode_header(message: &Message<'_>, out: &mut [u8]) -> Result<usize, Enc
     if let Some(token) = message.auth_token {
         writer.run(token);
     }
-    writer.finish().ok_or(EncodeError::NoRoom)
+    writer
 }
 
 /// Reads a whole frame as a message that borrows from it.
@@ -122,23 +127,12 @@ pub fn encode_error_parts(
     parts: &[&str],
     out: &mut [u8],
 ) -> Option<usize> {
-    let mut answer = message.answer(MessageType::Error);
-    answer.payload = MessagePayload::Binary(&[]);
-    let mut len = encode_header(&answer, out).ok()?;
-    *out.get_mut(len)? = kind.code();
-    len += 1;
+    let mut writer = begin(&message.answer(MessageType::Error), PayloadKind::Binary, out);
+    writer.u8(kind.code());
     for part in parts {
-        let rest = out.get_mut(len..)?;
-        let mut text = *part;
-        while text.len() > rest.len() {
-            let mut shorter = text.chars();
-            shorter.next_back();
-            text = shorter.as_str();
-        }
-        rest.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
-        len += text.len();
+        writer.text_or_less(part);
     }
-    Some(len)
+    writer.finish()
 }
 
 /// Most bytes that [`encode_header`] writes for a message without a token.

@@ -8,7 +8,7 @@ use crate::bus::{RowInfo, RowKind};
 use crate::codec;
 use crate::error::{ErrorKind, IpcError};
 use crate::message::typed::{Endpoint, SchemaPair, Topic};
-use crate::message::{Address, Message, MessagePayload, MessageType};
+use crate::message::{Address, Message, MessagePayload, MessageType, PayloadKind};
 
 /// A handler of messages to one component, added and removed while running.
 ///
@@ -154,10 +154,9 @@ impl<'o> Reply<'o> {
     /// # Errors
     /// `Internal` when the answer does not fit into a frame of this end.
     pub fn send<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), IpcError> {
-        self.answer.payload = MessagePayload::Binary(&[]);
-        let header = codec::encode_header(&self.answer, self.out).map_err(|_| TOO_LONG)?;
-        let rest = self.out.get_mut(header..).ok_or(TOO_LONG)?;
-        self.len = header + postcard::to_slice(value, rest).map_err(|_| TOO_LONG)?.len();
+        let mut writer = codec::begin(&self.answer, PayloadKind::Binary, self.out);
+        writer.value(value);
+        self.len = writer.finish().ok_or(TOO_LONG)?;
         Ok(())
     }
 

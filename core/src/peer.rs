@@ -9,7 +9,7 @@ use crate::dispatch::{Caller, Dispatched, NOBODY, Row, Table, dispatch};
 use crate::error::IpcError;
 use crate::link::Link;
 use crate::message::typed::{Endpoint, Topic};
-use crate::message::{Address, Message, MessagePayload};
+use crate::message::{Address, Message, MessagePayload, PayloadKind};
 use crate::route::{Route, route};
 use crate::session::{CloseReason, Expired, PROOF_LIFETIME_S, Session, SessionConfig, Verdict};
 use crate::time::Instant;
@@ -369,14 +369,18 @@ impl<K: Keys> Turn<'_, K> {
 /// Answers `bus/describe` from the node's table, and everything else on a leaf's own `bus` with a refusal.
 fn describe<N: Node>(message: &Message<'_>, out: &mut [u8]) -> Dispatched {
     let head = message.answer(crate::message::MessageType::Response);
-    let row = match message.payload.parse::<Describe>() {
-        Ok(ask) if message.destination.is_some_and(|to| to.as_str() == bus::DESCRIBE) => {
+    let row = match Describe::read(message.payload.as_bytes()) {
+        Some(ask) if message.destination.is_some_and(|to| to.as_str() == bus::DESCRIBE) => {
             N::ROWS.get(usize::from(ask.row)).map(|row| (row, ask.part))
         }
         _ => None,
     };
     let len = match row {
-        Some((row, RowPart::Info)) => encode_typed(&head, &row.info.describe(), out),
+        Some((row, RowPart::Info)) => {
+            let mut writer = codec::begin(&head, PayloadKind::Binary, out);
+            row.info.describe().write(&mut writer);
+            writer.finish().unwrap_or(0)
+        }
         Some((row, RowPart::Request)) => encode_bytes(&head, row.info.schema.request.bytes, out),
         Some((row, RowPart::Response)) => encode_bytes(&head, row.info.schema.response.bytes, out),
         None => 0,
@@ -390,16 +394,16 @@ fn refuse(message: &Message<'_>, error: IpcError, out: &mut [u8]) -> Dispatched 
 
 /// The header of `head`, then `value` as postcard; 0 when it does not fit.
 fn encode_typed<T: Serialize + ?Sized>(head: &Message<'_>, value: &T, out: &mut [u8]) -> usize {
-    let Ok(header) = codec::encode_header(&head.with_payload(MessagePayload::Binary(&[])), out) else {
-        return 0;
-    };
-    let rest = out.get_mut(header..).unwrap_or_default();
-    postcard::to_slice(value, rest).map_or(0, |payload| header + payload.len())
+    let mut writer = codec::begin(head, PayloadKind::Binary, out);
+    writer.value(value);
+    writer.finish().unwrap_or(0)
 }
 
 /// `bytes` as they are; 0 when they do not fit.
 fn encode_bytes(head: &Message<'_>, bytes: &[u8], out: &mut [u8]) -> usize {
-    codec::encode(&head.with_payload(MessagePayload::Binary(bytes)), out).unwrap_or(0)
+    let mut writer = codec::begin(head, PayloadKind::Binary, out);
+    writer.bytes(bytes);
+    writer.finish().unwrap_or(0)
 }
 
 /// The Error that answers a frame that is no message, to the other end of the link. An undecodable frame that is

@@ -3,6 +3,9 @@
 //! Varints are postcard's (LEB128, seven bits a byte, least first), and only the shortest form is accepted, so that
 //! equal values have equal bytes wherever a tag or a comparison depends on it.
 
+use postcard::ser_flavors::Flavor;
+use serde::Serialize;
+
 /// Takes primitives from the front of a slice.
 #[derive(Debug, Clone)]
 pub(crate) struct Reader<'a>(&'a [u8]);
@@ -42,6 +45,16 @@ impl<'a> Reader<'a> {
     /// A varint that fits 32 bits.
     pub(crate) fn varint_u32(&mut self) -> Option<u32> {
         u32::try_from(self.varint()?).ok()
+    }
+
+    /// A varint that fits 16 bits.
+    pub(crate) fn varint_u16(&mut self) -> Option<u16> {
+        u16::try_from(self.varint()?).ok()
+    }
+
+    /// A text behind its varint length.
+    pub(crate) fn text(&mut self) -> Option<&'a str> {
+        core::str::from_utf8(self.run()?).ok()
     }
 
     pub(crate) fn take(&mut self, len: usize) -> Option<&'a [u8]> {
@@ -102,9 +115,44 @@ impl<'a> Writer<'a> {
         self.bytes(bytes);
     }
 
+    /// As much of `text` as fits, up to a character's end.
+    pub(crate) fn text_or_less(&mut self, text: &str) {
+        let mut end = text.len().min(self.out.len().saturating_sub(self.len));
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        self.bytes(text.as_bytes().get(..end).unwrap_or_default());
+    }
+
+    /// A value as postcard has it.
+    pub(crate) fn value<T: Serialize + ?Sized>(&mut self, value: &T) {
+        // The only thing that can go wrong is a type that postcard has no form for.
+        if postcard::serialize_with_flavor(value, &mut *self).is_err() {
+            self.full = true;
+        }
+    }
+
     /// Bytes written, or `None` when something did not fit.
     pub(crate) const fn finish(self) -> Option<usize> {
         if self.full { None } else { Some(self.len) }
+    }
+}
+
+impl Flavor for &mut Writer<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.u8(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.bytes(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
     }
 }
 

@@ -22,7 +22,7 @@ use crate::bus::{self, Identity};
 use crate::codec;
 use crate::error::IpcError;
 use crate::limits::{MAX_NAME, MAX_PENDING};
-use crate::message::{Address, Message, MessagePayload, MessageType};
+use crate::message::{Address, Message, MessagePayload, MessageType, PayloadKind};
 use crate::time::Instant;
 use crate::wire::Reader;
 
@@ -240,12 +240,10 @@ impl Session {
         let Ok(id) = self.begin_request(now.plus_millis(AUTHENTICATE_MS)) else { return 0 };
         self.proof = Proof::Sent { id };
         let request = Message::request(id, Address::literal(bus::AUTHENTICATE));
-        let head = request.with_payload(MessagePayload::Binary(&[]));
-        let Ok(header) = codec::encode_header(&head, out) else { return 0 };
-        let mut writer = crate::wire::Writer::new(out.get_mut(header..).unwrap_or_default());
+        let mut writer = codec::begin(&request, PayloadKind::Binary, out);
         writer.u8(CREDENTIALS_TOKEN);
         writer.run(token);
-        writer.finish().map_or(0, |len| header + len)
+        writer.finish().unwrap_or(0)
     }
 
     /// Reserves the id of a request that this end sends to the other and expects answered before `deadline`. The
@@ -355,7 +353,7 @@ impl Session {
         if self.is_open() && !self.config.lossy {
             return refuse(message, IpcError::Protocol("hello was said before: a session has one"), out);
         }
-        let Ok(identity) = message.payload.parse::<Identity<'f>>() else {
+        let Some(identity) = identity_in(&message.payload) else {
             return refuse(message, IpcError::Serialization("the hello is not an identity"), out);
         };
         if !(identity.min_version..=identity.max_version).contains(&bus::WIRE_VERSION) {
@@ -378,7 +376,7 @@ impl Session {
 
     fn handle_identity<'f>(&mut self, message: &Message<'f>, now: Instant, out: &mut [u8]) -> Verdict<'f> {
         // A hub that restarted asks who is there; its new boot id tells a leaf that its session is gone.
-        let boot_id = message.payload.parse::<Identity<'f>>().map(|identity| identity.boot_id).ok();
+        let boot_id = identity_in(&message.payload).map(|identity| identity.boot_id);
         let known = self.remote.as_ref().map(|remote| remote.boot_id);
         let restarted =
             self.config.role == Role::Connecting && known.is_some() && boot_id.is_some() && known != boot_id;
@@ -423,8 +421,13 @@ impl Session {
             if failed { Err(IpcError::from_payload(payload.as_bytes())) } else { Ok(payload) }
         };
         if matches!(self.state, State::Greeting { id, .. } if id == message.id) {
-            return match outcome().and_then(|payload| payload.parse::<Identity<'f>>()) {
-                Ok(identity) => self.open(&identity, now),
+            let opened = outcome().and_then(|payload| {
+                let identity =
+                    identity_in(&payload).filter(|identity| identity.max_version == bus::WIRE_VERSION);
+                identity.and_then(|identity| self.open(&identity, now)).ok_or(NO_IDENTITY)
+            });
+            return match opened {
+                Ok(()) => Verdict::Opened { answer: 0 },
                 Err(error) => {
                     self.state = State::Closed { hello_due: now.plus_millis(REFUSED_RETRY_MS) };
                     Verdict::Closed(CloseReason::Refused(error))
@@ -493,20 +496,15 @@ impl Session {
         refuse(message, IpcError::Protocol("say hello first: a request to bus/hello"), out)
     }
 
-    fn open<'f>(&mut self, identity: &Identity<'f>, now: Instant) -> Verdict<'f> {
-        let Some(remote) = Remote::new(identity).filter(|_| identity.max_version == bus::WIRE_VERSION) else {
-            self.state = State::Closed { hello_due: now.plus_millis(REFUSED_RETRY_MS) };
-            return Verdict::Closed(CloseReason::Refused(IpcError::Protocol(
-                "the answer to hello is not one",
-            )));
-        };
+    /// Takes the answer to this end's hello; `None` when the name in it is not one.
+    fn open(&mut self, identity: &Identity<'_>, now: Instant) -> Option<()> {
+        self.remote = Some(Remote::new(identity)?);
         self.state = State::Open;
-        self.remote = Some(remote);
         self.beat_due = now.plus_millis(self.heartbeat_ms());
         if identity.unix_us != 0 && !self.own_clock {
             self.clock = Some((now, identity.unix_us));
         }
-        Verdict::Opened { answer: 0 }
+        Some(())
     }
 
     const fn lacks_grant(&self) -> bool {
@@ -540,11 +538,9 @@ impl Session {
             rows: config.rows,
             unix_us: self.unix_micros(now).unwrap_or(0),
         };
-        let Ok(header) = codec::encode_header(&head.with_payload(MessagePayload::Binary(&[])), out) else {
-            return 0;
-        };
-        let rest = out.get_mut(header..).unwrap_or_default();
-        postcard::to_slice(&identity, rest).map_or(0, |payload| header + payload.len())
+        let mut writer = codec::begin(head, PayloadKind::Binary, out);
+        identity.write(&mut writer);
+        writer.finish().unwrap_or(0)
     }
 
     /// The longer of the two ends' wishes; 0 when one of them wants none.
@@ -689,6 +685,14 @@ struct Pending {
     deadline: Instant,
 }
 
+/// The identity in the payload of a hello, of a question who is there, or of the answer to either.
+fn identity_in<'f>(payload: &MessagePayload<'f>) -> Option<Identity<'f>> {
+    match payload {
+        MessagePayload::Binary(bytes) => Identity::read(bytes),
+        _ => None,
+    }
+}
+
 /// Answers with an error where somebody waits for one.
 fn refuse<'f>(message: &Message<'_>, error: IpcError<&str>, out: &mut [u8]) -> Verdict<'f> {
     if !message.wants_answer() {
@@ -717,6 +721,7 @@ const RENEW_MS: u32 = 30 * 60 * 1_000;
 pub const PROOF_LIFETIME_S: u64 = 60 * 60;
 /// Heartbeats that may fail to come before the other end counts as gone.
 const SILENT_BEATS: u32 = 3;
+const NO_IDENTITY: IpcError = IpcError::Protocol("the answer to hello is not one");
 const UNPROVEN: IpcError = IpcError::Authentication("authenticate first: send a token to bus/authenticate");
 /// The discriminant of [`bus::Credentials::Token`].
 const CREDENTIALS_TOKEN: u8 = 0;
