@@ -12,7 +12,7 @@ use crate::message::typed::{Endpoint, Topic};
 use crate::message::{Address, Message, MessagePayload, PayloadKind};
 use crate::route::{Route, route};
 use crate::session::{CloseReason, Expired, PROOF_LIFETIME_S, Session, SessionConfig, Verdict};
-use crate::time::Instant;
+use crate::time::{Instant, whole_seconds};
 
 /// One leaf on one link. `OUT` is the longest frame that it sends, in bytes.
 #[derive(Debug)]
@@ -417,7 +417,7 @@ pub fn refuse_frame(frame: &[u8], error: codec::DecodeError, out: &mut [u8]) -> 
 }
 
 fn unix_seconds(session: &Session, now: Instant) -> Option<u64> {
-    session.unix_micros(now).map(|micros| micros / 1_000_000)
+    session.unix_micros(now).map(whole_seconds)
 }
 
 /// Longest token that a device mints for itself: three names, four numbers, no scopes, and the tag.

@@ -2,6 +2,22 @@
 
 use core::time::Duration;
 
+/// Whole seconds in `micros` microseconds. In steps that a 32-bit processor divides itself: a division of 64 bits by
+/// 64 is a kilobyte of code on one.
+pub(crate) const fn whole_seconds(micros: u64) -> u64 {
+    // 1 000 000 = 64 * 15 625. Long division with digits of 16 bits; the remainder is below 15 625 throughout.
+    let dividend = micros >> 6;
+    let (mut seconds, mut remainder) = (0, 0);
+    let mut shift = 64;
+    while shift > 0 {
+        shift -= 16;
+        remainder = remainder << 16 | (dividend >> shift) as u32 & 0xffff;
+        seconds = seconds << 16 | (remainder / 15_625) as u64;
+        remainder %= 15_625;
+    }
+    seconds
+}
+
 /// A point on the caller's monotonic clock, in microseconds since any fixed moment (usually start-up).
 ///
 /// The core compares and adds; whoever owns the loop reads the clock. 2^64 µs are 584 000 years.
@@ -32,5 +48,21 @@ impl Instant {
     /// The time from `earlier` to this; zero when `earlier` is later.
     pub const fn duration_since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.micros_since(earlier))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_seconds_are_what_a_division_says() {
+        let mut micros = u64::MAX;
+        while micros > 0 {
+            for near in [micros, micros - 1, micros / 1_000_000 * 1_000_000] {
+                assert_eq!(whole_seconds(near), near / 1_000_000, "{near}");
+            }
+            micros = micros / 3 * 2;
+        }
     }
 }

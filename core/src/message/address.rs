@@ -145,12 +145,13 @@ pub enum AddressError {
 
 /// Whether `text` can name a component: one segment of an address, at most 32 bytes.
 pub fn is_name(text: &str) -> bool {
-    check(text.as_bytes(), false).is_ok() && !text.as_bytes().contains(&b'/')
+    check(text.as_bytes(), false).is_ok() && split_segment(text).0.len() == text.len()
 }
 
 /// The first segment and what follows its slash.
 fn split_segment(text: &str) -> (&str, &str) {
-    text.split_once('/').unwrap_or((text, ""))
+    let end = text.bytes().position(|byte| byte == b'/').unwrap_or(text.len());
+    (text.get(..end).unwrap_or_default(), text.get(end + 1..).unwrap_or_default())
 }
 
 /// One pass over the bytes: lengths, alphabet, segments.

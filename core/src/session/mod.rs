@@ -15,7 +15,7 @@
 //!                  <--------------  heartbeat, or an Error when this end is not known or no longer proven
 //! ```
 
-use heapless::Vec;
+use core::num::NonZeroU64;
 
 use crate::auth::Grant;
 use crate::bus::{self, Identity};
@@ -76,7 +76,7 @@ pub struct Session {
     grant: Option<Grant>,
     proof: Proof,
     accepted: bool,
-    pending: Vec<Pending, MAX_PENDING>,
+    pending: [Option<Pending>; MAX_PENDING],
     next_id: u64,
     heard: Instant,
     beat_due: Instant,
@@ -97,7 +97,7 @@ impl Session {
             grant: None,
             proof: Proof::Due { at: Instant::default() },
             accepted: false,
-            pending: Vec::new(),
+            pending: [None; MAX_PENDING],
             next_id: 1,
             heard: Instant::default(),
             beat_due: Instant::default(),
@@ -176,8 +176,8 @@ impl Session {
             self.reset(now);
             return Some(Expired::Session);
         }
-        let at = self.pending.iter().position(|pending| pending.deadline <= now)?;
-        let id = self.pending.swap_remove(at).id;
+        let id = self.pending.iter().flatten().find(|pending| pending.deadline <= now)?.id.get();
+        self.end_request(id);
         if self.proof == (Proof::Sent { id }) {
             self.proof = Proof::Due { at: now };
             return self.handle_timeout(now);
@@ -230,7 +230,7 @@ impl Session {
             _ => None,
         };
         let own = [asks, says, proof, self.silence_due()];
-        self.pending.iter().map(|pending| pending.deadline).chain(own.into_iter().flatten()).min()
+        self.pending.iter().flatten().map(|pending| pending.deadline).chain(own.into_iter().flatten()).min()
     }
 
     /// Writes the `bus/authenticate` request that proves this end by `token`; the outcome comes as
@@ -253,13 +253,14 @@ impl Session {
     /// [`TooManyPending`] when [`MAX_PENDING`] requests wait already.
     pub fn begin_request(&mut self, deadline: Instant) -> Result<u64, TooManyPending> {
         let id = self.take_id();
-        self.pending.push(Pending { id, deadline }).map_err(|_| TooManyPending)?;
+        let free = self.pending.iter_mut().find(|slot| slot.is_none()).ok_or(TooManyPending)?;
+        *free = NonZeroU64::new(id).map(|id| Pending { id, deadline });
         Ok(id)
     }
 
     /// Gives up a request of [`Session::begin_request`]: its answer is ignored, its deadline says nothing.
     pub fn cancel_request(&mut self, id: u64) {
-        self.pending.retain(|pending| pending.id != id);
+        self.end_request(id);
     }
 
     /// The id for the next message of this end that nobody answers.
@@ -287,7 +288,7 @@ impl Session {
         self.proof = Proof::Due { at: now };
         self.accepted = false;
         self.beat = None;
-        self.pending.clear();
+        self.pending = [None; MAX_PENDING];
     }
 
     /// Takes the other end's grant away: from now on it must authenticate again.
@@ -442,10 +443,9 @@ impl Session {
         if message.id == ASK_IDENTITY && !failed {
             return Verdict::Answer(0);
         }
-        let Some(at) = self.pending.iter().position(|pending| pending.id == message.id) else {
+        if !self.end_request(message.id) {
             return if self.is_open() { Verdict::Deliver } else { Verdict::Drop(DropReason::BeforeHello) };
-        };
-        self.pending.swap_remove(at);
+        }
         if self.proof != (Proof::Sent { id: message.id }) {
             return Verdict::Reply { id: message.id, outcome: outcome() };
         }
@@ -505,6 +505,12 @@ impl Session {
             self.clock = Some((now, identity.unix_us));
         }
         Some(())
+    }
+
+    /// Forgets a request that waits; `false` when there is none of that id.
+    fn end_request(&mut self, id: u64) -> bool {
+        let waits = |slot: &&mut Option<Pending>| slot.is_some_and(|pending| pending.id.get() == id);
+        self.pending.iter_mut().find(waits).is_some_and(|slot| slot.take().is_some())
     }
 
     const fn lacks_grant(&self) -> bool {
@@ -681,7 +687,7 @@ enum Proof {
 
 #[derive(Debug, Clone, Copy)]
 struct Pending {
-    id: u64,
+    id: NonZeroU64,
     deadline: Instant,
 }
 
