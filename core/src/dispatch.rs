@@ -100,7 +100,10 @@ pub struct Dispatched {
 /// Why a message did not reach its handler's end.
 enum Stop {
     /// The caller may not; the answer that says so is written.
-    Refused { answer: Option<usize>, reason: &'static str },
+    Refused {
+        answer: Option<usize>,
+        reason: &'static str,
+    },
     Failed(IpcError),
 }
 

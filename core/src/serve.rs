@@ -16,21 +16,33 @@ pub trait Application<L: Link, K: Keys, const OUT: usize>: Node {
         event: Option<Event>,
         now: Instant,
     ) -> Result<(), L::Error>;
+
+    /// When [`Application::tick`] next has something to do if nothing arrives before; `None` for never.
+    fn next_due(&self) -> Option<Instant> {
+        None
+    }
 }
 
-/// Serves `node` on `peer` until the link is gone. `now` reads the board's clock; it is called once a turn and may
-/// wait for an interrupt when there is nothing to do.
+/// Serves `node` on `peer` until the link is gone. `wait` is called once a turn with the moment at which the next thing
+/// is due and answers what time it is. Until then it may sleep, and it wakes when the link has something to read or
+/// room to write again; one that never sleeps is right too. `None` is a moment that never comes, a past one is now.
 ///
 /// # Errors
 /// The link is gone; on a microcontroller that is usually the moment to reset it.
 pub fn serve<L: Link, K: Keys, N: Application<L, K, OUT>, const OUT: usize>(
     peer: &mut Peer<L, K, OUT>,
     node: &mut N,
-    mut now: impl FnMut() -> Instant,
+    mut wait: impl FnMut(Option<Instant>) -> Instant,
 ) -> Result<core::convert::Infallible, L::Error> {
+    let mut due = Some(Instant::default());
     loop {
-        let now = now();
+        let now = wait(due);
         let event = peer.poll(node, now)?;
         node.tick(peer, event, now)?;
+        due = match event {
+            // There may be more where it came from.
+            Some(_) => Some(now),
+            None => [peer.session().poll_timeout(), node.next_due()].into_iter().flatten().min(),
+        };
     }
 }

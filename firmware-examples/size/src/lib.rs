@@ -87,8 +87,10 @@ pub fn run<R: Rights, K: Keys + 'static>(mut board: Board, leaf: &'static Static
     let config = config(board.boot_id(), R::AUTHENTICATED);
     let peer = leaf.init_with(|| Peer::new(config, SerialLink::new(board.uart), keys));
     let mut counter = Counter::<R>::new();
-    let _ = serve(peer, &mut counter, || {
-        board.idle.wait(LONGEST_WAIT_US);
+    let _ = serve(peer, &mut counter, |due| {
+        let now = Instant::from_micros(board.clock.now_us());
+        let wait_us = due.map_or(u64::MAX, |due| due.micros_since(now));
+        board.idle.wait(u32::try_from(wait_us).unwrap_or(u32::MAX));
         Instant::from_micros(board.clock.now_us())
     });
 }
@@ -174,6 +176,4 @@ type Link = SerialLink<Uart, { serial_buffer_len(MAX_FRAME) }>;
 /// Bytes of the longest frame either way.
 pub const MAX_FRAME: usize = 256;
 
-/// Between two looks at the session's timers.
-const LONGEST_WAIT_US: u32 = 10_000;
 const LIMIT: u32 = 1_000_000;
