@@ -94,6 +94,16 @@ impl<U: Read + Write + ReadReady + WriteReady, const N: usize> SerialLink<U, N> 
         self.uart
     }
 
+    /// The UART, to look at: its descriptor, its name.
+    pub const fn uart(&self) -> &U {
+        &self.uart
+    }
+
+    /// The UART, to set it up anew. Bytes that are read or written past the link are lost to it.
+    pub const fn uart_mut(&mut self) -> &mut U {
+        &mut self.uart
+    }
+
     /// What has gone over the link and what has gone wrong, since it was made.
     pub fn stats(&self) -> SerialStats {
         SerialStats { faults: self.decoder.faults(), ..self.stats }

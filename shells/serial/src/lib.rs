@@ -2,7 +2,7 @@
 //!
 //! [`SerialSpec`] says which device, how fast and as whom; [`Tty`] is that device, opened raw and non-blocking behind
 //! the traits of `embedded-io`, so that a serial link cannot tell it from a microcontroller's own UART; [`Reopener`]
-//! says when to look for a device again that was pulled out.
+//! says when to look for a device again that was pulled out; [`SerialPort`] puts these together as a link of the hub.
 //!
 //! ```no_run
 //! use embedded_io::{Read, ReadReady};
@@ -20,10 +20,12 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod port;
 mod reopener;
 mod spec;
 mod tty;
 
+pub use port::SerialPort;
 pub use reopener::Reopener;
 pub use spec::{SerialSpec, SpecError};
 pub use tty::{OpenError, Tty, TtyError};

@@ -1,0 +1,258 @@
+//! A serial line as a link of the hub: the framing of `visorbus-hal` over a [`Tty`] that may come and go.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use embedded_io::{ErrorType, Read, ReadReady, Write, WriteReady};
+use visorbus_core::frame::length::prefix;
+use visorbus_core::{Instant, Link};
+use visorbus_hal::{SerialLink, SerialStats, serial_buffer_len};
+use visorbus_hub::{HubLink, LinkOptions, Origin, ReceiveBuffer, Reopen};
+
+use crate::{Reopener, SerialSpec, Tty, TtyError};
+
+/// The hub's end of a serial line. It outlives the device: pulled out, it waits for it to come back.
+///
+/// ```no_run
+/// use visorbus_serial::SerialPort;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let hub: visorbus_hub::HubHandle = todo();
+/// hub.attach(Box::new(SerialPort::new("/dev/ttyACM0@115200".parse()?)))?;
+/// # Ok(()) }
+/// # fn todo() -> visorbus_hub::HubHandle { std::process::exit(0) }
+/// ```
+#[derive(Debug)]
+pub struct SerialPort {
+    spec: SerialSpec,
+    reopener: Reopener,
+    link: Option<Line>,
+    /// What lines before the present one have counted.
+    before: SerialStats,
+    /// Two parts of a frame put together.
+    frame: Vec<u8>,
+    reported: bool,
+}
+
+type Line = SerialLink<Buffered, { serial_buffer_len(SerialPort::MAX_FRAME) }>;
+
+impl SerialPort {
+    /// Bytes of the longest frame on a serial line. At 115 200 baud it takes 90 ms; most boards take less.
+    pub const MAX_FRAME: usize = 1024;
+
+    /// The line that `spec` names; the device is opened when the hub first asks for it.
+    pub fn new(spec: SerialSpec) -> Self {
+        Self {
+            spec,
+            reopener: Reopener::new(),
+            link: None,
+            before: SerialStats::default(),
+            frame: Vec::new(),
+            reported: false,
+        }
+    }
+
+    fn line(&mut self) -> io::Result<&mut Line> {
+        self.link.as_mut().ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the device is not there"))
+    }
+
+    fn gone(&self) -> io::Error {
+        io::Error::new(io::ErrorKind::NotConnected, format!("{} is gone", self.spec.path.display()))
+    }
+}
+
+impl HubLink for SerialPort {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.link.as_ref().map(|link| link.uart().tty.as_fd())
+    }
+
+    fn receive(&mut self, into: &mut ReceiveBuffer) -> io::Result<()> {
+        let line = self.line()?;
+        line.uart_mut().allow_reads();
+        loop {
+            let received = match line.receive() {
+                Ok(Some(frame)) => {
+                    into.extend(&prefix(frame.len()));
+                    into.extend(frame);
+                    true
+                }
+                Ok(None) => false,
+                Err(_) => return Err(self.gone()),
+            };
+            if !received && line.uart().is_drained() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn has_room(&mut self, len: usize) -> bool {
+        self.link.as_mut().is_some_and(|link| link.room() >= len)
+    }
+
+    fn send(&mut self, head: &[u8], payload: &[u8], at_once: bool) -> io::Result<()> {
+        let mut frame = std::mem::take(&mut self.frame);
+        frame.clear();
+        frame.extend_from_slice(head);
+        frame.extend_from_slice(payload);
+        let line = self.line()?;
+        let sent = line.send(&frame).and_then(|_| if at_once { line.flush() } else { Ok(false) });
+        self.frame = frame;
+        sent.map(|_| ()).map_err(|_| self.gone())
+    }
+
+    fn flush(&mut self) -> io::Result<bool> {
+        match self.link.as_mut().map(Link::flush) {
+            Some(Ok(done)) => Ok(done),
+            Some(Err(_)) => Err(self.gone()),
+            None => Ok(true),
+        }
+    }
+
+    fn reopen(&mut self, now: Instant) -> Reopen {
+        if let Some(line) = self.link.take() {
+            self.before = sum(&self.before, &line.stats());
+            self.reopener.handle_failure(now);
+            warn_once(&mut self.reported, &format!("{} is gone; waiting for it", self.spec.path.display()));
+        }
+        if let Some(wait) = self.reopener.next_attempt(now).filter(|wait| !wait.is_zero()) {
+            return Reopen::At(Instant::from_micros(now.as_micros() + wait.as_micros() as u64));
+        }
+        match Tty::open(&self.spec.path, self.spec.baud) {
+            Ok(tty) => {
+                tracing::info!("{} is open at {} baud", self.spec.path.display(), tty.baud());
+                self.reported = false;
+                self.link = Some(SerialLink::new(Buffered::new(tty)));
+                self.reopener.handle_opened(now);
+                Reopen::Done
+            }
+            Err(error) => {
+                warn_once(&mut self.reported, &format!("{error}; trying again until it is there"));
+                self.reopener.handle_failure(now);
+                let wait = self.reopener.next_attempt(now).unwrap_or_default();
+                Reopen::At(Instant::from_micros(now.as_micros() + wait.as_micros() as u64))
+            }
+        }
+    }
+
+    fn origin(&self) -> Origin {
+        Origin::Serial { path: self.spec.path.display().to_string() }
+    }
+
+    fn options(&self) -> LinkOptions {
+        LinkOptions {
+            lossy: true,
+            max_frame: Self::MAX_FRAME as u32,
+            unauthenticated: self.spec.unauthenticated.clone(),
+        }
+    }
+
+    fn faults(&self) -> Vec<(&'static str, u64)> {
+        let now = self.link.as_ref().map_or_else(SerialStats::default, SerialLink::stats);
+        let stats = sum(&self.before, &now);
+        vec![
+            ("bad_crc", stats.faults.bad_crc.into()),
+            ("cut_off", stats.faults.cut_off.into()),
+            ("too_long", stats.faults.too_long.into()),
+            ("dropped", stats.faults.dropped.into()),
+            ("read_errors", stats.read_errors.into()),
+            ("write_errors", stats.write_errors.into()),
+        ]
+    }
+}
+
+/// A [`Tty`] that is read in large pieces, one system call each.
+#[derive(Debug)]
+struct Buffered {
+    tty: Tty,
+    bytes: Box<[u8; 4096]>,
+    start: usize,
+    end: usize,
+    /// Reads that are left until the hub asks again: none once the device was empty, for epoll tells of what comes
+    /// after that; and a bounded number, so that a babbling line does not hold up the others.
+    reads_left: u8,
+}
+
+impl Buffered {
+    fn new(tty: Tty) -> Self {
+        Self { tty, bytes: Box::new([0; 4096]), start: 0, end: 0, reads_left: 0 }
+    }
+
+    const fn allow_reads(&mut self) {
+        self.reads_left = 16;
+    }
+
+    /// Whether there is nothing more to have until the hub asks again.
+    const fn is_drained(&self) -> bool {
+        self.reads_left == 0 && self.start == self.end
+    }
+}
+
+impl ErrorType for Buffered {
+    type Error = TtyError;
+}
+
+impl ReadReady for Buffered {
+    fn read_ready(&mut self) -> Result<bool, TtyError> {
+        if self.start == self.end && self.reads_left > 0 {
+            match self.tty.read(&mut self.bytes[..]) {
+                Ok(count) => {
+                    (self.start, self.end) = (0, count);
+                    self.reads_left = if count < self.bytes.len() { 0 } else { self.reads_left - 1 };
+                }
+                Err(TtyError::WouldBlock) => self.reads_left = 0,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(self.start < self.end)
+    }
+}
+
+impl Read for Buffered {
+    fn read(&mut self, into: &mut [u8]) -> Result<usize, TtyError> {
+        if !self.read_ready()? {
+            return Err(TtyError::WouldBlock);
+        }
+        let count = into.len().min(self.end - self.start);
+        into[..count].copy_from_slice(&self.bytes[self.start..self.start + count]);
+        self.start += count;
+        Ok(count)
+    }
+}
+
+impl Write for Buffered {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, TtyError> {
+        self.tty.write(bytes)
+    }
+
+    fn flush(&mut self) -> Result<(), TtyError> {
+        Ok(())
+    }
+}
+
+impl WriteReady for Buffered {
+    fn write_ready(&mut self) -> Result<bool, TtyError> {
+        self.tty.write_ready()
+    }
+}
+
+fn sum(a: &SerialStats, b: &SerialStats) -> SerialStats {
+    let mut sum = *a;
+    sum.frames_received = a.frames_received.saturating_add(b.frames_received);
+    sum.frames_sent = a.frames_sent.saturating_add(b.frames_sent);
+    sum.bytes_received = a.bytes_received.saturating_add(b.bytes_received);
+    sum.bytes_sent = a.bytes_sent.saturating_add(b.bytes_sent);
+    sum.read_errors = a.read_errors.saturating_add(b.read_errors);
+    sum.write_errors = a.write_errors.saturating_add(b.write_errors);
+    sum.faults.bad_crc = a.faults.bad_crc.saturating_add(b.faults.bad_crc);
+    sum.faults.cut_off = a.faults.cut_off.saturating_add(b.faults.cut_off);
+    sum.faults.too_long = a.faults.too_long.saturating_add(b.faults.too_long);
+    sum.faults.dropped = a.faults.dropped.saturating_add(b.faults.dropped);
+    sum
+}
+
+/// Reports the first of many equal failures: a device that is away is tried for hours.
+fn warn_once(reported: &mut bool, text: &str) {
+    if !std::mem::replace(reported, true) {
+        tracing::warn!("{text}");
+    }
+}
