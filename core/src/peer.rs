@@ -102,8 +102,7 @@ impl<L: Link, K: Keys, const OUT: usize> Peer<L, K, OUT> {
     /// The link is gone.
     pub fn close(&mut self, reason: &str, now: Instant) -> Result<(), L::Error> {
         let len = self.session.close(reason, now, &mut self.out);
-        self.send(len)?;
-        self.link.flush().map(|_| ())
+        self.send(len).map(|_| ())
     }
 
     /// The session, to look at.
@@ -167,10 +166,15 @@ impl<L: Link, K: Keys, const OUT: usize> Peer<L, K, OUT> {
     }
 
     fn send(&mut self, len: usize) -> Result<bool, L::Error> {
-        match self.out.get(..len) {
-            Some(frame) if len != 0 => self.link.send(frame),
-            _ => Ok(false),
+        let sent = match self.out.get(..len) {
+            Some(frame) if len != 0 => self.link.send(frame)?,
+            _ => false,
+        };
+        if sent {
+            // Now: the owner of the loop may sleep before the next turn.
+            self.link.flush()?;
         }
+        Ok(sent)
     }
 }
 
