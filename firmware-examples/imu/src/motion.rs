@@ -79,8 +79,8 @@ fn cos_turns(angle: f32) -> f32 {
 const TURN: Swing = Swing { amplitude: 0.08, period_us: 8_000_000 };
 const NOD: Swing = Swing { amplitude: 0.04, period_us: 3_000_000 };
 
-/// In m/s² (ISO 80000-3).
-const STANDARD_GRAVITY: f32 = 9.806_65;
+/// The acceleration of free fall that the sensor reads at rest, in m/s² (ISO 80000-3).
+pub const STANDARD_GRAVITY: f32 = 9.806_65;
 const RADIANS_PER_TURN: f32 = core::f32::consts::TAU;
 
 /// sin(2 pi x) / x as a polynomial in x², interpolated at the Chebyshev nodes for |x| up to a quarter.

@@ -61,11 +61,8 @@ impl<R: Rights> Answers<Set<R>> for Counter<R> {
 }
 
 impl<R: Rights> Node for Counter<R> {
-    const ROWS: &'static [Row<Self>] = &[
-        Row::endpoint::<Read<R>>(),
-        Row::endpoint::<Set<R>>(),
-        Row::publishes::<Value>(),
-    ];
+    const ROWS: &'static [Row<Self>] =
+        &[Row::endpoint::<Read<R>>(), Row::endpoint::<Set<R>>(), Row::publishes::<Value>()];
 }
 
 impl<R: Rights, K: Keys> Application<Link, K, MAX_FRAME> for Counter<R> {

@@ -37,14 +37,17 @@ impl Hub {
                     }
                 }
             }
-            _ => Err(Error::Message(format!("the hub has no '{address}': its addresses are in docs/wire-format.md"))),
+            _ => Err(Error::Message(format!(
+                "the hub has no '{address}': its addresses are in docs/wire-format.md"
+            ))),
         }
     }
 
     fn subscribe(&mut self, incoming: &Incoming<'_>, own: Option<&Grant>) -> Result<()> {
         let asked: OwnedSubscribe = parse(&incoming.message.payload)?;
         let text = asked.pattern;
-        let pattern = Pattern::new(&text).map_err(|e| Error::Message(format!("'{text}' is not a pattern: {e}")))?;
+        let pattern =
+            Pattern::new(&text).map_err(|e| Error::Message(format!("'{text}' is not a pattern: {e}")))?;
         let unix_s = self.unix_s(incoming.now);
         let limit = self.config.limits.subscriptions;
         let Some(peer) = self.peers.get_mut(incoming.from) else { return Ok(()) };
@@ -86,7 +89,8 @@ impl Hub {
             return Err(Error::Message(format!("'{component}' cannot be a component's name")));
         }
         let address = Address::new(&component).map_err(|e| Error::Message(e.to_string()))?;
-        let asked = Incoming { message: Message { destination: Some(address), ..incoming.message }, ..*incoming };
+        let asked =
+            Incoming { message: Message { destination: Some(address), ..incoming.message }, ..*incoming };
         self.authorize(&asked, own, Operation::Register, Access::Permission)?;
         let limit = self.config.limits.components;
         if self.registry.contains(&component) || self.names.contains_key(&component) {
@@ -145,7 +149,8 @@ impl Hub {
         if let Some((request, response)) = own_schemas(address) {
             return Ok(SchemaInfo { address: address.to_owned(), request, response });
         }
-        let asked = Address::new(address).map_err(|e| Error::Message(format!("'{address}' is not an address: {e}")))?;
+        let asked = Address::new(address)
+            .map_err(|e| Error::Message(format!("'{address}' is not an address: {e}")))?;
         let peer = self.names.get(asked.component()).and_then(|key| self.peers.get(*key));
         let row = peer.and_then(|peer| peer.rows.known.iter().find(|row| row.address == address));
         let row = row.ok_or_else(|| Error::Message(format!("nobody has told the types of '{address}'")))?;
@@ -228,8 +233,12 @@ impl Hub {
                 drop(done.send(outcome));
             }
             Command::Broadcast(message, done) => {
-                let names: Vec<String> =
-                    self.peers.iter().map(|(_, peer)| peer.name.clone()).filter(|name| !name.is_empty()).collect();
+                let names: Vec<String> = self
+                    .peers
+                    .iter()
+                    .map(|(_, peer)| peer.name.clone())
+                    .filter(|name| !name.is_empty())
+                    .collect();
                 let outcome = names.iter().try_for_each(|name| self.send_own(name, &message));
                 drop(done.send(outcome));
             }
@@ -245,7 +254,9 @@ impl Hub {
         if self.names.contains_key(id) {
             return Err(Error::Message(format!("the name '{id}' is taken by a peer")));
         }
-        self.registry.insert(handler).map_err(|id| Error::Message(format!("a handler called '{id}' is there already")))
+        self.registry
+            .insert(handler)
+            .map_err(|id| Error::Message(format!("a handler called '{id}' is there already")))
     }
 
     fn send_own(&mut self, peer: &str, message: &OwnedMessage) -> Result<()> {
@@ -312,7 +323,12 @@ impl From<&Peer> for PeerInfo {
             missed: counters.missed,
             late: counters.late,
             sessions: counters.sessions,
-            faults: peer.link.faults().into_iter().map(|(name, count)| Fault { name: name.to_owned(), count }).collect(),
+            faults: peer
+                .link
+                .faults()
+                .into_iter()
+                .map(|(name, count)| Fault { name: name.to_owned(), count })
+                .collect(),
         }
     }
 }

@@ -22,7 +22,11 @@ impl Hub {
             let Some(peer) = self.peers.get_mut(incoming.from) else { return };
             peer.counters.refused += 1;
             let to = incoming.message.destination.map_or(BUS, Address::as_str);
-            tracing::info!("{}: a {:?} to {to} was refused: {error}", peer.label(), incoming.message.message_type);
+            tracing::info!(
+                "{}: a {:?} to {to} was refused: {error}",
+                peer.label(),
+                incoming.message.message_type
+            );
             self.send_error(incoming.from, &incoming.message, &error);
         }
     }
@@ -43,7 +47,8 @@ impl Hub {
         };
         let incoming = Incoming { message, ..*incoming };
         let names = &self.names;
-        match route(message.destination, |own| self.registry.contains(own), |other| names.get(other).copied()) {
+        match route(message.destination, |own| self.registry.contains(own), |other| names.get(other).copied())
+        {
             Route::Bus => self.answer_bus(&incoming, grant.as_ref()),
             Route::Local => self.call_handler(&incoming, grant.as_ref()),
             Route::Peer(to) if message.message_type == MessageType::Request => {
@@ -67,7 +72,8 @@ impl Hub {
     /// the hub's business and travels on; one for anybody else is refused, not shown around.
     fn message_grant(&self, message: &Message<'_>, now: visorbus_core::Instant) -> Result<Option<Grant>> {
         let Some(token) = message.auth_token else { return Ok(None) };
-        let refused = |error: visorbus_core::auth::TokenError| Error::Authentication(error.for_peer().to_owned());
+        let refused =
+            |error: visorbus_core::auth::TokenError| Error::Authentication(error.for_peer().to_owned());
         let audience = UnverifiedToken::read(token).map_err(refused)?.claims().audience;
         if audience == BUS {
             return self.config.keys.check(token, BUS, Some(self.unix_s(now))).map(Some).map_err(refused);
@@ -75,7 +81,9 @@ impl Hub {
         if message.destination.map(Address::component) == Some(audience) {
             return Ok(None);
         }
-        Err(Error::Authentication(format!("the message's token is for '{audience}', which it does not go to")))
+        Err(Error::Authentication(format!(
+            "the message's token is for '{audience}', which it does not go to"
+        )))
     }
 
     /// The one decision: may this sender do `operation` to the message's destination.
@@ -120,11 +128,15 @@ impl Hub {
         let head = Head::new(&message).ok_or_else(too_long_header)?;
         let frame = [head.as_slice(), message.payload.as_bytes()].concat();
         let session = self.peers.get(from).and_then(|peer| peer.session.grant());
-        let job = self.registry.job((from, message.id), own.or(session), unix_s, &frame).ok_or_else(|| owned(NOBODY))?;
+        let job = self
+            .registry
+            .job((from, message.id), own.or(session), unix_s, &frame)
+            .ok_or_else(|| owned(NOBODY))?;
         if self.pool.is_none() {
             let max_frame = self.config.limits.max_frame as usize;
             let pool = Pool::new(self.config.limits.pool_threads, max_frame, self.handle.waker());
-            self.pool = Some(pool.map_err(|e| Error::Internal(format!("no thread for a blocking handler: {e}")))?);
+            self.pool =
+                Some(pool.map_err(|e| Error::Internal(format!("no thread for a blocking handler: {e}")))?);
         }
         if let Some(pool) = &self.pool {
             pool.start(job);
@@ -152,7 +164,12 @@ impl Hub {
         })
     }
 
-    fn forward_notification(&mut self, incoming: &Incoming<'_>, own: Option<&Grant>, to: PeerKey) -> Result<()> {
+    fn forward_notification(
+        &mut self,
+        incoming: &Incoming<'_>,
+        own: Option<&Grant>,
+        to: PeerKey,
+    ) -> Result<()> {
         let Incoming { message, at_once, .. } = *incoming;
         let access = self.row_access(to, &message, RowKind::Hears)?;
         self.authorize(incoming, own, Operation::Notify, access.borrow())?;
@@ -251,7 +268,8 @@ impl Hub {
         let deadline = now.plus_millis(self.timeout_ms(&message));
         let peer = self.peers.get_mut(from).ok_or_else(not_authenticated)?;
         if peer.pending_calls >= limit {
-            let text = format!("{limit} requests of this session wait for their answers, the limit: wait for some");
+            let text =
+                format!("{limit} requests of this session wait for their answers, the limit: wait for some");
             return Err(Error::Message(text));
         }
         let text = |address: Option<Address<'_>>| address.map_or(BUS, |address| address.as_str()).into();
@@ -263,7 +281,8 @@ impl Hub {
             priority: message.flags.priority,
         };
         if !self.calls.insert((from, message.id), call) {
-            let text = format!("the id {} is in use by a request that still waits: use each id once", message.id);
+            let text =
+                format!("the id {} is in use by a request that still waits: use each id once", message.id);
             return Err(Error::Protocol(text));
         }
         peer.pending_calls += 1;
@@ -277,7 +296,12 @@ impl Hub {
 
     /// What the owner of an address asks of those who use it, as far as it told. An owner that has not finished
     /// telling is not called: what it asks is not known yet.
-    fn row_access(&self, to: PeerKey, message: &Message<'_>, kind: RowKind) -> Result<crate::peers::OwnedAccess> {
+    fn row_access(
+        &self,
+        to: PeerKey,
+        message: &Message<'_>,
+        kind: RowKind,
+    ) -> Result<crate::peers::OwnedAccess> {
         let peer = self.peers.get(to).ok_or_else(|| owned(NOBODY))?;
         let address = message.destination.map_or(BUS, Address::as_str);
         if !peer.rows.complete {
@@ -291,9 +315,9 @@ impl Hub {
         let name = self.peers.get(to).map(crate::peers::Peer::label).unwrap_or_default();
         match unsent {
             Unsent::Gone => Error::Connection(format!("'{name}' is gone")),
-            Unsent::Full { waiting } => {
-                Error::Message(format!("'{name}' does not keep up: {waiting} bytes wait for it, try again later"))
-            }
+            Unsent::Full { waiting } => Error::Message(format!(
+                "'{name}' does not keep up: {waiting} bytes wait for it, try again later"
+            )),
             Unsent::TooLong { max } => Error::Message(format!(
                 "the message has {len} bytes with its header, '{name}' takes at most {max}"
             )),

@@ -75,7 +75,8 @@ impl Hub {
     /// # Errors
     /// `Internal` when the system gives no descriptors for its loop.
     pub fn new(config: HubConfig) -> Result<Self> {
-        let poller = Poller::new().map_err(|e| Error::Internal(format!("the hub's loop cannot start: {e}")))?;
+        let poller =
+            Poller::new().map_err(|e| Error::Internal(format!("the hub's loop cannot start: {e}")))?;
         let (sender, commands) = channel();
         let handle = HubHandle::new(sender, poller.waker());
         let out = vec![0; config.limits.max_frame as usize];
@@ -172,9 +173,9 @@ impl Hub {
 
     fn listen(&mut self, listener: Box<dyn Listener>) -> Result<()> {
         let number = FIRST_LISTENER_DOWN - self.listeners.len() as u64;
-        self.poller
-            .add(listener.fd(), number)
-            .map_err(|e| Error::Connection(format!("cannot wait for connections on {}: {e}", listener.describe())))?;
+        self.poller.add(listener.fd(), number).map_err(|e| {
+            Error::Connection(format!("cannot wait for connections on {}: {e}", listener.describe()))
+        })?;
         tracing::info!("listening on {}", listener.describe());
         self.listeners.push(Accepting { listener, paused_until: None });
         Ok(())
@@ -215,7 +216,11 @@ impl Hub {
             role: Role::Accepting,
             name: Name::try_from(BUS).unwrap_or_default(),
             boot_id: self.config.boot_id,
-            max_frame: if options.max_frame == 0 { limits.max_frame } else { options.max_frame.min(limits.max_frame) },
+            max_frame: if options.max_frame == 0 {
+                limits.max_frame
+            } else {
+                options.max_frame.min(limits.max_frame)
+            },
             heartbeat_ms: if line { limits.line_heartbeat_ms } else { limits.socket_heartbeat_ms },
             rows: 0,
             requires_authentication: options.unauthenticated.is_none(),
@@ -335,13 +340,17 @@ impl Hub {
             Verdict::Authenticated => self.describe_from(key, 0, now),
             Verdict::NotAuthenticated(error) => {
                 let label = peer.label();
-                tracing::warn!("{label} does not accept the hub: {error}; its key differs from the one derived here");
+                tracing::warn!(
+                    "{label} does not accept the hub: {error}; its key differs from the one derived here"
+                );
             }
             Verdict::Reply { id, outcome } => {
                 let outcome = outcome.map(|payload| payload.as_bytes());
                 self.handle_description(key, id, outcome, now);
             }
-            Verdict::Closed(CloseReason::Goodbye) if peer.options.lossy => self.forget(key, "it said goodbye"),
+            Verdict::Closed(CloseReason::Goodbye) if peer.options.lossy => {
+                self.forget(key, "it said goodbye")
+            }
             Verdict::Closed(_) => self.peers.doom(key, "it said goodbye"),
             Verdict::Drop(_) => peer.counters.refused += 1,
         }
@@ -354,7 +363,10 @@ impl Hub {
         let name = remote.name.clone();
         let trusted = peer.options.unauthenticated.as_deref() == Some(&*name);
         if trusted {
-            tracing::warn!("{}: '{name}' is believed without a token, as configured for this link", peer.origin);
+            tracing::warn!(
+                "{}: '{name}' is believed without a token, as configured for this link",
+                peer.origin
+            );
             match self.own_grant(&name, now) {
                 Ok(grant) => {
                     if let Some(peer) = self.peers.get_mut(key) {
@@ -393,7 +405,8 @@ impl Hub {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let label = peer.label();
         let error = outcome.as_ref().err().cloned();
-        let borrowed = outcome.as_ref().map(Grant::clone).map_err(|e| IpcError::new(e.kind(), e.text().as_str()));
+        let borrowed =
+            outcome.as_ref().map(Grant::clone).map_err(|e| IpcError::new(e.kind(), e.text().as_str()));
         let len = peer.session.finish_authentication(request, borrowed, &mut self.out);
         self.send_out(key, len, true);
         match error {
@@ -743,4 +756,3 @@ const FIRST_LISTENER_DOWN: u64 = WOKEN - 1;
 const FIRST_LISTENER: u64 = WOKEN - 1024;
 /// Ten years: a trusted link is trusted until its configuration says otherwise.
 const TRUSTED_LIFETIME_S: u64 = 10 * 365 * 24 * 3600;
-

@@ -121,7 +121,9 @@ impl Peers {
         let limit = self.queue_bytes;
         let sent = self.try_send(key, parts.0, parts.1, at_once);
         let Some(peer) = self.slots.get_mut(key) else { return };
-        let Some(subscription) = peer.subscriptions.iter_mut().find(|own| own.number == number) else { return };
+        let Some(subscription) = peer.subscriptions.iter_mut().find(|own| own.number == number) else {
+            return;
+        };
         let dropped = match sent {
             Ok(true) => return,
             Err(Unsent::Gone) => return,
@@ -329,7 +331,8 @@ pub(crate) struct Counters {
 impl Peer {
     /// Whether the session has proven that it is `component`.
     pub(crate) fn owns(&self, component: &str) -> bool {
-        !self.name.is_empty() && (self.name == component || self.components.iter().any(|own| own == component))
+        !self.name.is_empty()
+            && (self.name == component || self.components.iter().any(|own| own == component))
     }
 
     /// The longest frame that may go to it: its own limit, its link's, the hub's.

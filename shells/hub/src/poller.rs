@@ -58,7 +58,8 @@ impl Poller {
         let mut raw = [EpollEvent::empty(); 64];
         // Rounded up: a wait that ends a moment early would spin until the deadline.
         let timeout = timeout.map_or(EpollTimeout::NONE, |t| {
-            EpollTimeout::try_from(t.as_micros().div_ceil(1000).min(60_000) as u32).unwrap_or(EpollTimeout::MAX)
+            EpollTimeout::try_from(t.as_micros().div_ceil(1000).min(60_000) as u32)
+                .unwrap_or(EpollTimeout::MAX)
         });
         events.clear();
         let count = match self.epoll.wait(&mut raw, timeout) {

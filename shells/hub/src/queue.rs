@@ -23,9 +23,7 @@ struct Waiting {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Queued {
     /// It waits; so many of its subscription went for it.
-    Waits {
-        dropped: u32,
-    },
+    Waits { dropped: u32 },
     /// There is no room for it, and nothing that may go.
     Full,
 }
@@ -199,13 +197,21 @@ mod tests {
     fn drop_oldest_gives_way_to_the_byte_limit_and_disconnect_does_not() {
         let mut queue = Queue::default();
         for byte in 1..=4 {
-            queue.push_topic(frame(byte), MessagePriority::Normal, 25, 0, "a/x", SlowConsumer::DropOldest(100));
+            queue.push_topic(
+                frame(byte),
+                MessagePriority::Normal,
+                25,
+                0,
+                "a/x",
+                SlowConsumer::DropOldest(100),
+            );
         }
         assert_eq!(drain(&mut queue), [3, 4]);
         for byte in 1..=2 {
             queue.push_topic(frame(byte), MessagePriority::Normal, 25, 0, "a/x", SlowConsumer::Disconnect);
         }
-        let third = queue.push_topic(frame(3), MessagePriority::Normal, 25, 0, "a/x", SlowConsumer::Disconnect);
+        let third =
+            queue.push_topic(frame(3), MessagePriority::Normal, 25, 0, "a/x", SlowConsumer::Disconnect);
         assert_eq!(third, Queued::Full);
     }
 }

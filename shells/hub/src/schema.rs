@@ -24,9 +24,15 @@ impl Schemas {
                 return Ok(None);
             }
             let schema = postcard::from_bytes(bytes);
-            schema.map(Some).map_err(|e| Error::Serialization(format!("the schema of '{}' is not one: {e}", info.address)))
+            schema.map(Some).map_err(|e| {
+                Error::Serialization(format!("the schema of '{}' is not one: {e}", info.address))
+            })
         };
-        Ok(Self { address: info.address.clone(), request: read(&info.request)?, response: read(&info.response)? })
+        Ok(Self {
+            address: info.address.clone(),
+            request: read(&info.request)?,
+            response: read(&info.response)?,
+        })
     }
 
     /// The postcard payload of `json` for a request to the address, or for a notification on it. A type without
@@ -78,8 +84,7 @@ pub fn to_json(payload: &OwnedPayload) -> Result<serde_json::Value> {
         OwnedPayload::Empty => serde_json::Value::Null,
         OwnedPayload::String(text) | OwnedPayload::Toml(text) => text.as_str().into(),
         OwnedPayload::Binary(bytes) => bytes.as_slice().into(),
-        OwnedPayload::Json(text) => {
-            serde_json::from_str(text).map_err(|e| Error::Serialization(format!("the payload is no JSON: {e}")))?
-        }
+        OwnedPayload::Json(text) => serde_json::from_str(text)
+            .map_err(|e| Error::Serialization(format!("the payload is no JSON: {e}")))?,
     })
 }

@@ -30,7 +30,10 @@ impl Matches {
             self.0.clear();
         }
         let first = |peer: &crate::peers::Peer| {
-            peer.subscriptions.iter().find(|subscription| subscription.matches(topic)).map(|found| found.number)
+            peer.subscriptions
+                .iter()
+                .find(|subscription| subscription.matches(topic))
+                .map(|found| found.number)
         };
         let selected: Selected = peers.iter().filter_map(|(key, peer)| Some((key, first(peer)?))).collect();
         self.0.insert(topic.as_str().into(), Arc::clone(&selected));

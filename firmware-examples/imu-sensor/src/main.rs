@@ -1,0 +1,56 @@
+//! The inertial sensor on the MPS2 board: the node of `visorbus-imu` behind UART0. A panic resets the board.
+#![no_std]
+#![no_main]
+
+use board_mps2_an386::{Board, Clock, Uart, reset};
+use cortex_m_rt::entry;
+use panic_defmt_reset as _;
+use static_cell::StaticCell;
+use visorbus_core::{Instant, peer::Event, serve::serve};
+use visorbus_imu::{ImuBoard, ImuNode, Leaf, USES_DEVELOPMENT_KEY, device_key, leaf};
+
+#[entry]
+fn main() -> ! {
+    static PEER: StaticCell<Leaf<Uart>> = StaticCell::new();
+    let mut board = Board::take(BAUD).expect("nobody took the board before");
+    let (clock, boot_id) = (board.clock, board.boot_id());
+    defmt::info!("imu {=str}, boot id {=u64:016x}", env!("CARGO_PKG_VERSION"), boot_id);
+    if USES_DEVELOPMENT_KEY {
+        defmt::warn!(
+            "this build has the development key, which everyone knows: set VISORBUS_DEVICE_KEY and build again"
+        );
+    }
+    let peer = PEER.init_with(|| leaf(board.uart, boot_id, device_key()));
+    let mut node = ImuNode::new(Mps2(clock), boot_id);
+    let gone = serve(peer, &mut node, |due| {
+        let wait_us = due.map_or(u64::MAX, |due| due.as_micros().saturating_sub(clock.now_us()));
+        board.idle.wait(u32::try_from(wait_us).unwrap_or(u32::MAX));
+        Instant::from_micros(clock.now_us())
+    });
+    defmt::error!("the link is gone, resetting: {}", gone.err());
+    reset()
+}
+
+/// The board as the node sees it.
+struct Mps2(Clock);
+
+impl ImuBoard for Mps2 {
+    const NAME: &'static str = "mps2-an386";
+
+    fn now_us(&self) -> u64 {
+        self.0.now_us()
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Opened => defmt::info!("the hub has answered"),
+            Event::Ready => defmt::info!("the hub takes this device in"),
+            Event::Refused => defmt::warn!("the hub refuses this device's key"),
+            Event::Closed => defmt::warn!("the session is over"),
+            Event::RequestTimedOut { id } => defmt::warn!("request {=u64} was not answered", id),
+        }
+    }
+}
+
+/// Enough for 1000 samples a second.
+const BAUD: u32 = 921_600;
