@@ -256,6 +256,18 @@ fn silence_of_three_intervals_closes_both_ends_and_the_connecting_one_says_hello
     assert!(pair.is_open());
 }
 
+/// The connecting end noticed at its next heartbeat only.
+#[test]
+fn silence_is_counted_from_the_last_message_to_the_millisecond() {
+    let mut pair = Pair::new(lossy());
+    pair.run_ms(300);
+    pair.leaf_hears(&response(77));
+    pair.lose_all = true;
+    pair.run_ms(10_000);
+    assert_eq!(pair.leaf.expired_at, Some(Instant::from_micros(5_300_000).plus_millis(3_000)));
+    assert_eq!(pair.hub.expired_at, Some(Instant::from_micros(5_000_000).plus_millis(3_000)));
+}
+
 #[test]
 fn the_longer_wish_for_heartbeats_holds_and_none_is_none() {
     for (wish, beats) in [(5_000, 20), (200, 100), (0, 0)] {
@@ -696,6 +708,7 @@ struct End {
     tokens: VecDeque<Vec<u8>>,
     mints: Option<fn(u64) -> Vec<u8>>,
     asked_for_token: u32,
+    expired_at: Option<Instant>,
     seen: Vec<Seen>,
     sent: Vec<Vec<u8>>,
     outbox: Vec<Vec<u8>>,
@@ -721,6 +734,7 @@ impl End {
             tokens: VecDeque::new(),
             mints: None,
             asked_for_token: 0,
+            expired_at: None,
             seen: Vec::new(),
             sent: Vec::new(),
             outbox: Vec::new(),
@@ -733,6 +747,9 @@ impl End {
         let mut busy = false;
         while let Some(expired) = self.session.handle_timeout(now) {
             busy = true;
+            if expired == Expired::Session {
+                self.expired_at = Some(now);
+            }
             self.seen.push(match expired {
                 Expired::Session => Seen::SessionExpired,
                 Expired::Request { id } => Seen::RequestExpired(id),
