@@ -1,0 +1,295 @@
+//! The hub's end of the sensor's line, as small as it gets: one session, one call at a time, the samples in between.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use embedded_io::{ErrorType, Read, ReadReady, Write, WriteReady};
+use serde::de::DeserializeOwned;
+use visorbus_core::auth::{BUS, Claims, Key, KeyRing, Scopes, Slot};
+use visorbus_core::bus::{self, Describe, RowInfo, RowPart};
+use visorbus_core::limits::MAX_TOKEN;
+use visorbus_core::message::Address;
+use visorbus_core::message::typed::{Endpoint, Topic};
+use visorbus_core::session::{Name, Role, SessionConfig, Verdict};
+use visorbus_core::{
+    ErrorKind as Kind, Instant, IpcError, Link, Message, MessagePayload, MessageType, Session,
+};
+use visorbus_hal::SerialLink;
+use visorbus_imu::messages::{Sample, Samples};
+use visorbus_imu::{DEVELOPMENT_ROOT_KEY, KEY_ID, LINK_BUFFER, MAX_FRAME, NAME};
+
+/// The hub's end of one line.
+pub(crate) struct Hub {
+    session: Session,
+    link: SerialLink<Wire, LINK_BUFFER>,
+    ring: KeyRing,
+    started: std::time::Instant,
+    scopes: Vec<&'static str>,
+    /// How often the other end has said hello, and proven itself.
+    pub(crate) hellos: u32,
+    pub(crate) proofs: u32,
+    /// How often it has taken this end's token.
+    pub(crate) taken: u32,
+    pub(crate) samples: Vec<Sample>,
+    answer: Option<(u64, Answer)>,
+}
+
+impl Hub {
+    pub(crate) fn new(stream: UnixStream) -> Self {
+        let mut ring = KeyRing::new();
+        ring.add(Slot::root(KEY_ID, Key::new(DEVELOPMENT_ROOT_KEY))).unwrap();
+        let mut session = Session::new(SessionConfig {
+            role: Role::Accepting,
+            name: Name::try_from(BUS).unwrap(),
+            boot_id: 1,
+            max_frame: MAX_FRAME as u32,
+            heartbeat_ms: 1_000,
+            rows: 0,
+            requires_authentication: true,
+            lossy: true,
+        });
+        session.set_clock(Instant::default(), unix().as_micros() as u64);
+        Self {
+            session,
+            link: SerialLink::new(Wire::new(stream)),
+            ring,
+            started: std::time::Instant::now(),
+            scopes: vec!["request:imu/*"],
+            hellos: 0,
+            proofs: 0,
+            taken: 0,
+            samples: Vec::new(),
+            answer: None,
+        }
+    }
+
+    /// Turns the loop until `done`, for at most ten seconds.
+    pub(crate) fn run_until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while !done(self) {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "waited in vain for {what}: {:?}",
+                self.link.stats()
+            );
+            if !self.turn() {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        }
+    }
+
+    /// Shows the device a token with these scopes, instead of the last one.
+    pub(crate) fn authenticate(&mut self, scopes: &[&'static str]) {
+        self.scopes = scopes.to_vec();
+        let before = self.taken;
+        self.prove();
+        self.run_until("the device to take the token", |hub| hub.taken > before);
+    }
+
+    /// Calls an endpoint of the device.
+    pub(crate) fn call<E: Endpoint>(&mut self, request: &E::Request) -> Result<E::Response, (Kind, String)> {
+        let mut payload = [0; 64];
+        let payload = postcard::to_slice(request, &mut payload).unwrap();
+        let answer = self.ask(E::ADDRESS, payload)?;
+        Ok(postcard::from_bytes(&answer).unwrap())
+    }
+
+    /// The device's boot id, as it said in its hello.
+    pub(crate) fn boot_id(&self) -> u64 {
+        self.session.remote().unwrap().boot_id
+    }
+
+    /// Asks for each row of the device's table: address, and the two schemas.
+    pub(crate) fn describe(&mut self) -> Vec<(String, Vec<u8>, Vec<u8>)> {
+        let rows = self.session.remote().unwrap().rows;
+        (0..rows)
+            .map(|row| {
+                let info = self.describe_part(row, RowPart::Info);
+                let info: RowInfo<'_> = postcard::from_bytes(&info).unwrap();
+                let [request, response] =
+                    [RowPart::Request, RowPart::Response].map(|part| self.describe_part(row, part));
+                (info.address.to_owned(), request, response)
+            })
+            .collect()
+    }
+
+    fn describe_part(&mut self, row: u16, part: RowPart) -> Vec<u8> {
+        let mut payload = [0; 8];
+        let payload = postcard::to_slice(&Describe { row, part }, &mut payload).unwrap();
+        self.ask(Address::literal(bus::DESCRIBE), payload).unwrap()
+    }
+
+    fn ask(&mut self, address: Address<'static>, payload: &[u8]) -> Answer {
+        let id = self.session.begin_request(self.now().plus_millis(5_000)).unwrap();
+        let request = Message::request(id, address).with_payload(MessagePayload::Binary(payload));
+        let mut frame = [0; MAX_FRAME];
+        let len = visorbus_core::encode(&request, &mut frame).unwrap();
+        assert!(self.link.send(&frame[..len]).unwrap());
+        self.run_until("an answer", |hub| hub.answer.as_ref().is_some_and(|(of, _)| *of == id));
+        self.answer.take().unwrap().1
+    }
+
+    fn now(&self) -> Instant {
+        Instant::from_micros(self.started.elapsed().as_micros() as u64)
+    }
+
+    /// `true` when there was something to do.
+    fn turn(&mut self) -> bool {
+        let now = self.now();
+        self.link.flush().unwrap();
+        let Some(frame) = self.link.receive().unwrap().map(<[u8]>::to_vec) else {
+            let _ = self.session.handle_timeout(now);
+            let mut out = [0; MAX_FRAME];
+            let len = self.session.poll_transmit(now, &mut out);
+            self.send(&out[..len]);
+            if self.session.wants_token(now) {
+                self.prove();
+            }
+            return false;
+        };
+        let message = visorbus_core::decode(&frame).unwrap();
+        let mut out = [0; MAX_FRAME];
+        let len = match self.session.handle(&message, now, &mut out) {
+            Verdict::Deliver => {
+                assert_eq!(message.message_type, MessageType::Notification);
+                assert_eq!(message.destination, Some(Samples::ADDRESS));
+                self.samples.push(parse(message.payload.as_bytes()));
+                0
+            }
+            Verdict::Opened { answer } => {
+                self.hellos += 1;
+                answer
+            }
+            Verdict::Authenticate { token } => {
+                let outcome = self.ring.check(token, BUS, Some(unix().as_secs()));
+                self.proofs += u32::from(outcome.is_ok());
+                let outcome = outcome.map_err(|error| IpcError::Authentication(error.for_peer()));
+                self.session.finish_authentication(&message, outcome, &mut out)
+            }
+            Verdict::Authenticated => {
+                self.taken += 1;
+                0
+            }
+            Verdict::Reply { id, outcome } => {
+                let outcome = outcome.map(|payload| payload.as_bytes().to_vec());
+                self.answer = Some((id, outcome.map_err(|error| (error.kind(), (*error.text()).to_owned()))));
+                0
+            }
+            Verdict::Answer(answer) | Verdict::Refused { answer } => answer,
+            other => panic!("unexpected: {other:?}"),
+        };
+        self.send(&out[..len]);
+        true
+    }
+
+    fn prove(&mut self) {
+        let now = unix().as_secs();
+        let claims = Claims {
+            issuer: BUS,
+            subject: BUS,
+            audience: NAME,
+            serial: 1,
+            issued_at: now,
+            expiry: now + 3_600,
+            epoch: 0,
+            scopes: Scopes::new(&self.scopes),
+        };
+        let (mut token, mut out) = ([0; MAX_TOKEN], [0; MAX_FRAME]);
+        let len = self.ring.mint(KEY_ID, &claims, &mut token).unwrap();
+        let len = self.session.authenticate(&token[..len], self.now(), &mut out);
+        self.send(&out[..len]);
+    }
+
+    fn send(&mut self, frame: &[u8]) {
+        if !frame.is_empty() {
+            assert!(self.link.send(frame).unwrap());
+            self.link.flush().unwrap();
+        }
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> T {
+    postcard::from_bytes(bytes).unwrap()
+}
+
+fn unix() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
+}
+
+/// The payload that came back, or why none did.
+type Answer = Result<Vec<u8>, (Kind, String)>;
+
+/// One end of a stream of bytes as a UART.
+pub(crate) struct Wire {
+    stream: UnixStream,
+    /// A byte that was read to see whether there is one.
+    ahead: Option<u8>,
+    /// Whether the line is pulled out.
+    cut: Box<dyn Fn() -> bool + Send>,
+}
+
+impl Wire {
+    pub(crate) fn new(stream: UnixStream) -> Self {
+        Self::with_cut(stream, || false)
+    }
+
+    /// A line that is gone as soon as `cut` says so.
+    pub(crate) fn with_cut(stream: UnixStream, cut: impl Fn() -> bool + Send + 'static) -> Self {
+        stream.set_nonblocking(true).unwrap();
+        Self { stream, ahead: None, cut: Box::new(cut) }
+    }
+}
+
+impl ErrorType for Wire {
+    type Error = embedded_io::ErrorKind;
+}
+
+impl ReadReady for Wire {
+    fn read_ready(&mut self) -> Result<bool, Self::Error> {
+        if (self.cut)() {
+            return Err(embedded_io::ErrorKind::NotConnected);
+        }
+        let mut byte = [0];
+        if self.ahead.is_none() {
+            match self.stream.read(&mut byte) {
+                Ok(0) => return Err(embedded_io::ErrorKind::NotConnected),
+                Ok(_) => self.ahead = Some(byte[0]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        Ok(self.ahead.is_some())
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, out: &mut [u8]) -> Result<usize, Self::Error> {
+        out[0] = self.ahead.take().expect("asked whether there is a byte before");
+        match self.stream.read(&mut out[1..]) {
+            Ok(len) => Ok(1 + len),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(1),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+impl WriteReady for Wire {
+    fn write_ready(&mut self) -> Result<bool, Self::Error> {
+        Ok(true)
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Self::Error> {
+        match self.stream.write(bytes) {
+            Ok(len) => Ok(len),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+            Err(_) => Err(embedded_io::ErrorKind::NotConnected),
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+}
