@@ -192,6 +192,9 @@ pub trait Node: Sized + 'static {
 /// The keys of a leaf: how it checks who calls, and how it proves itself. [`DeviceKey`] does both;
 /// [`NoKeys`] neither, and links no cryptography.
 pub trait Keys {
+    /// Whether [`Keys::check`] ever accepts a token. Where it never does, a leaf links no code for what a token allows.
+    const BELIEVES: bool = true;
+
     /// Checks a token that the other end sent.
     ///
     /// # Errors
@@ -207,6 +210,8 @@ pub trait Keys {
 pub struct NoKeys;
 
 impl Keys for NoKeys {
+    const BELIEVES: bool = false;
+
     fn check(&self, _token: &[u8], _audience: &str, _unix_now: Option<u64>) -> Result<Grant, IpcError> {
         Err(IpcError::Authentication("this node has no keys"))
     }
@@ -350,7 +355,7 @@ impl<K: Keys> Turn<'_, K> {
                 // A token of the message's own counts instead of the session's grant, never beside it.
                 let checked = message.auth_token.map(|token| self.keys.check(token, own, unix_now));
                 let grant = match &checked {
-                    None => Ok(self.session.grant()),
+                    None => Ok(self.session.grant().filter(|_| K::BELIEVES)),
                     Some(outcome) => outcome.as_ref().map(Some).map_err(|error| *error),
                 };
                 match grant {
