@@ -15,6 +15,7 @@ mod boot;
 mod clock;
 mod hardware;
 mod idle;
+mod memory;
 mod ring;
 mod uart;
 

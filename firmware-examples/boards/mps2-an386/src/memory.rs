@@ -1,0 +1,81 @@
+//! The routines that the compiler calls to copy, fill and compare memory, as short as they get: 90 bytes of flash.
+//!
+//! Those that come with Rust are unrolled for speed and take 1.3 kB. These move a word a turn; a Cortex-M4 reads and
+//! writes words at any address.
+//!
+//! In assembly, because a compiler may take a loop that copies for a call of `memcpy`. The names and their arguments are
+//! those of the run-time ABI for the Arm architecture (section 4.3.4) and of the C library; the result of the latter
+//! is their first argument, which none of these changes.
+#![allow(unsafe_code)]
+
+core::arch::global_asm!(
+    ".macro routine name",
+    ".global \\name",
+    ".type \\name, %function",
+    ".thumb_func",
+    "\\name:",
+    ".endm",
+    // memcpy(to, from, len)
+    ".section .text.memcpy, \"ax\", %progbits",
+    "routine __aeabi_memcpy",
+    "routine __aeabi_memcpy4",
+    "routine __aeabi_memcpy8",
+    "routine memcpy",
+    "mov ip, r0",
+    "b 2f",
+    "1: ldr r3, [r1], #4",
+    "str r3, [ip], #4",
+    "2: subs r2, #4",
+    "bhs 1b",
+    "adds r2, #4",
+    "b 4f",
+    "3: ldrb r3, [r1], #1",
+    "strb r3, [ip], #1",
+    "4: subs r2, #1",
+    "bhs 3b",
+    "bx lr",
+    // memset(to, byte, len), __aeabi_memset(to, len, byte), __aeabi_memclr(to, len)
+    ".section .text.memset, \"ax\", %progbits",
+    "routine memset",
+    "mov r3, r1",
+    "mov r1, r2",
+    "mov r2, r3",
+    "b 5f",
+    "routine __aeabi_memclr",
+    "routine __aeabi_memclr4",
+    "routine __aeabi_memclr8",
+    "movs r2, #0",
+    "routine __aeabi_memset",
+    "routine __aeabi_memset4",
+    "routine __aeabi_memset8",
+    "5: mov ip, r0",
+    "uxtb r2, r2",
+    "orr r2, r2, r2, lsl #8",
+    "orr r2, r2, r2, lsl #16",
+    "b 7f",
+    "6: str r2, [ip], #4",
+    "7: subs r1, #4",
+    "bhs 6b",
+    "adds r1, #4",
+    "b 9f",
+    "8: strb r2, [ip], #1",
+    "9: subs r1, #1",
+    "bhs 8b",
+    "bx lr",
+    // memcmp(one, other, len): below, equal to or above 0 as the first bytes that differ compare
+    ".section .text.memcmp, \"ax\", %progbits",
+    "routine bcmp",
+    "routine memcmp",
+    "mov ip, r0",
+    "20: subs r2, #1",
+    "blo 21f",
+    "ldrb r0, [ip], #1",
+    "ldrb r3, [r1], #1",
+    "subs r0, r0, r3",
+    "beq 20b",
+    "bx lr",
+    "21: movs r0, #0",
+    "bx lr",
+    ".purgem routine",
+    ".text",
+);
