@@ -72,15 +72,22 @@ pub enum Role {
 pub struct Session {
     config: SessionConfig,
     state: State,
+    /// When this end next says hello or sends a heartbeat.
+    due: Instant,
+    /// While the session is open.
     remote: Option<Remote>,
     grant: Option<Grant>,
-    proof: Proof,
+    /// The request that proves this end, while it waits for its answer.
+    proof: Option<NonZeroU64>,
+    /// When this end next proves itself, if it must.
+    proof_due: Instant,
     accepted: bool,
     pending: [Option<Pending>; MAX_PENDING],
     next_id: u64,
     heard: Instant,
-    beat_due: Instant,
-    beat: Option<u64>,
+    /// Milliseconds between heartbeats; 0 for none, and while the session is closed.
+    beat_ms: u32,
+    beat: Option<NonZeroU64>,
     ask_identity: bool,
     clock: Option<(Instant, u64)>,
     own_clock: bool,
@@ -90,17 +97,20 @@ impl Session {
     /// A session that has not said or heard anything yet.
     pub fn new(config: SessionConfig) -> Self {
         let ask_identity = config.lossy && config.role == Role::Accepting;
+        let due = if config.role == Role::Connecting { Instant::default() } else { NEVER };
         Self {
             config,
-            state: State::Closed { hello_due: Instant::default() },
+            state: State::Closed,
+            due,
             remote: None,
             grant: None,
-            proof: Proof::Due { at: Instant::default() },
+            proof: None,
+            proof_due: Instant::default(),
             accepted: false,
             pending: [None; MAX_PENDING],
             next_id: 1,
             heard: Instant::default(),
-            beat_due: Instant::default(),
+            beat_ms: 0,
             beat: None,
             ask_identity,
             clock: None,
@@ -135,8 +145,7 @@ impl Session {
         match message.destination.map_or("", Address::as_str) {
             bus::AUTHENTICATE => self.handle_authenticate(message, out),
             bus::GOODBYE => {
-                self.reset(now);
-                self.state = State::Closed { hello_due: now.plus_millis(REFUSED_RETRY_MS) };
+                self.reset(now.plus_millis(REFUSED_RETRY_MS));
                 Verdict::Closed(CloseReason::Goodbye)
             }
             _ if self.lacks_grant() => refuse(message, UNPROVEN, out),
@@ -172,17 +181,19 @@ impl Session {
 
     /// Takes the time; says the first thing that it brought to an end. Call it until it says nothing.
     pub fn handle_timeout(&mut self, now: Instant) -> Option<Expired> {
-        if self.silence_due().is_some_and(|due| due <= now) {
+        if self.silence_due() <= now {
             self.reset(now);
             return Some(Expired::Session);
         }
-        let id = self.pending.iter().flatten().find(|pending| pending.deadline <= now)?.id.get();
-        self.end_request(id);
-        if self.proof == (Proof::Sent { id }) {
-            self.proof = Proof::Due { at: now };
-            return self.handle_timeout(now);
+        loop {
+            let id = self.pending.iter().flatten().find(|pending| pending.deadline <= now)?.id;
+            self.end_request(id.get());
+            if self.proof != Some(id) {
+                return Some(Expired::Request { id: id.get() });
+            }
+            self.proof = None;
+            self.proof_due = now;
         }
-        Some(Expired::Request { id })
     }
 
     /// Writes the next frame that the session itself has to send, hello or heartbeat, and says how many bytes it has;
@@ -191,46 +202,40 @@ impl Session {
         if core::mem::take(&mut self.ask_identity) {
             return self.encode_identity(bus::IDENTITY, ASK_IDENTITY, now, out);
         }
-        if self.config.role == Role::Accepting {
+        if self.due > now {
             return 0;
         }
-        match self.state {
-            State::Closed { hello_due } | State::Greeting { resend: hello_due, .. } if hello_due <= now => {
-                // A hello that is sent again keeps its id: the answer to the first may be on its way.
-                let id = if let State::Greeting { id, .. } = self.state { id } else { self.take_id() };
-                let resend = if self.config.lossy { now.plus_millis(HELLO_RETRY_MS) } else { NEVER };
-                self.state = State::Greeting { id, resend };
-                self.encode_identity(bus::HELLO, id, now, out)
-            }
-            State::Open if self.heartbeat_ms() != 0 && self.beat_due <= now => {
-                self.beat_due = now.plus_millis(self.heartbeat_ms());
+        let id = match self.state {
+            State::Open => {
+                self.due = now.plus_millis(self.beat_ms);
                 let mut beat = Message::heartbeat(self.take_id());
-                self.beat = Some(beat.id);
+                self.beat = NonZeroU64::new(beat.id);
                 beat.flags.requires_response = true;
                 beat.timestamp = Some(now.as_micros());
-                encode_or_nothing(&beat, out)
+                return encode_or_nothing(&beat, out);
             }
-            _ => 0,
-        }
+            State::Closed => self.take_id(),
+            // A hello that is sent again keeps its id: the answer to the first may be on its way.
+            State::Greeting { id } => id,
+        };
+        self.state = State::Greeting { id };
+        self.due = if self.config.lossy { now.plus_millis(HELLO_RETRY_MS) } else { NEVER };
+        self.encode_identity(bus::HELLO, id, now, out)
     }
 
     /// When [`Session::poll_transmit`], [`Session::handle_timeout`] or [`Session::wants_token`] next has something to
     /// do; `None`: not before the next message. A time that is past means at once. An owner that asks all three at
     /// that moment is never late and never asks in vain.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let asks = self.ask_identity.then(Instant::default);
-        let says = match (self.config.role, self.state) {
-            (Role::Connecting, State::Closed { hello_due }) => Some(hello_due),
-            (Role::Connecting, State::Greeting { resend, .. }) if self.config.lossy => Some(resend),
-            (Role::Connecting, State::Open) if self.heartbeat_ms() != 0 => Some(self.beat_due),
-            _ => None,
-        };
-        let proof = match self.proof {
-            Proof::Due { at } if self.is_open() && self.must_prove() => Some(at),
-            _ => None,
-        };
-        let own = [asks, says, proof, self.silence_due()];
-        self.pending.iter().flatten().map(|pending| pending.deadline).chain(own.into_iter().flatten()).min()
+        let mut due = if self.ask_identity { Instant::default() } else { self.due };
+        if self.must_prove() {
+            due = due.min(self.proof_due);
+        }
+        due = due.min(self.silence_due());
+        for pending in self.pending.iter().flatten() {
+            due = due.min(pending.deadline);
+        }
+        (due != NEVER).then_some(due)
     }
 
     /// Writes the `bus/authenticate` request that proves this end by `token`; the outcome comes as
@@ -238,7 +243,8 @@ impl Session {
     /// fit or too many requests are pending.
     pub fn authenticate(&mut self, token: &[u8], now: Instant, out: &mut [u8]) -> usize {
         let Ok(id) = self.begin_request(now.plus_millis(AUTHENTICATE_MS)) else { return 0 };
-        self.proof = Proof::Sent { id };
+        self.proof = NonZeroU64::new(id);
+        self.proof_due = NEVER;
         let request = Message::request(id, Address::literal(bus::AUTHENTICATE));
         let mut writer = codec::begin(&request, PayloadKind::Binary, out);
         writer.u8(CREDENTIALS_TOKEN);
@@ -282,11 +288,14 @@ impl Session {
 
     /// Forgets the other end, as when the link was unplugged; a connecting end says hello again at once.
     pub fn reset(&mut self, now: Instant) {
-        self.state = State::Closed { hello_due: now };
+        self.state = State::Closed;
+        self.due = if self.config.role == Role::Connecting { now } else { NEVER };
         self.remote = None;
         self.grant = None;
-        self.proof = Proof::Due { at: now };
+        self.proof = None;
+        self.proof_due = now;
         self.accepted = false;
+        self.beat_ms = 0;
         self.beat = None;
         self.pending = [None; MAX_PENDING];
     }
@@ -309,10 +318,9 @@ impl Session {
     /// Whether the other end waits for this one's token, or for a new one before the last expires. An owner that has
     /// none to give to [`Session::authenticate`] is asked again a second later.
     pub fn wants_token(&mut self, now: Instant) -> bool {
-        let wants =
-            self.is_open() && self.must_prove() && matches!(self.proof, Proof::Due { at } if at <= now);
+        let wants = self.must_prove() && self.proof_due <= now;
         if wants {
-            self.proof = Proof::Due { at: now.plus_millis(REFUSED_RETRY_MS) };
+            self.proof_due = now.plus_millis(REFUSED_RETRY_MS);
         }
         wants
     }
@@ -369,8 +377,7 @@ impl Session {
         };
         self.reset(now);
         self.ask_identity = false;
-        self.remote = Some(remote);
-        self.state = State::Open;
+        self.open(remote);
         let answer = message.answer(MessageType::Response);
         Verdict::Opened { answer: self.encode_own_identity(&answer, now, out) }
     }
@@ -416,51 +423,73 @@ impl Session {
     }
 
     fn handle_reply<'f>(&mut self, message: &Message<'f>, now: Instant) -> Verdict<'f> {
-        let failed = message.message_type == MessageType::Error;
-        let outcome = || {
-            let payload = message.payload;
-            if failed { Err(IpcError::from_payload(payload.as_bytes())) } else { Ok(payload) }
+        let payload = message.payload;
+        let outcome = match message.message_type {
+            MessageType::Error => Err(IpcError::from_payload(payload.as_bytes())),
+            _ => Ok(payload),
         };
-        if matches!(self.state, State::Greeting { id, .. } if id == message.id) {
-            let opened = outcome().and_then(|payload| {
-                let identity =
-                    identity_in(&payload).filter(|identity| identity.max_version == bus::WIRE_VERSION);
-                identity.and_then(|identity| self.open(&identity, now)).ok_or(NO_IDENTITY)
-            });
-            return match opened {
-                Ok(()) => Verdict::Opened { answer: 0 },
-                Err(error) => {
-                    self.state = State::Closed { hello_due: now.plus_millis(REFUSED_RETRY_MS) };
-                    Verdict::Closed(CloseReason::Refused(error))
-                }
-            };
+        if matches!(self.state, State::Greeting { id } if id == message.id) {
+            return self.handle_welcome(outcome, now);
         }
-        if self.beat == Some(message.id)
-            && let Err(error) = outcome()
+        let id = NonZeroU64::new(message.id);
+        // 0 is the answer to this end's question who is there.
+        if id.is_none() && outcome.is_ok() {
+            return Verdict::Answer(0);
+        }
+        if let Err(error) = outcome
+            && id.is_some()
+            && self.beat == id
         {
             return self.handle_refused_heartbeat(error, now);
-        }
-        if message.id == ASK_IDENTITY && !failed {
-            return Verdict::Answer(0);
         }
         if !self.end_request(message.id) {
             return if self.is_open() { Verdict::Deliver } else { Verdict::Drop(DropReason::BeforeHello) };
         }
-        if self.proof != (Proof::Sent { id: message.id }) {
-            return Verdict::Reply { id: message.id, outcome: outcome() };
+        if self.proof != id {
+            return Verdict::Reply { id: message.id, outcome };
         }
-        match outcome() {
-            Ok(_) => {
-                self.proof = Proof::Due { at: now.plus_millis(RENEW_MS) };
-                self.accepted = true;
-                Verdict::Authenticated
-            }
-            Err(error) => {
-                self.proof = Proof::Due { at: now.plus_millis(REFUSED_RETRY_MS) };
-                self.accepted = false;
-                Verdict::NotAuthenticated(error)
-            }
+        self.accepted = outcome.is_ok();
+        self.proof = None;
+        self.proof_due = now.plus_millis(if self.accepted { RENEW_MS } else { REFUSED_RETRY_MS });
+        match outcome {
+            Ok(_) => Verdict::Authenticated,
+            Err(error) => Verdict::NotAuthenticated(error),
         }
+    }
+
+    /// Takes the answer to this end's hello.
+    fn handle_welcome<'f>(
+        &mut self,
+        outcome: Result<MessagePayload<'f>, IpcError<&'f str>>,
+        now: Instant,
+    ) -> Verdict<'f> {
+        let error = match outcome.map(|payload| identity_in(&payload)) {
+            Ok(Some(identity)) if identity.max_version == bus::WIRE_VERSION => {
+                if let Some(remote) = Remote::new(&identity) {
+                    self.open(remote);
+                    self.due = if self.beat_ms == 0 { NEVER } else { now.plus_millis(self.beat_ms) };
+                    if identity.unix_us != 0 && !self.own_clock {
+                        self.clock = Some((now, identity.unix_us));
+                    }
+                    return Verdict::Opened { answer: 0 };
+                }
+                NO_IDENTITY
+            }
+            Ok(_) => NO_IDENTITY,
+            Err(error) => error,
+        };
+        self.reset(now.plus_millis(REFUSED_RETRY_MS));
+        Verdict::Closed(CloseReason::Refused(error))
+    }
+
+    fn open(&mut self, remote: Remote) {
+        // The longer of the two ends' wishes; none when one of them wants none.
+        self.beat_ms = match (remote.heartbeat_ms, self.config.heartbeat_ms) {
+            (0, _) | (_, 0) => 0,
+            (theirs, ours) => theirs.max(ours),
+        };
+        self.remote = Some(remote);
+        self.state = State::Open;
     }
 
     /// The other end hears this one but has lost what this one takes for granted: all of the session, as when only it
@@ -473,7 +502,7 @@ impl Session {
                 Verdict::Restarted { answer: 0 }
             }
             // While the answer to a token is on its way the refusal is older than that token.
-            IpcError::Authentication(_) if !matches!(self.proof, Proof::Sent { .. }) => {
+            IpcError::Authentication(_) if self.proof.is_none() => {
                 if let Some(remote) = &mut self.remote {
                     remote.requires_authentication = true;
                 }
@@ -481,7 +510,7 @@ impl Session {
                 if !was_accepted {
                     return Verdict::Answer(0);
                 }
-                self.proof = Proof::Due { at: now };
+                self.proof_due = now;
                 Verdict::NotAuthenticated(error)
             }
             _ => Verdict::Answer(0),
@@ -496,17 +525,6 @@ impl Session {
         refuse(message, IpcError::Protocol("say hello first: a request to bus/hello"), out)
     }
 
-    /// Takes the answer to this end's hello; `None` when the name in it is not one.
-    fn open(&mut self, identity: &Identity<'_>, now: Instant) -> Option<()> {
-        self.remote = Some(Remote::new(identity)?);
-        self.state = State::Open;
-        self.beat_due = now.plus_millis(self.heartbeat_ms());
-        if identity.unix_us != 0 && !self.own_clock {
-            self.clock = Some((now, identity.unix_us));
-        }
-        Some(())
-    }
-
     /// Forgets a request that waits; `false` when there is none of that id.
     fn end_request(&mut self, id: u64) -> bool {
         let waits = |slot: &&mut Option<Pending>| slot.is_some_and(|pending| pending.id.get() == id);
@@ -518,9 +536,11 @@ impl Session {
     }
 
     /// When the other end counts as gone unless it is heard before.
-    fn silence_due(&self) -> Option<Instant> {
-        let silence = self.heartbeat_ms().saturating_mul(SILENT_BEATS);
-        (self.is_open() && silence != 0).then(|| self.heard.plus_millis(silence))
+    fn silence_due(&self) -> Instant {
+        match self.beat_ms {
+            0 => NEVER,
+            beat_ms => self.heard.plus_millis(beat_ms.saturating_mul(SILENT_BEATS)),
+        }
     }
 
     fn must_prove(&self) -> bool {
@@ -547,12 +567,6 @@ impl Session {
         let mut writer = codec::begin(head, PayloadKind::Binary, out);
         identity.write(&mut writer);
         writer.finish().unwrap_or(0)
-    }
-
-    /// The longer of the two ends' wishes; 0 when one of them wants none.
-    fn heartbeat_ms(&self) -> u32 {
-        let theirs = self.remote.as_ref().map_or(0, |remote| remote.heartbeat_ms);
-        if theirs == 0 || self.config.heartbeat_ms == 0 { 0 } else { theirs.max(self.config.heartbeat_ms) }
     }
 }
 
@@ -673,16 +687,9 @@ pub struct TooManyPending;
 
 #[derive(Debug, Clone, Copy)]
 enum State {
-    Closed { hello_due: Instant },
-    Greeting { id: u64, resend: Instant },
+    Closed,
+    Greeting { id: u64 },
     Open,
-}
-
-/// How far this end is in proving itself to the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Proof {
-    Due { at: Instant },
-    Sent { id: u64 },
 }
 
 #[derive(Debug, Clone, Copy)]
