@@ -1,0 +1,357 @@
+//! The client: calls, publishes, subscribes and serves over one connection that is made again when it is lost.
+
+mod feed;
+mod inbox;
+mod shared;
+mod slots;
+mod state;
+mod subscription;
+mod worker;
+
+use std::borrow::Borrow;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use visorbus_core::bus::{self, SlowConsumer};
+use visorbus_core::dispatch::MessageHandler;
+use visorbus_core::message::typed::{Endpoint, Topic};
+use visorbus_core::message::{Message, Pattern};
+use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
+
+pub use feed::Delivery;
+pub use state::StateChange;
+pub use subscription::{Subscription, SubscriptionGuard};
+
+use crate::address::address;
+use crate::dialog::Dialog;
+use crate::token::Token;
+use feed::{Callback, Feed};
+use inbox::Wait;
+use shared::Shared;
+use state::{Link, Registered};
+
+/// A client of a hub on a Unix socket. Cloning it is cheap: clones are the same client.
+///
+/// # Threads
+/// Every method may be called from any thread. A caller writes its request and reads the answer on its own thread; of
+/// many callers one reads for all. The first subscription, handler or watcher starts one thread of the client's own,
+/// which runs their code, one after the other, and makes a lost connection again. Their code may call the client, and
+/// wait for answers; it must not wait for something that another of them has to do, such as the answer to a request
+/// that this client itself serves.
+///
+/// # Connection
+/// One that is lost fails the requests that wait, at once, and is made again by itself: by the client's own thread,
+/// else by the next call. The token, the handlers and the subscriptions are brought along. Dropping the last clone says
+/// goodbye and ends the thread; a handler or callback that holds a clone keeps it alive until it is taken back.
+///
+/// ```no_run
+/// use visorbus_hub::{OwnedMessage, OwnedPayload};
+/// use visorbus_unix::UnixSocketClient;
+///
+/// let client = UnixSocketClient::new("/run/visorbus/hub.sock", "panel")?;
+/// client.connect()?;
+/// client.authenticate("vb1.…".parse()?)?;
+/// let answer = client.send_request(OwnedMessage::request("imu/info", OwnedPayload::Empty), None)?;
+/// println!("{:?}", answer.payload);
+/// # Ok::<(), visorbus_hub::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct UnixSocketClient(Arc<Handle>);
+
+/// How a client behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientConfig {
+    /// How long to wait for an answer where the caller does not say. Default 5 s.
+    pub timeout: Duration,
+    /// Whether a lost connection is made again. Default true.
+    pub reconnect: bool,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(5), reconnect: true }
+    }
+}
+
+impl UnixSocketClient {
+    /// A client called `client_id` of the hub at `path`, not connected yet.
+    ///
+    /// # Errors
+    /// `Message` when `path` cannot be a socket's or `client_id` cannot name a client.
+    pub fn new(path: impl Into<PathBuf>, client_id: &str) -> Result<Self> {
+        Self::with_config(path, client_id, ClientConfig::default())
+    }
+
+    /// As [`UnixSocketClient::new`], with `config`.
+    ///
+    /// # Errors
+    /// `Message` when `path` cannot be a socket's or `client_id` cannot name a client.
+    pub fn with_config(path: impl Into<PathBuf>, client_id: &str, config: ClientConfig) -> Result<Self> {
+        let path = path.into();
+        address(&path)?;
+        Dialog::new(client_id, 0, None)?;
+        let shared = Arc::new(Shared::new(path, client_id.to_owned(), config.reconnect));
+        Ok(Self(Arc::new(Handle { shared, config, worker: Mutex::default() })))
+    }
+
+    /// Connects, proves itself with the token if it has one, registers its handlers and subscribes. Nothing to do
+    /// where it is connected.
+    ///
+    /// # Errors
+    /// `Connection` when nobody serves there or the client's name is taken, `Authentication` when the token is refused,
+    /// and what the hub says to a handler or subscription that it refuses; then the client is not connected.
+    pub fn connect(&self) -> Result<()> {
+        self.shared().connect()
+    }
+
+    /// Says goodbye. Requests that wait fail; handlers, subscriptions and the token are kept for the next
+    /// [`UnixSocketClient::connect`].
+    pub fn disconnect(&self) {
+        self.shared().disconnect("disconnected");
+    }
+
+    /// Proves this client by `token`, and again after each reconnect. Before [`UnixSocketClient::connect`] the token is
+    /// only kept.
+    ///
+    /// # Errors
+    /// `Authentication` when the hub refuses it; then it is forgotten.
+    pub fn authenticate(&self, token: Token) -> Result<()> {
+        let before = self.shared().lock().token.replace(token);
+        let proven = self.shared().prove();
+        if matches!(proven, Err(Error::Authentication(_))) {
+            self.shared().lock().token = before;
+        }
+        proven
+    }
+
+    /// Sends a message that nobody here waits for, and says its id; returns once the socket has it. Notifications,
+    /// and answers to requests that were taken from elsewhere than a handler.
+    ///
+    /// # Errors
+    /// `Message` when it is longer than the hub takes or an address is not one; `Connection` when there is no connection
+    /// or the hub does not read.
+    pub fn send_message(&self, message: impl Borrow<OwnedMessage>) -> Result<u64> {
+        let message: &OwnedMessage = message.borrow();
+        self.shared().send(message.borrow()?, self.0.config.timeout)
+    }
+
+    /// Sends a request and waits for its answer at most `timeout`; without one, as long as the message's own
+    /// `timeout_ms` or the configuration says. The time left travels with the request.
+    ///
+    /// # Errors
+    /// What the other end answers; `Timeout` when nothing came; `Connection` when there is no connection or it is
+    /// lost meanwhile; `Message` when the request is longer than the hub takes.
+    pub fn send_request(
+        &self,
+        request: impl Borrow<OwnedMessage>,
+        timeout: Option<Duration>,
+    ) -> Result<OwnedMessage> {
+        let request: &OwnedMessage = request.borrow();
+        let own = request.flags.timeout_ms.map(|ms| Duration::from_millis(ms.into()));
+        self.shared().request(request.borrow()?, timeout.or(own).unwrap_or(self.0.config.timeout))
+    }
+
+    /// Calls a typed endpoint and waits for its answer at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`UnixSocketClient::send_request`]; `Serialization` when what comes back is not the endpoint's response.
+    pub fn call<E: Endpoint>(&self, request: &E::Request, timeout: Option<Duration>) -> Result<E::Response> {
+        let payload = OwnedPayload::postcard(request)?;
+        let message = Message::request(0, E::ADDRESS).with_payload(payload.borrow());
+        self.shared().request(message, timeout.unwrap_or(self.0.config.timeout))?.payload.parse()
+    }
+
+    /// Publishes a typed notification; returns once the socket has it.
+    ///
+    /// # Errors
+    /// As [`UnixSocketClient::send_message`].
+    pub fn publish<T: Topic>(&self, message: &T::Message) -> Result<()> {
+        let payload = OwnedPayload::postcard(message)?;
+        let message = Message::notification(0, T::ADDRESS).with_payload(payload.borrow());
+        self.shared().send(message, self.0.config.timeout).map(|_| ())
+    }
+
+    /// Subscribes to the notifications that `pattern` selects, to be taken with [`Subscription::recv`]. Where there is
+    /// no connection, with the next one.
+    ///
+    /// Of several subscriptions with the same pattern, the hub follows the policy of the last.
+    ///
+    /// # Errors
+    /// `Message` when `pattern` is not one; `Authorization` when this client may not.
+    pub fn subscribe(&self, pattern: &str, policy: SlowConsumer) -> Result<Subscription> {
+        self.add_feed(Feed::new(pattern, policy, None)).map(Subscription::new)
+    }
+
+    /// As [`UnixSocketClient::subscribe`], with a callback that the client's own thread runs.
+    ///
+    /// # Errors
+    /// As [`UnixSocketClient::subscribe`].
+    pub fn subscribe_with(
+        &self,
+        pattern: &str,
+        policy: SlowConsumer,
+        callback: impl FnMut(Delivery) + Send + 'static,
+    ) -> Result<SubscriptionGuard> {
+        self.add_feed(Feed::new(pattern, policy, Some(Box::new(callback))))
+    }
+
+    /// Has `callback` take the notifications that no subscription selects: what the hub sends to this client by name or
+    /// to everybody. The client's own thread runs it.
+    ///
+    /// # Errors
+    /// `Internal` when the thread cannot be started.
+    pub fn on_message(&self, callback: impl FnMut(Delivery) + Send + 'static) -> Result<()> {
+        let callback: Callback = Box::new(callback);
+        let feed = Arc::new(Feed::new("**", SlowConsumer::default(), Some(callback)));
+        self.start_worker()?;
+        let before = self.shared().lock().unmatched.replace(feed);
+        drop(before);
+        Ok(())
+    }
+
+    /// Serves the component `handler.id()`: requests and notifications to its addresses run it on the client's own
+    /// thread. Where there is no connection, from the next one on.
+    ///
+    /// The hub asks whether a caller may before it hands a message on. It asks for a permission on the address; an
+    /// address for which the handler asks for a scope is refused here, because nobody has looked at the caller's scopes.
+    ///
+    /// # Errors
+    /// `Message` when this client serves the component already, `Connection` when another does, `Authorization` when
+    /// this client may not.
+    pub fn register_handler(&self, handler: Box<dyn MessageHandler + Send>) -> Result<()> {
+        let id = handler.id().to_owned();
+        self.start_worker()?;
+        let setup = self.shared().setup();
+        let mut state = self.shared().lock();
+        if state.handlers.contains_key(&id) {
+            return Err(Error::Message(format!(
+                "this client serves '{id}' already: unregister that handler first"
+            )));
+        }
+        let handler = Arc::new(Mutex::new(handler));
+        state.handlers.insert(id.clone(), Registered { handler, generation: 0 });
+        let connected = state.up().is_some();
+        drop(state);
+        let outcome = if connected { self.shared().announce(&id) } else { Ok(()) };
+        if outcome.is_err() {
+            let taken_back = self.shared().lock().handlers.remove(&id);
+            drop(taken_back);
+        }
+        drop(setup);
+        outcome
+    }
+
+    /// Stops serving the component `id`.
+    ///
+    /// # Errors
+    /// `Message` when this client does not serve it.
+    pub fn unregister_handler(&self, id: &str) -> Result<()> {
+        let setup = self.shared().setup();
+        let mut state = self.shared().lock();
+        let Some(removed) = state.handlers.remove(id) else {
+            return Err(Error::Message(format!("this client does not serve '{id}'")));
+        };
+        let known =
+            removed.generation == state.generation && state.up().is_some() && id != self.shared().name();
+        drop(state);
+        drop(removed);
+        let payload = OwnedPayload::String(id.to_owned());
+        let outcome = if known { self.shared().tell_hub(bus::UNREGISTER, &payload) } else { Ok(()) };
+        drop(setup);
+        outcome
+    }
+
+    /// Whether there is a connection right now.
+    pub fn is_connected(&self) -> bool {
+        let mut state = self.shared().lock();
+        // The end of the connection may have arrived while nobody was reading.
+        if matches!(&state.link, Link::Up(up) if up.inbox.is_some()) {
+            state = self.shared().step(state, Wait::No);
+            state.pass_on();
+        }
+        state.up().is_some()
+    }
+
+    /// Has `watcher` told when the connection is lost and made again; replaces the watcher before. The client's own
+    /// thread runs it.
+    ///
+    /// # Errors
+    /// `Internal` when the thread cannot be started.
+    pub fn on_state_change(&self, watcher: impl FnMut(StateChange) + Send + 'static) -> Result<()> {
+        self.start_worker()?;
+        self.shared().watch(Some(Box::new(watcher)));
+        self.shared().lock().watches_changes = true;
+        Ok(())
+    }
+
+    /// The name that this client goes by.
+    pub fn client_id(&self) -> &str {
+        self.shared().name()
+    }
+
+    /// The hub's socket.
+    pub fn path(&self) -> &Path {
+        self.shared().path()
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.0.shared
+    }
+
+    fn add_feed(&self, feed: Feed) -> Result<SubscriptionGuard> {
+        Pattern::new(&feed.pattern)
+            .map_err(|e| Error::Message(format!("'{}' is not a pattern: {e}", feed.pattern)))?;
+        self.start_worker()?;
+        let feed = Arc::new(feed);
+        // A refused subscription takes itself back.
+        let guard = SubscriptionGuard::new(Arc::clone(&feed), Arc::clone(self.shared()));
+        let setup = self.shared().setup();
+        let mut state = self.shared().lock();
+        state.feeds.push(Arc::clone(&feed));
+        let connected = state.up().is_some();
+        drop(state);
+        if connected {
+            self.shared().ask_for(&feed.pattern, feed.policy)?;
+        }
+        drop(setup);
+        Ok(guard)
+    }
+
+    fn start_worker(&self) -> Result<()> {
+        let mut worker = self.0.worker.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.shared().lock();
+        if let Some(started) = self.shared().start_worker(&mut state)? {
+            *worker = Some(started);
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for UnixSocketClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UnixSocketClient")
+            .field("client_id", &self.client_id())
+            .field("path", &self.path())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the clones of a client share; its end is the client's end.
+struct Handle {
+    shared: Arc<Shared>,
+    config: ClientConfig,
+    worker: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.stop();
+        let worker = self.worker.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        // The last clone may have been held by a handler or a callback; a thread cannot wait for itself.
+        if let Some(worker) = worker.filter(|worker| worker.thread().id() != std::thread::current().id()) {
+            let _ = worker.join();
+        }
+    }
+}

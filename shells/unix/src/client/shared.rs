@@ -1,0 +1,547 @@
+//! The ways of a client's threads through its one lock: connect, send, read, wait.
+//!
+//! Whoever waits for an answer reads the socket himself, unless somebody does already; who is first to have his answer
+//! hands the reading on. So a lone caller writes and reads on his own thread, and many share one reader. The lock is
+//! never held while a thread waits on the socket.
+
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::poll::PollFlags;
+
+use visorbus_core::bus::{self, Register, Subscribe};
+use visorbus_core::{Message, MessagePayload};
+use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
+
+use super::inbox::{Inbox, Wait};
+use super::state::{Link, State, StateChange, Unwritten, Up, Worker, back_off};
+use super::worker::OnChange;
+use crate::address::dial;
+use crate::clock;
+use crate::connection::{HANDSHAKE, Parts, UnixSocketConnection, wait_for};
+use crate::dialog::OWN_FRAME;
+use crate::token::Token;
+
+/// What all handles, subscriptions and threads of a client share.
+pub(crate) struct Shared {
+    path: PathBuf,
+    name: String,
+    state: Mutex<State>,
+    /// The link has changed.
+    changed: Condvar,
+    /// Held while the hub is told what this client serves and wants.
+    setup: Mutex<()>,
+    on_change: Mutex<Option<OnChange>>,
+}
+
+pub(crate) type Locked<'s> = MutexGuard<'s, State>;
+
+impl Shared {
+    pub(crate) fn new(path: PathBuf, name: String, reconnects: bool) -> Self {
+        let state = Mutex::new(State::new(path.display().to_string(), reconnects));
+        Self {
+            path,
+            name,
+            state,
+            changed: Condvar::new(),
+            setup: Mutex::new(()),
+            on_change: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> Locked<'_> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn setup(&self) -> MutexGuard<'_, ()> {
+        self.setup.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells whoever watches the connection.
+    pub(crate) fn tell(&self, change: StateChange) {
+        let mut watcher = self.on_change.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(watcher) = watcher.as_mut() {
+            super::worker::guard(|| watcher(change));
+        }
+    }
+
+    pub(crate) fn watch(&self, watcher: Option<OnChange>) {
+        *self.on_change.lock().unwrap_or_else(PoisonError::into_inner) = watcher;
+    }
+
+    /// Ends everything; what others gave is dropped, and with it what it holds.
+    pub(crate) fn stop(&self) {
+        let mut state = self.lock();
+        state.hang_up("the client has ended");
+        state.stopping = true;
+        let feeds = std::mem::take(&mut state.feeds);
+        let given = (std::mem::take(&mut state.handlers), state.unmatched.take(), state.jobs.clear());
+        state.wake_worker();
+        drop(state);
+        self.changed.notify_all();
+        // A watcher that drops the last clone is running, and ends by itself.
+        let watcher = self.on_change.try_lock().ok().and_then(|mut watcher| watcher.take());
+        drop(watcher);
+        for feed in &feeds {
+            feed.end(Error::Connection("the client was dropped".to_owned()));
+        }
+        drop((given, feeds));
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Sends a request and waits for its answer; the answer has the request's own id back.
+    pub(crate) fn request(&self, mut message: Message<'_>, timeout: Duration) -> Result<OwnedMessage> {
+        let start = Instant::now();
+        let deadline = start + timeout;
+        let asked = message.id;
+        message.flags.requires_response = true;
+        message.flags.timeout_ms = Some(u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX).max(1));
+        let mut state = self.write(&mut message, true, start, deadline)?;
+        let slot = state.slots.open(message.id);
+        state = self.flush(state, deadline);
+        let mut answer = self.wait(state, slot, start, deadline).map_err(|error| match error {
+            Error::Timeout(text) if text.is_empty() => late(&message, timeout),
+            other => other,
+        })?;
+        if asked != 0 {
+            answer.id = asked;
+        }
+        Ok(answer)
+    }
+
+    /// Sends a message that nobody here waits for; returns once the socket has all of it.
+    pub(crate) fn send(&self, mut message: Message<'_>, timeout: Duration) -> Result<u64> {
+        let start = Instant::now();
+        let deadline = start + timeout;
+        let own_id = message.id == 0 || (!message.is_reply() && message.wants_answer());
+        let mut state = self.write(&mut message, own_id, start, deadline)?;
+        let all = state.up().map_or(0, |up| up.outgoing.accepted());
+        let generation = state.generation;
+        state = self.flush(state, deadline);
+        let sent =
+            state.generation == generation && state.up().is_some_and(|up| up.outgoing.written() >= all);
+        state.pass_on();
+        if sent { Ok(message.id) } else { Err(stuck(&message, timeout)) }
+    }
+
+    /// Sends a whole frame, an answer of a handler, if the connection that the request came on is still there.
+    pub(crate) fn answer(&self, frame: &[u8], generation: u64) {
+        let start = Instant::now();
+        let deadline = start + HANDSHAKE;
+        let Ok(mut state) = self.ready(self.lock(), start, deadline) else { return };
+        if state.generation == generation && state.up().is_some_and(|up| up.send(frame).is_err()) {
+            state = self.give_up_broken(state, deadline);
+        }
+        drop(self.flush(state, deadline));
+    }
+
+    /// Waits for the answer in `slot`, reading the socket where nobody else does.
+    fn wait<'s>(
+        &'s self,
+        mut state: Locked<'s>,
+        slot: usize,
+        start: Instant,
+        deadline: Instant,
+    ) -> Result<OwnedMessage> {
+        let mut now = start;
+        loop {
+            if let Some(outcome) = state.slots.take(slot) {
+                state.pass_on();
+                return outcome;
+            }
+            if now >= deadline {
+                state.slots.close(slot);
+                state.pass_on();
+                return Err(Error::Timeout(String::new()));
+            }
+            if state.can_step() {
+                state = self.step(state, Wait::For(deadline - now));
+            } else {
+                state.slots.sleep(slot, thread::current());
+                drop(state);
+                thread::park_timeout(deadline - now);
+                state = self.lock();
+            }
+            // Once the answer is there, nobody asks what time it is.
+            if !state.slots.is_done(slot) {
+                now = Instant::now();
+            }
+        }
+    }
+
+    /// Puts a message on the connection, with an id of its own where `own_id`. A connection that turns out to be gone
+    /// before anything of the message has left is made again, once.
+    fn write(
+        &self,
+        message: &mut Message<'_>,
+        own_id: bool,
+        start: Instant,
+        deadline: Instant,
+    ) -> Result<Locked<'_>> {
+        let mut state = self.lock();
+        let mut tried = false;
+        loop {
+            state = self.ready(state, start, deadline)?;
+            let Link::Up(up) = &mut state.link else { return Err(state.not_connected()) };
+            if own_id {
+                message.id = up.dialog.session_mut().take_id();
+            }
+            match up.write(message) {
+                Ok(()) => return Ok(state),
+                Err(Unwritten::Refused(error)) => return Err(error),
+                Err(Unwritten::Broken) => state = self.give_up_broken(state, deadline),
+            }
+            if std::mem::replace(&mut tried, true) {
+                return Err(state.not_connected());
+            }
+        }
+    }
+
+    /// Comes back when there is a connection and nothing waits to be written on it.
+    fn ready<'s>(&'s self, mut state: Locked<'s>, start: Instant, deadline: Instant) -> Result<Locked<'s>> {
+        let mut now = start;
+        loop {
+            // Where there is a thread of its own, that one connects.
+            let connects = state.worker.is_none() && state.reconnects;
+            match &mut state.link {
+                Link::Up(up) => {
+                    if up.outgoing.queued() == 0 && up.send_due(clock::instant(now)).is_err() {
+                        state = self.give_up_broken(state, deadline);
+                        continue;
+                    }
+                    if up.outgoing.queued() == 0 {
+                        return Ok(state);
+                    }
+                    state = self.step(state, Wait::For(deadline.saturating_duration_since(now)));
+                }
+                Link::Connecting => {
+                    let left = deadline.saturating_duration_since(now);
+                    state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+                }
+                Link::Down { retry_at, .. } if connects && *retry_at <= now => {
+                    state = self.reconnect(state);
+                    if state.up().is_none() {
+                        return Err(state.not_connected());
+                    }
+                }
+                Link::Down { .. } | Link::Idle => return Err(state.not_connected()),
+            }
+            now = Instant::now();
+            if now >= deadline {
+                let place = &state.place;
+                return Err(Error::Timeout(format!(
+                    "the hub at '{place}' took nothing for the time that there was"
+                )));
+            }
+        }
+    }
+
+    /// Waits until the socket has taken everything, at most until `deadline`.
+    fn flush<'s>(&'s self, mut state: Locked<'s>, deadline: Instant) -> Locked<'s> {
+        while state.up().is_some_and(|up| up.outgoing.queued() != 0) {
+            let now = Instant::now();
+            if now >= deadline {
+                break;
+            }
+            state = self.step(state, Wait::For(deadline - now));
+        }
+        state
+    }
+
+    /// Brings the connection on by one system call or two: reads if nobody else does, writes what waits.
+    pub(crate) fn step<'s>(&'s self, mut state: Locked<'s>, wait: Wait) -> Locked<'s> {
+        let generation = state.generation;
+        let Link::Up(up) = &mut state.link else { return state };
+        let stream = Arc::clone(&up.stream);
+        let has_more = up.outgoing.queued() != 0;
+        let inbox = up.inbox.take();
+        drop(state);
+        let outcome = match inbox {
+            Some(mut inbox) => {
+                if has_more {
+                    wait_both(&stream, wait);
+                }
+                let read = inbox.read(&stream, if has_more { Wait::No } else { wait });
+                Some((inbox, read))
+            }
+            None => {
+                // Who reads may stop before there is room, and nobody else would know: so what arrives ends this wait
+                // too, and either the reader takes it in a moment, or it is this thread's turn to read.
+                if !wait_both(&stream, wait).contains(PollFlags::POLLOUT) {
+                    thread::yield_now();
+                }
+                None
+            }
+        };
+        let mut state = self.lock();
+        // Of a connection that was replaced meanwhile, nothing counts.
+        if state.generation != generation {
+            return state;
+        }
+        match (outcome, state.up()) {
+            (Some((inbox, read)), _) => state.take_in(inbox, read),
+            (None, Some(up)) => {
+                // Whoever reads finds out what is wrong.
+                let _ = up.outgoing.flush(&up.stream);
+            }
+            (None, None) => {}
+        }
+        if state.generation != generation {
+            self.changed.notify_all();
+        }
+        state
+    }
+
+    /// Takes a connection that cannot be written to to its end: what the hub had sent before is read first.
+    fn give_up_broken<'s>(&'s self, mut state: Locked<'s>, deadline: Instant) -> Locked<'s> {
+        let generation = state.generation;
+        if let Some(up) = state.up() {
+            let _ = up.stream.shutdown(std::net::Shutdown::Both);
+        }
+        while state.generation == generation {
+            let Link::Up(up) = &state.link else { return state };
+            if up.inbox.is_some() {
+                state = self.step(state, Wait::Ever);
+                continue;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return state;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state
+    }
+
+    /// Connects and tells the hub what this client serves and wants; nothing to do where there is a connection.
+    pub(crate) fn connect(&self) -> Result<()> {
+        let mut state = self.lock();
+        loop {
+            match &state.link {
+                Link::Up(_) => return Ok(()),
+                Link::Connecting => {
+                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+                Link::Idle | Link::Down { .. } => break,
+            }
+        }
+        let (state, opened) = self.open(state);
+        drop(state);
+        opened?;
+        match self.restore().into_iter().next() {
+            None => {
+                self.lock().change(StateChange::Connected);
+                Ok(())
+            }
+            Some((what, error)) => {
+                self.disconnect("could not be set up");
+                Err(Error::new(error.kind(), format!("the hub refuses {what}: {}", error.text())))
+            }
+        }
+    }
+
+    /// Says goodbye; what was registered and subscribed is remembered for the next connection.
+    pub(crate) fn disconnect(&self, reason: &str) {
+        self.lock().hang_up(reason);
+        self.changed.notify_all();
+    }
+
+    /// Makes a connection that was lost again; on failure notes when to try next.
+    pub(crate) fn reconnect<'s>(&'s self, state: Locked<'s>) -> Locked<'s> {
+        let (mut state, opened) = self.open(state);
+        match opened {
+            Ok(()) => {
+                drop(state);
+                let refused = self.restore();
+                state = self.lock();
+                state.change(StateChange::Connected);
+                for (what, error) in refused {
+                    state.change(StateChange::NotRestored { what, error });
+                }
+            }
+            Err(error @ Error::Connection(_)) => drop(error),
+            Err(error) => state.change(StateChange::NotRestored { what: "the session".to_owned(), error }),
+        }
+        state
+    }
+
+    /// Makes a connection while no other thread does.
+    fn open<'s>(&'s self, mut state: Locked<'s>) -> (Locked<'s>, Result<()>) {
+        let before = std::mem::replace(&mut state.link, Link::Connecting);
+        let attempts = if let Link::Down { attempts, .. } = before { attempts } else { 0 };
+        let token = state.token.clone();
+        drop(state);
+        let made = self.establish(token, attempts);
+        let mut state = self.lock();
+        let outcome = match (made, &state.link) {
+            (Ok((up, early)), Link::Connecting) => {
+                state.generation += 1;
+                state.link = Link::Up(Box::new(up));
+                early.iter().for_each(|message| state.deliver_early(message));
+                Ok(())
+            }
+            (Ok(_), _) => Err(Error::Connection("disconnect() was called while connecting".to_owned())),
+            (Err(error), Link::Connecting) => {
+                state.link = match before {
+                    Link::Down { .. } => {
+                        let why = error.clone();
+                        Link::Down {
+                            why,
+                            retry_at: Instant::now() + back_off(attempts),
+                            attempts: attempts + 1,
+                        }
+                    }
+                    other => other,
+                };
+                Err(error)
+            }
+            (Err(error), _) => Err(error),
+        };
+        self.changed.notify_all();
+        state.wake_worker();
+        (state, outcome)
+    }
+
+    fn establish(&self, token: Option<Token>, attempts: u32) -> Result<(Up, Vec<OwnedMessage>)> {
+        let deadline = Instant::now() + HANDSHAKE;
+        let mut connection = UnixSocketConnection::new(dial(&self.path, HANDSHAKE)?, &self.name)?;
+        connection.wait_open(deadline)?;
+        if let Some(token) = token {
+            connection.set_auth_token(token);
+            connection.wait_authenticated(deadline.saturating_duration_since(Instant::now()))?;
+        }
+        let Parts { stream, outgoing, unfinished, dialog, messages } = connection.into_parts();
+        let inbox = Some(Inbox::new(&unfinished));
+        let stream = Arc::new(stream);
+        Ok((Up { stream, dialog, outgoing, inbox, since: Instant::now(), attempts }, messages.into()))
+    }
+
+    /// Tells the hub of all handlers and subscriptions; says which it refuses.
+    fn restore(&self) -> Vec<(String, Error)> {
+        let _setup = self.setup();
+        let state = self.lock();
+        let components: Vec<String> = state.handlers.keys().cloned().collect();
+        let feeds = state.feeds.clone();
+        drop(state);
+        let components =
+            components.iter().map(|name| (format!("the component '{name}'"), self.announce(name)));
+        let feeds = feeds.iter().map(|feed| {
+            (format!("the subscription '{}'", feed.pattern), self.ask_for(&feed.pattern, feed.policy))
+        });
+        components.chain(feeds).filter_map(|(what, outcome)| Some((what, outcome.err()?))).collect()
+    }
+
+    /// Has the hub send what comes for `component` here, if it was not told on this connection.
+    pub(crate) fn announce(&self, component: &str) -> Result<()> {
+        let mut state = self.lock();
+        let generation = state.generation;
+        match state.handlers.get_mut(component) {
+            Some(known) if known.generation != generation => known.generation = generation,
+            _ => return Ok(()),
+        }
+        drop(state);
+        // Its own name is a client's without saying so.
+        if component == self.name {
+            return Ok(());
+        }
+        self.tell_hub(bus::REGISTER, &OwnedPayload::postcard(&Register { component })?)
+    }
+
+    /// Has the hub send what `pattern` selects.
+    pub(crate) fn ask_for(&self, pattern: &str, policy: bus::SlowConsumer) -> Result<()> {
+        self.tell_hub(bus::SUBSCRIBE, &OwnedPayload::postcard(&Subscribe { pattern, policy })?)
+    }
+
+    /// A request to the hub itself, whose answer says nothing more.
+    pub(crate) fn tell_hub(&self, address: &'static str, payload: &OwnedPayload) -> Result<()> {
+        let message = Message::request(0, visorbus_core::message::Address::literal(address));
+        self.request(message.with_payload(payload.borrow()), HANDSHAKE).map(|_| ())
+    }
+
+    /// Tells the hub something without waiting, where there is a connection.
+    pub(crate) fn mention(&self, state: &mut State, address: &'static str, text: &str) {
+        let Some(up) = state.up() else { return };
+        let id = up.dialog.session_mut().take_id();
+        let mut message = Message::request(id, visorbus_core::message::Address::literal(address));
+        message.flags.requires_response = false;
+        // On a connection that is gone the hub has forgotten it anyway.
+        let _ = up.write(&message.with_payload(MessagePayload::String(text)));
+    }
+
+    /// Sends the token that the state holds and waits for the hub to judge it.
+    pub(crate) fn prove(&self) -> Result<()> {
+        let start = Instant::now();
+        let deadline = start + HANDSHAKE;
+        let mut state = self.lock();
+        if matches!(state.link, Link::Idle) {
+            return Ok(());
+        }
+        let token = state.token.clone();
+        state = self.ready(state, start, deadline)?;
+        let Some((up, token)) = state.up().zip(token) else { return Ok(()) };
+        up.dialog.set_token(token);
+        let mut out = [0; OWN_FRAME];
+        let len = up.dialog.prove(clock::instant(start), &mut out);
+        if len == 0 {
+            return Err(Error::Message("the last token is not judged yet: try again".to_owned()));
+        }
+        up.send(&out[..len])?;
+        let slot = state.slots.open(visorbus_core::codec::peek_id(&out[..len]));
+        state = self.flush(state, deadline);
+        self.wait(state, slot, start, deadline).map(|_| ()).map_err(|error| match error {
+            Error::Timeout(_) => Error::Timeout("the hub has not judged the token in time".to_owned()),
+            other => other,
+        })
+    }
+
+    /// Starts the client's own thread if there is none.
+    pub(crate) fn start_worker(
+        self: &Arc<Self>,
+        state: &mut State,
+    ) -> Result<Option<thread::JoinHandle<()>>> {
+        if state.worker.is_some() {
+            return Ok(None);
+        }
+        let shared = Arc::clone(self);
+        let started = thread::Builder::new()
+            .name(format!("visorbus-{}", self.name))
+            .spawn(move || super::worker::run(&shared))
+            .map_err(|e| Error::Internal(format!("cannot start the client's thread: {e}")))?;
+        state.worker = Some(Worker { thread: started.thread().clone(), busy: false });
+        Ok(Some(started))
+    }
+}
+
+/// Waits until something has arrived or there is room to write.
+fn wait_both(stream: &UnixStream, wait: Wait) -> PollFlags {
+    let time = match wait {
+        Wait::No => Some(Duration::ZERO),
+        Wait::Ever => None,
+        Wait::For(time) => Some(time),
+    };
+    // A wait that fails is followed by a read or a write that says why.
+    wait_for(stream, PollFlags::POLLIN | PollFlags::POLLOUT, time).unwrap_or(PollFlags::empty())
+}
+
+fn late(message: &Message<'_>, timeout: Duration) -> Error {
+    let address = message.destination.map_or("the hub", |address| address.as_str());
+    Error::Timeout(format!("'{address}' has not answered within {} ms", timeout.as_millis()))
+}
+
+fn stuck(message: &Message<'_>, timeout: Duration) -> Error {
+    let address = message.destination.map_or("the hub", |address| address.as_str());
+    Error::Connection(format!(
+        "the hub has not taken the message to '{address}' within {} ms, or went away: whether it arrived is not known",
+        timeout.as_millis()
+    ))
+}

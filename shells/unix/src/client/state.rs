@@ -1,0 +1,459 @@
+//! What a client knows, under its lock: the connection, who waits, who subscribed, what is to be done. Never waits.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use visorbus_core::dispatch::{MessageHandler, NOBODY};
+use visorbus_core::message::{Address, MessageType, Pattern};
+use visorbus_core::{ErrorKind, Message, bus, codec};
+use visorbus_hub::{Error, OwnedMessage, Result, error};
+
+use super::feed::{Feed, Offered, message_len};
+use super::inbox::Inbox;
+use super::slots::Slots;
+use super::worker::Job;
+use crate::clock;
+use crate::connection::{HEAD, encode_head};
+use crate::dialog::{Dialog, Heard, OWN_FRAME};
+use crate::outgoing::Outgoing;
+use crate::token::Token;
+
+/// Everything that the threads of a client share.
+pub(crate) struct State {
+    pub(crate) link: Link,
+    /// Changes with each connection that is made or lost.
+    pub(crate) generation: u64,
+    pub(crate) token: Option<Token>,
+    pub(crate) slots: Slots,
+    pub(crate) feeds: Vec<Arc<Feed>>,
+    /// Takes the notifications that no subscription selects.
+    pub(crate) unmatched: Option<Arc<Feed>>,
+    pub(crate) handlers: HashMap<String, Registered>,
+    pub(crate) jobs: Jobs,
+    pub(crate) worker: Option<Worker>,
+    pub(crate) stopping: bool,
+    pub(crate) watches_changes: bool,
+    /// Where the hub is, for people to read.
+    pub(crate) place: String,
+    pub(crate) reconnects: bool,
+}
+
+/// Whether there is a connection.
+pub(crate) enum Link {
+    /// There is none and none is wanted.
+    Idle,
+    /// Some thread is making one.
+    Connecting,
+    /// There is one.
+    Up(Box<Up>),
+    /// It was lost and is to be made again, not before `retry_at`.
+    Down { why: Error, retry_at: Instant, attempts: u32 },
+}
+
+/// A live connection.
+pub(crate) struct Up {
+    pub(crate) stream: Arc<UnixStream>,
+    pub(crate) dialog: Dialog,
+    pub(crate) outgoing: Outgoing,
+    /// Here while nobody reads; who takes it is the reader.
+    pub(crate) inbox: Option<Inbox>,
+    pub(crate) since: Instant,
+    /// Attempts before it, the failed ones and those that were soon lost again.
+    pub(crate) attempts: u32,
+}
+
+/// The client's own thread.
+pub(crate) struct Worker {
+    pub(crate) thread: Thread,
+    /// It runs somebody's code and so cannot read.
+    pub(crate) busy: bool,
+}
+
+/// A handler, and for which connection the hub knows of it.
+pub(crate) struct Registered {
+    pub(crate) handler: SharedHandler,
+    pub(crate) generation: u64,
+}
+
+pub(crate) type SharedHandler = Arc<Mutex<Box<dyn MessageHandler + Send>>>;
+
+/// What changed about a client's connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StateChange {
+    /// There is a connection again; subscriptions and handlers were restored as far as the hub allows.
+    Connected,
+    /// The connection was lost; it is made again by itself unless that was switched off.
+    Disconnected(Error),
+    /// There is a hub, but it refuses part of what there was before: the session itself, a subscription, a component.
+    NotRestored {
+        /// What it refuses.
+        what: String,
+        /// Why.
+        error: Error,
+    },
+}
+
+/// Work for the client's own thread, in order.
+#[derive(Default)]
+pub(crate) struct Jobs {
+    list: VecDeque<Job>,
+    serve_bytes: usize,
+}
+
+impl Jobs {
+    pub(crate) fn push(&mut self, job: Job) {
+        if let Job::Serve { message, .. } = &job {
+            self.serve_bytes += message_len(message);
+        }
+        self.list.push_back(job);
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Job> {
+        let job = self.list.pop_front()?;
+        if let Job::Serve { message, .. } = &job {
+            self.serve_bytes -= message_len(message);
+        }
+        Some(job)
+    }
+
+    pub(crate) fn clear(&mut self) -> VecDeque<Job> {
+        self.serve_bytes = 0;
+        std::mem::take(&mut self.list)
+    }
+}
+
+impl State {
+    pub(crate) fn new(place: String, reconnects: bool) -> Self {
+        Self {
+            link: Link::Idle,
+            generation: 0,
+            token: None,
+            slots: Slots::default(),
+            feeds: Vec::new(),
+            unmatched: None,
+            handlers: HashMap::new(),
+            jobs: Jobs::default(),
+            worker: None,
+            stopping: false,
+            watches_changes: false,
+            place,
+            reconnects,
+        }
+    }
+
+    pub(crate) const fn up(&mut self) -> Option<&mut Up> {
+        match &mut self.link {
+            Link::Up(up) => Some(up),
+            _ => None,
+        }
+    }
+
+    /// Whether a thread that has nothing better to do could bring the connection on: read from it, or write what waits.
+    pub(crate) fn can_step(&self) -> bool {
+        matches!(&self.link, Link::Up(up) if up.inbox.is_some() || up.outgoing.queued() != 0)
+    }
+
+    /// Takes in what the reader has read of the connection.
+    pub(crate) fn take_in(&mut self, mut inbox: Inbox, read: io::Result<()>) {
+        let mut outcome = read.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => Error::Connection("the hub has closed it".to_owned()),
+            _ => Error::Connection(error.to_string()),
+        });
+        loop {
+            match inbox.next_frame() {
+                Ok(Some(frame)) => {
+                    if let Err(error) = self.hear(frame) {
+                        outcome = Err(error);
+                        break;
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    outcome = Err(Error::Protocol(format!("the hub breaks the framing: {error}")));
+                    break;
+                }
+            }
+        }
+        if let Some(up) = self.up() {
+            up.inbox = Some(inbox);
+            if let Err(error) = up.outgoing.flush(&up.stream) {
+                outcome = outcome.and(Err(Error::Connection(error.to_string())));
+            }
+        }
+        if let Err(why) = outcome {
+            self.lose(why);
+        }
+    }
+
+    /// Ends the connection, and all that waits for answers on it.
+    pub(crate) fn lose(&mut self, why: Error) {
+        let Link::Up(up) = &self.link else { return };
+        // Whoever still waits on the socket wakes up.
+        let _ = up.stream.shutdown(std::net::Shutdown::Both);
+        let now = Instant::now();
+        // A hub that takes connections and drops them at once, one after the other, is not to be stormed.
+        let (attempts, retry_at) = match (up.attempts, now.duration_since(up.since) < SOON) {
+            (_, false) => (0, now),
+            (0, true) => (1, now),
+            (attempts, true) => (attempts + 1, now + back_off(attempts)),
+        };
+        self.generation += 1;
+        let text = format!(
+            "the connection to the hub at '{}' was lost while the request was pending ({}); whether it was carried \
+             out is not known",
+            self.place,
+            why.text()
+        );
+        self.slots.fail_all(&Error::Connection(text));
+        self.change(StateChange::Disconnected(why.clone()));
+        self.link = Link::Down { why, retry_at, attempts };
+        self.wake_worker();
+    }
+
+    /// Ends the connection because nobody wants it any more.
+    pub(crate) fn hang_up(&mut self, reason: &str) {
+        if let Link::Up(up) = &mut self.link {
+            let mut out = [0; OWN_FRAME];
+            let len = up.dialog.session_mut().close(reason, clock::now(), &mut out);
+            if len != 0 {
+                // Nobody can be told if the hub was faster.
+                let _ = up.outgoing.send(&up.stream, &out[..len], &[], true);
+            }
+            let _ = up.stream.shutdown(std::net::Shutdown::Both);
+        }
+        self.generation += 1;
+        self.link = Link::Idle;
+        let text = format!(
+            "this end has disconnected from the hub at '{}' while the request was pending",
+            self.place
+        );
+        self.slots.fail_all(&Error::Connection(text));
+    }
+
+    /// Why nothing can be sent right now.
+    pub(crate) fn not_connected(&self) -> Error {
+        let place = &self.place;
+        Error::Connection(match &self.link {
+            Link::Down { why, .. } if self.reconnects => {
+                format!("not connected to the hub at '{place}' ({}); it is tried again by itself", why.text())
+            }
+            Link::Down { why, .. } => {
+                format!("not connected to the hub at '{place}' ({}): call connect() again", why.text())
+            }
+            _ => format!("not connected to the hub at '{place}': call connect() first"),
+        })
+    }
+
+    /// Queues a state change for whoever watches them.
+    pub(crate) fn change(&mut self, change: StateChange) {
+        if self.watches_changes {
+            self.jobs.push(Job::Change(change));
+            self.wake_worker();
+        }
+    }
+
+    /// Has somebody read who otherwise only waits; to be called by whoever stops reading.
+    pub(crate) fn pass_on(&mut self) {
+        if !matches!(&self.link, Link::Up(up) if up.inbox.is_some()) {
+            return;
+        }
+        match &self.worker {
+            Some(worker) if !worker.busy => worker.thread.unpark(),
+            _ => {
+                self.slots.wake_one();
+            }
+        }
+    }
+
+    pub(crate) fn wake_worker(&self) {
+        if let Some(worker) = &self.worker {
+            worker.thread.unpark();
+        }
+    }
+
+    /// Takes a subscription away; `true` when it was there and no other has its pattern.
+    pub(crate) fn remove_feed(&mut self, feed: &Arc<Feed>) -> bool {
+        let before = self.feeds.len();
+        self.feeds.retain(|known| !Arc::ptr_eq(known, feed));
+        self.feeds.len() < before && !self.feeds.iter().any(|known| known.pattern == feed.pattern)
+    }
+
+    pub(crate) fn set_busy(&mut self, busy: bool) {
+        if let Some(worker) = &mut self.worker {
+            worker.busy = busy;
+        }
+    }
+
+    /// Takes a message that came while the connection was made.
+    pub(crate) fn deliver_early(&mut self, message: &OwnedMessage) {
+        if let Ok(message) = message.borrow() {
+            self.deliver(&message);
+        }
+    }
+
+    fn hear(&mut self, frame: &[u8]) -> Result<()> {
+        let Link::Up(up) = &mut self.link else { return Ok(()) };
+        let mut out = [0; OWN_FRAME];
+        let (answer, heard) = up.dialog.hear(frame, clock::now(), &mut out);
+        if answer != 0 {
+            up.send(&out[..answer])?;
+        }
+        match heard {
+            Heard::Message(message) => {
+                if let Some((kind, text)) = self.deliver(&message) {
+                    self.refuse(&message, kind, text)?;
+                }
+            }
+            Heard::Judged { answer, outcome } => self.judge(&answer, outcome),
+            Heard::Over(error) => return Err(error),
+            Heard::Nothing => {}
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, answer: &Message<'_>, outcome: Result<()>) {
+        let error = outcome.clone().err();
+        let awaited = self.slots.fulfil(answer.id, || outcome.map(|()| OwnedMessage::from(answer)));
+        if let Some(error) = error.filter(|_| !awaited) {
+            self.change(StateChange::NotRestored { what: "the authentication".to_owned(), error });
+        }
+    }
+
+    /// Gives a message to whom it is for; says what its sender is to be told where that is nobody.
+    fn deliver(&mut self, message: &Message<'_>) -> Option<(ErrorKind, &'static str)> {
+        if message.is_reply() {
+            // One that nobody waits for came too late.
+            self.slots.fulfil(message.id, || {
+                let answer = OwnedMessage::from(message);
+                answer.error().map_or(Ok(answer), Err)
+            });
+            return None;
+        }
+        let destination = message.destination?;
+        if message.message_type == MessageType::Notification {
+            if destination.as_str() == bus::MISSED {
+                self.note_missed(message);
+                return None;
+            }
+            if self.feed(message, destination) && !self.serves(destination) {
+                return None;
+            }
+        }
+        if !self.serves(destination) {
+            return Some((ErrorKind::Message, NOBODY.text()));
+        }
+        if self.jobs.list.len() >= MAX_JOBS || self.jobs.serve_bytes >= MAX_JOB_BYTES {
+            return Some((
+                ErrorKind::Message,
+                "the handler's queue is full: send slower, or try again later",
+            ));
+        }
+        let message = OwnedMessage::from(message);
+        let expires = message.flags.timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms.into()));
+        self.jobs.push(Job::Serve { message, generation: self.generation, expires });
+        self.wake_worker();
+        None
+    }
+
+    /// Gives a notification to the subscriptions that select it; `false` when nobody takes it.
+    fn feed(&mut self, message: &Message<'_>, topic: Address<'_>) -> bool {
+        let selects =
+            |feed: &&Arc<Feed>| Pattern::new(&feed.pattern).is_ok_and(|pattern| pattern.matches(topic));
+        let mut taken: Vec<_> = self.feeds.iter().filter(selects).cloned().collect();
+        if taken.is_empty() && !self.serves(topic) {
+            taken.extend(self.unmatched.clone());
+        }
+        for feed in &taken {
+            let offered = feed.offer(OwnedMessage::from(message));
+            self.schedule(feed, offered);
+        }
+        !taken.is_empty()
+    }
+
+    fn serves(&self, address: Address<'_>) -> bool {
+        self.handlers.contains_key(address.component())
+    }
+
+    fn note_missed(&mut self, message: &Message<'_>) {
+        let Ok(missed) = message.payload.parse::<bus::Missed<'_>>() else { return };
+        let told = self.feeds.iter().find(|feed| feed.pattern == missed.pattern).cloned();
+        if let Some(feed) = told {
+            let offered = feed.offer_missed(missed.count);
+            self.schedule(&feed, offered);
+        }
+    }
+
+    fn schedule(&mut self, feed: &Arc<Feed>, offered: Offered) {
+        match offered {
+            Offered::Queued => {}
+            Offered::Schedule => {
+                self.jobs.push(Job::Feed(Arc::clone(feed)));
+                self.wake_worker();
+            }
+            Offered::Overflow => {
+                let pattern = &feed.pattern;
+                let text = format!("the subscription '{pattern}' did not keep up and wants nothing dropped");
+                self.lose(Error::Message(text));
+            }
+        }
+    }
+
+    fn refuse(&mut self, message: &Message<'_>, kind: ErrorKind, text: &str) -> Result<()> {
+        let Some(up) = self.up().filter(|_| message.wants_answer()) else { return Ok(()) };
+        let mut out = [0; OWN_FRAME];
+        let refusal = visorbus_core::IpcError::new(kind, text);
+        let len = codec::encode_error(message, &refusal, &mut out).unwrap_or(0);
+        if len == 0 { Ok(()) } else { up.send(&out[..len]) }
+    }
+}
+
+impl Up {
+    /// Writes what the session has to say by itself.
+    pub(crate) fn send_due(&mut self, now: visorbus_core::Instant) -> Result<()> {
+        let mut out = [0; OWN_FRAME];
+        loop {
+            match self.dialog.poll_transmit(now, &mut out) {
+                0 => return Ok(()),
+                len => self.send(&out[..len])?,
+            }
+        }
+    }
+
+    /// Writes a frame, or queues what the socket does not take.
+    pub(crate) fn send(&mut self, frame: &[u8]) -> Result<()> {
+        let sent = self.outgoing.send(&self.stream, frame, &[], true);
+        sent.map_err(|e| error(ErrorKind::Connection, e))
+    }
+
+    /// Writes a message, or queues what the socket does not take.
+    pub(crate) fn write(&mut self, message: &Message<'_>) -> std::result::Result<(), Unwritten> {
+        let mut head = [0; HEAD];
+        let (len, payload) = encode_head(message, &mut head).map_err(Unwritten::Refused)?;
+        self.dialog.check_len(len + payload.len()).map_err(Unwritten::Refused)?;
+        self.outgoing.send(&self.stream, &head[..len], payload, true).map_err(|_| Unwritten::Broken)
+    }
+}
+
+/// Why a message was not written.
+pub(crate) enum Unwritten {
+    /// It cannot be sent as it is.
+    Refused(Error),
+    /// The connection is gone; where nothing was queued before it, nothing of it has left.
+    Broken,
+}
+
+/// How long after a failed attempt the next one comes: 10 ms, doubled each time, one second at most.
+pub(crate) fn back_off(attempts: u32) -> Duration {
+    Duration::from_millis(10 << attempts.min(7)).min(Duration::from_secs(1))
+}
+
+/// A connection that does not last this long counts as a failed attempt.
+const SOON: Duration = Duration::from_secs(1);
+/// Requests and notifications that may wait for a handler of this client.
+const MAX_JOBS: usize = 1024;
+const MAX_JOB_BYTES: usize = 16 << 20;

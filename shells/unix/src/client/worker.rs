@@ -1,0 +1,175 @@
+//! The client's own thread: runs handlers and callbacks, reads while nobody else does, connects again.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use visorbus_core::auth::Access;
+use visorbus_core::dispatch::{Caller, Handlers, MessageHandler, Reply, dispatch};
+use visorbus_core::message::{Address, MessageType};
+use visorbus_core::{IpcError, Message, codec};
+use visorbus_hub::OwnedMessage;
+
+use super::feed::Feed;
+use super::inbox::Wait;
+use super::shared::{Locked, Shared};
+use super::state::{Link, SharedHandler, StateChange};
+use crate::clock;
+
+/// One thing to do.
+pub(crate) enum Job {
+    /// A message for a handler, from the connection `generation`.
+    Serve { message: OwnedMessage, generation: u64, expires: Option<Instant> },
+    /// A subscription with a callback has something.
+    Feed(Arc<Feed>),
+    /// Something for whoever watches the connection.
+    Change(StateChange),
+}
+
+/// Takes state changes.
+pub(crate) type OnChange = Box<dyn FnMut(StateChange) + Send>;
+
+/// What the thread does until the client is dropped.
+pub(crate) fn run(shared: &Shared) {
+    let mut answer = Vec::new();
+    let mut state = shared.lock();
+    while !state.stopping {
+        if let Some(job) = state.jobs.pop() {
+            state.set_busy(true);
+            // While this thread runs somebody's code, somebody else reads.
+            state.pass_on();
+            drop(state);
+            job.run(shared, &mut answer);
+            state = shared.lock();
+            state.set_busy(false);
+            continue;
+        }
+        state = turn(shared, state);
+    }
+    state.worker = None;
+}
+
+/// Brings the connection on, or waits until there is something to do.
+fn turn<'s>(shared: &'s Shared, mut state: Locked<'s>) -> Locked<'s> {
+    let now = Instant::now();
+    let reconnects = state.reconnects;
+    let pause = match &mut state.link {
+        Link::Up(up) => {
+            if up.outgoing.queued() == 0 && up.send_due(clock::instant(now)).is_err() {
+                // Reading finds the end of the connection.
+                let _ = up.stream.shutdown(std::net::Shutdown::Both);
+            }
+            let due = up.dialog.poll_timeout().map(|due| due.duration_since(clock::instant(now)));
+            if state.can_step() {
+                return shared.step(state, due.map_or(Wait::Ever, Wait::For));
+            }
+            due
+        }
+        Link::Down { retry_at, .. } if reconnects => {
+            if *retry_at <= now {
+                return shared.reconnect(state);
+            }
+            Some(*retry_at - now)
+        }
+        Link::Down { .. } | Link::Idle | Link::Connecting => None,
+    };
+    drop(state);
+    match pause {
+        Some(pause) => thread::park_timeout(pause),
+        None => thread::park(),
+    }
+    shared.lock()
+}
+
+impl Job {
+    fn run(self, shared: &Shared, answer: &mut Vec<u8>) {
+        match self {
+            Self::Serve { message, generation, expires } => {
+                serve(shared, &message, generation, expires, answer)
+            }
+            Self::Feed(feed) => {
+                if feed.run() {
+                    shared.lock().jobs.push(Self::Feed(feed));
+                }
+            }
+            Self::Change(change) => shared.tell(change),
+        }
+    }
+}
+
+/// Runs the handler of `message` and sends its answer.
+fn serve(
+    shared: &Shared,
+    message: &OwnedMessage,
+    generation: u64,
+    expires: Option<Instant>,
+    answer: &mut Vec<u8>,
+) {
+    let Ok(message) = message.borrow() else { return };
+    let mut state = shared.lock();
+    let gone = state.generation != generation || expires.is_some_and(|at| at <= Instant::now());
+    if message.wants_answer() && gone {
+        // Its caller was told that nothing comes any more.
+        return;
+    }
+    let component = message.destination.map_or("", Address::component);
+    let handler = state.handlers.get(component).map(|known| Arc::clone(&known.handler));
+    let room = state.up().map_or(0, |up| up.dialog.max_frame());
+    drop(state);
+    // Pages that no answer has reached yet cost nothing.
+    if answer.len() != room {
+        *answer = vec![0; room];
+    }
+    let caller = Caller { grant: None, unix_now: None };
+    let mut target = Target(handler);
+    let run = guard(|| dispatch(&mut target, caller, &message, answer).answer);
+    let len = match run {
+        Some(len) => len,
+        None if message.wants_answer() => codec::encode_error(&message, &PANICKED, answer).unwrap_or(0),
+        None => 0,
+    };
+    if len != 0 {
+        shared.answer(&answer[..len], generation);
+    }
+}
+
+/// Runs somebody's code; `None` when it panicked, which is its own affair and not the client's end.
+pub(crate) fn guard<T>(code: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(code)).ok()
+}
+
+/// A handler of this client as [`dispatch`] asks for it.
+///
+/// # Who may call it
+/// The hub has asked its one question, may this caller do this operation on this address, before it handed the message
+/// on, and only the hub can: it knows the caller's grant, which it never forwards. So an address that takes a
+/// *permission* is open here; nobody but the hub can reach it, over a socket that the kernel says is the hub's. An
+/// address that takes a *scope* is refused: the hub does not know that this handler asks for one, so nobody has looked.
+struct Target(Option<SharedHandler>);
+
+impl Handlers for Target {
+    type Key = ();
+
+    fn find(&self, address: Address<'_>, message_type: MessageType) -> Result<((), Access<'_>), IpcError> {
+        let handler = self.0.as_ref().ok_or(visorbus_core::dispatch::NOBODY)?;
+        let handler = handler.lock().unwrap_or_else(PoisonError::into_inner);
+        if !handler.supported_message_types().contains(&message_type) {
+            return Err(IpcError::Message("this handler does not take messages of this type"));
+        }
+        match handler.access(address) {
+            Access::Permission | Access::Open => Ok(((), Access::Open)),
+            Access::Scope(_) => Err(IpcError::Authorization(
+                "this address needs a scope, which only a handler inside the hub can ask for; ask for a permission there",
+            )),
+        }
+    }
+
+    fn call(&mut self, (): (), message: &Message<'_>, reply: &mut Reply<'_>) -> Result<(), IpcError> {
+        let Some(handler) = &self.0 else { return Err(visorbus_core::dispatch::NOBODY) };
+        let mut handler = handler.lock().unwrap_or_else(PoisonError::into_inner);
+        MessageHandler::handle_message(&mut **handler, message, reply)
+    }
+}
+
+const PANICKED: IpcError = IpcError::Internal("the handler panicked; the client goes on, its log says where");

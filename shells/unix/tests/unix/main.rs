@@ -1,0 +1,8 @@
+//! Unix sockets from both ends: framing, the socket's file, the connection by hand, the client, the server.
+
+mod client;
+mod connection;
+mod opposite;
+mod server;
+mod socket_file;
+mod stream;
