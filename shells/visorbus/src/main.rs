@@ -1,2 +1,58 @@
-//! The `visorbus` binary.
-fn main() {}
+//! The `visorbus` command: a hub to run, and everything one does to it from a shell.
+//!
+//! Thin: it reads what was asked, calls the crates that do it, and prints what they say.
+#![forbid(unsafe_code)]
+
+mod args;
+mod client;
+mod commands;
+mod demo;
+mod output;
+mod places;
+mod serve;
+mod token;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(cli.verbose);
+    let done = match &cli.command {
+        Command::Serve(args) => serve::run(args),
+        Command::Call(args) => commands::call(args, cli.json),
+        Command::Publish(args) => commands::publish(args, cli.json),
+        Command::Subscribe(args) => commands::subscribe(args),
+        Command::Services(args) => commands::services(args, cli.json),
+        Command::Token(args) => token::run(args, cli.json),
+        Command::Demo(args) => demo::run(args, cli.json),
+        Command::DemoNode => demo::run_node(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::report(&error, cli.json);
+            output::exit_code(&error)
+        }
+    }
+}
+
+/// Has the crates' events written to standard error: warnings, with `-v` what happens, with `-vv` everything.
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => tracing::Level::WARN,
+        1 => tracing::Level::INFO,
+        _ => tracing::Level::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .without_time()
+        .init();
+}

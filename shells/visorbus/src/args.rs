@@ -1,0 +1,273 @@
+//! What can be said on the command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use visorbus_serial::SerialSpec;
+
+/// The message plane of a headset: run its hub, call its boards, watch what they say.
+#[derive(Debug, Parser)]
+#[command(name = "visorbus", version, after_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    /// Print JSON for machines instead of text for people
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Say more of what happens, on standard error; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a hub until Ctrl-C
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(Serve),
+    /// Call an address and print the answer
+    #[command(after_help = CALL_EXAMPLES)]
+    Call(Call),
+    /// Publish one notification
+    Publish(Publish),
+    /// Print what is published, one JSON line a message, until Ctrl-C
+    Subscribe(Subscribe),
+    /// List who can be called and what they offer
+    Services(Services),
+    /// Make and look at tokens, and the keys of boards
+    #[command(subcommand)]
+    Token(Token),
+    /// Show the whole system at work: a hub, a board, a client, a crash
+    Demo(Demo),
+    /// The board of the demonstration, on a pseudo-terminal
+    #[command(hide = true)]
+    DemoNode,
+}
+
+/// Where the hub's socket and keys are.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Place {
+    /// The hub's socket [default: visorbus/bus.sock in the runtime directory]
+    #[arg(long, env = "VISORBUS_SOCKET", value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// The hub's root keys [default: visorbus/root.key in the state directory]
+    #[arg(long, env = "VISORBUS_KEY_FILE", value_name = "PATH")]
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+/// How a client reaches the hub.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Client {
+    #[command(flatten)]
+    pub(crate) place: Place,
+
+    /// The token to use; without it, the hub's own key file makes one that may do everything
+    #[arg(long, env = "VISORBUS_TOKEN", value_name = "vb1.…", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) place: Place,
+
+    /// A board on a serial line: PATH[@BAUD][,unauthenticated=NAME]; may be given more than once
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) serial: Vec<SerialSpec>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Call {
+    /// The address, for example imu/info
+    pub(crate) address: String,
+
+    /// The request as JSON; nothing for addresses that take nothing
+    #[arg(value_name = "JSON")]
+    pub(crate) request: Option<String>,
+
+    /// Give up after this time
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_time)]
+    pub(crate) timeout: Duration,
+
+    #[command(flatten)]
+    pub(crate) client: Client,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Publish {
+    /// The topic, for example room/light
+    pub(crate) topic: String,
+
+    /// The notification as JSON
+    #[arg(value_name = "JSON")]
+    pub(crate) message: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) client: Client,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Subscribe {
+    /// The pattern: * is one segment, ** the rest, for example 'imu/**'
+    pub(crate) pattern: String,
+
+    /// End after so many messages
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+
+    #[command(flatten)]
+    pub(crate) client: Client,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Services {
+    /// Go on and print who comes and goes, until Ctrl-C
+    #[arg(long)]
+    pub(crate) watch: bool,
+
+    #[command(flatten)]
+    pub(crate) client: Client,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Make a token with the hub's key
+    #[command(after_help = MINT_EXAMPLES)]
+    Mint(Mint),
+    /// Say what a token allows, and whether it is good
+    Check(Check),
+    /// Print the key to flash into a board, in hexadecimal
+    DeviceKey(DeviceKey),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Mint {
+    /// Whom it speaks for; its holder may call itself so, or so with a dot and more behind it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) subject: String,
+
+    /// Who accepts it
+    #[arg(long, value_name = "NAME", default_value = "bus")]
+    pub(crate) audience: String,
+
+    /// What it allows: a name that an address asks for, OPERATION:PATTERN, or * for everything; may be repeated
+    #[arg(long, value_name = "SCOPE")]
+    pub(crate) scope: Vec<String>,
+
+    /// For how long it holds
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_time)]
+    pub(crate) lifetime: Duration,
+
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The token; - reads it from standard input
+    pub(crate) token: String,
+
+    /// Who is to accept it
+    #[arg(long, value_name = "NAME", default_value = "bus")]
+    pub(crate) audience: String,
+
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeviceKey {
+    /// The board's name, for example imu
+    pub(crate) name: String,
+
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Which board: emulated in QEMU, the same node as a process of this machine, or the first of these that works
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) board: Board,
+
+    /// For how long samples are streamed
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = parse_time)]
+    pub(crate) stream: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Board {
+    Auto,
+    Qemu,
+    Pty,
+}
+
+/// A time such as 250ms, 5s, 10m, 1h or 30d.
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let wrong = || format!("'{text}' is not a time: use a number and ms, s, m, h or d, for example 5s");
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(millis).map(Duration::from_millis).ok_or_else(wrong)
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  visorbus demo                                  the whole system at work, on this machine
+  visorbus serve --serial /dev/ttyACM0@115200    a hub with a board on a serial line
+  visorbus services                              who is there, what they offer
+  visorbus call imu/info                         ask a board
+  visorbus subscribe 'imu/**'                    watch what it says
+
+Exit codes: 0 done, 1 the call failed, 2 wrong usage, 3 no hub there, 4 not allowed, 5 no answer in time.";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  visorbus serve
+  visorbus serve --serial /dev/ttyACM0@921600
+  visorbus serve --serial /dev/ttyUSB0@115200,unauthenticated=imu   a board without a key: for development
+
+A board proves itself with its key: flash the one that `visorbus token device-key NAME` prints.";
+
+const CALL_EXAMPLES: &str = "\
+Examples:
+  visorbus call imu/info
+  visorbus call imu/set-rate 50
+  visorbus call bus/services --json";
+
+const MINT_EXAMPLES: &str = "\
+Examples:
+  visorbus token mint --subject viewer --scope 'subscribe:imu/**' --scope 'request:bus/**'
+  visorbus token mint --subject tuner --scope imu.control --lifetime 30d";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_are_a_number_and_a_unit() {
+        assert_eq!(parse_time("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(parse_time("30d"), Ok(Duration::from_secs(30 * 86_400)));
+        for wrong in ["", "5", "s", "5 s", "-1s", "1.5s", "99999999999999999999s", "18446744073709551615d"] {
+            assert!(parse_time(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! `visorbus call`, `publish`, `subscribe` and `services`.
+
+use std::io::{self, IsTerminal};
+
+use visorbus_core::bus::{self, SlowConsumer};
+use visorbus_hub::info::{ServiceChange, ServiceInfo};
+use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
+use visorbus_unix::{Delivery, Subscription};
+
+use crate::args;
+use crate::client::Client;
+use crate::output::{BOLD, GREEN, RED, paint, print_line, table};
+
+/// Calls an address and prints the answer.
+pub(crate) fn call(args: &args::Call, json: bool) -> Result<()> {
+    let request = args.request.as_deref().map(parse_json).transpose()?;
+    let mut client = Client::connect(&args.client)?;
+    let answer = client.call(&args.address, request.as_ref(), args.timeout)?;
+    let pretty = !json && io::stdout().is_terminal();
+    print(&if pretty { format!("{answer:#}") } else { answer.to_string() })
+}
+
+/// Publishes one notification and waits until the hub has taken it.
+pub(crate) fn publish(args: &args::Publish, json: bool) -> Result<()> {
+    let message = args.message.as_deref().map(parse_json).transpose()?;
+    let mut client = Client::connect(&args.client)?;
+    let payload = client.payload(&args.topic, message.as_ref())?;
+    let mut notification = OwnedMessage::notification(args.topic.as_str(), payload);
+    notification.flags.requires_response = true;
+    client.inner.send_request(notification, None)?;
+    if json { print(r#"{"published":true}"#) } else { Ok(()) }
+}
+
+/// Prints what is published, a JSON line a message.
+pub(crate) fn subscribe(args: &args::Subscribe) -> Result<()> {
+    let mut client = Client::connect(&args.client)?;
+    let subscription = client.inner.subscribe(&args.pattern, SlowConsumer::default())?;
+    let mut left = args.count;
+    while left != Some(0) {
+        match next(&subscription)? {
+            Delivery::Message(message) => {
+                let payload = client.notification_json(&message)?;
+                let line = serde_json::json!({
+                    "topic": message.destination, "source": message.source, "id": message.id.to_string(),
+                    "timestamp": message.timestamp, "payload": payload,
+                });
+                print(&line.to_string())?;
+                left = left.map(|left| left - 1);
+            }
+            Delivery::Missed(count) => eprintln!("visorbus: {count} messages were missed: they came too fast"),
+        }
+    }
+    Ok(())
+}
+
+/// Lists who can be called; with `--watch` goes on with who comes and goes.
+pub(crate) fn services(args: &args::Services, json: bool) -> Result<()> {
+    let client = Client::connect(&args.client)?;
+    let watch = args.watch.then(|| client.inner.subscribe(bus::SERVICES_CHANGED, SlowConsumer::default()));
+    let watch = watch.transpose()?;
+    let answer = client.inner.send_request(OwnedMessage::request(bus::SERVICES, OwnedPayload::Empty), None)?;
+    let services: Vec<ServiceInfo> = answer.payload.parse()?;
+    if json {
+        print(&serde_json::to_string(&services).map_err(|e| Error::Internal(e.to_string()))?)?;
+    } else {
+        print(&show_services(&services))?;
+    }
+    let Some(watch) = watch else { return Ok(()) };
+    loop {
+        if let Delivery::Message(message) = next(&watch)? {
+            let change: ServiceChange = message.payload.parse()?;
+            print(&if json {
+                serde_json::to_string(&change).map_err(|e| Error::Internal(e.to_string()))?
+            } else {
+                show_change(&change)
+            })?;
+        }
+    }
+}
+
+fn show_services(services: &[ServiceInfo]) -> String {
+    let mut rows = Vec::new();
+    for service in services {
+        let who = if service.peer.is_empty() { "(hub)" } else { &service.peer };
+        let row = |address: &str, kind: &str, access: &str| {
+            [address, kind, access, who, &service.transport].map(str::to_owned).to_vec()
+        };
+        rows.push(row(&service.component, "component", ""));
+        for address in &service.addresses {
+            rows.push(row(&address.address, &address.kind, &address.access));
+        }
+    }
+    let header = ["ADDRESS", "KIND", "NEEDS", "PEER", "TRANSPORT"];
+    let text = table(&header, &rows);
+    let (head, body) = text.split_once('\n').unwrap_or((&text, ""));
+    let head = paint(io::stdout().is_terminal(), BOLD, head);
+    if body.is_empty() { format!("{head}\n(nobody but the hub)") } else { format!("{head}\n{body}") }
+}
+
+fn show_change(change: &ServiceChange) -> String {
+    let terminal = io::stdout().is_terminal();
+    let who = if change.peer.is_empty() { "the hub" } else { &change.peer };
+    match change.up {
+        true => format!("{} {} by {who}", paint(terminal, GREEN, "up  "), change.component),
+        false => format!("{} {} by {who}", paint(terminal, RED, "down"), change.component),
+    }
+}
+
+fn next(subscription: &Subscription) -> Result<Delivery> {
+    loop {
+        if let Some(delivery) = subscription.recv(None)? {
+            return Ok(delivery);
+        }
+    }
+}
+
+fn parse_json(text: &str) -> Result<serde_json::Value> {
+    serde_json::from_str(text)
+        .map_err(|e| Error::Message(format!("the request is no JSON: {e}; a text needs its quotes: '\"text\"'")))
+}
+
+fn print(text: &str) -> Result<()> {
+    print_line(text).map_err(|e| match e.kind() {
+        // Whoever read this has seen enough.
+        io::ErrorKind::BrokenPipe => std::process::exit(0),
+        _ => Error::Internal(format!("cannot write the answer: {e}")),
+    })
+}

@@ -1,0 +1,327 @@
+//! `visorbus demo`: a hub, a board and clients in a minute, with a crash in the middle; nothing is left behind.
+
+mod board;
+mod node;
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use visorbus_auth::{KeyFile, TokenRequest};
+use visorbus_core::bus::{self, SlowConsumer};
+use visorbus_hub::info::ServiceChange;
+use visorbus_hub::{Error, Hub, HubConfig, Result};
+use visorbus_imu::messages::{CONTROL, GetInfo, Info, Sample, SetRate};
+use visorbus_imu::{DEVELOPMENT_ROOT_KEY, KEY_ID, NAME};
+use visorbus_serial::{SerialPort, SerialSpec};
+use visorbus_unix::{Delivery, Subscription, Token, UnixSocketClient, UnixSocketListener};
+
+use crate::args;
+use crate::output::{BOLD, paint, print_line};
+
+pub(crate) use node::run as run_node;
+
+/// Shows the whole system at work.
+pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
+    let mut stage = Stage::new(json)?;
+    let kind = board::Kind::choose(args.board, &mut |text| stage.say(&format!("{text} …")))?;
+    stage.title("A hub and a board");
+    let hub = RunningHub::start(&stage)?;
+    let operator = hub.client("operator", &["request:**", "subscribe:**", CONTROL])?;
+    let changes = operator.subscribe(bus::SERVICES_CHANGED, SlowConsumer::default())?;
+    let started = Instant::now();
+    let first = kind.start(&stage.line)?;
+    hub.handle.attach(Box::new(SerialPort::new(SerialSpec::new(&stage.line))))?;
+    stage.say(&format!("the hub listens on {}", stage.socket.display()));
+    stage.say(&format!("the board is {}", kind.describe()));
+    wait_for_board(&changes, true)?;
+    stage.say(&format!("the board proved its key and told its services {} after it started", millis(started.elapsed())));
+
+    stage.title("A call");
+    let info = call_info(&operator)?;
+    stage.say(&format!(
+        "imu/info says: firmware {}, board {}, boot id {:x}, {} Hz",
+        info.firmware, info.board, info.boot_id, info.rate_hz
+    ));
+    let calls = measure_calls(&operator)?;
+    stage.say(&format!("{} calls, round trip {}", calls.count, calls));
+
+    stage.title("A call that is refused");
+    let viewer = hub.client("viewer", &["request:imu/*", "subscribe:imu/*"])?;
+    let refusal = match viewer.call::<SetRate>(&200, None) {
+        Err(error) => error,
+        Ok(rate) => return Err(Error::Internal(format!("the viewer was allowed to set the rate to {rate}"))),
+    };
+    stage.say(&format!("viewer calls imu/set-rate: {refusal}"));
+
+    stage.title("A stream");
+    let rate = operator.call::<SetRate>(&STREAM_HZ, None)?;
+    let stream = measure_stream(&viewer, args.stream)?;
+    stage.say(&format!(
+        "{} samples in {}: {:.1} Hz of {rate} Hz asked for, {} missed",
+        stream.delays.count,
+        millis(args.stream),
+        stream.rate_hz,
+        stream.missed
+    ));
+    stage.say(&format!("delivery behind the fastest sample: {}", stream.delays));
+
+    stage.title("A crash");
+    let (error, told) = crash(&operator, first)?;
+    stage.say(&format!("the board was killed while a call waited; the caller saw, {} later: {error}", millis(told)));
+    wait_for_board(&changes, false)?;
+    let restarted = Instant::now();
+    let second = kind.start(&stage.line)?;
+    wait_for_board(&changes, true)?;
+    let back = restarted.elapsed();
+    let again = call_info(&operator)?;
+    if again.boot_id == info.boot_id {
+        return Err(Error::Internal("the board that came back has the boot id of the one that was killed".to_owned()));
+    }
+    stage.say(&format!("a new board was in service {} after its start, boot id {:x}", millis(back), again.boot_id));
+
+    second.kill();
+    hub.stop()?;
+    let summary = serde_json::json!({
+        "board": kind.name(),
+        "calls": calls.json(),
+        "stream": { "asked_hz": rate, "measured_hz": stream.rate_hz, "missed": stream.missed, "delay": stream.delays.json() },
+        "refused": refusal.to_string(),
+        "crash": { "caller_saw": error.to_string(), "after_us": micros(told), "back_in_service_us": micros(back) },
+    });
+    stage.finish(&kind, &calls, &stream, back, &summary)
+}
+
+/// Where the demonstration takes place, and how it speaks.
+struct Stage {
+    json: bool,
+    directory: tempfile::TempDir,
+    socket: PathBuf,
+    line: PathBuf,
+}
+
+impl Stage {
+    fn new(json: bool) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("visorbus-demo-").tempdir();
+        let directory = directory.map_err(|e| Error::Internal(format!("no temporary directory: {e}")))?;
+        let socket = directory.path().join("run/bus.sock");
+        let line = directory.path().join("ttyIMU");
+        Ok(Self { json, directory, socket, line })
+    }
+
+    fn title(&mut self, text: &str) {
+        let terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
+        self.print(&format!("\n{}", paint(terminal, BOLD, text)));
+    }
+
+    fn say(&mut self, text: &str) {
+        self.print(&format!("  {text}"));
+    }
+
+    fn print(&self, text: &str) {
+        if !self.json {
+            // A reader that has gone does not end the demonstration half-way.
+            let _ = print_line(text);
+        }
+    }
+
+    fn finish(
+        mut self,
+        kind: &board::Kind,
+        calls: &Percentiles,
+        stream: &Stream,
+        back: Duration,
+        summary: &serde_json::Value,
+    ) -> Result<()> {
+        let Self { json, .. } = self;
+        self.title("Summary");
+        self.say(&format!("board              {}", kind.name()));
+        self.say(&format!("call round trip    {calls}"));
+        self.say(&format!("stream             {:.1} Hz, {}", stream.rate_hz, stream.delays));
+        self.say(&format!("restart            {} from start to service", millis(back)));
+        let path = self.directory.path().display().to_string();
+        self.directory.close().map_err(|e| Error::Internal(format!("{path} could not be removed: {e}")))?;
+        if json {
+            return print_line(&summary.to_string()).map_err(|e| Error::Internal(e.to_string()));
+        }
+        Ok(())
+    }
+}
+
+/// The hub of the demonstration.
+struct RunningHub {
+    handle: visorbus_hub::HubHandle,
+    thread: thread::JoinHandle<Result<()>>,
+    keys: KeyFile,
+    socket: PathBuf,
+}
+
+impl RunningHub {
+    fn start(stage: &Stage) -> Result<Self> {
+        let keys = KeyFile::in_memory(KEY_ID, DEVELOPMENT_ROOT_KEY);
+        let hub = Hub::new(HubConfig::new(keys.ring(), keys.current_id()))?;
+        let handle = hub.handle();
+        let thread = thread::spawn(move || hub.run());
+        handle.listen(Box::new(UnixSocketListener::bind(&stage.socket)?))?;
+        Ok(Self { handle, thread, keys, socket: stage.socket.clone() })
+    }
+
+    fn client(&self, name: &str, scopes: &[&str]) -> Result<UnixSocketClient> {
+        let token = self.keys.mint(&TokenRequest::new(name, scopes)).map_err(|e| Error::Internal(e.to_string()))?;
+        let client = UnixSocketClient::new(&self.socket, name)?;
+        client.connect()?;
+        client.authenticate(token.as_str().parse::<Token>()?)?;
+        Ok(client)
+    }
+
+    fn stop(self) -> Result<()> {
+        self.handle.stop();
+        self.thread.join().map_err(|_| Error::Internal("the hub panicked".to_owned()))?
+    }
+}
+
+/// Waits until the board came, or went.
+fn wait_for_board(changes: &Subscription, up: bool) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match changes.recv(Some(left))? {
+            Some(Delivery::Message(message)) => {
+                let change: ServiceChange = message.payload.parse()?;
+                if change.component == NAME && change.up == up {
+                    return Ok(());
+                }
+            }
+            Some(Delivery::Missed(_)) => {}
+            None => {
+                let what = if up { "come up" } else { "go" };
+                return Err(Error::Timeout(format!("the board did not {what} within {}", millis(PATIENCE))));
+            }
+        }
+    }
+}
+
+fn call_info(client: &UnixSocketClient) -> Result<Info> {
+    client.call::<GetInfo>(&(), None)
+}
+
+fn measure_calls(client: &UnixSocketClient) -> Result<Percentiles> {
+    let mut times = Vec::new();
+    for _ in 0..CALLS {
+        let started = Instant::now();
+        call_info(client)?;
+        times.push(started.elapsed());
+    }
+    Ok(Percentiles::of(times))
+}
+
+/// What became of a stream of samples.
+struct Stream {
+    delays: Percentiles,
+    rate_hz: f64,
+    missed: u32,
+}
+
+/// Counts samples for `time`, and how much longer than the fastest each took from its timestamp to here.
+fn measure_stream(client: &UnixSocketClient, time: Duration) -> Result<Stream> {
+    let samples = client.subscribe("imu/sample", SlowConsumer::default())?;
+    let started = Instant::now();
+    let mut missed = 0;
+    let mut arrivals: Vec<(u64, Duration)> = Vec::new();
+    while let Some(left) = time.checked_sub(started.elapsed()) {
+        match samples.recv(Some(left))? {
+            Some(Delivery::Message(message)) => {
+                let sample: Sample = message.payload.parse()?;
+                arrivals.push((sample.timestamp_us, started.elapsed()));
+            }
+            Some(Delivery::Missed(count)) => missed += count,
+            None => break,
+        }
+    }
+    let (Some(first), Some(last)) = (arrivals.first(), arrivals.last()) else {
+        return Err(Error::Timeout(format!("no sample came within {}", millis(time))));
+    };
+    let span = (last.1 - first.1).as_secs_f64();
+    let rate_hz = if span > 0.0 { (arrivals.len() - 1) as f64 / span } else { 0.0 };
+    // The two clocks have nothing in common but their speed: only differences between samples mean anything.
+    let offset = |(taken, arrived): &(u64, Duration)| arrived.as_micros() as i128 - i128::from(*taken);
+    let fastest = arrivals.iter().map(offset).min().unwrap_or(0);
+    let delays = arrivals.iter().map(|arrival| Duration::from_micros((offset(arrival) - fastest) as u64)).collect();
+    Ok(Stream { delays: Percentiles::of(delays), rate_hz, missed })
+}
+
+/// Kills the board while a call waits for it; what the caller saw, and how long after.
+fn crash(client: &UnixSocketClient, board: board::Board) -> Result<(Error, Duration)> {
+    board.freeze()?;
+    let caller = client.clone();
+    let (sent, is_sent) = std::sync::mpsc::channel();
+    let call = thread::spawn(move || {
+        let _ = sent.send(());
+        let outcome = call_info(&caller);
+        (outcome, Instant::now())
+    });
+    // The call is on its way once the caller runs; the board is frozen, so it cannot be answered.
+    let _ = is_sent.recv();
+    thread::sleep(Duration::from_millis(50));
+    let killed = Instant::now();
+    board.kill();
+    let (outcome, told) = call.join().map_err(|_| Error::Internal("the caller panicked".to_owned()))?;
+    match outcome {
+        Err(error) => Ok((error, told.saturating_duration_since(killed))),
+        Ok(_) => Err(Error::Internal("a board that was stopped has answered".to_owned())),
+    }
+}
+
+/// How times are distributed.
+#[derive(Debug, Clone, Copy)]
+struct Percentiles {
+    count: usize,
+    p50: Duration,
+    p99: Duration,
+    max: Duration,
+}
+
+impl Percentiles {
+    fn of(mut times: Vec<Duration>) -> Self {
+        times.sort();
+        let at = |share: usize| times.get((times.len().max(1) - 1) * share / 100).copied().unwrap_or_default();
+        Self { count: times.len(), p50: at(50), p99: at(99), max: at(100) }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "count": self.count, "p50_us": micros(self.p50), "p99_us": micros(self.p99), "max_us": micros(self.max),
+        })
+    }
+}
+
+impl std::fmt::Display for Percentiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "p50 {}, p99 {}, max {}", millis(self.p50), millis(self.p99), millis(self.max))
+    }
+}
+
+fn millis(time: Duration) -> String {
+    format!("{:.2} ms", time.as_secs_f64() * 1e3)
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+const CALLS: usize = 200;
+const STREAM_HZ: u16 = 200;
+const PATIENCE: Duration = Duration::from_secs(15);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_the_sorted_times() {
+        let times = (1..=100).rev().map(Duration::from_micros).collect();
+        let percentiles = Percentiles::of(times);
+        assert_eq!((micros(percentiles.p50), micros(percentiles.p99), micros(percentiles.max)), (50, 99, 100));
+        assert_eq!(Percentiles::of(Vec::new()).max, Duration::ZERO);
+    }
+}

@@ -1,0 +1,122 @@
+//! The example's IMU node as a process of this machine: the same node as in the firmware, its UART one end of a
+//! pseudo-terminal.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant as Clock};
+
+use embedded_io::{ErrorKind, ErrorType, Read, ReadReady, Write, WriteReady};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use visorbus_core::Instant;
+use visorbus_core::serve::serve;
+use visorbus_hub::{Error, Result, unix_micros};
+use visorbus_imu::{ImuBoard, ImuNode, device_key, leaf};
+
+use crate::output::print_line;
+
+/// Opens a pseudo-terminal, prints the path of its other end, and is the node on it until it is killed.
+pub(crate) fn run() -> Result<()> {
+    let uart = PtyUart::open().map_err(|e| Error::Internal(format!("no pseudo-terminal for the node: {e}")))?;
+    print_line(&uart.path).map_err(|e| Error::Internal(e.to_string()))?;
+    let started = Clock::now();
+    let boot_id = unix_micros();
+    let mut node = ImuNode::new(Host(started), boot_id);
+    let waiter = uart.master.try_clone().map_err(|e| Error::Internal(e.to_string()))?;
+    let mut peer = leaf(uart, boot_id, device_key());
+    let Err(error) = serve(&mut peer, &mut node, |due| {
+        wait(&waiter, due, started);
+        now(started)
+    });
+    Err(Error::Connection(format!("the pseudo-terminal is gone: {error}")))
+}
+
+struct Host(Clock);
+
+impl ImuBoard for Host {
+    const NAME: &'static str = "host-pty";
+
+    fn now_us(&self) -> u64 {
+        now(self.0).as_micros()
+    }
+}
+
+fn now(started: Clock) -> Instant {
+    Instant::from_micros(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX))
+}
+
+/// Sleeps until there is something to read or `due` has come; at most 10 ms, because output that was stuck goes on by
+/// being tried again.
+fn wait(master: &OwnedFd, due: Option<Instant>, started: Clock) {
+    let left = due.map_or(LONGEST_WAIT, |due| due.duration_since(now(started))).min(LONGEST_WAIT);
+    let time = Timespec { tv_sec: 0, tv_nsec: i64::from(left.subsec_nanos()) };
+    // A failed wait is a short one.
+    let _ = poll(&mut [PollFd::new(master, PollFlags::IN)], Some(&time));
+}
+
+/// The master end of a pseudo-terminal as a UART. Nobody at the other end is a silent line, not an error.
+struct PtyUart {
+    master: OwnedFd,
+    /// Held open so that the line stays up while nobody else has it.
+    _slave: OwnedFd,
+    path: String,
+}
+
+impl PtyUart {
+    fn open() -> io::Result<Self> {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+        grantpt(&master)?;
+        unlockpt(&master)?;
+        let path = ptsname(&master, Vec::new())?.into_string().map_err(io::Error::other)?;
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let slave = rustix::fs::open(path.as_str(), flags, Mode::empty())?;
+        let mut settings = tcgetattr(&slave)?;
+        // Before anybody opens it the line would echo the node's own bytes to it.
+        settings.make_raw();
+        tcsetattr(&slave, OptionalActions::Now, &settings)?;
+        rustix::io::ioctl_fionbio(&master, true)?;
+        Ok(Self { master, _slave: slave, path })
+    }
+
+    fn is_ready(&self, flags: PollFlags) -> bool {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut fds = [PollFd::new(&self.master, flags)];
+        poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(flags)
+    }
+}
+
+impl ErrorType for PtyUart {
+    type Error = ErrorKind;
+}
+
+impl ReadReady for PtyUart {
+    fn read_ready(&mut self) -> std::result::Result<bool, ErrorKind> {
+        Ok(self.is_ready(PollFlags::IN))
+    }
+}
+
+impl WriteReady for PtyUart {
+    fn write_ready(&mut self) -> std::result::Result<bool, ErrorKind> {
+        Ok(self.is_ready(PollFlags::OUT))
+    }
+}
+
+impl Read for PtyUart {
+    fn read(&mut self, bytes: &mut [u8]) -> std::result::Result<usize, ErrorKind> {
+        rustix::io::read(&self.master, bytes).map_err(|_| ErrorKind::Other)
+    }
+}
+
+impl Write for PtyUart {
+    fn write(&mut self, bytes: &[u8]) -> std::result::Result<usize, ErrorKind> {
+        rustix::io::write(&self.master, bytes).map_err(|_| ErrorKind::Other)
+    }
+
+    fn flush(&mut self) -> std::result::Result<(), ErrorKind> {
+        Ok(())
+    }
+}
+
+const LONGEST_WAIT: Duration = Duration::from_millis(10);

@@ -1,0 +1,57 @@
+//! `visorbus serve`: a hub on a socket, with boards on serial lines, until a signal ends it.
+
+use std::io::{IsTerminal, stderr};
+use std::thread;
+
+use nix::sys::signal::{SigSet, Signal};
+use visorbus_auth::KeyFile;
+use visorbus_hub::{Error, Hub, HubConfig, HubHandle, Result};
+use visorbus_serial::SerialPort;
+use visorbus_unix::UnixSocketListener;
+
+use crate::args;
+
+/// Runs the hub.
+pub(crate) fn run(args: &args::Serve) -> Result<()> {
+    let signals = block_signals()?;
+    let keys = KeyFile::open_or_create(args.place.key_file()).map_err(|e| Error::Internal(e.to_string()))?;
+    let socket = args.place.socket();
+    let listener = UnixSocketListener::bind(&socket)?;
+    let hub = Hub::new(HubConfig::new(keys.ring(), keys.current_id()))?;
+    let handle = hub.handle();
+    let runner = thread::Builder::new()
+        .name("visorbus-hub".to_owned())
+        .spawn(move || hub.run())
+        .map_err(|e| Error::Internal(format!("no thread for the hub: {e}")))?;
+    handle.listen(Box::new(listener))?;
+    for spec in &args.serial {
+        handle.attach(Box::new(SerialPort::new(spec.clone())))?;
+    }
+    if stderr().is_terminal() {
+        eprintln!("visorbus serves on {}; keys in {}; Ctrl-C ends it", socket.display(), keys.path().display());
+    } else {
+        eprintln!("visorbus serves on {}", socket.display());
+    }
+    stop_on_signal(signals, handle);
+    runner.join().map_err(|_| Error::Internal("the hub panicked; its message stands above".to_owned()))?
+}
+
+/// Keeps the signals that end the hub from ending the process; to be called before the first thread starts.
+fn block_signals() -> Result<SigSet> {
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    signals.thread_block().map_err(|e| Error::Internal(format!("signals cannot be blocked: {e}")))?;
+    Ok(signals)
+}
+
+/// Stops the hub at the first signal and the process at the second.
+fn stop_on_signal(signals: SigSet, handle: HubHandle) {
+    thread::spawn(move || {
+        if let Ok(signal) = signals.wait() {
+            tracing::info!("{signal}: saying goodbye to all peers");
+            handle.stop();
+        }
+        if signals.wait().is_ok() {
+            std::process::exit(crate::output::INTERRUPTED.into());
+        }
+    });
+}
