@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::auth::{BUS, Claims, Grant, Key, KeyRing, Scopes, Slot};
+use crate::auth::{Grant, Key, Slot};
 use crate::bus::{self, Describe, RowPart};
 use crate::codec;
 use crate::dispatch::{Caller, Dispatched, NOBODY, Row, Table, dispatch};
@@ -223,41 +223,29 @@ impl Keys for NoKeys {
 
 /// The key that a device shares with the hub: checks what the hub sends, mints what proves the device.
 #[derive(Debug)]
-pub struct DeviceKey {
-    ring: KeyRing,
-    id: u8,
-}
+pub struct DeviceKey(Slot);
 
 impl DeviceKey {
     /// The device's own key, derived by the hub's owner from the root key `id` and the device's name.
-    pub fn new(id: u8, key: Key) -> Self {
-        let mut ring = KeyRing::new();
-        // An empty ring has room for one key.
-        let _ = ring.add(Slot::device(id, key));
-        Self { ring, id }
+    pub const fn new(id: u8, key: Key) -> Self {
+        Self(Slot::device(id, key))
     }
 }
 
 impl Keys for DeviceKey {
     fn check(&self, token: &[u8], audience: &str, unix_now: Option<u64>) -> Result<Grant, IpcError> {
-        self.ring.check(token, audience, unix_now).map_err(|error| IpcError::Authentication(error.for_peer()))
+        self.0
+            .check_as_device(token, audience, unix_now)
+            .map_err(|error| IpcError::Authentication(error.for_peer()))
     }
 
     fn prove(&self, session: &mut Session, now: Instant, out: &mut [u8]) -> usize {
         let Some(issued_at) = unix_seconds(session, now) else { return 0 };
         let mut token = [0; MAX_PROOF];
         let name = session.name();
-        let claims = Claims {
-            issuer: name,
-            subject: name,
-            audience: BUS,
-            serial: session.boot_id().wrapping_add(now.as_micros()),
-            issued_at,
-            expiry: issued_at + PROOF_LIFETIME_S,
-            epoch: 0,
-            scopes: Scopes::new(&[]),
-        };
-        let Ok(len) = self.ring.mint(self.id, &claims, &mut token) else { return 0 };
+        let serial = session.boot_id().wrapping_add(now.as_micros());
+        let expiry = issued_at + PROOF_LIFETIME_S;
+        let Some(len) = self.0.mint_as_device(name, serial, issued_at, expiry, &mut token) else { return 0 };
         session.authenticate(token.get(..len).unwrap_or_default(), now, out)
     }
 }
@@ -315,7 +303,7 @@ impl<K: Keys> Turn<'_, K> {
                 return (refuse_frame(frame, error, self.out), None);
             }
         };
-        match self.session.handle(&message, now, self.out) {
+        match self.session.handle_as_connecting(&message, now, self.out) {
             Verdict::Deliver => (self.deliver(&message, node, now), None),
             Verdict::Answer(len) => (len, None),
             Verdict::Refused { answer } => {

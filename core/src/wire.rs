@@ -7,7 +7,7 @@ use postcard::ser_flavors::Flavor;
 use serde::Serialize;
 
 /// Takes primitives from the front of a slice.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -69,6 +69,11 @@ impl<'a> Reader<'a> {
         self.take(len as usize)
     }
 
+    /// The part of `earlier` that was taken since.
+    pub(crate) fn since(self, earlier: Self) -> &'a [u8] {
+        earlier.0.get(..earlier.0.len() - self.0.len()).unwrap_or_default()
+    }
+
     /// Everything that is left.
     pub(crate) const fn rest(self) -> &'a [u8] {
         self.0
@@ -86,6 +91,17 @@ pub(crate) struct Writer<'a> {
 impl<'a> Writer<'a> {
     pub(crate) const fn new(out: &'a mut [u8]) -> Self {
         Self { out, len: 0, full: false }
+    }
+
+    /// As [`Writer::new`], but never past `max` bytes of `out`.
+    pub(crate) fn with_limit(out: &'a mut [u8], max: usize) -> Self {
+        let max = max.min(out.len());
+        Self::new(out.get_mut(..max).unwrap_or_default())
+    }
+
+    /// What has been written so far.
+    pub(crate) fn written(&self) -> &[u8] {
+        self.out.get(..self.len).unwrap_or_default()
     }
 
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {

@@ -1,7 +1,7 @@
 //! The one decision: may whoever holds this grant do that to this. Knows neither transports nor sessions.
 
 use super::grant::Grant;
-use super::permission::Operation;
+use super::permission::{Operation, Permission, Scope};
 use crate::message::address::Address;
 
 /// Decides whether `operation` on `resource` is allowed to a session with `grant` at `now` (Unix seconds).
@@ -26,13 +26,14 @@ pub fn authorize<'a>(
     if grant.is_expired(now.ok_or(Refusal::NoClock)?) {
         return Err(Refusal::Expired);
     }
-    match access {
-        Access::Scope(name) if !grant.has_scope(name) => Err(Refusal::MissingScope(name)),
-        Access::Permission if !grant.permits(operation, resource) => {
-            Err(Refusal::MissingPermission(operation))
+    let (wanted, refusal) = match access {
+        Access::Scope(name) => (Scope::Name(name), Refusal::MissingScope(name)),
+        _ => {
+            let wanted = Permission { operation: Some(operation), pattern: resource.into() };
+            (Scope::Permission(wanted), Refusal::MissingPermission(operation))
         }
-        _ => Ok(()),
-    }
+    };
+    if grant.allows(wanted) { Ok(()) } else { Err(refusal) }
 }
 
 /// What an endpoint, a topic or a row of a table asks of those who use it.

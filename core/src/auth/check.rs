@@ -1,7 +1,7 @@
 //! The one check of a token, and every reason it gives for refusing. The only place where a `Grant` is made.
 
 use super::grant::Grant;
-use super::ring::{KeyRing, Slot};
+use super::ring::{KeyRing, Slot, SlotKind};
 use super::token::UnverifiedToken;
 
 impl KeyRing {
@@ -17,25 +17,44 @@ impl KeyRing {
     pub fn check(&self, token: &[u8], audience: &str, now: Option<u64>) -> Result<Grant, TokenError> {
         let token = UnverifiedToken::read(token)?;
         let slot = self.slot(token.key_id).ok_or(TokenError::UnknownKey)?;
-        if !token.is_tagged_by(|head| slot.tag_head(&token.claims, head)) {
-            return Err(TokenError::BadTag);
-        }
-        check_verified(&token, slot, audience, now)
+        check_with(&token, slot, slot.kind, audience, now)
     }
 }
 
-/// What is left to check once the tag has shown who wrote the token.
-fn check_verified(
+impl Slot {
+    /// [`KeyRing::check`] for a ring of this one device's key, without the code that root keys need.
+    pub(crate) fn check_as_device(
+        &self,
+        token: &[u8],
+        audience: &str,
+        now: Option<u64>,
+    ) -> Result<Grant, TokenError> {
+        let token = UnverifiedToken::read(token)?;
+        if token.key_id != self.id {
+            return Err(TokenError::UnknownKey);
+        }
+        check_with(&token, self, SlotKind::Device, audience, now)
+    }
+}
+
+/// What is left to check once the token's key is found: its tag, and then what it says. `kind` is the slot's; a caller
+/// who knows it beforehand links only what that kind needs.
+#[inline]
+fn check_with(
     token: &UnverifiedToken<'_>,
     slot: &Slot,
+    kind: SlotKind,
     audience: &str,
     now: Option<u64>,
 ) -> Result<Grant, TokenError> {
     let claims = &token.claims;
+    if !token.is_tagged_by(|head| slot.tag_head(kind, claims, head)) {
+        return Err(TokenError::BadTag);
+    }
     if claims.audience != audience {
         return Err(TokenError::WrongAudience);
     }
-    if !slot.accepts_issuer(claims) {
+    if !kind.accepts_issuer(claims) {
         return Err(TokenError::WrongIssuer);
     }
     let (expiry, scopes) = token.narrowed().ok_or(TokenError::Widened)?;

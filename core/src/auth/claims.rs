@@ -1,8 +1,8 @@
 //! What a token says: its claims, its scopes, and the caveats that narrow it. Encodes and reads them; trusts nothing.
 
-use super::bytes::{Reader, Writer};
 use super::permission::Scope;
 use crate::message::address::is_name;
+use crate::wire::{Reader, Writer};
 
 /// What a token says, before any caveat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,20 +34,19 @@ impl<'a> Claims<'a> {
             serial: reader.varint()?,
             issued_at: reader.varint()?,
             expiry: reader.varint()?,
-            epoch: u32::try_from(reader.varint()?).ok()?,
+            epoch: reader.varint_u32()?,
             scopes: Scopes::read(reader)?,
         })
     }
 
-    pub(super) fn write(&self, writer: &mut Writer<'_>) -> Option<()> {
-        writer.text(self.issuer)?;
-        writer.text(self.subject)?;
-        writer.text(self.audience)?;
-        writer.varint(self.serial)?;
-        writer.varint(self.issued_at)?;
-        writer.varint(self.expiry)?;
-        writer.varint(self.epoch.into())?;
-        self.scopes.write(writer)
+    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+        for name in [self.issuer, self.subject, self.audience] {
+            writer.run(name.as_bytes());
+        }
+        for number in [self.serial, self.issued_at, self.expiry, self.epoch.into()] {
+            writer.varint(number);
+        }
+        self.scopes.write(writer);
     }
 }
 
@@ -93,10 +92,12 @@ impl<'a> Scopes<'a> {
 
     /// Whether each scope of `other` is covered by one of these.
     pub fn cover(self, other: Scopes<'_>) -> bool {
-        other.iter().all(|text| {
-            Scope::parse(text)
-                .is_some_and(|narrow| self.iter().filter_map(Scope::parse).any(|wide| wide.covers(narrow)))
-        })
+        other.iter().all(|text| Scope::parse(text).is_some_and(|narrow| self.allow(narrow)))
+    }
+
+    /// Whether one of them covers `narrow`.
+    pub(super) fn allow(self, narrow: Scope<'_>) -> bool {
+        self.iter().filter_map(Scope::parse).any(|wide| wide.covers(narrow))
     }
 
     /// Bytes that they take when packed.
@@ -105,7 +106,7 @@ impl<'a> Scopes<'a> {
     }
 
     fn read(reader: &mut Reader<'a>) -> Option<Self> {
-        let count = reader.short()?;
+        let count = reader.varint_u32()?;
         let start = *reader;
         for _ in 0..count {
             Scope::parse(reader.text()?)?;
@@ -113,9 +114,9 @@ impl<'a> Scopes<'a> {
         Some(Self::packed(reader.since(start)))
     }
 
-    fn write(self, writer: &mut Writer<'_>) -> Option<()> {
-        writer.short(self.iter().count())?;
-        self.iter().try_for_each(|text| writer.text(text))
+    fn write(self, writer: &mut Writer<'_>) {
+        writer.varint(self.iter().count() as u64);
+        self.iter().for_each(|text| writer.run(text.as_bytes()));
     }
 }
 
@@ -157,9 +158,9 @@ impl<'a> Iterator for ScopeIter<'a> {
                 Some(first)
             }
             List::Packed(bytes) => {
-                let mut reader = Reader(bytes);
+                let mut reader = Reader::new(bytes);
                 let text = reader.text()?;
-                *bytes = reader.0;
+                *bytes = reader.rest();
                 Some(text)
             }
         }
@@ -178,15 +179,15 @@ pub enum Caveat<'a> {
 
 impl<'a> Caveat<'a> {
     /// The kind byte, then the value in postcard's layout.
-    pub(super) fn write(&self, writer: &mut Writer<'_>) -> Option<()> {
+    pub(super) fn write(&self, writer: &mut Writer<'_>) {
         match self {
             Self::Expiry(at) => {
-                writer.bytes(&[KIND_EXPIRY])?;
-                writer.varint(*at)
+                writer.u8(KIND_EXPIRY);
+                writer.varint(*at);
             }
             Self::Scopes(scopes) => {
-                writer.bytes(&[KIND_SCOPES])?;
-                scopes.write(writer)
+                writer.u8(KIND_SCOPES);
+                scopes.write(writer);
             }
         }
     }

@@ -87,22 +87,22 @@ impl Grant {
 
     /// Whether it has the scope of exactly this name, or `*`.
     pub fn has_scope(&self, name: &str) -> bool {
-        self.scopes().any(|scope| scope == name || scope == "*")
+        self.allows(Scope::Name(name))
     }
 
     /// Whether one of its permissions, or `*`, allows `operation` on `resource`.
     pub fn permits(&self, operation: Operation, resource: Address<'_>) -> bool {
-        self.scopes().filter_map(Scope::parse).any(|scope| match scope {
-            Scope::Everything => true,
-            Scope::Name(_) => false,
-            Scope::Permission(permission) => permission.permits(operation, resource),
-        })
+        self.permits_all(operation, resource.into())
     }
 
     /// Whether one of its permissions, or `*`, allows `operation` on every address that `pattern` selects.
     pub fn permits_all(&self, operation: Operation, pattern: Pattern<'_>) -> bool {
-        let wanted = Permission { operation: Some(operation), pattern };
-        self.scopes().filter_map(Scope::parse).any(|scope| scope.covers(Scope::Permission(wanted)))
+        self.allows(Scope::Permission(Permission { operation: Some(operation), pattern }))
+    }
+
+    /// Whether one of its scopes covers `wanted`.
+    pub(super) fn allows(&self, wanted: Scope<'_>) -> bool {
+        Scopes::packed(&self.scopes).allow(wanted)
     }
 }
 

@@ -60,7 +60,6 @@
 //! ```
 
 mod authorize;
-mod bytes;
 mod check;
 mod claims;
 mod grant;

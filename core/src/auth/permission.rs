@@ -65,7 +65,7 @@ impl<'a> Permission<'a> {
 
     /// Whether this lets one do `operation` to `resource`.
     pub fn permits(self, operation: Operation, resource: Address<'_>) -> bool {
-        self.operation.is_none_or(|own| own == operation) && self.pattern.matches(resource)
+        self.covers(Permission { operation: Some(operation), pattern: resource.into() })
     }
 
     /// Whether everything that `other` permits is permitted by this.

@@ -3,12 +3,12 @@
 use heapless::Vec;
 
 use super::BUS;
-use super::bytes::Writer;
-use super::claims::Claims;
+use super::claims::{Claims, Scopes};
 use super::key::{Key, Tag};
 use super::token::TOKEN_VERSION;
 use crate::limits::{MAX_GRANT_SCOPES, MAX_KEYS, MAX_TOKEN};
 use crate::message::address::is_name;
+use crate::wire::Writer;
 
 /// Up to [`MAX_KEYS`] keys by id. A token names its key; a key that is not here refuses, others are never tried.
 #[derive(Debug, Default)]
@@ -58,7 +58,7 @@ impl KeyRing {
     pub fn mint(&self, key_id: u8, claims: &Claims<'_>, out: &mut [u8]) -> Result<usize, MintError> {
         let slot = self.slot(key_id).ok_or(MintError::UnknownKey)?;
         slot.check_mint(claims)?;
-        slot.write(claims, out).ok_or(MintError::TooLong)
+        slot.write(slot.kind, claims, out).ok_or(MintError::TooLong)
     }
 
     pub(super) fn slot(&self, id: u8) -> Option<&Slot> {
@@ -85,7 +85,42 @@ pub enum SlotKind {
     Device,
 }
 
+impl SlotKind {
+    /// Whether a token for whoever holds such a slot may come from the issuer it names.
+    #[inline]
+    pub(super) fn accepts_issuer(self, claims: &Claims<'_>) -> bool {
+        match self {
+            Self::Root => claims.issuer == BUS || speaks_for_itself(claims),
+            // A device could make these for `bus` too, so only the hub's root key may say what is for the hub.
+            Self::Device => claims.issuer == BUS && claims.audience != BUS,
+        }
+    }
+}
+
 impl Slot {
+    /// Makes a token in which the device whose key this is speaks for itself to the hub, without a scope. `name` is the
+    /// device's: a component name. `None` when it does not fit into `out`.
+    pub(crate) fn mint_as_device(
+        &self,
+        name: &str,
+        serial: u64,
+        issued_at: u64,
+        expiry: u64,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let claims = Claims {
+            issuer: name,
+            subject: name,
+            audience: BUS,
+            serial,
+            issued_at,
+            expiry,
+            epoch: 0,
+            scopes: Scopes::new(&[]),
+        };
+        self.write(SlotKind::Device, &claims, out)
+    }
+
     /// A root key, for the hub's ring.
     pub const fn root(id: u8, key: Key) -> Self {
         Self { id, key, kind: SlotKind::Root, not_after: u64::MAX, least_epoch: 0 }
@@ -112,8 +147,9 @@ impl Slot {
 
     /// The tag of a token's head that says `claims`. To pick the key by claims that nobody has verified is sound:
     /// issuer and audience are under the tag, so another's name only selects a key that the forger does not have.
-    pub(super) fn tag_head(&self, claims: &Claims<'_>, head: &[u8]) -> Tag {
-        match self.kind {
+    #[inline]
+    pub(super) fn tag_head(&self, kind: SlotKind, claims: &Claims<'_>, head: &[u8]) -> Tag {
+        match kind {
             SlotKind::Device => self.key.tag(head),
             SlotKind::Root => {
                 let holder = if claims.issuer == BUS { claims.audience } else { claims.issuer };
@@ -122,21 +158,12 @@ impl Slot {
         }
     }
 
-    /// Whether a token for whoever holds this slot may come from the issuer it names.
-    pub(super) fn accepts_issuer(&self, claims: &Claims<'_>) -> bool {
-        match self.kind {
-            SlotKind::Root => claims.issuer == BUS || speaks_for_itself(claims),
-            // A device could make these for `bus` too, so only the hub's root key may say what is for the hub.
-            SlotKind::Device => claims.issuer == BUS && claims.audience != BUS,
-        }
-    }
-
     fn check_mint(&self, claims: &Claims<'_>) -> Result<(), MintError> {
         if ![claims.issuer, claims.subject, claims.audience].into_iter().all(is_name) {
             return Err(MintError::BadName);
         }
         let may_issue = match self.kind {
-            SlotKind::Root => self.accepts_issuer(claims),
+            SlotKind::Root => self.kind.accepts_issuer(claims),
             SlotKind::Device => claims.issuer != BUS && speaks_for_itself(claims),
         };
         if !may_issue {
@@ -157,13 +184,14 @@ impl Slot {
         Ok(())
     }
 
-    fn write(&self, claims: &Claims<'_>, out: &mut [u8]) -> Option<usize> {
-        let mut writer = Writer::new(out, MAX_TOKEN);
-        writer.bytes(&[TOKEN_VERSION, self.id])?;
-        claims.write(&mut writer)?;
-        let tag = self.tag_head(claims, writer.written());
-        writer.bytes(tag.as_bytes())?;
-        Some(writer.len())
+    #[inline]
+    fn write(&self, kind: SlotKind, claims: &Claims<'_>, out: &mut [u8]) -> Option<usize> {
+        let mut writer = Writer::with_limit(out, MAX_TOKEN);
+        writer.bytes(&[TOKEN_VERSION, self.id]);
+        claims.write(&mut writer);
+        let tag = self.tag_head(kind, claims, writer.written());
+        writer.bytes(tag.as_bytes());
+        writer.finish()
     }
 }
 

@@ -1,10 +1,10 @@
 //! A token's bytes: taking them apart without a key, and narrowing them without one. Decides nothing.
 
-use super::bytes::{Reader, Writer};
 use super::check::TokenError;
 use super::claims::{Caveat, Claims, Scopes};
 use super::key::Tag;
 use crate::limits::{MAX_CAVEATS, MAX_TOKEN};
+use crate::wire::{Reader, Writer};
 
 /// Version 1: HMAC-SHA256 cut to 16 bytes over claims in postcard's layout. The byte is the whole suite.
 pub const TOKEN_VERSION: u8 = 1;
@@ -37,15 +37,15 @@ impl<'a> UnverifiedToken<'a> {
             return Err(TokenError::TooLong);
         }
         let (body, tag) = token.split_last_chunk().ok_or(TokenError::Malformed)?;
-        let start = Reader(body);
+        let start = Reader::new(body);
         let mut reader = start;
-        if reader.byte().ok_or(TokenError::Malformed)? != TOKEN_VERSION {
+        if reader.u8().ok_or(TokenError::Malformed)? != TOKEN_VERSION {
             return Err(TokenError::UnknownVersion);
         }
-        let key_id = reader.byte().ok_or(TokenError::Malformed)?;
+        let key_id = reader.u8().ok_or(TokenError::Malformed)?;
         let claims = Claims::read(&mut reader).ok_or(TokenError::Malformed)?;
         let head = reader.since(start);
-        let caveats = reader.0;
+        let caveats = reader.rest();
         check_caveats(reader)?;
         Ok(Self { key_id, claims, head, caveats, tag })
     }
@@ -62,7 +62,7 @@ impl<'a> UnverifiedToken<'a> {
 
     /// The caveats that it says it was narrowed by, in the order they were added.
     pub const fn caveats(&self) -> Caveats<'a> {
-        Caveats(Reader(self.caveats))
+        Caveats(Reader::new(self.caveats))
     }
 
     /// Expiry and scopes after all caveats; `None` when a caveat would widen them.
@@ -98,7 +98,7 @@ pub struct Caveats<'a>(Reader<'a>);
 impl<'a> Caveats<'a> {
     fn next_with_bytes(&mut self) -> Option<(&'a [u8], Caveat<'a>)> {
         let start = self.0;
-        let kind = self.0.byte()?;
+        let kind = self.0.u8()?;
         let caveat = Caveat::read(kind, &mut self.0)??;
         Some((self.0.since(start), caveat))
     }
@@ -162,20 +162,20 @@ fn narrow<'a>((expiry, scopes): (u64, Scopes<'a>), caveat: Caveat<'a>) -> Option
 }
 
 fn write_narrower(token: &UnverifiedToken<'_>, caveat: &Caveat<'_>, out: &mut [u8]) -> Option<usize> {
-    let mut writer = Writer::new(out, MAX_TOKEN);
-    writer.bytes(token.head)?;
-    writer.bytes(token.caveats)?;
-    let before = writer.len();
-    caveat.write(&mut writer)?;
+    let mut writer = Writer::with_limit(out, MAX_TOKEN);
+    writer.bytes(token.head);
+    writer.bytes(token.caveats);
+    let before = writer.written().len();
+    caveat.write(&mut writer);
     let tag = Tag::new(*token.tag).next(writer.written().get(before..)?);
-    writer.bytes(tag.as_bytes())?;
-    Some(writer.len())
+    writer.bytes(tag.as_bytes());
+    writer.finish()
 }
 
 /// All of what follows the claims must be caveats, of kinds that are known, and not too many.
 fn check_caveats(mut reader: Reader<'_>) -> Result<(), TokenError> {
     let mut count = 0;
-    while let Some(kind) = reader.byte() {
+    while let Some(kind) = reader.u8() {
         match Caveat::read(kind, &mut reader) {
             None => return Err(TokenError::UnknownCaveat),
             Some(None) => return Err(TokenError::Malformed),

@@ -80,21 +80,7 @@ impl<'a> Pattern<'a> {
 
     /// Whether `address` is one that this pattern selects.
     pub fn matches(self, address: Address<'_>) -> bool {
-        let (mut pattern, mut text) = (self.0, address.as_str());
-        loop {
-            let (want, pattern_rest) = split_segment(pattern);
-            if want == "**" {
-                return true;
-            }
-            let (have, text_rest) = split_segment(text);
-            if have.is_empty() || (want != "*" && want != have) {
-                return false;
-            }
-            if pattern_rest.is_empty() || text_rest.is_empty() {
-                return text_rest.is_empty() && (pattern_rest.is_empty() || pattern_rest == "**");
-            }
-            (pattern, text) = (pattern_rest, text_rest);
-        }
+        self.covers(address.into())
     }
 
     /// Whether every address that `other` selects is also selected by this pattern.
@@ -114,6 +100,13 @@ impl<'a> Pattern<'a> {
             }
             (wide, narrow) = (wide_rest, narrow_rest);
         }
+    }
+}
+
+impl<'a> From<Address<'a>> for Pattern<'a> {
+    /// The pattern that selects this address alone: itself.
+    fn from(address: Address<'a>) -> Self {
+        Self(address.0)
     }
 }
 

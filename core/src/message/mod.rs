@@ -32,7 +32,9 @@ pub struct Message<'a> {
 impl<'a> Message<'a> {
     /// A request to `destination` that wants an answer, with an empty payload and default flags.
     pub const fn request(id: u64, destination: Address<'a>) -> Self {
-        Self::new(id, MessageType::Request, Some(destination)).with_response_wanted()
+        let mut request = Self::new(id, MessageType::Request, Some(destination));
+        request.flags.requires_response = true;
+        request
     }
 
     /// A notification on `destination`.
@@ -46,6 +48,7 @@ impl<'a> Message<'a> {
     }
 
     /// The message of `message_type` that answers this one: same id and priority, addressed to its source.
+    #[inline(never)]
     pub const fn answer(&self, message_type: MessageType) -> Self {
         let mut answer = Self::new(self.id, message_type, self.source);
         answer.flags.priority = self.flags.priority;
@@ -68,6 +71,8 @@ impl<'a> Message<'a> {
         matches!(self.message_type, MessageType::Response | MessageType::Error)
     }
 
+    // Out of line for flash: there are more fields to fill than a call takes.
+    #[inline(never)]
     const fn new(id: u64, message_type: MessageType, destination: Option<Address<'a>>) -> Self {
         Self {
             id,
@@ -79,11 +84,6 @@ impl<'a> Message<'a> {
             auth_token: None,
             flags: MessageFlags::NONE,
         }
-    }
-
-    const fn with_response_wanted(mut self) -> Self {
-        self.flags.requires_response = true;
-        self
     }
 }
 

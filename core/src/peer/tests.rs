@@ -7,7 +7,7 @@ use std::string::{String, ToString};
 use std::vec::Vec;
 
 use super::*;
-use crate::auth::{Access, Key};
+use crate::auth::{Access, BUS, Claims, Key, KeyRing, Scopes};
 use crate::bus::Identity;
 use crate::codec::{decode, encode};
 use crate::dispatch::{Answers, Hears};

@@ -89,7 +89,8 @@ pub struct Session {
     beat_ms: u32,
     beat: Option<NonZeroU64>,
     ask_identity: bool,
-    clock: Option<(Instant, u64)>,
+    /// Microseconds since 1970 at the zero of this end's clock.
+    epoch: Option<u64>,
     own_clock: bool,
 }
 
@@ -113,20 +114,34 @@ impl Session {
             beat_ms: 0,
             beat: None,
             ask_identity,
-            clock: None,
+            epoch: None,
             own_clock: false,
         }
     }
 
     /// Says that `unix_us` microseconds had passed since 1970 at `at`. Without it the other end's hello sets the clock.
     pub const fn set_clock(&mut self, at: Instant, unix_us: u64) {
-        self.clock = Some((at, unix_us));
+        self.epoch = Some(unix_us.wrapping_sub(at.as_micros()));
         self.own_clock = true;
     }
 
     /// Takes one message that came from the other end; what it means for the owner is in the [`Verdict`]. An answer,
     /// where there is one, is written to `out`.
     pub fn handle<'f>(&mut self, message: &Message<'f>, now: Instant, out: &mut [u8]) -> Verdict<'f> {
+        if self.config.role == Role::Accepting && is_hello(message) {
+            self.heard = now;
+            return self.handle_hello(message, now, out);
+        }
+        self.handle_as_connecting(message, now, out)
+    }
+
+    /// As [`Session::handle`] for an end that says hello itself: what a leaf needs, and no more flash.
+    pub(crate) fn handle_as_connecting<'f>(
+        &mut self,
+        message: &Message<'f>,
+        now: Instant,
+        out: &mut [u8],
+    ) -> Verdict<'f> {
         self.heard = now;
         if message.is_reply() {
             return self.handle_reply(message, now);
@@ -135,7 +150,7 @@ impl Session {
             return self.handle_heartbeat(message, now, out);
         }
         match message.destination.map_or("", Address::as_str) {
-            bus::HELLO => return self.handle_hello(message, now, out),
+            bus::HELLO => return refuse(message, IpcError::Protocol("this end says hello itself"), out),
             bus::IDENTITY => return self.handle_identity(message, now, out),
             _ => {}
         }
@@ -347,7 +362,7 @@ impl Session {
 
     /// Microseconds since 1970, once the owner or the other end has said what time it is.
     pub fn unix_micros(&self, now: Instant) -> Option<u64> {
-        self.clock.map(|(at, unix_us)| unix_us.saturating_add(now.micros_since(at)))
+        self.epoch.map(|epoch| epoch.wrapping_add(now.as_micros()))
     }
 
     /// When the other end was last heard.
@@ -356,9 +371,6 @@ impl Session {
     }
 
     fn handle_hello<'f>(&mut self, message: &Message<'f>, now: Instant, out: &mut [u8]) -> Verdict<'f> {
-        if self.config.role == Role::Connecting {
-            return refuse(message, IpcError::Protocol("this end says hello itself"), out);
-        }
         if self.is_open() && !self.config.lossy {
             return refuse(message, IpcError::Protocol("hello was said before: a session has one"), out);
         }
@@ -469,7 +481,7 @@ impl Session {
                     self.open(remote);
                     self.due = if self.beat_ms == 0 { NEVER } else { now.plus_millis(self.beat_ms) };
                     if identity.unix_us != 0 && !self.own_clock {
-                        self.clock = Some((now, identity.unix_us));
+                        self.epoch = Some(identity.unix_us.wrapping_sub(now.as_micros()));
                     }
                     return Verdict::Opened { answer: 0 };
                 }
@@ -704,6 +716,12 @@ fn identity_in<'f>(payload: &MessagePayload<'f>) -> Option<Identity<'f>> {
         MessagePayload::Binary(bytes) => Identity::read(bytes),
         _ => None,
     }
+}
+
+/// Whether it is the other end's hello.
+fn is_hello(message: &Message<'_>) -> bool {
+    matches!(message.message_type, MessageType::Request | MessageType::Notification)
+        && message.destination.is_some_and(|to| to.as_str() == bus::HELLO)
 }
 
 /// Answers with an error where somebody waits for one.
