@@ -54,6 +54,31 @@ impl core::fmt::Display for Address<'_> {
     }
 }
 
+/// An [`Address`] that owns its text, so that it need not be checked again.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AddressBuf(heapless::String<MAX_ADDRESS, u8>);
+
+impl AddressBuf {
+    /// The address.
+    pub fn as_address(&self) -> Address<'_> {
+        Address(&self.0)
+    }
+
+    /// The whole text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<Address<'_>> for AddressBuf {
+    fn from(address: Address<'_>) -> Self {
+        // An address is never longer than this holds.
+        let mut text = heapless::String::new();
+        let _ = text.push_str(address.as_str());
+        Self(text)
+    }
+}
+
 /// A pattern over addresses: an address in which a segment may be `*` (exactly one segment) and the last may be
 /// `**` (any number of further segments, none included).
 ///
@@ -155,58 +180,47 @@ const fn check(bytes: &[u8], pattern: bool) -> Result<(), AddressError> {
     if bytes.len() > MAX_ADDRESS {
         return Err(AddressError::TooLong);
     }
-    let mut start = 0;
+    let mut segment = Segment { len: 0, dots: 0, stars: 0, first: true };
     let mut at = 0;
-    while at <= bytes.len() {
-        if at == bytes.len() || bytes[at] == b'/' {
-            let last = at == bytes.len();
-            if let Err(error) = check_segment(bytes, start, at, pattern, last) {
-                return Err(error);
+    while at < bytes.len() {
+        match bytes[at] {
+            b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' => {}
+            b'.' => segment.dots += 1,
+            b'*' if pattern => segment.stars += 1,
+            b'/' => {
+                if let Err(error) = segment.check(false) {
+                    return Err(error);
+                }
+                segment = Segment { len: 0, dots: 0, stars: 0, first: false };
+                at += 1;
+                continue;
             }
-            if start == 0 && at > MAX_NAME {
-                return Err(AddressError::TooLong);
-            }
-            start = at + 1;
-        } else {
-            match bytes[at] {
-                b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-' => {}
-                b'*' if pattern => {}
-                _ => return Err(AddressError::BadByte),
-            }
+            _ => return Err(AddressError::BadByte),
         }
+        segment.len += 1;
         at += 1;
     }
-    Ok(())
+    segment.check(true)
 }
 
-/// One segment, `bytes[start..end]`, whose bytes are already known to be of the alphabet.
-const fn check_segment(
-    bytes: &[u8],
-    start: usize,
-    end: usize,
-    pattern: bool,
-    last: bool,
-) -> Result<(), AddressError> {
-    let len = end - start;
-    let dots = len <= 2 && len > 0 && bytes[start] == b'.' && bytes[end - 1] == b'.';
-    if len == 0 || dots {
-        return Err(AddressError::BadSegment);
-    }
-    if !pattern {
-        return Ok(());
-    }
-    let mut stars = 0;
-    let mut at = start;
-    while at < end {
-        if bytes[at] == b'*' {
-            stars += 1;
+/// What was counted in a segment.
+struct Segment {
+    len: usize,
+    dots: usize,
+    stars: usize,
+    first: bool,
+}
+
+impl Segment {
+    const fn check(&self, last: bool) -> Result<(), AddressError> {
+        if self.len == 0 || (self.dots == self.len && self.len <= 2) {
+            return Err(AddressError::BadSegment);
         }
-        at += 1;
-    }
-    if stars == 0 || (stars == len && (len == 1 || (len == 2 && last))) {
-        Ok(())
-    } else {
-        Err(AddressError::BadByte)
+        if self.first && self.len > MAX_NAME {
+            return Err(AddressError::TooLong);
+        }
+        let whole = self.stars == self.len && (self.len == 1 || (self.len == 2 && last));
+        if self.stars == 0 || whole { Ok(()) } else { Err(AddressError::BadByte) }
     }
 }
 
