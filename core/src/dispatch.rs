@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::auth::{Access, Grant, Operation, authorize};
 use crate::bus::{RowInfo, RowKind};
 use crate::codec;
-use crate::error::{ErrorKind, IpcError};
+use crate::error::IpcError;
 use crate::message::typed::{Endpoint, SchemaPair, Topic};
 use crate::message::{Address, Message, MessagePayload, MessageType, PayloadKind};
 
@@ -73,7 +73,7 @@ pub fn dispatch<H: Handlers>(
 ) -> Dispatched {
     let (answer, refused) = match find_and_call(handlers, caller, message, out) {
         Ok(answer) => (Some(answer), None),
-        Err(Stop::Refused { answer, reason }) => (answer, Some(IpcError::Authorization(reason))),
+        Err(Stop::Refused { answer, reason }) => (answer, Some(reason)),
         Err(Stop::Failed(error)) => (codec::encode_error(message, &error, out), Some(error)),
     };
     Dispatched { answer: answer.filter(|_| message.wants_answer()).unwrap_or(0), refused }
@@ -102,7 +102,7 @@ enum Stop {
     /// The caller may not; the answer that says so is written.
     Refused {
         answer: Option<usize>,
-        reason: &'static str,
+        reason: IpcError,
     },
     Failed(IpcError),
 }
@@ -127,8 +127,8 @@ fn find_and_call<H: Handlers>(
     };
     let (key, access) = handlers.find(address, message.message_type)?;
     if let Err(refusal) = authorize(caller.grant, operation, address, access, caller.unix_now) {
-        let answer = codec::encode_error_parts(message, ErrorKind::Authorization, &refusal.parts(), out);
-        return Err(Stop::Refused { answer, reason: refusal.reason() });
+        let answer = codec::encode_error_parts(message, refusal.kind(), &refusal.parts(), out);
+        return Err(Stop::Refused { answer, reason: IpcError::new(refusal.kind(), refusal.reason()) });
     }
     if message.flags.encrypted || message.flags.compressed {
         return Err(IpcError::Message("this handler cannot open an encrypted or compressed payload").into());

@@ -2,6 +2,7 @@
 
 use super::grant::Grant;
 use super::permission::{Operation, Permission, Scope};
+use crate::error::ErrorKind;
 use crate::message::address::Address;
 
 /// Decides whether `operation` on `resource` is allowed to a session with `grant` at `now` (Unix seconds).
@@ -83,6 +84,15 @@ impl Refusal<'_> {
                 ["no permission of the token allows '", operation.as_str(), "' on this address"]
             }
             other => [other.reason(), "", ""],
+        }
+    }
+
+    /// What the caller is told it is: `Authentication` where a new token would help, `Authorization` where it needs
+    /// another one.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoGrant | Self::NoClock | Self::Expired => ErrorKind::Authentication,
+            Self::MissingScope(_) | Self::MissingPermission(_) => ErrorKind::Authorization,
         }
     }
 

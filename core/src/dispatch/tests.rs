@@ -31,7 +31,7 @@ fn a_handler_that_says_nothing_has_answered_with_an_empty_payload() {
 fn who_may_not_is_refused_before_the_handler_is_asked() {
     let mut registry = Registry::with(Store::default());
     let refused = registry.ask(&request("store/set"), None);
-    assert_eq!(refused, Err(IpcError::Authorization("not authenticated")));
+    assert_eq!(refused, Err(IpcError::Authentication("not authenticated")));
     let missing = grant(&["store.read", "request:store/other"]);
     let refused = registry.ask(&request("store/set"), Some(&missing));
     assert_eq!(refused, Err(IpcError::Authorization("missing permission")));
@@ -66,7 +66,7 @@ fn what_is_sealed_or_packed_is_refused_for_those_who_may_and_not_confirmed_to_th
     let mut registry = Registry::with(Store::default());
     let mut message = request("store/set");
     message.flags.encrypted = true;
-    assert!(matches!(registry.ask(&message, None), Err(IpcError::Authorization(_))));
+    assert!(matches!(registry.ask(&message, None), Err(IpcError::Authentication(_))));
     assert!(matches!(registry.ask(&message, Some(&grant(&["*"]))), Err(IpcError::Message(_))));
     assert_eq!(registry.calls(), 0);
 }

@@ -28,7 +28,7 @@ fn a_call_without_the_scope_is_refused_before_its_payload_is_looked_at() {
     let mut board = Board::open();
     let garbage =
         Message::request(5, Address::literal("imu/set-rate")).with_payload(MessagePayload::Json("{"));
-    assert_eq!(board.outcome(&garbage), Err((ErrorKind::Authorization, "not authenticated".into())));
+    assert_eq!(board.outcome(&garbage), Err((ErrorKind::Authentication, "not authenticated".into())));
     board.authenticate(&[]);
     let needs = "this needs the scope 'imu.control', which the token does not have";
     assert_eq!(board.outcome(&garbage), Err((ErrorKind::Authorization, needs.into())));
@@ -46,7 +46,7 @@ fn a_grant_ends_with_its_token() {
     assert!(board.ask("imu/set-rate", &100u16).is_ok());
     board.now = board.now.plus_millis(1);
     board.peer.poll(&mut board.node, board.now).unwrap();
-    assert_eq!(board.ask("imu/set-rate", &100u16), Err((ErrorKind::Authorization, "token expired".into())));
+    assert_eq!(board.ask("imu/set-rate", &100u16), Err((ErrorKind::Authentication, "token expired".into())));
     assert_eq!(board.node.calls, 1);
 }
 
@@ -148,7 +148,7 @@ fn a_token_in_the_message_counts_instead_of_the_grant_of_the_session() {
         Message::request(5, Address::literal("imu/set-rate")).with_payload(MessagePayload::Binary(&payload));
     let with = |token| Message { auth_token: Some(token), ..request };
     assert!(board.outcome(&with(&good)).is_ok());
-    assert_eq!(board.outcome(&request).unwrap_err().0, ErrorKind::Authorization, "once, not from then on");
+    assert_eq!(board.outcome(&request).unwrap_err().0, ErrorKind::Authentication, "once, not from then on");
     board.authenticate(&["imu.control"]);
     assert_eq!(board.outcome(&with(&none)).unwrap_err().0, ErrorKind::Authorization);
     assert_eq!(board.outcome(&with(&good[1..])).unwrap_err().0, ErrorKind::Authentication);
