@@ -7,6 +7,7 @@ mod args;
 mod client;
 mod commands;
 mod demo;
+mod interrupt;
 mod output;
 mod places;
 mod serve;
@@ -21,7 +22,7 @@ use crate::args::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log(cli.verbose);
+    start_log(&cli);
     let done = match &cli.command {
         Command::Serve(args) => serve::run(args),
         Command::Call(args) => commands::call(args, cli.json),
@@ -41,9 +42,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Has the crates' events written to standard error: warnings, with `-v` what happens, with `-vv` everything.
-fn start_log(verbose: u8) {
-    let level = match verbose {
+/// Has the crates' events written to standard error: warnings, with `-v` what happens, with `-vv` everything. The
+/// demonstration tells itself what it breaks.
+fn start_log(cli: &Cli) {
+    let level = match cli.verbose {
+        0 if matches!(cli.command, Command::Demo(_)) => tracing::Level::ERROR,
         0 => tracing::Level::WARN,
         1 => tracing::Level::INFO,
         _ => tracing::Level::TRACE,

@@ -3,17 +3,17 @@
 use std::io::{IsTerminal, stderr};
 use std::thread;
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
 use visorbus_auth::KeyFile;
 use visorbus_hub::{Error, Hub, HubConfig, HubHandle, Result};
 use visorbus_serial::SerialPort;
 use visorbus_unix::UnixSocketListener;
 
-use crate::args;
+use crate::{args, interrupt};
 
 /// Runs the hub.
 pub(crate) fn run(args: &args::Serve) -> Result<()> {
-    let signals = block_signals()?;
+    let signals = interrupt::block()?;
     let keys = KeyFile::open_or_create(args.place.key_file()).map_err(|e| Error::Internal(e.to_string()))?;
     let socket = args.place.socket();
     let listener = UnixSocketListener::bind(&socket)?;
@@ -34,13 +34,6 @@ pub(crate) fn run(args: &args::Serve) -> Result<()> {
     }
     stop_on_signal(signals, handle);
     runner.join().map_err(|_| Error::Internal("the hub panicked; its message stands above".to_owned()))?
-}
-
-/// Keeps the signals that end the hub from ending the process; to be called before the first thread starts.
-fn block_signals() -> Result<SigSet> {
-    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
-    signals.thread_block().map_err(|e| Error::Internal(format!("signals cannot be blocked: {e}")))?;
-    Ok(signals)
 }
 
 /// Stops the hub at the first signal and the process at the second.

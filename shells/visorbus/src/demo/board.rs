@@ -6,6 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -27,6 +28,27 @@ pub(crate) enum Kind {
 #[derive(Debug)]
 pub(crate) struct Board {
     child: Child,
+    running: Running,
+}
+
+/// The process of the board that runs, if one does, for whoever has to end it in a hurry.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Running(Arc<Mutex<Option<Pid>>>);
+
+impl Running {
+    /// Cuts the power of the board that runs; no other can be started after that.
+    pub(crate) fn kill(&self) {
+        let pid = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pid) = *pid {
+            // It may have ended by itself.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        std::mem::forget(pid);
+    }
+
+    fn set(&self, pid: Option<Pid>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = pid;
+    }
 }
 
 impl Kind {
@@ -59,10 +81,14 @@ impl Kind {
     }
 
     /// Starts the board and lets `line` name its serial line.
-    pub(crate) fn start(&self, line: &Path) -> Result<Board> {
-        let mut child = self.command()?.spawn().map_err(|e| Error::Internal(format!("cannot start the board: {e}")))?;
+    pub(crate) fn start(&self, line: &Path, running: &Running) -> Result<Board> {
+        let mut command = self.command()?;
+        let mut noted = running.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut child = command.spawn().map_err(|e| Error::Internal(format!("cannot start the board: {e}")))?;
+        *noted = pid_of(&child);
+        drop(noted);
         let paths = child.stdout.take().map(watch_for_path);
-        let board = Board { child };
+        let board = Board { child, running: running.clone() };
         let path = paths.and_then(|paths| paths.recv_timeout(START).ok());
         let path = path.ok_or_else(|| Error::Internal("the board did not name its serial line".to_owned()))?;
         let temporary = line.with_extension("new");
@@ -95,8 +121,7 @@ impl Kind {
 impl Board {
     /// Freezes it: what is sent to it from now on is not answered.
     pub(crate) fn freeze(&self) -> Result<()> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| Error::Internal("the board has no process id".to_owned()))?;
+        let pid = pid_of(&self.child).ok_or_else(|| Error::Internal("the board has no process id".to_owned()))?;
         kill_process(pid, Signal::STOP).map_err(|e| Error::Internal(format!("cannot stop the board: {e}")))
     }
 
@@ -108,6 +133,7 @@ impl Board {
     fn end(&mut self) {
         // It may have ended by itself; then there is nothing to kill.
         let _ = self.child.kill();
+        self.running.set(None);
         let _ = self.child.wait();
     }
 }
@@ -116,6 +142,10 @@ impl Drop for Board {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+fn pid_of(child: &Child) -> Option<Pid> {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw)
 }
 
 /// The first path of a pseudo-terminal that comes out of a board. What follows is read and dropped, for a board whose

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::SigSet;
 use visorbus_auth::{KeyFile, TokenRequest};
 use visorbus_core::bus::{self, SlowConsumer};
 use visorbus_hub::info::ServiceChange;
@@ -17,20 +18,23 @@ use visorbus_serial::{SerialPort, SerialSpec};
 use visorbus_unix::{Delivery, Subscription, Token, UnixSocketClient, UnixSocketListener};
 
 use crate::args;
-use crate::output::{BOLD, paint, print_line};
+use crate::interrupt;
+use crate::output::{BOLD, INTERRUPTED, paint, print_line};
 
 pub(crate) use node::run as run_node;
 
 /// Shows the whole system at work.
 pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
+    let signals = interrupt::block()?;
     let mut stage = Stage::new(json)?;
+    let running = stage.end_on(signals);
     let kind = board::Kind::choose(args.board, &mut |text| stage.say(&format!("{text} …")))?;
     stage.title("A hub and a board");
     let hub = RunningHub::start(&stage)?;
     let operator = hub.client("operator", &["request:**", "subscribe:**", CONTROL])?;
     let changes = operator.subscribe(bus::SERVICES_CHANGED, SlowConsumer::default())?;
     let started = Instant::now();
-    let first = kind.start(&stage.line)?;
+    let first = kind.start(&stage.line, &running)?;
     hub.handle.attach(Box::new(SerialPort::new(SerialSpec::new(&stage.line))))?;
     stage.say(&format!("the hub listens on {}", stage.socket.display()));
     stage.say(&format!("the board is {}", kind.describe()));
@@ -71,7 +75,7 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
     stage.say(&format!("the board was killed while a call waited; the caller saw, {} later: {error}", millis(told)));
     wait_for_board(&changes, false)?;
     let restarted = Instant::now();
-    let second = kind.start(&stage.line)?;
+    let second = kind.start(&stage.line, &running)?;
     wait_for_board(&changes, true)?;
     let back = restarted.elapsed();
     let again = call_info(&operator)?;
@@ -107,6 +111,22 @@ impl Stage {
         let socket = directory.path().join("run/bus.sock");
         let line = directory.path().join("ttyIMU");
         Ok(Self { json, directory, socket, line })
+    }
+
+    /// Has a signal end the board and remove what is on disk before it ends the process; returns where the board that
+    /// runs is noted.
+    fn end_on(&self, signals: SigSet) -> board::Running {
+        let running = board::Running::default();
+        let (noted, directory) = (running.clone(), self.directory.path().to_owned());
+        thread::spawn(move || {
+            if signals.wait().is_ok() {
+                noted.kill();
+                // What cannot be removed now cannot be removed later either.
+                let _ = std::fs::remove_dir_all(directory);
+                std::process::exit(INTERRUPTED.into());
+            }
+        });
+        running
     }
 
     fn title(&mut self, text: &str) {
