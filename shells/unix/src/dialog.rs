@@ -67,9 +67,10 @@ impl Dialog {
 
     /// When [`Dialog::poll_transmit`] next has something to do; `None`: not before the next frame.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        // Without a token an open session would ask for one at all times.
-        let asks_in_vain = self.token.is_none() && self.session.is_open();
-        self.session.poll_timeout().filter(|_| !asks_in_vain)
+        // Without a token an open session would ask for one at all times. One that was taken is sent again half an hour
+        // later, which can wait for the next message: the same token proves nothing new.
+        let nothing_due = self.session.is_open() && (self.token.is_none() || self.session.is_ready());
+        self.session.poll_timeout().filter(|_| !nothing_due)
     }
 
     /// Writes the request that proves this end by its token; 0 when it has none.

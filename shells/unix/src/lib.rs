@@ -1,15 +1,27 @@
-//! Visorbus over Unix sockets.
+//! Visorbus over Unix sockets: the hub's listening end and what Linux processes connect to it with.
+//!
+//! - [`UnixSocketServer`] is a hub with one socket on a thread of its own; [`UnixSocketListener`] adds a socket to a hub
+//!   that there is already, and [`FramedStream`] is one of its connections.
+//! - [`UnixSocketClient`] calls, publishes, subscribes and serves, from any thread, and connects again by itself.
+//! - [`UnixSocketConnection`] is one connection for those who have an event loop of their own.
+//!
+//! The way of a call: `client.send_request → encode the header → one sendmsg → (the hub) → one recv → Session::handle →
+//! the caller`, all on the caller's own thread. Framing, session, codec and dispatch are the core's.
 #![forbid(unsafe_code)]
 
 mod address;
-mod client;
-mod clock;
+mod stream;
+
+mod listener;
+mod server;
+
 mod connection;
 mod dialog;
-mod listener;
 mod outgoing;
-mod server;
-mod stream;
+
+mod client;
+
+mod clock;
 mod token;
 
 pub use client::{ClientConfig, Delivery, StateChange, Subscription, SubscriptionGuard, UnixSocketClient};

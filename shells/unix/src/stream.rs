@@ -130,7 +130,7 @@ pub(crate) fn read(from: &UnixStream, into: &mut [u8], flags: MsgFlags) -> io::R
 }
 
 /// What one read takes at least.
-const READ_LEN: usize = 64 * 1024;
+const READ_LEN: usize = 256 * 1024;
 /// What may be queued before [`HubLink::has_room`] says no.
 const QUEUE_LEN: usize = 64 * 1024;
 /// What one read takes at most, while a long frame is unfinished.

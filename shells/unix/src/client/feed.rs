@@ -186,7 +186,7 @@ impl Queue {
 }
 
 /// About what a message costs.
-pub(crate) fn message_len(message: &OwnedMessage) -> usize {
+fn message_len(message: &OwnedMessage) -> usize {
     size_of::<OwnedMessage>() + message.payload.borrow().as_bytes().len()
 }
 

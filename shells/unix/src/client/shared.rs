@@ -16,7 +16,7 @@ use visorbus_core::bus::{self, Register, Subscribe};
 use visorbus_core::{Message, MessagePayload};
 use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
 
-use super::inbox::{Inbox, Wait};
+use super::inbox::{Frame, Inbox, Wait};
 use super::state::{Link, State, StateChange, Unwritten, Up, Worker, back_off};
 use super::worker::OnChange;
 use crate::address::dial;
@@ -143,6 +143,13 @@ impl Shared {
             state = self.give_up_broken(state, deadline);
         }
         drop(self.flush(state, deadline));
+    }
+
+    /// Gives the buffer of a frame back to whoever reads next.
+    pub(crate) fn recycle(&self, frame: Frame) {
+        if let Some(inbox) = self.lock().up().and_then(|up| up.inbox.as_mut()) {
+            inbox.recycle(frame);
+        }
     }
 
     /// Waits for the answer in `slot`, reading the socket where nobody else does.

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use visorbus_core::dispatch::{MessageHandler, NOBODY};
 use visorbus_core::message::{Address, MessageType, Pattern};
-use visorbus_core::{ErrorKind, Message, bus, codec};
+use visorbus_core::{ErrorKind, IpcError, Message, bus, codec};
 use visorbus_hub::{Error, OwnedMessage, Result, error};
 
-use super::feed::{Feed, Offered, message_len};
-use super::inbox::Inbox;
+use super::feed::{Feed, Offered};
+use super::inbox::{Frame, Inbox};
 use super::slots::Slots;
 use super::worker::Job;
 use crate::clock;
@@ -107,16 +107,16 @@ pub(crate) struct Jobs {
 
 impl Jobs {
     pub(crate) fn push(&mut self, job: Job) {
-        if let Job::Serve { message, .. } = &job {
-            self.serve_bytes += message_len(message);
+        if let Job::Serve { frame, .. } = &job {
+            self.serve_bytes += frame.bytes().len();
         }
         self.list.push_back(job);
     }
 
     pub(crate) fn pop(&mut self) -> Option<Job> {
         let job = self.list.pop_front()?;
-        if let Job::Serve { message, .. } = &job {
-            self.serve_bytes -= message_len(message);
+        if let Job::Serve { frame, .. } = &job {
+            self.serve_bytes -= frame.bytes().len();
         }
         Some(job)
     }
@@ -146,7 +146,7 @@ impl State {
         }
     }
 
-    pub(crate) const fn up(&mut self) -> Option<&mut Up> {
+    pub(crate) fn up(&mut self) -> Option<&mut Up> {
         match &mut self.link {
             Link::Up(up) => Some(up),
             _ => None,
@@ -166,12 +166,14 @@ impl State {
         });
         loop {
             match inbox.next_frame() {
-                Ok(Some(frame)) => {
-                    if let Err(error) = self.hear(frame) {
+                Ok(Some(frame)) => match self.hear(frame) {
+                    Ok(None) => {}
+                    Ok(Some(timeout_ms)) => self.serve(inbox.take_frame(), timeout_ms),
+                    Err(error) => {
                         outcome = Err(error);
                         break;
                     }
-                }
+                },
                 Ok(None) => break,
                 Err(error) => {
                     outcome = Err(Error::Protocol(format!("the hub breaks the framing: {error}")));
@@ -291,29 +293,34 @@ impl State {
 
     /// Takes a message that came while the connection was made.
     pub(crate) fn deliver_early(&mut self, message: &OwnedMessage) {
-        if let Ok(message) = message.borrow() {
-            self.deliver(&message);
+        let Ok(message) = message.borrow() else { return };
+        if let For::Handler = self.deliver(&message) {
+            let mut frame = vec![0; HEAD + message.payload.as_bytes().len()];
+            let len = codec::encode(&message, &mut frame).unwrap_or(0);
+            frame.truncate(len);
+            self.serve(frame.into(), message.flags.timeout_ms.unwrap_or(u32::MAX));
         }
     }
 
-    fn hear(&mut self, frame: &[u8]) -> Result<()> {
-        let Link::Up(up) = &mut self.link else { return Ok(()) };
+    /// Takes one frame; says for how many milliseconds somebody waits for its handler, if it is for one.
+    fn hear(&mut self, frame: &[u8]) -> Result<Option<u32>> {
+        let Link::Up(up) = &mut self.link else { return Ok(None) };
         let mut out = [0; OWN_FRAME];
         let (answer, heard) = up.dialog.hear(frame, clock::now(), &mut out);
         if answer != 0 {
             up.send(&out[..answer])?;
         }
         match heard {
-            Heard::Message(message) => {
-                if let Some((kind, text)) = self.deliver(&message) {
-                    self.refuse(&message, kind, text)?;
-                }
-            }
+            Heard::Message(message) => match self.deliver(&message) {
+                For::Handler => return Ok(Some(message.flags.timeout_ms.unwrap_or(u32::MAX))),
+                For::Nobody(why) => self.refuse(&message, why)?,
+                For::Client => {}
+            },
             Heard::Judged { answer, outcome } => self.judge(&answer, outcome),
             Heard::Over(error) => return Err(error),
             Heard::Nothing => {}
         }
-        Ok(())
+        Ok(None)
     }
 
     fn judge(&mut self, answer: &Message<'_>, outcome: Result<()>) {
@@ -324,40 +331,40 @@ impl State {
         }
     }
 
-    /// Gives a message to whom it is for; says what its sender is to be told where that is nobody.
-    fn deliver(&mut self, message: &Message<'_>) -> Option<(ErrorKind, &'static str)> {
+    /// Gives a message to whom it is for, but to a handler.
+    fn deliver(&mut self, message: &Message<'_>) -> For {
         if message.is_reply() {
             // One that nobody waits for came too late.
             self.slots.fulfil(message.id, || {
                 let answer = OwnedMessage::from(message);
                 answer.error().map_or(Ok(answer), Err)
             });
-            return None;
+            return For::Client;
         }
-        let destination = message.destination?;
+        let Some(destination) = message.destination else { return For::Nobody(NOBODY) };
         if message.message_type == MessageType::Notification {
             if destination.as_str() == bus::MISSED {
                 self.note_missed(message);
-                return None;
+                return For::Client;
             }
             if self.feed(message, destination) && !self.serves(destination) {
-                return None;
+                return For::Client;
             }
         }
         if !self.serves(destination) {
-            return Some((ErrorKind::Message, NOBODY.text()));
+            return For::Nobody(NOBODY);
         }
         if self.jobs.list.len() >= MAX_JOBS || self.jobs.serve_bytes >= MAX_JOB_BYTES {
-            return Some((
-                ErrorKind::Message,
-                "the handler's queue is full: send slower, or try again later",
-            ));
+            return For::Nobody(BUSY);
         }
-        let message = OwnedMessage::from(message);
-        let expires = message.flags.timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms.into()));
-        self.jobs.push(Job::Serve { message, generation: self.generation, expires });
+        For::Handler
+    }
+
+    /// Has the client's own thread run the handler of a frame, if it gets to it while somebody waits.
+    fn serve(&mut self, frame: Frame, timeout_ms: u32) {
+        let expires = Instant::now() + Duration::from_millis(timeout_ms.into());
+        self.jobs.push(Job::Serve { frame, generation: self.generation, expires });
         self.wake_worker();
-        None
     }
 
     /// Gives a notification to the subscriptions that select it; `false` when nobody takes it.
@@ -403,11 +410,10 @@ impl State {
         }
     }
 
-    fn refuse(&mut self, message: &Message<'_>, kind: ErrorKind, text: &str) -> Result<()> {
+    fn refuse(&mut self, message: &Message<'_>, why: IpcError) -> Result<()> {
         let Some(up) = self.up().filter(|_| message.wants_answer()) else { return Ok(()) };
         let mut out = [0; OWN_FRAME];
-        let refusal = visorbus_core::IpcError::new(kind, text);
-        let len = codec::encode_error(message, &refusal, &mut out).unwrap_or(0);
+        let len = codec::encode_error(message, &why, &mut out).unwrap_or(0);
         if len == 0 { Ok(()) } else { up.send(&out[..len]) }
     }
 }
@@ -439,6 +445,16 @@ impl Up {
     }
 }
 
+/// Whom a message is for.
+enum For {
+    /// The client itself, which has it.
+    Client,
+    /// One of its handlers.
+    Handler,
+    /// Nobody here, and why.
+    Nobody(IpcError),
+}
+
 /// Why a message was not written.
 pub(crate) enum Unwritten {
     /// It cannot be sent as it is.
@@ -457,3 +473,4 @@ const SOON: Duration = Duration::from_secs(1);
 /// Requests and notifications that may wait for a handler of this client.
 const MAX_JOBS: usize = 1024;
 const MAX_JOB_BYTES: usize = 16 << 20;
+const BUSY: IpcError = IpcError::Message("the handler's queue is full: send slower, or try again later");

@@ -9,18 +9,17 @@ use visorbus_core::auth::Access;
 use visorbus_core::dispatch::{Caller, Handlers, MessageHandler, Reply, dispatch};
 use visorbus_core::message::{Address, MessageType};
 use visorbus_core::{IpcError, Message, codec};
-use visorbus_hub::OwnedMessage;
 
 use super::feed::Feed;
-use super::inbox::Wait;
+use super::inbox::{Frame, Wait};
 use super::shared::{Locked, Shared};
 use super::state::{Link, SharedHandler, StateChange};
 use crate::clock;
 
 /// One thing to do.
 pub(crate) enum Job {
-    /// A message for a handler, from the connection `generation`.
-    Serve { message: OwnedMessage, generation: u64, expires: Option<Instant> },
+    /// A message for a handler, from the connection `generation`, whose caller does not wait longer than `expires`.
+    Serve { frame: Frame, generation: u64, expires: Instant },
     /// A subscription with a callback has something.
     Feed(Arc<Feed>),
     /// Something for whoever watches the connection.
@@ -85,8 +84,9 @@ fn turn<'s>(shared: &'s Shared, mut state: Locked<'s>) -> Locked<'s> {
 impl Job {
     fn run(self, shared: &Shared, answer: &mut Vec<u8>) {
         match self {
-            Self::Serve { message, generation, expires } => {
-                serve(shared, &message, generation, expires, answer)
+            Self::Serve { frame, generation, expires } => {
+                serve(shared, frame.bytes(), generation, expires, answer);
+                shared.recycle(frame);
             }
             Self::Feed(feed) => {
                 if feed.run() {
@@ -98,17 +98,12 @@ impl Job {
     }
 }
 
-/// Runs the handler of `message` and sends its answer.
-fn serve(
-    shared: &Shared,
-    message: &OwnedMessage,
-    generation: u64,
-    expires: Option<Instant>,
-    answer: &mut Vec<u8>,
-) {
-    let Ok(message) = message.borrow() else { return };
+/// Runs the handler of a message and sends its answer.
+fn serve(shared: &Shared, frame: &[u8], generation: u64, expires: Instant, answer: &mut Vec<u8>) {
+    // It was decoded before it came here.
+    let Ok(message) = codec::decode(frame) else { return };
     let mut state = shared.lock();
-    let gone = state.generation != generation || expires.is_some_and(|at| at <= Instant::now());
+    let gone = state.generation != generation || expires <= Instant::now();
     if message.wants_answer() && gone {
         // Its caller was told that nothing comes any more.
         return;
