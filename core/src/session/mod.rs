@@ -76,6 +76,8 @@ pub struct Session {
     due: Instant,
     /// While the session is open.
     remote: Option<Remote>,
+    /// The id of the hello that opened the session, at the accepting end.
+    hello_id: u64,
     grant: Option<Grant>,
     /// The request that proves this end, while it waits for its answer.
     proof: Option<NonZeroU64>,
@@ -104,6 +106,7 @@ impl Session {
             state: State::Closed,
             due,
             remote: None,
+            hello_id: 0,
             grant: None,
             proof: None,
             proof_due: Instant::default(),
@@ -387,10 +390,16 @@ impl Session {
         let Some(remote) = Remote::new(&identity) else {
             return refuse(message, IpcError::Message("the name in the hello is not a component name"), out);
         };
+        let answer = message.answer(MessageType::Response);
+        let same_start = self.remote.as_ref().is_some_and(|known| known.boot_id == remote.boot_id);
+        if same_start && self.hello_id == message.id {
+            // The same hello again, because the answer was late or lost: nothing has changed.
+            return Verdict::Answer(self.encode_own_identity(&answer, now, out));
+        }
         self.reset(now);
         self.ask_identity = false;
+        self.hello_id = message.id;
         self.open(remote);
-        let answer = message.answer(MessageType::Response);
         Verdict::Opened { answer: self.encode_own_identity(&answer, now, out) }
     }
 
@@ -404,6 +413,10 @@ impl Session {
         if restarted && self.config.lossy {
             self.reset(now);
             return Verdict::Restarted { answer };
+        }
+        if self.config.lossy && matches!(self.state, State::Greeting { .. }) {
+            // Whoever asks has only just begun to listen; unless the answer is on its way, the last hello was lost.
+            self.due = self.due.min(now.plus_millis(ASKED_RETRY_MS));
         }
         Verdict::Answer(answer)
     }
@@ -738,6 +751,8 @@ fn encode_or_nothing(message: &Message<'_>, out: &mut [u8]) -> usize {
 
 /// Between two hellos on a lossy link.
 const HELLO_RETRY_MS: u32 = 250;
+/// Between the question who is there and the next hello.
+const ASKED_RETRY_MS: u32 = 30;
 /// After a refusal of a hello or of a token, and after a goodbye.
 const REFUSED_RETRY_MS: u32 = 1_000;
 /// The id of this end's question who is there. What counts is that it is asked: a connecting end draws its conclusion.
