@@ -194,7 +194,7 @@ fn a_leaf_without_keys_stays_connected_and_is_not_served() {
     assert!(pair.leaf.session().is_open() && !pair.is_ready());
     assert_eq!((pair.events.as_slice(), pair.hub.opened), (&[Event::Opened][..], 1));
     assert_eq!(call::<GetInfo>(&mut pair, &()).map(|_| ()), Ok(()), "an open row needs no proof");
-    assert_eq!(call::<SetRate>(&mut pair, &1).unwrap_err().0, ErrorKind::Authorization);
+    assert_eq!(call::<SetRate>(&mut pair, &1).unwrap_err().0, ErrorKind::Authentication);
 }
 
 #[test]
