@@ -2,6 +2,9 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod bench;
+pub mod memory;
+
 use core::marker::PhantomData;
 
 use board_mps2_an386::{Board, Uart};
@@ -96,7 +99,7 @@ pub fn run<R: Rights, K: Keys + 'static>(mut board: Board, leaf: &'static Static
 pub fn config(boot_id: u64, requires_authentication: bool) -> SessionConfig {
     SessionConfig {
         role: Role::Connecting,
-        name: Name::try_from("counter").unwrap_or_default(),
+        name: Name::try_from(NAME).unwrap_or_default(),
         boot_id,
         max_frame: MAX_FRAME as u32,
         heartbeat_ms: 1_000,
@@ -169,6 +172,9 @@ impl Topic for Value {
 }
 
 type Link = SerialLink<Uart, { serial_buffer_len(MAX_FRAME) }>;
+
+/// The name of the node.
+pub const NAME: &str = "counter";
 
 /// Bytes of the longest frame either way.
 pub const MAX_FRAME: usize = 256;

@@ -17,6 +17,7 @@ mod hardware;
 mod idle;
 mod memory;
 mod ring;
+mod stack;
 mod uart;
 
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +25,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 pub use crate::{
     clock::{Clock, Stopwatch},
     idle::Idle,
+    stack::stack_depth,
     uart::{Uart, UartError},
 };
 

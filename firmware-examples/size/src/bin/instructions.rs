@@ -1,26 +1,53 @@
 //! Counts instructions: run under QEMU's `-icount shift=0`, where one instruction takes one nanosecond.
 //!
-//! Prints one line `name instructions` for each figure over semihosting and ends the emulation. The first is the
-//! calibration, a loop whose length is known; if it is off, the exit code is 1.
+//! Prints one line `instructions name number` or `stack name bytes` for each figure over semihosting and ends the
+//! emulation. The first is the calibration, a loop whose length is known; if it is off, the exit code is 1. The others
+//! are what one frame costs a node from its arrival until its answer is out, as whole frames in memory and as bytes of a
+//! serial line, and the stack that it takes.
 #![no_std]
 #![no_main]
 
 use core::hint::black_box;
 
-use board_mps2_an386::{Board, CLOCK_HZ, DEFAULT_BAUD, Stopwatch, exit};
+use board_mps2_an386::{Board, CLOCK_HZ, DEFAULT_BAUD, Stopwatch, exit, stack_depth};
 use cortex_m::asm::delay;
 use cortex_m_rt::entry;
+use firmware_size::{
+    Anyone, Holders,
+    bench::{Bench, Frames, Hub, Line, device_key},
+};
 use semihosting::println;
+use visorbus_core::peer::NoKeys;
 
 #[entry]
 fn main() -> ! {
     let Some(mut board) = Board::take(DEFAULT_BAUD) else { exit(2) };
     let calibration = calibration(&mut board.stopwatch);
-    println!("calibration {}", calibration);
+    println!("instructions calibration {}", calibration);
     if calibration != CALIBRATION_LENGTH {
         println!("calibration is {} instructions long: run with -icount shift=0", CALIBRATION_LENGTH);
         exit(1);
     }
+    let mut report = |name: &str, bench: &mut dyn Bench| {
+        let counted = cycles(&mut board.stopwatch, &mut || bench.turn());
+        println!("instructions {} {}", name, mean(counted));
+        println!("stack {} {}", name, stack_depth(|| bench.turn()));
+    };
+    let mut bench = Frames::<Anyone, _>::new(NoKeys);
+    Hub::new(false).request(&mut bench);
+    report("request", &mut bench);
+    let mut bench = Line::<Anyone, _>::new(NoKeys);
+    Hub::new(false).request(&mut bench);
+    report("request-serial", &mut bench);
+    let mut bench = Frames::<Holders, _>::new(device_key());
+    Hub::new(true).request(&mut bench);
+    report("auth-request", &mut bench);
+    let mut bench = Line::<Holders, _>::new(device_key());
+    Hub::new(true).request(&mut bench);
+    report("auth-request-serial", &mut bench);
+    let mut bench = Frames::<Holders, _>::new(device_key());
+    Hub::new(true).token(&mut bench);
+    report("token", &mut bench);
     exit(0)
 }
 

@@ -1,0 +1,227 @@
+//! A node whose line ends in memory, and a hub's end that brings it to where it serves.
+
+use visorbus_core::{
+    Instant, Message, Peer, Session,
+    auth::{BUS, Claims, Key, KeyRing, Scopes, Slot},
+    frame::serial::{self, SerialDecoder},
+    limits::MAX_TOKEN,
+    message::{Address, typed::Endpoint},
+    peer::{DeviceKey, Keys},
+    session::{Name, Role, SessionConfig, Verdict},
+};
+use visorbus_hal::{SerialLink, serial_buffer_len};
+
+use crate::{
+    Anyone, Counter, MAX_FRAME, NAME, Read, Rights, config,
+    memory::{MemoryLink, MemoryUart},
+};
+
+/// Something whose work on one frame is counted.
+pub trait Bench {
+    /// Lets the frame arrive once more, and takes the answer away.
+    fn turn(&mut self);
+}
+
+/// A node that a hub talks to.
+pub trait Leaf {
+    /// Lets the node take `frame`, and copies what it sends to `out`: so many bytes.
+    fn exchange(&mut self, frame: &[u8], out: &mut [u8]) -> usize;
+
+    /// Makes `frame` the one of every [`Bench::turn`].
+    fn load(&mut self, frame: &[u8]);
+}
+
+/// The node on a link of whole frames.
+#[derive(Debug)]
+pub struct Frames<R, K> {
+    peer: Peer<MemoryLink, K, MAX_FRAME>,
+    node: Counter<R>,
+    len: usize,
+}
+
+impl<R: Rights, K: Keys> Frames<R, K> {
+    /// A node that has said nothing yet.
+    pub fn new(keys: K) -> Self {
+        let peer = Peer::new(config(1, R::AUTHENTICATED), MemoryLink::new(), keys);
+        Self { peer, node: Counter::new(), len: 0 }
+    }
+
+    fn poll(&mut self) {
+        while let Ok(Some(_)) = self.peer.poll(&mut self.node, NOW) {}
+    }
+}
+
+impl<R: Rights, K: Keys> Bench for Frames<R, K> {
+    fn turn(&mut self) {
+        self.peer.link_mut().put_again(self.len);
+        self.poll();
+        assert!(!self.peer.link_mut().take().is_empty(), "the frame is answered");
+    }
+}
+
+impl<R: Rights, K: Keys> Leaf for Frames<R, K> {
+    fn exchange(&mut self, frame: &[u8], out: &mut [u8]) -> usize {
+        self.peer.link_mut().put(frame);
+        self.poll();
+        let sent = self.peer.link_mut().take();
+        out[..sent.len()].copy_from_slice(sent);
+        sent.len()
+    }
+
+    fn load(&mut self, frame: &[u8]) {
+        self.peer.link_mut().put(frame);
+        self.len = frame.len();
+    }
+}
+
+/// The node on a serial line.
+#[derive(Debug)]
+pub struct Line<R, K> {
+    peer: Peer<SerialLink<MemoryUart, BUFFER>, K, MAX_FRAME>,
+    node: Counter<R>,
+    len: usize,
+}
+
+impl<R: Rights, K: Keys> Line<R, K> {
+    /// A node that has said nothing yet.
+    pub fn new(keys: K) -> Self {
+        let peer = Peer::new(config(1, R::AUTHENTICATED), SerialLink::new(MemoryUart::new()), keys);
+        Self { peer, node: Counter::new(), len: 0 }
+    }
+
+    fn put(&mut self, frame: &[u8]) -> usize {
+        let mut line = [0; BUFFER];
+        let len = serial::encode(&[frame], &mut line).unwrap_or(0);
+        self.peer.link_mut().uart_mut().put(&line[..len]);
+        len
+    }
+
+    fn poll(&mut self) {
+        while let Ok(Some(_)) = self.peer.poll(&mut self.node, NOW) {}
+    }
+}
+
+impl<R: Rights, K: Keys> Bench for Line<R, K> {
+    fn turn(&mut self) {
+        self.peer.link_mut().uart_mut().put_again(self.len);
+        self.poll();
+        assert!(!self.peer.link_mut().uart_mut().take().is_empty(), "the frame is answered");
+    }
+}
+
+impl<R: Rights, K: Keys> Leaf for Line<R, K> {
+    fn exchange(&mut self, frame: &[u8], out: &mut [u8]) -> usize {
+        if !frame.is_empty() {
+            self.put(frame);
+        }
+        self.poll();
+        let mut decoder = SerialDecoder::<BUFFER>::new();
+        decoder.push(self.peer.link_mut().uart_mut().take());
+        let sent = decoder.frame().unwrap_or_default();
+        out[..sent.len()].copy_from_slice(sent);
+        sent.len()
+    }
+
+    fn load(&mut self, frame: &[u8]) {
+        self.len = self.put(frame);
+    }
+}
+
+/// The hub's end.
+#[derive(Debug)]
+pub struct Hub {
+    session: Session,
+    ring: KeyRing,
+}
+
+impl Hub {
+    /// An end that asks the node for a token, or not.
+    pub fn new(requires_authentication: bool) -> Self {
+        let mut ring = KeyRing::new();
+        let _ = ring.add(Slot::root(KEY_ID, Key::new(ROOT_KEY)));
+        let mut session = Session::new(SessionConfig {
+            role: Role::Accepting,
+            name: Name::try_from(BUS).unwrap_or_default(),
+            ..config(2, requires_authentication)
+        });
+        session.set_clock(NOW, UNIX_S * 1_000_000);
+        Self { session, ring }
+    }
+
+    /// Opens a session with `leaf`, and loads it with a request as it comes from a client behind the hub.
+    pub fn request(mut self, leaf: &mut dyn Leaf) {
+        self.open(leaf);
+        let mut request = Message::request(300, Read::<Anyone>::ADDRESS);
+        request.source = Some(Address::literal("cli.17"));
+        request.flags.timeout_ms = Some(1_000);
+        let mut frame = [0; MAX_FRAME];
+        let len = visorbus_core::encode(&request, &mut frame).unwrap_or(0);
+        leaf.load(&frame[..len]);
+    }
+
+    /// Opens a session with `leaf`, and loads it with the frame that proves the hub to it.
+    pub fn token(mut self, leaf: &mut dyn Leaf) {
+        self.open(leaf);
+        let mut frame = [0; MAX_FRAME];
+        let len = self.prove(&mut frame);
+        leaf.load(&frame[..len]);
+    }
+
+    fn open(&mut self, leaf: &mut dyn Leaf) {
+        let (mut to_leaf, mut len) = ([0; MAX_FRAME], 0);
+        let mut from_leaf = [0; MAX_FRAME];
+        for _ in 0..TURNS {
+            let sent = leaf.exchange(&to_leaf[..len], &mut from_leaf);
+            len = match visorbus_core::decode(&from_leaf[..sent]) {
+                Ok(message) => self.handle(&message, &mut to_leaf),
+                Err(_) if self.session.wants_token(NOW) => self.prove(&mut to_leaf),
+                Err(_) => 0,
+            };
+        }
+        assert!(self.session.is_ready(), "the session opens");
+    }
+
+    fn handle(&mut self, message: &Message<'_>, out: &mut [u8]) -> usize {
+        match self.session.handle(message, NOW, out) {
+            Verdict::Opened { answer } | Verdict::Answer(answer) => answer,
+            Verdict::Authenticate { token } => {
+                let grant = self.ring.check(token, BUS, Some(UNIX_S));
+                let grant = grant.map_err(|_| visorbus_core::IpcError::Authentication("no"));
+                self.session.finish_authentication(message, grant, out)
+            }
+            _ => 0,
+        }
+    }
+
+    fn prove(&mut self, out: &mut [u8]) -> usize {
+        let claims = Claims {
+            issuer: BUS,
+            subject: BUS,
+            audience: NAME,
+            serial: 1,
+            issued_at: UNIX_S,
+            expiry: UNIX_S + 3_600,
+            epoch: 0,
+            scopes: Scopes::new(&["request:counter/*", "counter.control"]),
+        };
+        let mut token = [0; MAX_TOKEN];
+        let len = self.ring.mint(KEY_ID, &claims, &mut token).unwrap_or(0);
+        self.session.authenticate(&token[..len], NOW, out)
+    }
+}
+
+/// The key of the device `counter`.
+pub fn device_key() -> DeviceKey {
+    DeviceKey::new(KEY_ID, Key::new(ROOT_KEY).derive(NAME))
+}
+
+const BUFFER: usize = serial_buffer_len(MAX_FRAME);
+const KEY_ID: u8 = 0;
+const ROOT_KEY: [u8; 32] = [0x5A; 32];
+const UNIX_S: u64 = 1_800_000_000;
+
+/// Time stands still, so that no heartbeat comes in between.
+const NOW: Instant = Instant::from_micros(1_000_000);
+
+/// More than it takes to open a session.
+const TURNS: usize = 12;
