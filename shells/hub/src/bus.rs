@@ -3,6 +3,7 @@
 use postcard_schema::Schema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use visorbus_core::MessagePriority;
 use visorbus_core::auth::{Access, BUS, Grant, Operation};
 use visorbus_core::bus::{self, Missed, SlowConsumer};
 use visorbus_core::message::address::is_name;
@@ -48,22 +49,22 @@ impl Hub {
         let text = asked.pattern;
         let pattern =
             Pattern::new(&text).map_err(|e| Error::Message(format!("'{text}' is not a pattern: {e}")))?;
-        let unix_s = self.unix_s(incoming.now);
-        let limit = self.config.limits.subscriptions;
-        let Some(peer) = self.peers.get_mut(incoming.from) else { return Ok(()) };
-        let grant = own.or(peer.live_grant(unix_s));
-        if !grant.is_some_and(|grant| grant.permits_all(Operation::Subscribe, pattern)) {
+        let grant = self.require_live_grant(incoming, own)?;
+        if !grant.permits_all(Operation::Subscribe, pattern) {
             let text = format!("no permission of the token allows 'subscribe' on all of '{text}'");
             return Err(Error::Authorization(text));
         }
+        let (policy, until) = (asked.policy, grant.expires());
+        let limit = self.config.limits.subscriptions;
+        let Some(peer) = self.peers.get_mut(incoming.from) else { return Ok(()) };
         if let Some(known) = peer.subscriptions.iter_mut().find(|known| known.pattern == text) {
-            known.policy = asked.policy;
+            (known.policy, known.until) = (policy, until);
         } else if peer.subscriptions.len() >= limit {
             return Err(Error::Message(format!("this session has {limit} subscriptions, the limit")));
         } else {
             let number = peer.next_subscription;
             peer.next_subscription += 1;
-            peer.subscriptions.push(Subscription { number, pattern: text, policy: asked.policy, missed: 0 });
+            peer.subscriptions.push(Subscription { number, pattern: text, policy, until, missed: 0 });
             self.matches.clear();
         }
         self.respond(incoming, MessagePayload::Empty);
@@ -190,20 +191,30 @@ impl Hub {
 
     /// Tells a subscriber that reads again what it missed.
     pub(crate) fn tell_missed(&mut self, key: PeerKey) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        let missed: Vec<(String, u32)> = peer
-            .subscriptions
-            .iter_mut()
-            .filter(|subscription| subscription.missed > 0)
-            .map(|subscription| (subscription.pattern.clone(), std::mem::take(&mut subscription.missed)))
-            .collect();
-        for (pattern, count) in missed {
-            let mut message = Message::notification(self.take_id(), Address::literal(bus::MISSED));
+        let missed = |subscription: &&mut Subscription| subscription.missed > 0;
+        loop {
+            let id = self.next_id;
+            let Some(peer) = self.peers.get_mut(key) else { return };
+            let Some(subscription) = peer.subscriptions.iter_mut().find(missed) else { return };
+            let (number, count) = (subscription.number, subscription.missed);
+            let Ok(payload) = OwnedPayload::postcard(&Missed { pattern: &subscription.pattern, count })
+            else {
+                return;
+            };
+            let mut message = Message::notification(id, Address::literal(bus::MISSED));
             message.source = Some(BUS_ADDRESS);
-            let Ok(payload) = OwnedPayload::postcard(&Missed { pattern: &pattern, count }) else { continue };
             message.payload = payload.borrow();
             let len = visorbus_core::encode(&message, &mut self.out).unwrap_or(0);
-            self.send_out(key, len, false);
+            // Before what waits; what does not fit is told of later, with what is missed until then.
+            if self.peers.send(key, &self.out[..len], &[], MessagePriority::High, false).is_err() {
+                return;
+            }
+            self.next_id += 1;
+            let own = |subscription: &&mut Subscription| subscription.number == number;
+            let peer = self.peers.get_mut(key);
+            if let Some(told) = peer.and_then(|peer| peer.subscriptions.iter_mut().find(own)) {
+                told.missed = 0;
+            }
         }
     }
 
@@ -239,8 +250,8 @@ impl Hub {
                     .map(|(_, peer)| peer.name.clone())
                     .filter(|name| !name.is_empty())
                     .collect();
-                let outcome = names.iter().try_for_each(|name| self.send_own(name, &message));
-                drop(done.send(outcome));
+                let sent: Vec<Result<()>> = names.iter().map(|name| self.send_own(name, &message)).collect();
+                drop(done.send(sent.into_iter().collect()));
             }
             Command::Peers(done) => drop(done.send(Ok(self.peer_infos()))),
             Command::Listen(..) | Command::Attach(..) | Command::Stop => {}
@@ -271,8 +282,9 @@ impl Hub {
         message.source = message.source.or(Some(BUS_ADDRESS));
         let len = visorbus_core::encode(&message, &mut self.out)
             .map_err(|_| Error::Message("the message does not fit into a frame of the hub".to_owned()))?;
-        self.send_out(key, len, false);
-        Ok(())
+        let priority = message.flags.priority;
+        let sent = self.peers.send(key, &self.out[..len], &[], priority, false);
+        sent.map_err(|unsent| self.unsent_error(key, len, unsent))
     }
 }
 

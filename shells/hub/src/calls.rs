@@ -20,8 +20,8 @@ pub(crate) struct Calls {
 /// One request on its way.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
-    /// Who answers; `None`: the hub itself, on its pool.
-    pub(crate) callee: Option<PeerKey>,
+    /// Who answers.
+    pub(crate) callee: Callee,
     /// When the hub answers in its place.
     pub(crate) deadline: Instant,
     /// What the answer is addressed to.
@@ -29,6 +29,15 @@ pub(crate) struct Call {
     /// What was called, for the text of an error.
     pub(crate) destination: Box<str>,
     pub(crate) priority: MessagePriority,
+}
+
+/// Who answers a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Callee {
+    /// A peer.
+    Peer(PeerKey),
+    /// The hub itself, by the job of this number on its pool.
+    Job(u64),
 }
 
 impl Calls {
@@ -43,7 +52,7 @@ impl Calls {
     }
 
     /// Ends the request `key` if `callee` is the one who was to answer it.
-    pub(crate) fn take(&mut self, key: CallKey, callee: Option<PeerKey>) -> Option<Call> {
+    pub(crate) fn take(&mut self, key: CallKey, callee: Callee) -> Option<Call> {
         let call = self.by_key.get(&key).filter(|call| call.callee == callee)?;
         self.by_deadline.remove(&(call.deadline, key));
         self.by_key.remove(&key)
@@ -61,7 +70,7 @@ impl Calls {
         let keys: Vec<CallKey> = self
             .by_key
             .iter()
-            .filter(|((caller, _), call)| *caller == peer || call.callee == Some(peer))
+            .filter(|((caller, _), call)| *caller == peer || call.callee == Callee::Peer(peer))
             .map(|(key, _)| *key)
             .collect();
         let mut orphans = Vec::new();

@@ -1,16 +1,17 @@
 //! Where a message goes once its session let it pass: who may, to whom, with which header.
 
-use visorbus_core::auth::{Access, BUS, Grant, Operation, UnverifiedToken, authorize};
+use visorbus_core::auth::{Access, BUS, Grant, Operation, Refusal, UnverifiedToken, authorize};
 use visorbus_core::bus::RowKind;
 use visorbus_core::dispatch::{Caller, NOBODY};
 use visorbus_core::message::{Address, Message, MessageFlags, MessagePayload, MessageType};
 use visorbus_core::route::{Route, proven_source, route};
 
-use crate::calls::Call;
+use crate::calls::{Call, CallKey, Callee};
 use crate::handlers::Pool;
-use crate::hub::{Head, Hub, Incoming};
+use crate::hub::{Hub, Incoming};
 use crate::owned::{Error, Result};
-use crate::peers::{PeerKey, Unsent};
+use crate::peers::{Notice, PeerKey, Unsent};
+use crate::sending::{Head, too_long_answer};
 
 impl Hub {
     /// Routes one message of an authenticated peer; a refusal goes back to it where it waits for one.
@@ -33,7 +34,7 @@ impl Hub {
 
     fn try_deliver(&mut self, incoming: &Incoming<'_>) -> Result<()> {
         let Incoming { from, message, now, .. } = *incoming;
-        let peer = self.peers.get(from).ok_or_else(|| not_authenticated())?;
+        let peer = self.peers.get(from).ok_or_else(not_authenticated)?;
         let name = Address::new(&peer.name).map_err(|_| not_authenticated())?;
         // The name lives in the peer, which may change while the message is delivered.
         let name = visorbus_core::session::Name::try_from(name.as_str()).unwrap_or_default();
@@ -54,7 +55,10 @@ impl Hub {
             Route::Peer(to) if message.message_type == MessageType::Request => {
                 self.forward_request(&incoming, grant.as_ref(), to)
             }
-            Route::Peer(to) if to == from => self.publish_and_answer(&incoming),
+            Route::Peer(to) if to == from => {
+                self.require_live_grant(&incoming, grant.as_ref())?;
+                self.publish_and_answer(&incoming)
+            }
             Route::Peer(to) => self.forward_notification(&incoming, grant.as_ref(), to),
             Route::Unroutable if message.message_type == MessageType::Notification => {
                 self.authorize(&incoming, grant.as_ref(), Operation::Notify, Access::Permission)?;
@@ -99,8 +103,23 @@ impl Hub {
         let now = self.unix_s(incoming.now);
         authorize(own.or(session), operation, resource, access, Some(now)).map_err(|refusal| {
             let parts = refusal.parts();
-            Error::Authorization(format!("{}: {}{}{}", resource, parts[0], parts[1], parts[2]))
+            Error::new(refusal.kind(), format!("{}: {}{}{}", resource, parts[0], parts[1], parts[2]))
         })
+    }
+
+    /// What a peer may do with its own addresses it may only while its token lives.
+    pub(crate) fn require_live_grant<'a>(
+        &'a self,
+        incoming: &Incoming<'_>,
+        own: Option<&'a Grant>,
+    ) -> Result<&'a Grant> {
+        let session = self.peers.get(incoming.from).and_then(|peer| peer.session.grant());
+        let refused = |refusal: Refusal<'_>| Error::new(refusal.kind(), refusal.to_string());
+        let grant = own.or(session).ok_or_else(|| refused(Refusal::NoGrant))?;
+        if grant.is_expired(self.unix_s(incoming.now)) {
+            return Err(refused(Refusal::Expired));
+        }
+        Ok(grant)
     }
 
     fn call_handler(&mut self, incoming: &Incoming<'_>, own: Option<&Grant>) -> Result<()> {
@@ -116,32 +135,43 @@ impl Hub {
         if let (Some(_), Some(peer)) = (dispatched.refused, self.peers.get_mut(from)) {
             peer.counters.refused += 1;
         }
-        self.send_out(from, dispatched.answer, at_once);
+        self.send_answer(from, &message, dispatched.answer, at_once);
         Ok(())
     }
 
     fn call_on_pool(&mut self, incoming: &Incoming<'_>, own: Option<&Grant>, unix_s: u64) -> Result<()> {
         let Incoming { from, message, .. } = *incoming;
-        if message.wants_answer() {
-            self.begin_call(incoming, None)?;
-        }
         let head = Head::new(&message).ok_or_else(too_long_header)?;
-        let frame = [head.as_slice(), message.payload.as_bytes()].concat();
+        let frame = [head.as_slice(), message.payload.as_bytes()].concat().into();
         let session = self.peers.get(from).and_then(|peer| peer.session.grant());
-        let job = self
-            .registry
-            .job((from, message.id), own.or(session), unix_s, &frame)
-            .ok_or_else(|| owned(NOBODY))?;
-        if self.pool.is_none() {
-            let max_frame = self.config.limits.max_frame as usize;
-            let pool = Pool::new(self.config.limits.pool_threads, max_frame, self.handle.waker());
-            self.pool =
-                Some(pool.map_err(|e| Error::Internal(format!("no thread for a blocking handler: {e}")))?);
+        let caller = Caller { grant: own.or(session), unix_now: Some(unix_s) };
+        let component = message.destination.map_or(BUS, Address::component);
+        let job = self.registry.job(component, caller, frame).ok_or_else(|| owned(NOBODY))?;
+        let callee = Callee::Job(self.pool()?.next_number());
+        if message.wants_answer() {
+            self.begin_call(incoming, callee)?;
         }
-        if let Some(pool) = &self.pool {
-            pool.start(job);
-        }
-        Ok(())
+        let limit = self.config.limits.queue_bytes;
+        self.pool()?.start((from, message.id), job, limit).map_err(|full| {
+            self.end_call((from, message.id), callee);
+            let waiting = full.waiting;
+            Error::Message(format!(
+                "'{component}' does not keep up: {waiting} bytes wait for it, try again later"
+            ))
+        })
+    }
+
+    /// The threads for handlers that may block; made when first needed.
+    fn pool(&mut self) -> Result<&mut Pool> {
+        let pool = match self.pool.take() {
+            Some(pool) => pool,
+            None => {
+                let max_frame = self.config.limits.max_frame as usize;
+                let pool = Pool::new(self.config.limits.pool_threads, max_frame, self.handle.waker());
+                pool.map_err(|e| Error::Internal(format!("no thread for a blocking handler: {e}")))?
+            }
+        };
+        Ok(self.pool.insert(pool))
     }
 
     fn forward_request(&mut self, incoming: &Incoming<'_>, own: Option<&Grant>, to: PeerKey) -> Result<()> {
@@ -150,16 +180,14 @@ impl Hub {
         self.authorize(incoming, own, Operation::Request, access.borrow())?;
         let timeout_ms = self.timeout_ms(&message);
         if message.wants_answer() {
-            self.begin_call(incoming, Some(to))?;
+            self.begin_call(incoming, Callee::Peer(to))?;
         }
         let flags = MessageFlags { timeout_ms: Some(timeout_ms), ..message.flags };
         let head = Head::new(&Message { flags, ..message }).ok_or_else(too_long_header)?;
         let payload = message.payload.as_bytes();
         let sent = self.peers.send(to, head.as_slice(), payload, message.flags.priority, at_once);
         sent.map_err(|unsent| {
-            if self.calls.take((from, message.id), Some(to)).is_some() {
-                self.uncount_call(from);
-            }
+            self.end_call((from, message.id), Callee::Peer(to));
             self.unsent_error(to, head.as_slice().len() + payload.len(), unsent)
         })
     }
@@ -183,10 +211,10 @@ impl Hub {
     }
 
     /// Brings an answer to the peer that asked; one that nobody waits for is counted and dropped.
-    fn forward_reply(&mut self, incoming: &Incoming<'_>) {
+    pub(crate) fn forward_reply(&mut self, incoming: &Incoming<'_>) {
         let Incoming { from, message, at_once, .. } = *incoming;
         let asker = message.destination.and_then(|to| self.names.get(to.component()).copied());
-        let call = asker.and_then(|asker| self.calls.take((asker, message.id), Some(from)));
+        let call = asker.and_then(|asker| self.end_call((asker, message.id), Callee::Peer(from)));
         let (Some(asker), Some(call), Some(callee)) = (asker, call, self.peers.get_mut(from)) else {
             if let Some(peer) = self.peers.get_mut(from) {
                 peer.counters.late += 1;
@@ -194,7 +222,6 @@ impl Hub {
             return;
         };
         let name = callee.name.clone();
-        self.uncount_call(asker);
         let answer = Message {
             source: Address::new(&name).ok(),
             destination: Address::new(&call.source).ok(),
@@ -204,15 +231,12 @@ impl Hub {
         let Some(head) = Head::new(&answer) else { return };
         let payload = message.payload.as_bytes();
         match self.peers.send(asker, head.as_slice(), payload, call.priority, at_once) {
-            Ok(()) | Err(Unsent::Gone) => {}
-            Err(Unsent::Full { .. }) => self.peers.doom(asker, "it does not read its answers"),
+            Ok(()) => {}
             Err(Unsent::TooLong { max }) => {
-                let len = head.as_slice().len() + payload.len();
-                let text = format!("the answer has {len} bytes, this session takes frames of at most {max}");
-                let mut request = Message::request(message.id, crate::hub::BUS_ADDRESS);
-                request.source = Address::new(&call.source).ok();
-                self.send_error(asker, &request, &Error::Message(text));
+                let error = too_long_answer(head.as_slice().len() + payload.len(), max);
+                self.fail_call((asker, message.id), &call, &error);
             }
+            Err(unsent) => self.dismiss_unsent(asker, unsent),
         }
     }
 
@@ -231,14 +255,17 @@ impl Hub {
         }
         let flags = MessageFlags { requires_response: false, timeout_ms: None, ..message.flags };
         let Some(head) = Head::new(&Message { flags, auth_token: None, ..*message }) else { return };
-        let parts = (head.as_slice(), message.payload.as_bytes());
-        let unix_s = self.unix_s(now);
-        // One reader is served at once, many in one write each at the end of the turn.
-        let at_once = at_once && selected.len() == 1;
+        let notice = Notice {
+            topic: topic.as_str(),
+            head: head.as_slice(),
+            payload: message.payload.as_bytes(),
+            priority: flags.priority,
+            // One reader is served at once, many in one write each at the end of the turn.
+            at_once: at_once && selected.len() == 1,
+            unix_s: self.unix_s(now),
+        };
         for &(key, number) in &*selected {
-            if self.peers.get(key).is_some_and(|peer| peer.live_grant(unix_s).is_some()) {
-                self.peers.send_topic(key, number, topic.as_str(), parts, flags.priority, at_once);
-            }
+            self.peers.publish(key, number, &notice);
         }
     }
 
@@ -253,7 +280,7 @@ impl Hub {
     pub(crate) fn respond(&mut self, incoming: &Incoming<'_>, payload: MessagePayload<'_>) {
         let answer = Message { payload, ..incoming.message.answer(MessageType::Response) };
         match visorbus_core::encode(&answer, &mut self.out) {
-            Ok(len) => self.send_out(incoming.from, len, incoming.at_once),
+            Ok(len) => self.send_answer(incoming.from, &incoming.message, len, incoming.at_once),
             Err(_) => {
                 let text = "the answer does not fit into a frame of the hub".to_owned();
                 self.send_error(incoming.from, &incoming.message, &Error::Internal(text));
@@ -262,7 +289,7 @@ impl Hub {
     }
 
     /// Notes a request that somebody will answer, or the hub in its place when the time is over.
-    fn begin_call(&mut self, incoming: &Incoming<'_>, callee: Option<PeerKey>) -> Result<()> {
+    fn begin_call(&mut self, incoming: &Incoming<'_>, callee: Callee) -> Result<()> {
         let Incoming { from, message, now, .. } = *incoming;
         let limit = self.config.limits.pending_calls;
         let deadline = now.plus_millis(self.timeout_ms(&message));
@@ -289,6 +316,13 @@ impl Hub {
         Ok(())
     }
 
+    /// Ends a request that `callee` was to answer; `None` when there is none of that kind any more.
+    pub(crate) fn end_call(&mut self, key: CallKey, callee: Callee) -> Option<Call> {
+        let call = self.calls.take(key, callee)?;
+        self.uncount_call(key.0);
+        Some(call)
+    }
+
     fn timeout_ms(&self, message: &Message<'_>) -> u32 {
         let limits = &self.config.limits;
         message.flags.timeout_ms.unwrap_or(limits.request_ms).min(limits.max_request_ms)
@@ -311,7 +345,7 @@ impl Hub {
         Ok(row.map_or(crate::peers::OwnedAccess::Permission, |row| row.access.clone()))
     }
 
-    fn unsent_error(&self, to: PeerKey, len: usize, unsent: Unsent) -> Error {
+    pub(crate) fn unsent_error(&self, to: PeerKey, len: usize, unsent: Unsent) -> Error {
         let name = self.peers.get(to).map(crate::peers::Peer::label).unwrap_or_default();
         match unsent {
             Unsent::Gone => Error::Connection(format!("'{name}' is gone")),

@@ -37,8 +37,11 @@ impl Hub {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let Some(asking) = peer.rows.asking.take_if(|asking| asking.id == id) else { return };
         let rows = peer.session.remote().map_or(0, |remote| remote.rows);
+        let told = outcome.as_ref().map_or(0, |bytes| bytes.len());
+        let room = peer.rows.make_room(told);
         let next = match (asking.part, outcome) {
             (RowPart::Info, Ok(bytes)) => match postcard::from_bytes::<RowInfo<'_>>(bytes) {
+                _ if !room => return self.give_up_on(key, "its table is longer than the hub keeps"),
                 Ok(info) if is_own(&info, &peer.name) => {
                     peer.rows.known.push(Row::from(&info));
                     return self.describe_from(key, asking.row + 1, now);
@@ -51,7 +54,7 @@ impl Hub {
             }
             (part, outcome) => {
                 // A leaf whose frames are too short for a schema goes without: its hashes are known.
-                let schema = outcome.unwrap_or_default();
+                let schema = outcome.ok().filter(|_| room).unwrap_or_default();
                 if let Some(row) = peer.rows.known.get_mut(usize::from(asking.row)) {
                     match part {
                         RowPart::Request => row.request_schema = schema.to_vec(),

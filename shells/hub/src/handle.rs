@@ -1,6 +1,8 @@
 //! What other threads use a hub through.
 
-use std::sync::mpsc::{Sender, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, ThreadId};
 
 use crate::handlers::BoxedHandler;
 use crate::info::PeerInfo;
@@ -10,12 +12,17 @@ use crate::poller::Waker;
 
 /// Talks to a running hub from any thread. Cloning it is cheap; it keeps no hub running.
 ///
-/// Methods that wait for the hub's answer must not be called from one of its inline handlers: the hub would wait for
-/// itself. A handler that needs them says that it [may block](visorbus_core::dispatch::MessageHandler::may_block).
+/// # In a handler
+/// A handler of the hub's may use it too. One that runs inline is on the hub's own thread, which cannot wait for itself:
+/// what it asks to be done is done after it has returned and answered with `Ok` before that; what it asks to be told is
+/// refused with `Internal`. A handler that needs more says that it
+/// [may block](visorbus_core::dispatch::MessageHandler::may_block).
 #[derive(Clone)]
 pub struct HubHandle {
     commands: Sender<Command>,
     waker: Waker,
+    /// The thread that the hub runs on, once it runs.
+    thread: Arc<OnceLock<ThreadId>>,
 }
 
 /// Where the hub puts the outcome of a command.
@@ -37,8 +44,14 @@ impl HubHandle {
         &self.waker
     }
 
-    pub(crate) const fn new(commands: Sender<Command>, waker: Waker) -> Self {
-        Self { commands, waker }
+    pub(crate) fn new(commands: Sender<Command>, waker: Waker) -> Self {
+        Self { commands, waker, thread: Arc::default() }
+    }
+
+    /// To be called on the thread that the hub runs on.
+    pub(crate) fn enter(&self) {
+        // A hub runs once.
+        let _ = self.thread.set(thread::current().id());
     }
 
     /// Accepts connections from `listener` from now on.
@@ -46,7 +59,7 @@ impl HubHandle {
     /// # Errors
     /// `Connection` when the hub has ended or cannot wait on the listener.
     pub fn listen(&self, listener: Box<dyn Listener>) -> Result<()> {
-        self.ask(|outcome| Command::Listen(listener, outcome))
+        self.tell(|outcome| Command::Listen(listener, outcome))
     }
 
     /// Serves the other end of `link` from now on.
@@ -54,7 +67,7 @@ impl HubHandle {
     /// # Errors
     /// `Connection` when the hub has ended.
     pub fn attach(&self, link: Box<dyn HubLink>) -> Result<()> {
-        self.ask(|outcome| Command::Attach(link, outcome))
+        self.tell(|outcome| Command::Attach(link, outcome))
     }
 
     /// Serves the component `handler.id()` in the hub.
@@ -62,7 +75,7 @@ impl HubHandle {
     /// # Errors
     /// `Message` when the id is no component name or is taken; `Connection` when the hub has ended.
     pub fn register_handler(&self, handler: BoxedHandler) -> Result<()> {
-        self.ask(|outcome| Command::Register(handler, outcome))
+        self.tell(|outcome| Command::Register(handler, outcome))
     }
 
     /// Stops serving the component `id` in the hub.
@@ -70,24 +83,25 @@ impl HubHandle {
     /// # Errors
     /// `Message` when no handler has this id; `Connection` when the hub has ended.
     pub fn unregister_handler(&self, id: &str) -> Result<()> {
-        self.ask(|outcome| Command::Unregister(id.to_owned(), outcome))
+        self.tell(|outcome| Command::Unregister(id.to_owned(), outcome))
     }
 
     /// Sends a notification to the peer called `peer`.
     ///
     /// # Errors
-    /// `Message` when there is no such peer, when the message is no notification or does not fit; `Connection` when
+    /// `Message` when there is no such peer, when it does not keep up, when the message is no notification or does not
+    /// fit; `Connection` when
     /// the hub has ended.
     pub fn send_message(&self, peer: &str, message: OwnedMessage) -> Result<()> {
-        self.ask(|outcome| Command::Send(peer.to_owned(), message, outcome))
+        self.tell(|outcome| Command::Send(peer.to_owned(), message, outcome))
     }
 
-    /// Sends a notification to every authenticated peer.
+    /// Sends a notification to every authenticated peer, also when some of them cannot have it.
     ///
     /// # Errors
-    /// `Message` when the message is no notification; `Connection` when the hub has ended.
+    /// `Message` when the message is no notification, or for the first peer that could not have it; `Connection` when the hub has ended.
     pub fn broadcast_message(&self, message: OwnedMessage) -> Result<()> {
-        self.ask(|outcome| Command::Broadcast(message, outcome))
+        self.tell(|outcome| Command::Broadcast(message, outcome))
     }
 
     /// The names of the authenticated peers, sorted.
@@ -116,13 +130,36 @@ impl HubHandle {
         self.waker.wake();
     }
 
+    /// Has something done, and waits until it is, but on the hub's own thread.
+    fn tell(&self, command: impl FnOnce(Outcome<()>) -> Command) -> Result<()> {
+        let outcome = self.send(command)?;
+        if self.is_on_hub_thread() { Ok(()) } else { outcome.recv().map_err(|_| ended())? }
+    }
+
+    /// Asks something that only the hub knows.
     fn ask<T>(&self, command: impl FnOnce(Outcome<T>) -> Command) -> Result<T> {
-        let ended = || Error::Connection("the hub has ended".to_owned());
+        if self.is_on_hub_thread() {
+            let text =
+                "an inline handler cannot wait for its own hub: have the handler say that it may block";
+            return Err(Error::Internal(text.to_owned()));
+        }
+        self.send(command)?.recv().map_err(|_| ended())?
+    }
+
+    fn send<T>(&self, command: impl FnOnce(Outcome<T>) -> Command) -> Result<Receiver<Result<T>>> {
         let (outcome, answer) = sync_channel(1);
         self.commands.send(command(outcome)).map_err(|_| ended())?;
         self.waker.wake();
-        answer.recv().map_err(|_| ended())?
+        Ok(answer)
     }
+
+    fn is_on_hub_thread(&self) -> bool {
+        self.thread.get() == Some(&thread::current().id())
+    }
+}
+
+fn ended() -> Error {
+    Error::Connection("the hub has ended".to_owned())
 }
 
 impl std::fmt::Debug for HubHandle {

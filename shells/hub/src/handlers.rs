@@ -12,6 +12,7 @@ use visorbus_core::message::{Address, Message, MessageType};
 use visorbus_core::{IpcError, codec};
 
 use crate::calls::CallKey;
+use crate::peers::PeerKey;
 use crate::poller::Waker;
 
 /// A handler that can be given to a hub.
@@ -65,11 +66,11 @@ impl Registry {
         entry.dispatch(caller, message, out)
     }
 
-    /// The job that runs the handler of `message` on a pool; `None` when there is no such handler.
-    pub(crate) fn job(&self, key: CallKey, grant: Option<&Grant>, unix_s: u64, frame: &[u8]) -> Option<Job> {
-        let message = codec::decode(frame).ok()?;
-        let entry = self.by_id.get(message.destination?.component())?.clone();
-        Some(Job { key, entry, grant: grant.cloned(), unix_s, frame: frame.into() })
+    /// The job that runs the handler of `component` for the message in `frame`; `None` when there is no such handler.
+    pub(crate) fn job(&self, component: &str, caller: Caller<'_>, frame: Box<[u8]>) -> Option<Job> {
+        let entry = self.by_id.get(component)?.clone();
+        let (grant, unix_s) = (caller.grant.cloned(), caller.unix_now);
+        Some(Job { entry, grant, unix_s, frame })
     }
 }
 
@@ -106,66 +107,116 @@ impl Handlers for Target<'_> {
 
 /// Runs handlers that may block.
 pub(crate) struct Pool {
-    jobs: Sender<Job>,
+    jobs: Sender<Task>,
     done: Receiver<Done>,
+    /// Bytes of the messages that wait or run, by the peer whose they are, also after it has gone.
+    waiting: HashMap<PeerKey, usize>,
+    next: u64,
 }
 
 /// One run of a handler on the pool.
 pub(crate) struct Job {
-    key: CallKey,
     entry: Entry,
     grant: Option<Grant>,
-    unix_s: u64,
+    unix_s: Option<u64>,
     frame: Box<[u8]>,
+}
+
+/// A job on its way.
+struct Task {
+    key: CallKey,
+    number: u64,
+    job: Job,
 }
 
 /// A run that is over.
 pub(crate) struct Done {
     pub(crate) key: CallKey,
+    /// What [`Pool::start`] called it.
+    pub(crate) number: u64,
     /// The answer's frame; empty when nobody waits for one.
-    pub(crate) answer: Vec<u8>,
+    pub(crate) answer: Box<[u8]>,
+    cost: usize,
+}
+
+/// Too much waits for the pool.
+pub(crate) struct PoolFull {
+    pub(crate) waiting: usize,
 }
 
 impl Pool {
     pub(crate) fn new(threads: usize, max_frame: usize, waker: &Waker) -> std::io::Result<Self> {
-        let (jobs, queue) = channel::<Job>();
+        let (jobs, queue) = channel::<Task>();
         let (finished, done) = channel();
         let queue = Arc::new(Mutex::new(queue));
         for number in 0..threads.max(1) {
             let (queue, finished, waker) = (Arc::clone(&queue), finished.clone(), waker.clone());
             thread::Builder::new().name(format!("visorbus-pool-{number}")).spawn(move || {
+                let mut out = vec![0; max_frame];
                 loop {
-                    let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok(job) = job else { return };
-                    let mut answer = vec![0; max_frame];
-                    let len = job.run(&mut answer);
-                    answer.truncate(len);
-                    if finished.send(Done { key: job.key, answer }).is_err() {
+                    let task = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok(Task { key, number, job }) = task else { return };
+                    let len = job.run(&mut out);
+                    let done = Done { key, number, answer: out[..len].into(), cost: job.cost() };
+                    if finished.send(done).is_err() {
                         return;
                     }
                     waker.wake();
                 }
             })?;
         }
-        Ok(Self { jobs, done })
+        Ok(Self { jobs, done, waiting: HashMap::new(), next: 0 })
     }
 
-    pub(crate) fn start(&self, job: Job) {
+    /// The number of the job that is started next.
+    pub(crate) const fn next_number(&self) -> u64 {
+        self.next
+    }
+
+    /// Runs `job` for the message `key` as soon as a thread is free, unless `limit` bytes of that peer's messages wait,
+    /// or many times that of all.
+    ///
+    /// # Errors
+    /// [`PoolFull`]: nothing was started.
+    pub(crate) fn start(&mut self, key: CallKey, job: Job, limit: usize) -> Result<(), PoolFull> {
+        let total: usize = self.waiting.values().sum();
+        let own = self.waiting.entry(key.0).or_default();
+        let waiting = if *own + job.cost() > limit { *own } else { total };
+        if *own + job.cost() > limit || total + job.cost() > limit.saturating_mul(MANY) {
+            return Err(PoolFull { waiting });
+        }
+        *own += job.cost();
+        let task = Task { key, number: self.next, job };
+        self.next += 1;
         // The threads live as long as the sender, so there is always one to take it.
-        let _ = self.jobs.send(job);
+        let _ = self.jobs.send(task);
+        Ok(())
     }
 
-    pub(crate) fn take_done(&self) -> Option<Done> {
-        self.done.try_recv().ok()
+    pub(crate) fn take_done(&mut self) -> Option<Done> {
+        let done = self.done.try_recv().ok()?;
+        if let Some(waiting) = self.waiting.get_mut(&done.key.0) {
+            *waiting -= done.cost;
+            if *waiting == 0 {
+                self.waiting.remove(&done.key.0);
+            }
+        }
+        Some(done)
     }
 }
 
 impl Job {
     fn run(&self, out: &mut [u8]) -> usize {
         let Ok(message) = codec::decode(&self.frame) else { return 0 };
-        let caller = Caller { grant: self.grant.as_ref(), unix_now: Some(self.unix_s) };
+        let caller = Caller { grant: self.grant.as_ref(), unix_now: self.unix_s };
         self.entry.dispatch(caller, &message, out).answer
+    }
+
+    const fn cost(&self) -> usize {
+        self.frame.len() + size_of::<Task>()
     }
 }
 
+/// So many peers may each have as much waiting as one may.
+const MANY: usize = 8;
 const PANICKED: IpcError = IpcError::Internal("the handler panicked; the hub goes on, its log says where");

@@ -9,22 +9,21 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use slotmap::{Key as _, KeyData};
-use visorbus_core::auth::{BUS, Claims, Grant, Scopes};
-use visorbus_core::codec::{self, MAX_HEADER};
+use visorbus_core::auth::BUS;
+use visorbus_core::codec;
 use visorbus_core::frame::length::{Split, split};
-use visorbus_core::limits::{MAX_NAME, MAX_TOKEN};
 use visorbus_core::message::{Address, Message};
 use visorbus_core::peer::refuse_frame;
-use visorbus_core::session::{CloseReason, Expired, Name, PROOF_LIFETIME_S, Role, SessionConfig, Verdict};
-use visorbus_core::{Instant, IpcError, MessagePriority, Session};
+use visorbus_core::session::{CloseReason, Expired, Name, Role, SessionConfig, Verdict};
+use visorbus_core::{Instant, Session};
 
-use crate::calls::{CallKey, Calls};
+use crate::calls::{Callee, Calls};
 use crate::config::{HubConfig, unix_micros};
 use crate::handle::{Command, HubHandle};
 use crate::handlers::{Pool, Registry};
-use crate::link::{HubLink, Listener, ReceiveBuffer, Reopen};
+use crate::link::{HubLink, Listener, ReceiveBuffer};
 use crate::owned::{Error, Result};
-use crate::peers::{Counters, Peer, PeerKey, Peers, Rows, Watched, closed_text};
+use crate::peers::{Counters, Peer, PeerKey, Peers, Presence, Rows, Watched};
 use crate::poller::{Poller, Ready, WOKEN};
 use crate::queue::Queue;
 use crate::subscriptions::Matches;
@@ -42,7 +41,7 @@ pub struct Hub {
     pub(crate) next_id: u64,
     pub(crate) pool: Option<Pool>,
     pub(crate) handle: HubHandle,
-    poller: Poller,
+    pub(crate) poller: Poller,
     commands: Receiver<Command>,
     listeners: Vec<Accepting>,
     /// When a peer's session, handshake or link next needs the time.
@@ -113,6 +112,7 @@ impl Hub {
     /// `Internal` when the system's event queue fails.
     pub fn run(mut self) -> Result<()> {
         let mut events = Vec::new();
+        self.handle.enter();
         while !self.stopping {
             self.turn(&mut events).map_err(|e| Error::Internal(format!("the hub's loop failed: {e}")))?;
         }
@@ -158,15 +158,14 @@ impl Hub {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Listen(listener, done) => drop(done.send(self.listen(listener))),
-                Command::Attach(link, done) => drop(done.send(self.attach(link, now).map(|_| ()))),
+                Command::Attach(link, done) => drop(done.send(self.attach(link, now))),
                 Command::Stop => self.stopping = true,
                 other => self.handle_command(other, now),
             }
         }
-        while let Some(done) = self.pool.as_ref().and_then(Pool::take_done) {
-            if self.calls.take(done.key, None).is_some() {
-                self.uncount_call(done.key.0);
-                self.send_answer_frame(done.key.0, &done.answer);
+        while let Some(done) = self.pool.as_mut().and_then(Pool::take_done) {
+            if let Some(call) = self.end_call(done.key, Callee::Job(done.number)) {
+                self.answer_call(done.key, &call, &done.answer);
             }
         }
     }
@@ -187,13 +186,10 @@ impl Hub {
             let Some(accepting) = self.listeners.get_mut(index) else { return };
             match accepting.listener.accept() {
                 Ok(None) => return,
-                Ok(Some(link)) if self.peers.len() >= self.config.limits.max_peers => {
-                    let origin = link.origin();
-                    tracing::warn!("{origin} refused: {} peers are connected, the limit", self.peers.len());
-                }
                 Ok(Some(link)) => {
+                    let origin = link.origin();
                     if let Err(error) = self.attach(link, now) {
-                        tracing::warn!("a new connection was lost: {error}");
+                        tracing::warn!("{origin} was not let in: {error}");
                     }
                 }
                 Err(error) => {
@@ -208,9 +204,15 @@ impl Hub {
         }
     }
 
-    fn attach(&mut self, link: Box<dyn HubLink>, now: Instant) -> Result<PeerKey> {
+    fn attach(&mut self, mut link: Box<dyn HubLink>, now: Instant) -> Result<()> {
         let options = link.options();
         let limits = &self.config.limits;
+        if self.peers.len() >= limits.max_peers {
+            let text = format!("{} connections are open, the limit: try again later", limits.max_peers);
+            let error = Error::Connection(text);
+            self.turn_away(&mut *link, &error);
+            return Err(error);
+        }
         let line = options.lossy;
         let config = SessionConfig {
             role: Role::Accepting,
@@ -239,8 +241,10 @@ impl Hub {
             rows: Rows::default(),
             subscriptions: Vec::new(),
             queue: Queue::default(),
+            presence: Presence::Here,
             watched: None,
             dirty: false,
+            tell_missed_at: now,
             reopen_at: None,
             handshake_by,
             timer: None,
@@ -252,12 +256,23 @@ impl Hub {
             self.reopen(key, now);
         }
         self.poll_session(key, now);
-        self.set_timer(key);
-        Ok(key)
+        self.set_timer(key, now);
+        let gone = || Error::Connection("the connection cannot be waited on".to_owned());
+        self.peers.get(key).map(|_| ()).ok_or_else(gone)
+    }
+
+    /// Says why on a link that gets no slot, as far as it goes at once.
+    fn turn_away(&mut self, link: &mut dyn HubLink, error: &Error) {
+        let error = visorbus_core::IpcError::new(error.kind(), error.text().as_str());
+        let len = codec::encode_error(&Message::request(0, BUS_ADDRESS), &error, &mut self.out).unwrap_or(0);
+        if link.has_room(len) {
+            // Whoever has gone before that need not know.
+            let _ = link.send(&self.out[..len], &[], true);
+        }
     }
 
     /// Has epoll report the link's descriptor; `None` when it has none.
-    fn watch_link(&mut self, key: PeerKey) -> Option<()> {
+    pub(crate) fn watch_link(&mut self, key: PeerKey) -> Option<()> {
         let peer = self.peers.get_mut(key)?;
         self.poller.add(peer.link.fd()?, key.data().as_ffi()).ok()?;
         peer.watched = Some(Watched { output: false });
@@ -265,11 +280,18 @@ impl Hub {
     }
 
     fn serve_peer(&mut self, key: PeerKey, ready: &Ready, single: bool, now: Instant) {
-        if ready.output {
-            self.peers.flush(key);
-            self.watch_output(key);
+        let presence = self.peers.get(key).map(|peer| peer.presence);
+        if let Some(Presence::Lingering { .. }) = presence {
+            // Its input is not watched: what is told of it then is that it is gone.
+            if ready.input || !self.peers.flush(key).left {
+                self.close_lingering(key, now);
+            }
+            return;
         }
-        if !ready.input || self.peers.get(key).is_none() {
+        if ready.output {
+            self.flush(key, now);
+        }
+        if !ready.input || presence.is_none() {
             return;
         }
         let mut buffer = std::mem::take(&mut self.receive);
@@ -281,18 +303,19 @@ impl Hub {
         }
         self.receive = buffer;
         if let Some(Err(error)) = received {
-            self.peers.doom(key, closed_text(&error));
+            self.peers.lose(key, &error);
         } else if self.peers.get(key).is_some_and(|peer| peer.options.lossy) {
             self.poll_session(key, now);
         }
-        self.set_timer(key);
+        self.set_timer(key, now);
     }
 
     /// Handles the whole frames at the front of `bytes`; returns how many bytes they were.
     fn take_frames(&mut self, key: PeerKey, bytes: &[u8], single: bool, now: Instant) -> usize {
         let max = self.config.limits.max_frame as usize;
         let mut used = 0;
-        loop {
+        // A peer that has to go is not listened to any longer.
+        while self.peers.get(key).is_some_and(|peer| peer.presence == Presence::Here) {
             match split(&bytes[used..], max) {
                 Ok(Split::Frame { frame, consumed }) => {
                     used += consumed;
@@ -303,11 +326,11 @@ impl Hub {
                 Err(error) => {
                     let text = format!("{error}: the connection is closed");
                     self.send_error(key, &Message::request(0, BUS_ADDRESS), &Error::Protocol(text.clone()));
-                    self.peers.doom(key, text);
-                    return bytes.len();
+                    self.peers.dismiss(key, text);
                 }
             }
         }
+        bytes.len()
     }
 
     fn handle_frame(&mut self, key: PeerKey, frame: &[u8], at_once: bool, now: Instant) {
@@ -323,6 +346,9 @@ impl Hub {
                 return self.send_out(key, len, at_once);
             }
         };
+        if is_for_another(&message) {
+            return self.forward_reply(&Incoming { from: key, message, at_once, now });
+        }
         match peer.session.handle(&message, now, &mut self.out) {
             Verdict::Deliver => self.deliver(&Incoming { from: key, message, at_once, now }),
             Verdict::Answer(len) => self.send_out(key, len, at_once),
@@ -331,8 +357,11 @@ impl Hub {
                 self.send_out(key, answer, at_once);
             }
             Verdict::Opened { answer } => {
+                // What the end of an earlier session brings about is written where the answer stands now.
+                let answer = self.out[..answer].to_vec();
                 self.forget(key, "it started again");
-                self.send_out(key, answer, at_once);
+                self.out[..answer.len()].copy_from_slice(&answer);
+                self.send_out(key, answer.len(), at_once);
                 self.handle_opened(key, now);
             }
             Verdict::Restarted { answer } => self.send_out(key, answer, at_once),
@@ -351,181 +380,16 @@ impl Hub {
             Verdict::Closed(CloseReason::Goodbye) if peer.options.lossy => {
                 self.forget(key, "it said goodbye")
             }
-            Verdict::Closed(_) => self.peers.doom(key, "it said goodbye"),
+            Verdict::Closed(_) => self.peers.dismiss(key, "it said goodbye"),
             Verdict::Drop(_) => peer.counters.refused += 1,
         }
     }
 
-    fn handle_opened(&mut self, key: PeerKey, now: Instant) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        peer.counters.sessions += 1;
-        let Some(remote) = peer.session.remote() else { return };
-        let name = remote.name.clone();
-        let trusted = peer.options.unauthenticated.as_deref() == Some(&*name);
-        if trusted {
-            tracing::warn!(
-                "{}: '{name}' is believed without a token, as configured for this link",
-                peer.origin
-            );
-            match self.own_grant(&name, now) {
-                Ok(grant) => {
-                    if let Some(peer) = self.peers.get_mut(key) {
-                        peer.session.accept(grant);
-                    }
-                    if self.admit_name(key, &name).is_ok() {
-                        self.handle_admitted(key, now);
-                    }
-                }
-                Err(error) => tracing::error!("the hub cannot mint with its own key: {error}"),
-            }
-        }
-        self.prove_hub(key, now);
-    }
-
-    /// Sends the peer a token of the hub's where it wants one.
-    fn prove_hub(&mut self, key: PeerKey, now: Instant) {
-        let unix_s = self.unix_s(now);
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        if !peer.session.wants_token(now) {
-            return;
-        }
-        let name = peer.session.remote().map(|remote| remote.name.clone()).unwrap_or_default();
-        let mut token = [0; MAX_TOKEN];
-        let claims = hub_claims(&name, now, unix_s, &["*"]);
-        let len = match self.config.keys.mint(self.config.key_id, &claims, &mut token) {
-            Ok(len) => len,
-            Err(error) => return tracing::error!("the hub cannot mint a token for {name}: {error}"),
-        };
-        let len = peer.session.authenticate(&token[..len], now, &mut self.out);
-        self.send_out(key, len, true);
-    }
-
-    fn handle_token(&mut self, key: PeerKey, request: &Message<'_>, token: &[u8], now: Instant) {
-        let outcome = self.admit(key, token, now);
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        let label = peer.label();
-        let error = outcome.as_ref().err().cloned();
-        let borrowed =
-            outcome.as_ref().map(Grant::clone).map_err(|e| IpcError::new(e.kind(), e.text().as_str()));
-        let len = peer.session.finish_authentication(request, borrowed, &mut self.out);
-        self.send_out(key, len, true);
-        match error {
-            None => self.handle_admitted(key, now),
-            Some(error) => {
-                if let Some(peer) = self.peers.get_mut(key) {
-                    peer.counters.refused += 1;
-                }
-                tracing::warn!("{label} was not admitted: {error}");
-            }
-        }
-    }
-
-    /// Checks a peer's token, and that it proves the name that the peer goes by.
-    fn admit(&mut self, key: PeerKey, token: &[u8], now: Instant) -> Result<Grant> {
-        let unix_s = self.unix_s(now);
-        let grant = self.config.keys.check(token, BUS, Some(unix_s)).map_err(|error| {
-            tracing::info!("a token was refused: {error}");
-            Error::Authentication(error.for_peer().to_owned())
-        })?;
-        let remote = self.peers.get(key).and_then(|peer| peer.session.remote());
-        let name = remote.map(|remote| remote.name.to_string()).unwrap_or_default();
-        if !proves(grant.subject(), &name) {
-            let subject = grant.subject();
-            return Err(Error::Authentication(format!(
-                "the token of '{subject}' does not prove the name '{name}': use the name '{subject}' or one that begins with '{subject}.'"
-            )));
-        }
-        self.admit_name(key, &name)?;
-        Ok(grant)
-    }
-
-    fn admit_name(&mut self, key: PeerKey, name: &str) -> Result<()> {
-        let taken = self.registry.contains(name) || self.names.get(name).is_some_and(|owner| *owner != key);
-        if name == BUS || taken {
-            return Err(Error::Connection(format!(
-                "the name '{name}' is taken by a live session: end that one or use another name"
-            )));
-        }
-        Ok(())
-    }
-
-    fn handle_admitted(&mut self, key: PeerKey, now: Instant) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        let Some(remote) = peer.session.remote() else { return };
-        let name = remote.name.to_string();
-        if peer.name == name {
-            return;
-        }
-        peer.name.clone_from(&name);
-        tracing::info!("{name} is here: {}", peer.origin);
-        self.names.insert(name, key);
-        self.describe_from(key, 0, now);
-    }
-
-    fn poll_session(&mut self, key: PeerKey, now: Instant) {
+    pub(crate) fn poll_session(&mut self, key: PeerKey, now: Instant) {
         self.prove_hub(key, now);
         let Some(peer) = self.peers.get_mut(key) else { return };
         let len = peer.session.poll_transmit(now, &mut self.out);
         self.send_out(key, len, true);
-    }
-
-    /// Ends what a session has meant to others: calls, name, components, subscriptions. The link stays.
-    pub(crate) fn forget(&mut self, key: PeerKey, why: &str) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        let label = peer.label();
-        let name = std::mem::take(&mut peer.name);
-        let components = std::mem::take(&mut peer.components);
-        let announced = std::mem::take(&mut peer.rows).complete;
-        peer.subscriptions.clear();
-        peer.queue.clear();
-        peer.pending_calls = 0;
-        self.matches.clear();
-        for (call_key, call) in self.calls.take_peer(key) {
-            self.uncount_call(call_key.0);
-            let text = format!("{label} is gone ({why}): '{}' was not answered", call.destination);
-            self.fail_call(call_key, &call, &Error::Connection(text));
-        }
-        if name.is_empty() {
-            return;
-        }
-        tracing::info!("{name} is gone: {why}");
-        self.names.retain(|_, owner| *owner != key);
-        for component in components.iter().chain(announced.then_some(&name)) {
-            self.announce(component, &name, false);
-        }
-    }
-
-    /// The link of a peer is over: a socket's peer is removed, a line waits for its device to come back.
-    fn lose_link(&mut self, key: PeerKey, why: &str, now: Instant) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        // What is said to a peer that has to go is written before the descriptor is closed, as far as it goes.
-        let _ = peer.flush();
-        if let (Some(_), Some(fd)) = (peer.watched.take(), peer.link.fd()) {
-            self.poller.remove(fd);
-        }
-        if peer.name.is_empty() {
-            tracing::debug!("{} is gone: {why}", peer.label());
-        }
-        self.forget(key, why);
-        if let Some(peer) = self.peers.get_mut(key) {
-            peer.session.reset(now);
-        }
-        self.reopen(key, now);
-    }
-
-    fn reopen(&mut self, key: PeerKey, now: Instant) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        peer.reopen_at = None;
-        match peer.link.reopen(now) {
-            Reopen::At(at) => peer.reopen_at = Some(at),
-            Reopen::Done if self.watch_link(key).is_some() => self.poll_session(key, now),
-            Reopen::Done | Reopen::Never => {
-                self.clear_timer(key);
-                self.peers.remove(key);
-                return;
-            }
-        }
-        self.set_timer(key);
     }
 
     fn handle_deadlines(&mut self, now: Instant) {
@@ -534,10 +398,13 @@ impl Hub {
             let text = format!("'{}' did not answer in time", call.destination);
             self.fail_call(key, &call, &Error::Timeout(text));
         }
-        while let Some(&(_, key)) = self.timers.first().filter(|(at, _)| *at <= now) {
+        let due: Vec<PeerKey> =
+            self.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, key)| *key).collect();
+        for key in due {
             self.clear_timer(key);
             self.handle_timer(key, now);
-            self.set_timer(key);
+            // Whatever is still due after that is not due again before the next millisecond: the loop must not spin.
+            self.set_timer(key, now.plus_millis(1));
         }
         for index in 0..self.listeners.len() {
             if self.listeners[index].paused_until.is_some_and(|until| until <= now) {
@@ -552,33 +419,35 @@ impl Hub {
 
     fn handle_timer(&mut self, key: PeerKey, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
+        match peer.presence {
+            Presence::Here => {}
+            Presence::Leaving => return,
+            Presence::Lingering { .. } => return self.close_lingering(key, now),
+        }
         if peer.reopen_at.is_some_and(|at| at <= now) {
             return self.reopen(key, now);
         }
         if peer.name.is_empty() && !peer.options.lossy && peer.handshake_by <= now {
             let text = format!("no authentication within {} ms", self.config.limits.handshake_ms);
             self.send_error(key, &Message::request(0, BUS_ADDRESS), &Error::Authentication(text.clone()));
-            return self.peers.doom(key, text);
+            return self.peers.dismiss(key, text);
         }
         while let Some(expired) = self.peers.get_mut(key).and_then(|peer| peer.session.handle_timeout(now)) {
             match expired {
                 Expired::Session if self.peers.get(key).is_some_and(|peer| peer.options.lossy) => {
                     self.forget(key, "it was silent for three heartbeats");
                 }
-                Expired::Session => return self.peers.doom(key, "it was silent for three heartbeats"),
+                Expired::Session => return self.peers.dismiss(key, "it was silent for three heartbeats"),
                 Expired::Request { id } => self.describe_again(key, id, now),
             }
         }
         self.poll_session(key, now);
     }
 
-    /// Has the peer looked at when it next needs the time, unless that is done already.
-    fn set_timer(&mut self, key: PeerKey) {
+    /// Has the peer looked at when it next needs the time, though not before `earliest`, unless that is done already.
+    pub(crate) fn set_timer(&mut self, key: PeerKey, earliest: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let unproven = peer.name.is_empty() && !peer.options.lossy;
-        let handshake = unproven.then_some(peer.handshake_by);
-        let session = peer.session.poll_timeout().filter(|_| peer.watched.is_some());
-        let Some(next) = [session, handshake, peer.reopen_at].into_iter().flatten().min() else { return };
+        let Some(next) = peer.next_due().map(|next| next.max(earliest)) else { return };
         if peer.timer.is_none_or(|set| next < set) {
             if let Some(set) = peer.timer.replace(next) {
                 self.timers.remove(&(set, key));
@@ -587,7 +456,7 @@ impl Hub {
         }
     }
 
-    fn clear_timer(&mut self, key: PeerKey) {
+    pub(crate) fn clear_timer(&mut self, key: PeerKey) {
         match self.peers.get_mut(key) {
             Some(peer) => {
                 if let Some(set) = peer.timer.take() {
@@ -602,63 +471,35 @@ impl Hub {
     fn end_turn(&mut self, now: Instant) {
         loop {
             while let Some(key) = self.peers.take_dirty() {
-                self.peers.flush(key);
-                self.watch_output(key);
+                self.flush(key, now);
             }
-            let Some((key, why)) = self.peers.take_broken() else { return };
-            self.lose_link(key, &why, now);
+            let Some((key, end)) = self.peers.take_ending() else { return };
+            self.part_from(key, &end, now);
         }
     }
 
-    /// Has epoll report room for output exactly while something waits for it; tells of what was missed once it does
-    /// not.
-    fn watch_output(&mut self, key: PeerKey) {
+    /// Writes what waits for a peer as far as it goes, and tells it of what it missed once it has caught up, or now and
+    /// then while it reads and does not.
+    fn flush(&mut self, key: PeerKey, now: Instant) {
+        let flushed = self.peers.flush(key);
+        self.watch_output(key, flushed.left);
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let waits = peer.flush().unwrap_or(true);
+        if !flushed.left || (flushed.moved && peer.tell_missed_at <= now) {
+            peer.tell_missed_at = now.plus_millis(TELL_MISSED_MS);
+            self.tell_missed(key);
+        }
+    }
+
+    /// Has epoll report room for output exactly while something waits for it.
+    pub(crate) fn watch_output(&mut self, key: PeerKey, waits: bool) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
         if let (Some(watched), Some(fd)) = (peer.watched, peer.link.fd())
+            && peer.presence == Presence::Here
             && watched.output != waits
             && self.poller.watch(fd, key.data().as_ffi(), true, waits).is_ok()
         {
             peer.watched = Some(Watched { output: waits });
         }
-        if !waits {
-            self.tell_missed(key);
-        }
-    }
-
-    /// Sends the frame in [`Hub::out`] to a peer; nothing when `len` is 0.
-    pub(crate) fn send_out(&mut self, key: PeerKey, len: usize, at_once: bool) {
-        if len == 0 {
-            return;
-        }
-        let priority = MessagePriority::from_code(self.out[0] >> 3);
-        if self.peers.send(key, &self.out[..len], &[], priority, at_once).is_err() {
-            self.peers.doom(key, "it does not read its answers");
-        }
-    }
-
-    pub(crate) fn send_answer_frame(&mut self, key: PeerKey, frame: &[u8]) {
-        if !frame.is_empty() && self.peers.send(key, frame, &[], MessagePriority::Normal, true).is_err() {
-            self.peers.doom(key, "it does not read its answers");
-        }
-    }
-
-    /// Answers a message with an error, if anybody waits for one.
-    pub(crate) fn send_error(&mut self, key: PeerKey, message: &Message<'_>, error: &Error) {
-        if !message.wants_answer() {
-            return;
-        }
-        let error = IpcError::new(error.kind(), error.text().as_str());
-        let len = codec::encode_error(message, &error, &mut self.out).unwrap_or(0);
-        self.send_out(key, len, true);
-    }
-
-    /// Answers a forwarded request in its callee's place.
-    fn fail_call(&mut self, (caller, id): CallKey, call: &crate::calls::Call, error: &Error) {
-        let mut request = Message::request(id, BUS_ADDRESS);
-        request.source = Address::new(&call.source).ok();
-        request.flags.priority = call.priority;
-        self.send_error(caller, &request, error);
     }
 
     pub(crate) fn uncount_call(&mut self, caller: PeerKey) {
@@ -671,39 +512,6 @@ impl Hub {
         self.next_id += 1;
         self.next_id - 1
     }
-
-    /// A grant for a peer whose link is trusted: minted and checked like any other.
-    fn own_grant(&self, name: &str, now: Instant) -> Result<Grant> {
-        let unix_s = self.unix_s(now);
-        let claims = Claims {
-            issuer: BUS,
-            subject: name,
-            audience: BUS,
-            serial: now.as_micros(),
-            issued_at: unix_s,
-            expiry: unix_s + TRUSTED_LIFETIME_S,
-            epoch: 0,
-            scopes: Scopes::new(&[]),
-        };
-        let mut token = [0; MAX_TOKEN];
-        let len = self
-            .config
-            .keys
-            .mint(self.config.key_id, &claims, &mut token)
-            .map_err(|e| Error::Internal(e.to_string()))?;
-        let grant = self.config.keys.check(&token[..len], BUS, Some(unix_s));
-        grant.map_err(|e| Error::Internal(e.to_string()))
-    }
-
-    fn say_goodbye(&mut self) {
-        let now = self.now();
-        for key in self.peers.keys() {
-            let Some(peer) = self.peers.get_mut(key) else { continue };
-            let len = peer.session.close("the hub stops", now, &mut self.out);
-            self.send_out(key, len, true);
-            self.peers.flush(key);
-        }
-    }
 }
 
 impl std::fmt::Debug for Hub {
@@ -712,47 +520,14 @@ impl std::fmt::Debug for Hub {
     }
 }
 
-/// Whether a token for `subject` proves `name`: the same, or one that begins with it and a dot.
-fn proves(subject: &str, name: &str) -> bool {
-    name.strip_prefix(subject).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-}
-
-fn hub_claims<'a>(audience: &'a str, now: Instant, unix_s: u64, scopes: &'a [&'a str]) -> Claims<'a> {
-    debug_assert!(audience.len() <= MAX_NAME);
-    Claims {
-        issuer: BUS,
-        subject: BUS,
-        audience,
-        serial: now.as_micros(),
-        issued_at: unix_s,
-        expiry: unix_s + PROOF_LIFETIME_S,
-        epoch: 0,
-        scopes: Scopes::new(scopes),
-    }
-}
-
-/// The header of a message that passes the hub, in a buffer of its own; the payload follows from where it is.
-pub(crate) struct Head {
-    bytes: [u8; MAX_HEADER + MAX_TOKEN + 2],
-    len: usize,
-}
-
-impl Head {
-    /// `None` for what cannot be: the buffer fits every header.
-    pub(crate) fn new(message: &Message<'_>) -> Option<Self> {
-        let mut head = Self { bytes: [0; MAX_HEADER + MAX_TOKEN + 2], len: 0 };
-        head.len = codec::encode_header(message, &mut head.bytes).ok()?;
-        Some(head)
-    }
-
-    pub(crate) fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
+/// Whether a message answers what another peer asked, and not the hub's own question: the ids of both may be the same.
+fn is_for_another(message: &Message<'_>) -> bool {
+    message.is_reply() && message.destination.is_some_and(|to| to.component() != BUS)
 }
 
 pub(crate) const BUS_ADDRESS: Address<'static> = Address::literal(BUS);
+/// Between two words on what it misses to a subscriber that does not keep up.
+const TELL_MISSED_MS: u32 = 100;
 /// Listeners are numbered downwards from here, beyond every peer's number.
 const FIRST_LISTENER_DOWN: u64 = WOKEN - 1;
 const FIRST_LISTENER: u64 = WOKEN - 1024;
-/// Ten years: a trusted link is trusted until its configuration says otherwise.
-const TRUSTED_LIFETIME_S: u64 = 10 * 365 * 24 * 3600;

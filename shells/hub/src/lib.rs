@@ -15,7 +15,10 @@ pub mod link;
 mod hub;
 mod poller;
 
+mod admission;
 mod deliver;
+mod parting;
+mod sending;
 
 mod bus;
 mod describe;

@@ -1,7 +1,7 @@
 //! The peers of a hub: one slot for each connection, with its session, its queue, its subscriptions and its counters.
 
 use slotmap::SlotMap;
-use visorbus_core::auth::{Access, Grant};
+use visorbus_core::auth::Access;
 use visorbus_core::bus::{RowKind, SlowConsumer};
 use visorbus_core::message::Pattern;
 use visorbus_core::{Instant, MessagePriority, Session};
@@ -21,10 +21,19 @@ pub(crate) struct Peers {
     slots: SlotMap<PeerKey, Peer>,
     /// Peers to which something was sent that is not written yet.
     dirty: Vec<PeerKey>,
-    /// Peers whose link failed, or that have to go, and why.
-    broken: Vec<(PeerKey, String)>,
+    /// Peers that are to be parted from at the end of this turn.
+    ending: Vec<(PeerKey, End)>,
     queue_bytes: usize,
     hub_max_frame: u32,
+}
+
+/// How a peer is parted from, and why.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// Its link is over: nothing reaches it any more.
+    LinkOver(String),
+    /// The hub does not go on with it: it is told why.
+    Dismissed(String),
 }
 
 /// Why a frame was not sent.
@@ -71,13 +80,22 @@ impl Peers {
         self.slots.keys().collect()
     }
 
-    /// Marks a peer to be closed at the end of this turn.
-    pub(crate) fn doom(&mut self, key: PeerKey, why: impl Into<String>) {
-        self.broken.push((key, why.into()));
+    /// Parts from a peer at the end of this turn; until then nothing more is taken from it or sent to it.
+    pub(crate) fn dismiss(&mut self, key: PeerKey, why: impl Into<String>) {
+        if self.leave(key) {
+            self.ending.push((key, End::Dismissed(why.into())));
+        }
     }
 
-    pub(crate) fn take_broken(&mut self) -> Option<(PeerKey, String)> {
-        self.broken.pop()
+    /// As [`Peers::dismiss`], of a peer whose link is over.
+    pub(crate) fn lose(&mut self, key: PeerKey, error: &std::io::Error) {
+        if self.leave(key) {
+            self.ending.push((key, End::LinkOver(closed_text(error))));
+        }
+    }
+
+    pub(crate) fn take_ending(&mut self) -> Option<(PeerKey, End)> {
+        self.ending.pop()
     }
 
     pub(crate) fn take_dirty(&mut self) -> Option<PeerKey> {
@@ -104,43 +122,39 @@ impl Peers {
         let Some(peer) = self.slots.get_mut(key) else { return Err(Unsent::Gone) };
         match peer.queue.push(join(head, payload), priority, limit) {
             Queued::Waits { .. } => Ok(()),
-            Queued::Full => Err(Unsent::Full { waiting: peer.queue.bytes() }),
+            Queued::Full { .. } => Err(Unsent::Full { waiting: peer.queue.bytes() }),
         }
     }
 
-    /// Sends a notification under the policy of the peer's subscription `number`.
-    pub(crate) fn send_topic(
-        &mut self,
-        key: PeerKey,
-        number: u32,
-        topic: &str,
-        parts: (&[u8], &[u8]),
-        priority: MessagePriority,
-        at_once: bool,
-    ) {
+    /// Sends a notification under the policy of the peer's subscription `number`, while that is still allowed.
+    pub(crate) fn publish(&mut self, key: PeerKey, number: u32, notice: &Notice<'_>) {
         let limit = self.queue_bytes;
-        let sent = self.try_send(key, parts.0, parts.1, at_once);
-        let Some(peer) = self.slots.get_mut(key) else { return };
-        let Some(subscription) = peer.subscriptions.iter_mut().find(|own| own.number == number) else {
+        let own = |subscription: &&mut Subscription| subscription.number == number;
+        let subscriptions = self.slots.get_mut(key).map(|peer| &mut peer.subscriptions);
+        let subscription = subscriptions.and_then(|all| all.iter_mut().find(own));
+        if subscription.is_none_or(|subscription| subscription.until <= notice.unix_s) {
             return;
-        };
+        }
+        let sent = self.try_send(key, notice.head, notice.payload, notice.at_once);
+        let Some(peer) = self.slots.get_mut(key) else { return };
+        let Some(subscription) = peer.subscriptions.iter_mut().find(own) else { return };
         let dropped = match sent {
-            Ok(true) => return,
-            Err(Unsent::Gone) => return,
+            Ok(true) | Err(Unsent::Gone) => return,
             Err(_) => 1,
             Ok(false) => {
-                let frame = join(parts.0, parts.1);
-                match peer.queue.push_topic(frame, priority, limit, number, topic, subscription.policy) {
+                let frame = join(notice.head, notice.payload);
+                let topic = (number, notice.topic);
+                match peer.queue.push_topic(frame, notice.priority, limit, topic, subscription.policy) {
                     Queued::Waits { dropped } => dropped,
-                    Queued::Full if subscription.policy == SlowConsumer::Disconnect => {
+                    Queued::Full { .. } if subscription.policy == SlowConsumer::Disconnect => {
                         let why = format!(
                             "it does not read: {} bytes wait and its subscription '{}' asks to be disconnected then",
                             peer.queue.bytes(),
                             subscription.pattern
                         );
-                        return self.doom(key, why);
+                        return self.dismiss(key, why);
                     }
-                    Queued::Full => 1,
+                    Queued::Full { dropped } => dropped + 1,
                 }
             }
         };
@@ -148,16 +162,18 @@ impl Peers {
         peer.counters.missed += u64::from(dropped);
     }
 
-    /// Writes what waits for a peer as far as it goes; says whether anything is left.
-    pub(crate) fn flush(&mut self, key: PeerKey) -> bool {
-        let Some(peer) = self.slots.get_mut(key) else { return false };
-        match peer.flush() {
-            Ok(left) => left,
-            Err(error) => {
-                self.doom(key, closed_text(&error));
-                false
-            }
-        }
+    /// The longest frame that may go to a peer.
+    pub(crate) fn max_frame(&self, key: PeerKey) -> usize {
+        self.slots.get(key).map_or(0, |peer| peer.max_frame(self.hub_max_frame))
+    }
+
+    /// Writes what waits for a peer as far as it goes.
+    pub(crate) fn flush(&mut self, key: PeerKey) -> Flushed {
+        let Some(peer) = self.slots.get_mut(key) else { return Flushed::default() };
+        peer.flush().unwrap_or_else(|error| {
+            self.lose(key, &error);
+            Flushed::default()
+        })
     }
 
     /// `false` when it has to wait.
@@ -168,7 +184,7 @@ impl Peers {
         if len > max {
             return Err(Unsent::TooLong { max });
         }
-        if peer.watched.is_none() {
+        if peer.watched.is_none() || peer.presence != Presence::Here {
             return Err(Unsent::Gone);
         }
         if !peer.dirty {
@@ -181,15 +197,32 @@ impl Peers {
         peer.counters.frames_out += 1;
         peer.counters.bytes_out += len as u64;
         if let Err(error) = peer.link.send(head, payload, at_once) {
-            self.doom(key, closed_text(&error));
+            self.lose(key, &error);
             return Err(Unsent::Gone);
         }
         Ok(true)
     }
+
+    /// `false` when it is leaving, or gone, already.
+    fn leave(&mut self, key: PeerKey) -> bool {
+        let here = self.slots.get_mut(key).filter(|peer| peer.presence == Presence::Here);
+        here.map(|peer| peer.presence = Presence::Leaving).is_some()
+    }
+}
+
+/// A notification on its way to its subscribers.
+pub(crate) struct Notice<'m> {
+    pub(crate) topic: &'m str,
+    pub(crate) head: &'m [u8],
+    pub(crate) payload: &'m [u8],
+    pub(crate) priority: MessagePriority,
+    pub(crate) at_once: bool,
+    /// The time, for what is allowed until then.
+    pub(crate) unix_s: u64,
 }
 
 /// Why a link ended, for people.
-pub(crate) fn closed_text(error: &std::io::Error) -> String {
+fn closed_text(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::UnexpectedEof => "the other end closed the connection".to_owned(),
         _ => error.to_string(),
@@ -213,10 +246,13 @@ pub(crate) struct Peer {
     pub(crate) rows: Rows,
     pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) queue: Queue,
+    pub(crate) presence: Presence,
     /// What epoll watches its descriptor for; `None` while there is none.
     pub(crate) watched: Option<Watched>,
     /// Something was sent without `at_once` and waits for the end of the turn.
     pub(crate) dirty: bool,
+    /// Not before this is it told again of what it misses, unless it has caught up.
+    pub(crate) tell_missed_at: Instant,
     /// When the link is tried again, while it is gone.
     pub(crate) reopen_at: Option<Instant>,
     /// Until when it must have authenticated.
@@ -226,6 +262,26 @@ pub(crate) struct Peer {
     pub(crate) pending_calls: usize,
     pub(crate) next_subscription: u32,
     pub(crate) counters: Counters,
+}
+
+/// Whether a peer goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// It does.
+    Here,
+    /// It goes at the end of this turn.
+    Leaving,
+    /// It has gone for everybody else; only what tells it why is still on its way, and no longer than this.
+    Lingering { until: Instant },
+}
+
+/// What came of writing what waits.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Flushed {
+    /// Something went from the queue into the link.
+    pub(crate) moved: bool,
+    /// Something still waits, in the queue or in the link.
+    pub(crate) left: bool,
 }
 
 /// What a descriptor is watched for.
@@ -243,7 +299,22 @@ pub(crate) struct Rows {
     pub(crate) asking: Option<Asking>,
     /// Every row is known; its schemas may still be on their way.
     pub(crate) complete: bool,
+    /// Bytes that it has told so far.
+    pub(crate) bytes: usize,
 }
+
+impl Rows {
+    /// Charges `bytes` more of a description; `false` when that is more than is kept of one peer's.
+    pub(crate) fn make_room(&mut self, bytes: usize) -> bool {
+        let cost = bytes + size_of::<Row>();
+        let fits = self.bytes + cost <= MAX_TABLE_BYTES;
+        self.bytes += if fits { cost } else { 0 };
+        fits
+    }
+}
+
+/// What is kept of one peer's table, in bytes: a thousand rows with short schemas.
+const MAX_TABLE_BYTES: usize = 512 << 10;
 
 /// One row of a peer's table.
 #[derive(Debug, Clone)]
@@ -299,6 +370,8 @@ pub(crate) struct Subscription {
     pub(crate) number: u32,
     pub(crate) pattern: String,
     pub(crate) policy: SlowConsumer,
+    /// Until when it is allowed, in Unix seconds: as long as the grant that it was made under.
+    pub(crate) until: u64,
     /// Notifications dropped since the subscriber was told last.
     pub(crate) missed: u32,
 }
@@ -342,8 +415,30 @@ impl Peer {
         own.min(link).min(hub) as usize
     }
 
-    /// Moves what waits into the link and onwards; says whether anything is left.
-    pub(crate) fn flush(&mut self) -> std::io::Result<bool> {
+    /// When it next needs the time.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        match self.presence {
+            Presence::Leaving => None,
+            Presence::Lingering { until } => Some(until),
+            Presence::Here => {
+                let unproven = self.name.is_empty() && !self.options.lossy;
+                let handshake = unproven.then_some(self.handshake_by);
+                let session = self.session.poll_timeout().filter(|_| self.watched.is_some());
+                [session, handshake, self.reopen_at].into_iter().flatten().min()
+            }
+        }
+    }
+
+    /// Lets a frame wait behind all others, whatever the limits say: nothing comes after it.
+    pub(crate) fn say_last(&mut self, frame: &[u8]) {
+        if !frame.is_empty() {
+            self.queue.push(frame.into(), MessagePriority::Low, usize::MAX);
+        }
+    }
+
+    /// Moves what waits into the link and onwards.
+    pub(crate) fn flush(&mut self) -> std::io::Result<Flushed> {
+        let mut moved = false;
         loop {
             while let Some(frame) = self.queue.front() {
                 if !self.link.has_room(frame.len()) {
@@ -353,19 +448,15 @@ impl Peer {
                 self.counters.bytes_out += frame.len() as u64;
                 self.link.send(frame, &[], false)?;
                 self.queue.pop();
+                moved = true;
             }
             let flushed = self.link.flush()?;
             let more = self.queue.front().map(<[u8]>::len);
             match more {
                 Some(len) if flushed && self.link.has_room(len) => {}
-                _ => return Ok(!flushed || more.is_some()),
+                _ => return Ok(Flushed { moved, left: !flushed || more.is_some() }),
             }
         }
-    }
-
-    /// The grant, while it has not expired.
-    pub(crate) fn live_grant(&self, unix_s: u64) -> Option<&Grant> {
-        self.session.grant().filter(|grant| !grant.is_expired(unix_s))
     }
 
     /// For texts: the proven name, else the claimed one with a question mark, else where it is.

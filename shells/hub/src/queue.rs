@@ -1,6 +1,9 @@
 //! What waits for a peer that does not read fast enough: by priority, charged by the byte, thinned by subscription.
+//!
+//! Nothing here takes longer the more there waits, but for a logarithm: a peer that does not read must cost the others
+//! no time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use visorbus_core::MessagePriority;
 use visorbus_core::bus::SlowConsumer;
@@ -8,9 +11,15 @@ use visorbus_core::bus::SlowConsumer;
 /// Frames that wait for one peer.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    lanes: [VecDeque<Waiting>; 4],
+    frames: BTreeMap<Place, Waiting>,
+    /// Where the notifications of each subscription stand in `frames`.
+    subscriptions: HashMap<u32, Held>,
     bytes: usize,
+    next: u64,
 }
+
+/// Where a frame stands: how far its priority is below the highest, then its number. The first goes next.
+type Place = (u8, u64);
 
 /// One frame that waits.
 #[derive(Debug)]
@@ -19,76 +28,81 @@ struct Waiting {
     topic: Option<(u32, Box<str>)>,
 }
 
+/// What waits of one subscription.
+#[derive(Debug, Default)]
+struct Held {
+    places: BTreeSet<Place>,
+    /// The newest of each topic.
+    newest: HashMap<Box<str>, Place>,
+}
+
 /// What became of a frame that was to wait.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Queued {
     /// It waits; so many of its subscription went for it.
     Waits { dropped: u32 },
-    /// There is no room for it, and nothing that may go.
-    Full,
+    /// There is no room for it: so many of its subscription went in vain, and nothing more may go.
+    Full { dropped: u32 },
 }
 
 impl Queue {
     pub(crate) fn is_empty(&self) -> bool {
-        self.bytes == 0
+        self.frames.is_empty()
     }
 
+    /// Bytes that wait, and what it costs to keep them.
     pub(crate) const fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Lets a frame wait that must not be lost.
     pub(crate) fn push(&mut self, frame: Box<[u8]>, priority: MessagePriority, limit: usize) -> Queued {
-        if self.bytes + frame.len() > limit {
-            return Queued::Full;
+        if !self.fits(&frame, limit) {
+            return Queued::Full { dropped: 0 };
         }
-        self.bytes += frame.len();
-        self.lanes[priority as usize].push_back(Waiting { frame, topic: None });
+        self.insert(Waiting { frame, topic: None }, priority);
         Queued::Waits { dropped: 0 }
     }
 
-    /// Lets a notification on `topic` wait for subscription `subscription`, under that subscription's policy.
+    /// Lets a notification wait, given with its subscription and its topic, under that subscription's policy.
     pub(crate) fn push_topic(
         &mut self,
         frame: Box<[u8]>,
         priority: MessagePriority,
         limit: usize,
-        subscription: u32,
-        topic: &str,
+        (subscription, topic): (u32, &str),
         policy: SlowConsumer,
     ) -> Queued {
-        let keep = match policy {
-            SlowConsumer::Latest => return self.replace(frame, priority, limit, subscription, topic),
-            SlowConsumer::DropOldest(keep) => keep.max(1) as usize,
-            SlowConsumer::Disconnect => usize::MAX,
-        };
         let mut dropped = 0;
-        let of_subscription =
-            |waiting: &Waiting| waiting.topic.as_ref().is_some_and(|(number, _)| *number == subscription);
-        loop {
-            let waiting = self.lanes.iter().flatten().filter(|waiting| of_subscription(waiting)).count();
-            if waiting < keep && self.bytes + frame.len() <= limit {
-                break;
+        match policy {
+            SlowConsumer::Latest => dropped = u32::from(self.drop_newest_of(subscription, topic)),
+            SlowConsumer::DropOldest(keep) => {
+                let keep = keep.max(1) as usize;
+                while self.waiting_of(subscription) >= keep || !self.fits(&frame, limit) {
+                    if !self.drop_oldest_of(subscription) {
+                        break;
+                    }
+                    dropped += 1;
+                }
             }
-            if waiting == 0 || policy == SlowConsumer::Disconnect || !self.drop_first(of_subscription) {
-                return Queued::Full;
-            }
-            dropped += 1;
+            SlowConsumer::Disconnect => {}
         }
-        self.bytes += frame.len();
-        self.lanes[priority as usize].push_back(Waiting { frame, topic: Some((subscription, topic.into())) });
+        if !self.fits(&frame, limit) {
+            return Queued::Full { dropped };
+        }
+        self.insert(Waiting { frame, topic: Some((subscription, topic.into())) }, priority);
         Queued::Waits { dropped }
     }
 
     /// The frame that goes next, by priority and age.
     pub(crate) fn front(&self) -> Option<&[u8]> {
-        self.lanes.iter().rev().find_map(VecDeque::front).map(|waiting| &*waiting.frame)
+        self.frames.first_key_value().map(|(_, waiting)| &*waiting.frame)
     }
 
     /// Takes away what [`Queue::front`] showed.
     pub(crate) fn pop(&mut self) {
-        if let Some(waiting) = self.lanes.iter_mut().rev().find_map(VecDeque::pop_front) {
-            self.bytes -= waiting.frame.len();
+        if let Some(&place) = self.frames.keys().next() {
+            self.remove(place);
         }
     }
 
@@ -96,39 +110,60 @@ impl Queue {
         *self = Self::default();
     }
 
-    fn replace(
-        &mut self,
-        frame: Box<[u8]>,
-        priority: MessagePriority,
-        limit: usize,
-        subscription: u32,
-        topic: &str,
-    ) -> Queued {
-        let same = |waiting: &Waiting| {
-            waiting.topic.as_ref().is_some_and(|(number, text)| *number == subscription && **text == *topic)
-        };
-        let dropped = u32::from(self.drop_first(same));
-        if self.bytes + frame.len() > limit {
-            return Queued::Full;
-        }
-        self.bytes += frame.len();
-        self.lanes[priority as usize].push_back(Waiting { frame, topic: Some((subscription, topic.into())) });
-        Queued::Waits { dropped }
+    fn fits(&self, frame: &[u8], limit: usize) -> bool {
+        self.bytes + frame.len() + KEEPING <= limit
     }
 
-    /// Drops the oldest frame, lowest priority first, that `which` selects.
-    fn drop_first(&mut self, which: impl Fn(&Waiting) -> bool) -> bool {
-        for lane in &mut self.lanes {
-            if let Some(at) = lane.iter().position(&which) {
-                if let Some(waiting) = lane.remove(at) {
-                    self.bytes -= waiting.frame.len();
-                }
-                return true;
-            }
+    fn waiting_of(&self, subscription: u32) -> usize {
+        self.subscriptions.get(&subscription).map_or(0, |held| held.places.len())
+    }
+
+    /// Drops the oldest of a subscription, lowest priority first; `false` when none waits.
+    fn drop_oldest_of(&mut self, subscription: u32) -> bool {
+        let held = self.subscriptions.get(&subscription);
+        let oldest = held.and_then(|held| {
+            let lowest = held.places.last()?.0;
+            held.places.range((lowest, 0)..).next().copied()
+        });
+        oldest.map(|place| self.remove(place)).is_some()
+    }
+
+    /// Drops the newest of a subscription on `topic`; `false` when none waits.
+    fn drop_newest_of(&mut self, subscription: u32, topic: &str) -> bool {
+        let held = self.subscriptions.get(&subscription);
+        let newest = held.and_then(|held| held.newest.get(topic).copied());
+        newest.map(|place| self.remove(place)).is_some()
+    }
+
+    fn insert(&mut self, waiting: Waiting, priority: MessagePriority) {
+        let place = (MessagePriority::Critical as u8 - priority as u8, self.next);
+        self.next += 1;
+        self.bytes += waiting.frame.len() + KEEPING;
+        if let Some((subscription, topic)) = &waiting.topic {
+            let held = self.subscriptions.entry(*subscription).or_default();
+            held.places.insert(place);
+            held.newest.insert(topic.clone(), place);
         }
-        false
+        self.frames.insert(place, waiting);
+    }
+
+    fn remove(&mut self, place: Place) {
+        let Some(waiting) = self.frames.remove(&place) else { return };
+        self.bytes -= waiting.frame.len() + KEEPING;
+        let Some((subscription, topic)) = waiting.topic else { return };
+        let Some(held) = self.subscriptions.get_mut(&subscription) else { return };
+        held.places.remove(&place);
+        if held.newest.get(&topic) == Some(&place) {
+            held.newest.remove(&topic);
+        }
+        if held.places.is_empty() {
+            self.subscriptions.remove(&subscription);
+        }
     }
 }
+
+/// What it costs to keep one frame, in bytes beside its own: small frames must not be free.
+const KEEPING: usize = 128;
 
 #[cfg(test)]
 mod tests {
@@ -137,6 +172,9 @@ mod tests {
     fn frame(byte: u8) -> Box<[u8]> {
         Box::new([byte; 10])
     }
+
+    /// What one such frame is charged.
+    const ONE: usize = 10 + KEEPING;
 
     fn drain(queue: &mut Queue) -> Vec<u8> {
         let mut order = Vec::new();
@@ -165,8 +203,8 @@ mod tests {
     #[test]
     fn what_must_not_be_lost_is_refused_when_the_limit_is_reached() {
         let mut queue = Queue::default();
-        assert_eq!(queue.push(frame(1), MessagePriority::Normal, 15), Queued::Waits { dropped: 0 });
-        assert_eq!(queue.push(frame(2), MessagePriority::Critical, 15), Queued::Full);
+        assert_eq!(queue.push(frame(1), MessagePriority::Normal, ONE + 5), Queued::Waits { dropped: 0 });
+        assert_eq!(queue.push(frame(2), MessagePriority::Critical, ONE + 5), Queued::Full { dropped: 0 });
         assert_eq!(drain(&mut queue), [1]);
     }
 
@@ -174,7 +212,7 @@ mod tests {
     fn latest_keeps_one_of_each_topic() {
         let mut queue = Queue::default();
         let mut push = |byte, topic| {
-            queue.push_topic(frame(byte), MessagePriority::Normal, 1000, 0, topic, SlowConsumer::Latest)
+            queue.push_topic(frame(byte), MessagePriority::Normal, 1000, (0, topic), SlowConsumer::Latest)
         };
         assert_eq!(push(1, "a/x"), Queued::Waits { dropped: 0 });
         assert_eq!(push(2, "a/y"), Queued::Waits { dropped: 0 });
@@ -186,9 +224,9 @@ mod tests {
     fn drop_oldest_keeps_the_newest_of_its_own_subscription_only() {
         let mut queue = Queue::default();
         let two = SlowConsumer::DropOldest(2);
-        queue.push_topic(frame(9), MessagePriority::Normal, 1000, 7, "b/x", two);
+        queue.push_topic(frame(9), MessagePriority::Normal, 1000, (7, "b/x"), two);
         for byte in 1..=4 {
-            queue.push_topic(frame(byte), MessagePriority::Normal, 1000, 0, "a/x", two);
+            queue.push_topic(frame(byte), MessagePriority::Normal, 1000, (0, "a/x"), two);
         }
         assert_eq!(drain(&mut queue), [9, 3, 4]);
     }
@@ -196,22 +234,39 @@ mod tests {
     #[test]
     fn drop_oldest_gives_way_to_the_byte_limit_and_disconnect_does_not() {
         let mut queue = Queue::default();
+        let mut push = |byte, policy| {
+            queue.push_topic(frame(byte), MessagePriority::Normal, 2 * ONE, (0, "a/x"), policy)
+        };
         for byte in 1..=4 {
-            queue.push_topic(
-                frame(byte),
-                MessagePriority::Normal,
-                25,
-                0,
-                "a/x",
-                SlowConsumer::DropOldest(100),
-            );
+            let dropped = u32::from(byte > 2);
+            assert_eq!(push(byte, SlowConsumer::DropOldest(100)), Queued::Waits { dropped });
         }
+        assert_eq!(push(5, SlowConsumer::Disconnect), Queued::Full { dropped: 0 });
         assert_eq!(drain(&mut queue), [3, 4]);
-        for byte in 1..=2 {
-            queue.push_topic(frame(byte), MessagePriority::Normal, 25, 0, "a/x", SlowConsumer::Disconnect);
+    }
+
+    #[test]
+    fn what_is_dropped_is_of_the_lowest_priority_first() {
+        let mut queue = Queue::default();
+        let two = SlowConsumer::DropOldest(2);
+        for (byte, priority) in
+            [(1, MessagePriority::High), (2, MessagePriority::Low), (3, MessagePriority::Low)]
+        {
+            queue.push_topic(frame(byte), priority, 1000, (0, "a/x"), two);
         }
-        let third =
-            queue.push_topic(frame(3), MessagePriority::Normal, 25, 0, "a/x", SlowConsumer::Disconnect);
-        assert_eq!(third, Queued::Full);
+        assert_eq!(drain(&mut queue), [1, 3]);
+    }
+
+    #[test]
+    fn a_policy_that_changes_while_frames_wait_loses_track_of_none() {
+        let mut queue = Queue::default();
+        let mut push =
+            |byte, policy| queue.push_topic(frame(byte), MessagePriority::Normal, 1000, (0, "a/x"), policy);
+        push(1, SlowConsumer::DropOldest(9));
+        push(2, SlowConsumer::DropOldest(9));
+        assert_eq!(push(3, SlowConsumer::Latest), Queued::Waits { dropped: 1 });
+        assert_eq!(push(4, SlowConsumer::DropOldest(1)), Queued::Waits { dropped: 2 });
+        assert_eq!(drain(&mut queue), [4]);
+        assert!(queue.is_empty() && queue.subscriptions.is_empty());
     }
 }

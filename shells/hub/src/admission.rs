@@ -1,0 +1,175 @@
+//! How a connection becomes a peer: its hello, its proof, the name it goes by, and the hub's own proof to it.
+
+use visorbus_core::auth::{BUS, Claims, Grant, Operation, Scopes};
+use visorbus_core::limits::MAX_TOKEN;
+use visorbus_core::message::{Message, Pattern};
+use visorbus_core::session::PROOF_LIFETIME_S;
+use visorbus_core::{Instant, IpcError};
+
+use crate::hub::Hub;
+use crate::owned::{Error, Result};
+use crate::peers::PeerKey;
+
+impl Hub {
+    /// Both ends have said hello; only a link that is trusted by configuration needs no more than that.
+    pub(crate) fn handle_opened(&mut self, key: PeerKey, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.counters.sessions += 1;
+        let Some(remote) = peer.session.remote() else { return };
+        let name = remote.name.clone();
+        if peer.options.unauthenticated.as_deref() != Some(&*name) {
+            return;
+        }
+        if let Err(error) = self.trust(key, &name, now) {
+            tracing::warn!("'{name}' was not admitted: {error}");
+        }
+    }
+
+    pub(crate) fn handle_token(&mut self, key: PeerKey, request: &Message<'_>, token: &[u8], now: Instant) {
+        let outcome = self.admit(key, token, now);
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if let Err(error) = &outcome {
+            peer.counters.refused += 1;
+            tracing::warn!("{} was not admitted: {error}", peer.label());
+        }
+        let admitted = outcome.is_ok();
+        let outcome = match &outcome {
+            Ok(grant) => Ok(grant.clone()),
+            Err(error) => Err(IpcError::new(error.kind(), error.text().as_str())),
+        };
+        let len = peer.session.finish_authentication(request, outcome, &mut self.out);
+        self.send_out(key, len, true);
+        if admitted {
+            self.handle_admitted(key, now);
+        }
+    }
+
+    /// Proves the hub to a peer that asks for it, once that peer has proven itself: whoever merely calls itself a
+    /// device must not get a token that the device would take.
+    pub(crate) fn prove_hub(&mut self, key: PeerKey, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        // Asked in any case: that is what puts off the session's next question.
+        if peer.session.wants_token(now) && !peer.name.is_empty() {
+            self.send_proof(key, now);
+        }
+    }
+
+    fn trust(&mut self, key: PeerKey, name: &str, now: Instant) -> Result<()> {
+        self.admit_name(key, name)?;
+        let grant = self.own_grant(name, now)?;
+        if let Some(peer) = self.peers.get_mut(key) {
+            tracing::warn!("{}: '{name}' is believed without a token, as configured", peer.origin);
+            peer.session.accept(grant);
+        }
+        self.handle_admitted(key, now);
+        Ok(())
+    }
+
+    /// Checks a peer's token, and that it proves the name that the peer goes by.
+    fn admit(&mut self, key: PeerKey, token: &[u8], now: Instant) -> Result<Grant> {
+        let unix_s = self.unix_s(now);
+        let grant = self.config.keys.check(token, BUS, Some(unix_s)).map_err(|error| {
+            tracing::info!("a token was refused: {error}");
+            Error::Authentication(error.for_peer().to_owned())
+        })?;
+        let remote = self.peers.get(key).and_then(|peer| peer.session.remote());
+        let name = remote.map(|remote| remote.name.to_string()).unwrap_or_default();
+        if !proves(grant.subject(), &name) {
+            let subject = grant.subject();
+            return Err(Error::Authentication(format!(
+                "the token of '{subject}' does not prove the name '{name}': use the name '{subject}' or one that begins with '{subject}.'"
+            )));
+        }
+        self.admit_name(key, &name)?;
+        Ok(grant)
+    }
+
+    fn admit_name(&self, key: PeerKey, name: &str) -> Result<()> {
+        if name == BUS {
+            return Err(Error::Connection("the name 'bus' is the hub's own: use another".to_owned()));
+        }
+        if self.registry.contains(name) || self.names.get(name).is_some_and(|owner| *owner != key) {
+            return Err(Error::Connection(format!(
+                "the name '{name}' is taken by a live session: end that one or use another name"
+            )));
+        }
+        Ok(())
+    }
+
+    /// The session has a grant: a first one makes it a peer, a further one renews what it has.
+    fn handle_admitted(&mut self, key: PeerKey, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let Some(remote) = peer.session.remote() else { return };
+        let (name, wants_proof) = (remote.name.to_string(), remote.requires_authentication);
+        if peer.name == name {
+            return self.renew_subscriptions(key);
+        }
+        peer.name.clone_from(&name);
+        tracing::info!("{name} is here: {}", peer.origin);
+        self.names.insert(name, key);
+        if wants_proof {
+            self.send_proof(key, now);
+        }
+        self.describe_from(key, 0, now);
+    }
+
+    /// What the new grant allows lasts as long as it.
+    fn renew_subscriptions(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let Some(grant) = peer.session.grant() else { return };
+        for subscription in &mut peer.subscriptions {
+            let pattern = Pattern::new(&subscription.pattern);
+            if pattern.is_ok_and(|pattern| grant.permits_all(Operation::Subscribe, pattern)) {
+                subscription.until = subscription.until.max(grant.expires());
+            }
+        }
+    }
+
+    fn send_proof(&mut self, key: PeerKey, now: Instant) {
+        let unix_s = self.unix_s(now);
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let claims = hub_claims(BUS, &peer.name, now, unix_s, Scopes::new(&["*"]));
+        let mut token = [0; MAX_TOKEN];
+        match self.config.keys.mint(self.config.key_id, &claims, &mut token) {
+            Ok(len) => {
+                let len = peer.session.authenticate(&token[..len], now, &mut self.out);
+                self.send_out(key, len, true);
+            }
+            Err(error) => tracing::error!("the hub cannot mint a token for {}: {error}", peer.name),
+        }
+    }
+
+    /// A grant for a peer whose link is trusted: minted and checked like any other.
+    fn own_grant(&self, name: &str, now: Instant) -> Result<Grant> {
+        let unix_s = self.unix_s(now);
+        let claims = Claims {
+            expiry: unix_s + TRUSTED_LIFETIME_S,
+            ..hub_claims(name, BUS, now, unix_s, Scopes::new(&[]))
+        };
+        let mut token = [0; MAX_TOKEN];
+        let minted = self.config.keys.mint(self.config.key_id, &claims, &mut token);
+        let len = minted.map_err(|e| Error::Internal(format!("the hub cannot mint: {e}")))?;
+        let grant = self.config.keys.check(&token[..len], BUS, Some(unix_s));
+        grant.map_err(|e| Error::Internal(format!("the hub does not take its own token: {e}")))
+    }
+}
+
+/// Whether a token for `subject` proves `name`: the same, or one that begins with it and a dot. The hub's own tokens
+/// prove nothing to itself.
+fn proves(subject: &str, name: &str) -> bool {
+    subject != BUS && name.strip_prefix(subject).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+fn hub_claims<'a>(
+    subject: &'a str,
+    audience: &'a str,
+    now: Instant,
+    unix_s: u64,
+    scopes: Scopes<'a>,
+) -> Claims<'a> {
+    let (serial, expiry) = (now.as_micros(), unix_s + PROOF_LIFETIME_S);
+    Claims { issuer: BUS, subject, audience, serial, issued_at: unix_s, expiry, epoch: 0, scopes }
+}
+
+/// Ten years: a trusted link is trusted until its configuration says otherwise.
+const TRUSTED_LIFETIME_S: u64 = 10 * 365 * 24 * 3600;

@@ -1,0 +1,120 @@
+//! How a peer goes: what it meant to others ends at once, it is told why, its link is closed or waits for its device.
+
+use slotmap::Key as _;
+use visorbus_core::Instant;
+
+use crate::hub::Hub;
+use crate::link::Reopen;
+use crate::owned::Error;
+use crate::peers::{End, PeerKey, Presence};
+
+impl Hub {
+    /// Parts from a peer that fails or has to go.
+    pub(crate) fn part_from(&mut self, key: PeerKey, end: &End, now: Instant) {
+        match end {
+            End::LinkOver(why) => self.lose_link(key, why, now),
+            End::Dismissed(why) => self.dismiss(key, why, now),
+        }
+    }
+
+    /// Ends what a session has meant to others: calls, name, components, subscriptions. The link stays.
+    pub(crate) fn forget(&mut self, key: PeerKey, why: &str) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let label = peer.label();
+        let name = std::mem::take(&mut peer.name);
+        let components = std::mem::take(&mut peer.components);
+        let announced = std::mem::take(&mut peer.rows).complete;
+        peer.subscriptions.clear();
+        peer.queue.clear();
+        peer.pending_calls = 0;
+        self.matches.clear();
+        for (call_key, call) in self.calls.take_peer(key) {
+            self.uncount_call(call_key.0);
+            let text = format!("{label} is gone ({why}): '{}' was not answered", call.destination);
+            self.fail_call(call_key, &call, &Error::Connection(text));
+        }
+        if name.is_empty() {
+            return tracing::debug!("{label} is gone: {why}");
+        }
+        tracing::info!("{name} is gone: {why}");
+        self.names.retain(|_, owner| *owner != key);
+        for component in components.iter().chain(announced.then_some(&name)) {
+            self.announce(component, &name, false);
+        }
+    }
+
+    /// The time of a peer that lingers is over, or its end is reached.
+    pub(crate) fn close_lingering(&mut self, key: PeerKey, now: Instant) {
+        self.lose_link(key, "it was told to go", now);
+    }
+
+    /// Tries to have a peer's link again.
+    pub(crate) fn reopen(&mut self, key: PeerKey, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.reopen_at = None;
+        peer.presence = Presence::Here;
+        match peer.link.reopen(now) {
+            Reopen::At(at) => peer.reopen_at = Some(at),
+            Reopen::Done if self.watch_link(key).is_some() => self.poll_session(key, now),
+            Reopen::Done | Reopen::Never => {
+                self.clear_timer(key);
+                self.peers.remove(key);
+                return;
+            }
+        }
+        self.set_timer(key, now);
+    }
+
+    /// Says goodbye to every peer.
+    pub(crate) fn say_goodbye(&mut self) {
+        let now = self.now();
+        for key in self.peers.keys() {
+            let Some(peer) = self.peers.get_mut(key) else { continue };
+            let len = peer.session.close("the hub stops", now, &mut self.out);
+            self.send_out(key, len, true);
+            self.peers.flush(key);
+        }
+    }
+
+    /// Ends a session that the hub does not go on with. Its peer may not be reading at the moment, so that the socket
+    /// is kept a while for the goodbye; a line is kept anyway.
+    fn dismiss(&mut self, key: PeerKey, why: &str, now: Instant) {
+        self.forget(key, why);
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let len = peer.session.close(why, now, &mut self.out);
+        peer.say_last(&self.out[..len]);
+        let lossy = peer.options.lossy;
+        let flushed = peer.flush().ok();
+        let Some(flushed) = flushed.filter(|flushed| lossy || flushed.left) else {
+            return self.lose_link(key, why, now);
+        };
+        if lossy {
+            peer.presence = Presence::Here;
+            return self.watch_output(key, flushed.left);
+        }
+        peer.presence = Presence::Lingering { until: now.plus_millis(LINGER_MS) };
+        let watched = peer.link.fd().map(|fd| self.poller.watch(fd, key.data().as_ffi(), false, true));
+        if !matches!(watched, Some(Ok(()))) {
+            return self.lose_link(key, why, now);
+        }
+        self.set_timer(key, now);
+    }
+
+    /// The link of a peer is over: a socket's peer is removed, a line waits for its device to come back.
+    fn lose_link(&mut self, key: PeerKey, why: &str, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if let (Some(_), Some(fd)) = (peer.watched.take(), peer.link.fd()) {
+            self.poller.remove(fd);
+        }
+        if !matches!(peer.presence, Presence::Lingering { .. }) {
+            self.forget(key, why);
+        }
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.session.reset(now);
+        }
+        self.reopen(key, now);
+    }
+}
+
+/// How long a peer that has to go may take to read why.
+const LINGER_MS: u32 = 2_000;
