@@ -1,0 +1,13 @@
+//! A running hub against peers that are driven by hand: what they may, what they may not, and that nobody else notices.
+
+mod harness;
+
+mod bytes;
+mod calls;
+mod endurance;
+mod handlers;
+mod leaf;
+mod services;
+mod sessions;
+mod tokens;
+mod topics;
