@@ -174,15 +174,15 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    /// What the other end is told, without numbers: a leaf has no formatting code.
+    /// What the other end is told, without numbers and in few words: a leaf has no formatting code and little flash.
     pub const fn reason(self) -> &'static str {
         match self {
-            Self::CutOff => "the frame is cut off or a number in it is over-long",
-            Self::UnknownType(_) => "the message type is unknown in wire version 1",
-            Self::UnknownParts(_) => "the parts byte is unknown in wire version 1",
-            Self::BadAddress => "an address in the frame is not one",
-            Self::UnknownAlias(_) => "the alias was not announced on this session",
-            Self::BadPayload => "the payload does not fit its kind",
+            Self::CutOff => "the frame is cut off",
+            Self::UnknownType(_) => "unknown message type",
+            Self::UnknownParts(_) => "unknown parts byte",
+            Self::BadAddress => "bad address",
+            Self::UnknownAlias(_) => "unknown alias",
+            Self::BadPayload => "bad payload",
         }
     }
 }
@@ -200,7 +200,7 @@ fn decode_address<'a>(reader: &mut Reader<'a>) -> Result<Option<Address<'a>>, De
         len => usize::from(len),
     };
     let text = reader.take(len).ok_or(DecodeError::CutOff)?;
-    let text = core::str::from_utf8(text).map_err(|_| DecodeError::BadAddress)?;
+    let text = crate::wire::text(text).ok_or(DecodeError::BadAddress)?;
     Address::new(text).map(Some).map_err(|_| DecodeError::BadAddress)
 }
 

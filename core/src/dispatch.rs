@@ -123,7 +123,7 @@ fn find_and_call<H: Handlers>(
     let operation = match message.message_type {
         MessageType::Request => Operation::Request,
         MessageType::Notification => Operation::Notify,
-        _ => return Err(IpcError::Protocol("only requests and notifications are dispatched").into()),
+        _ => return Err(IpcError::Protocol("neither request nor notification").into()),
     };
     let (key, access) = handlers.find(address, message.message_type)?;
     if let Err(refusal) = authorize(caller.grant, operation, address, access, caller.unix_now) {
@@ -131,7 +131,7 @@ fn find_and_call<H: Handlers>(
         return Err(Stop::Refused { answer, reason: IpcError::new(refusal.kind(), refusal.reason()) });
     }
     if message.flags.encrypted || message.flags.compressed {
-        return Err(IpcError::Message("this handler cannot open an encrypted or compressed payload").into());
+        return Err(IpcError::Message("cannot open an encrypted or compressed payload").into());
     }
     let mut reply = Reply::new(message, out);
     handlers.call(key, message, &mut reply)?;
@@ -370,7 +370,7 @@ fn call_nothing<N>(_node: &mut N, _message: &Message<'_>, _reply: &mut Reply<'_>
 
 /// Nobody serves the address.
 pub const NOBODY: IpcError = IpcError::Message("nobody serves this address");
-const TOO_LONG: IpcError = IpcError::Internal("the answer does not fit into a frame of this end");
+const TOO_LONG: IpcError = IpcError::Internal("the answer is too long for a frame");
 
 #[cfg(test)]
 mod tests;

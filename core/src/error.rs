@@ -95,7 +95,7 @@ impl<'a> IpcError<&'a str> {
     /// Reads the payload of an Error message. An unknown code, or a text that is not UTF-8, reads as `Internal`.
     pub fn from_payload(bytes: &'a [u8]) -> Self {
         let (&code, text) = bytes.split_first().unwrap_or((&0, &[]));
-        let text = core::str::from_utf8(text).unwrap_or("the error's text is not UTF-8");
+        let text = crate::wire::text(text).unwrap_or("not UTF-8");
         Self::new(ErrorKind::from_code(code).unwrap_or(ErrorKind::Internal), text)
     }
 }

@@ -409,7 +409,7 @@ pub fn refuse_frame(frame: &[u8], error: codec::DecodeError, out: &mut [u8]) -> 
     if !frame.first().is_some_and(|head| matches!(head & 7, 0 | 2)) {
         return 0;
     }
-    let unreadable = Message::request(codec::peek_id(frame), Address::literal(bus::NAME));
+    let unreadable = Message::request(codec::peek_id(frame), const { Address::literal(bus::NAME) });
     codec::encode_error(&unreadable, &IpcError::Protocol(error.reason()), out).unwrap_or(0)
 }
 
@@ -419,8 +419,7 @@ fn unix_seconds(session: &Session, now: Instant) -> Option<u64> {
 
 /// Longest token that a device mints for itself: three names, four numbers, no scopes, and the tag.
 const MAX_PROOF: usize = 2 + 3 * (1 + crate::limits::MAX_NAME) + 3 * 10 + 5 + 1 + 16;
-const NOT_DESCRIBED: IpcError =
-    IpcError::Message("this end has no such row, or its description does not fit a frame");
+const NOT_DESCRIBED: IpcError = IpcError::Message("no such row, or too long for a frame");
 
 #[cfg(test)]
 mod tests;

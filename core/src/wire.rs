@@ -54,7 +54,7 @@ impl<'a> Reader<'a> {
 
     /// A text behind its varint length.
     pub(crate) fn text(&mut self) -> Option<&'a str> {
-        core::str::from_utf8(self.run()?).ok()
+        text(self.run()?)
     }
 
     pub(crate) fn take(&mut self, len: usize) -> Option<&'a [u8]> {
@@ -78,6 +78,19 @@ impl<'a> Reader<'a> {
     pub(crate) const fn rest(self) -> &'a [u8] {
         self.0
     }
+}
+
+/// `bytes` as text, if they are UTF-8.
+#[cfg(feature = "std")]
+pub(crate) fn text(bytes: &[u8]) -> Option<&str> {
+    core::str::from_utf8(bytes).ok()
+}
+
+/// `bytes` as text, if they are UTF-8. Slower than `from_utf8` and smaller.
+#[cfg(not(feature = "std"))]
+pub(crate) fn text(bytes: &[u8]) -> Option<&str> {
+    let Some(chunk) = bytes.utf8_chunks().next() else { return Some("") };
+    chunk.invalid().is_empty().then_some(chunk.valid())
 }
 
 /// Puts primitives into a slice; what does not fit makes the whole write fail at [`Writer::finish`].

@@ -39,12 +39,12 @@ impl<'a> Address<'a> {
 
     /// The first segment: the component that the address belongs to.
     pub fn component(self) -> &'a str {
-        split_segment(self.0).0
+        self.0.get(..first_segment_len(self.0.as_bytes())).unwrap_or_default()
     }
 
     /// What follows the component, without the slash; empty for a bare component.
     pub fn path(self) -> &'a str {
-        split_segment(self.0).1
+        self.0.get(first_segment_len(self.0.as_bytes()) + 1..).unwrap_or_default()
     }
 }
 
@@ -110,18 +110,18 @@ impl<'a> Pattern<'a> {
 
     /// Whether every address that `other` selects is also selected by this pattern.
     pub fn covers(self, other: Pattern<'_>) -> bool {
-        let (mut wide, mut narrow) = (self.0, other.0);
+        let (mut wide, mut narrow) = (self.0.as_bytes(), other.0.as_bytes());
         loop {
             let (want, wide_rest) = split_segment(wide);
-            if want == "**" {
+            if want == b"**" {
                 return true;
             }
             let (have, narrow_rest) = split_segment(narrow);
-            if have.is_empty() || have == "**" || (want != "*" && want != have) {
+            if have.is_empty() || have == b"**" || (want != b"*" && want != have) {
                 return false;
             }
             if wide_rest.is_empty() || narrow_rest.is_empty() {
-                return narrow_rest.is_empty() && (wide_rest.is_empty() || wide_rest == "**");
+                return narrow_rest.is_empty() && (wide_rest.is_empty() || wide_rest == b"**");
             }
             (wide, narrow) = (wide_rest, narrow_rest);
         }
@@ -163,13 +163,17 @@ pub enum AddressError {
 
 /// Whether `text` can name a component: one segment of an address, at most 32 bytes.
 pub fn is_name(text: &str) -> bool {
-    check(text.as_bytes(), false).is_ok() && split_segment(text).0.len() == text.len()
+    check(text.as_bytes(), false).is_ok() && first_segment_len(text.as_bytes()) == text.len()
 }
 
-/// The first segment and what follows its slash.
-fn split_segment(text: &str) -> (&str, &str) {
-    let end = text.bytes().position(|byte| byte == b'/').unwrap_or(text.len());
-    (text.get(..end).unwrap_or_default(), text.get(end + 1..).unwrap_or_default())
+/// The first segment and what follows its slash. On bytes: the slices of a text are looked at for split characters.
+fn split_segment(text: &[u8]) -> (&[u8], &[u8]) {
+    let (segment, rest) = text.split_at_checked(first_segment_len(text)).unwrap_or_default();
+    (segment, rest.split_first().map_or(rest, |(_, rest)| rest))
+}
+
+fn first_segment_len(text: &[u8]) -> usize {
+    text.iter().position(|byte| *byte == b'/').unwrap_or(text.len())
 }
 
 /// One pass over the bytes: lengths, alphabet, segments.

@@ -44,7 +44,7 @@ impl<'a> MessagePayload<'a> {
 
     /// Puts `bytes` under `kind`; `None` when an empty payload has bytes or a text is not UTF-8.
     pub fn from_parts(kind: PayloadKind, bytes: &'a [u8]) -> Option<Self> {
-        let text = || core::str::from_utf8(bytes).ok();
+        let text = || crate::wire::text(bytes);
         Some(match kind {
             PayloadKind::Empty if bytes.is_empty() => Self::Empty,
             PayloadKind::Empty => return None,
@@ -61,11 +61,11 @@ impl<'a> MessagePayload<'a> {
     /// `Serialization` when the payload is a text, when the bytes are not a `T`, or when some are left over.
     pub fn parse<T: serde::Deserialize<'a>>(&self) -> Result<T, IpcError> {
         let (Self::Binary(_) | Self::Empty) = self else {
-            return Err(IpcError::Serialization("this address takes a postcard payload, not a text"));
+            return Err(IpcError::Serialization("this address takes postcard, not text"));
         };
         match postcard::take_from_bytes(self.as_bytes()) {
             Ok((value, [])) => Ok(value),
-            _ => Err(IpcError::Serialization("the payload does not fit the type of this address")),
+            _ => Err(IpcError::Serialization("the payload is not of this address's type")),
         }
     }
 }

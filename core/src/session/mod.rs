@@ -218,7 +218,7 @@ impl Session {
     /// 0 when there is none.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> usize {
         if core::mem::take(&mut self.ask_identity) {
-            return self.encode_identity(bus::IDENTITY, ASK_IDENTITY, now, out);
+            return self.encode_identity(const { Address::literal(bus::IDENTITY) }, ASK_IDENTITY, now, out);
         }
         if self.due > now {
             return 0;
@@ -238,7 +238,7 @@ impl Session {
         };
         self.state = State::Greeting { id };
         self.due = if self.config.lossy { now.plus_millis(HELLO_RETRY_MS) } else { NEVER };
-        self.encode_identity(bus::HELLO, id, now, out)
+        self.encode_identity(const { Address::literal(bus::HELLO) }, id, now, out)
     }
 
     /// When [`Session::poll_transmit`], [`Session::handle_timeout`] or [`Session::wants_token`] next has something to
@@ -263,7 +263,7 @@ impl Session {
         let Ok(id) = self.begin_request(now.plus_millis(AUTHENTICATE_MS)) else { return 0 };
         self.proof = NonZeroU64::new(id);
         self.proof_due = NEVER;
-        let request = Message::request(id, Address::literal(bus::AUTHENTICATE));
+        let request = Message::request(id, const { Address::literal(bus::AUTHENTICATE) });
         let mut writer = codec::begin(&request, PayloadKind::Binary, out);
         writer.u8(CREDENTIALS_TOKEN);
         writer.run(token);
@@ -300,7 +300,7 @@ impl Session {
         let id = self.take_id();
         let open = self.is_open();
         self.reset(now);
-        let goodbye = Message::notification(id, Address::literal(bus::GOODBYE));
+        let goodbye = Message::notification(id, const { Address::literal(bus::GOODBYE) });
         if open { encode_or_nothing(&goodbye.with_payload(MessagePayload::String(reason)), out) } else { 0 }
     }
 
@@ -424,11 +424,11 @@ impl Session {
     fn handle_authenticate<'f>(&mut self, message: &Message<'f>, out: &mut [u8]) -> Verdict<'f> {
         let mut reader = Reader::new(message.payload.as_bytes());
         if reader.u8() != Some(CREDENTIALS_TOKEN) {
-            return refuse(message, IpcError::Authentication("this end takes a token and nothing else"), out);
+            return refuse(message, IpcError::Authentication("this end takes only a token"), out);
         }
         match reader.run() {
             Some(token) if reader.rest().is_empty() => Verdict::Authenticate { token },
-            _ => refuse(message, IpcError::Serialization("the credentials are cut off"), out),
+            _ => refuse(message, IpcError::Serialization("credentials cut off"), out),
         }
     }
 
@@ -572,8 +572,8 @@ impl Session {
         self.remote.as_ref().is_some_and(|remote| remote.requires_authentication)
     }
 
-    fn encode_identity(&self, address: &'static str, id: u64, now: Instant, out: &mut [u8]) -> usize {
-        self.encode_own_identity(&Message::request(id, Address::literal(address)), now, out)
+    fn encode_identity(&self, address: Address<'static>, id: u64, now: Instant, out: &mut [u8]) -> usize {
+        self.encode_own_identity(&Message::request(id, address), now, out)
     }
 
     fn encode_own_identity(&self, head: &Message<'_>, now: Instant, out: &mut [u8]) -> usize {
