@@ -11,7 +11,11 @@ use visorbus_core::{codec, decode, encode};
 static ALLOC: AllocProfiler = AllocProfiler::system();
 
 fn main() {
-    println!("a message of {} bytes; the same parts in bare postcard are {} bytes", ours().len(), bare().len());
+    println!(
+        "a message of {} bytes; the same parts in bare postcard are {} bytes",
+        ours().len(),
+        bare().len()
+    );
     divan::main();
 }
 
@@ -69,7 +73,8 @@ fn encode_visorbus(bencher: Bencher) {
 fn encode_postcard(bencher: Bencher) {
     let parts = parts();
     let mut out = [0; 128];
-    bencher.bench_local(|| postcard::to_slice(black_box(&parts), black_box(&mut out)).map(|bytes| bytes.len()));
+    bencher
+        .bench_local(|| postcard::to_slice(black_box(&parts), black_box(&mut out)).map(|bytes| bytes.len()));
 }
 
 #[divan::bench]
@@ -81,7 +86,8 @@ fn decode_visorbus(bencher: Bencher) {
 #[divan::bench]
 fn decode_postcard(bencher: Bencher) {
     let frame = bare();
-    bencher.bench_local(|| postcard::from_bytes::<Bare<'_>>(black_box(&frame)).map(|bare| black_box(bare).id));
+    bencher
+        .bench_local(|| postcard::from_bytes::<Bare<'_>>(black_box(&frame)).map(|bare| black_box(bare).id));
 }
 
 #[divan::bench]

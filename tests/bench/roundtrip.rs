@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use visorbus_tests::bare::{self, OneHop, TwoHops};
 use visorbus_tests::contest::{self, Contender, Plan, TABLE_HEAD};
 use visorbus_tests::cpu;
+use visorbus_tests::through_hub::{self, ToHandler, ToService};
 
 const USAGE: &str = "\
 Measures round trips between processes, all on one core, in turns, and prints a table.
@@ -20,7 +21,7 @@ Usage: roundtrip [OPTION...]
   --help            this text";
 
 fn main() -> ExitCode {
-    if let Some(code) = bare::play_part() {
+    if let Some(code) = bare::play_part().or_else(through_hub::play_part) {
         return code;
     }
     let options = match Options::parse(env::args().skip(1)) {
@@ -47,10 +48,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// Everybody who takes part. The hub's contenders belong here, held against the bare ones.
+/// Everybody who takes part: the bare limits, and the hub held against them.
 fn contenders() -> io::Result<Vec<Box<dyn Contender>>> {
     let program = env::current_exe()?;
-    Ok(vec![Box::new(OneHop::new(&program)), Box::new(TwoHops::new(&program))])
+    Ok(vec![
+        Box::new(OneHop::new(&program)),
+        Box::new(ToHandler::new(&program)),
+        Box::new(TwoHops::new(&program)),
+        Box::new(ToService::new(&program)),
+    ])
 }
 
 /// Prints the table; how many ratios are above their limit.
@@ -118,6 +124,8 @@ impl Options {
                 }
                 "--check" => options.check = true,
                 "--help" | "-h" => return Ok(None),
+                // What `cargo bench` adds.
+                "--bench" => {}
                 _ => return Err(format!("unknown option {option:?}")),
             }
         }

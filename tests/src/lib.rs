@@ -1,4 +1,5 @@
-//! Harness.
+//! What the tests and benches of Visorbus share: a fake clock, links in memory that lose and damage frames, pairs of
+//! ends, and round trips to measure.
 
 pub mod bare;
 pub mod clock;
@@ -9,3 +10,4 @@ pub mod memory_link;
 pub mod pair;
 pub mod raw_peer;
 pub mod stats;
+pub mod through_hub;

@@ -1,0 +1,207 @@
+//! Round trips through a real hub, to be held against the bare limits of the same minute.
+//!
+//! The hub and the service are processes of their own, as in [`crate::bare`]; the measuring process is the client.
+
+use std::env;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+
+use tempfile::TempDir;
+use visorbus_auth::{KeyFile, TokenRequest};
+use visorbus_core::dispatch::{MessageHandler, Reply};
+use visorbus_core::{IpcError, Message};
+use visorbus_hub::{HubConfig, OwnedMessage, OwnedPayload};
+use visorbus_unix::{Token, UnixSocketClient, UnixSocketServer};
+
+use crate::bare::{OneHop, TwoHops};
+use crate::contest::{Against, Contender, RoundTrip};
+
+/// Plays the part that this process was started for, if it was; beside [`crate::bare::play_part`].
+pub fn play_part() -> Option<ExitCode> {
+    let mut arguments = env::args().skip(1);
+    let (part, socket) = (arguments.next()?, arguments.next());
+    let played = match (part.as_str(), socket) {
+        (HUB_PART, Some(socket)) => be_hub(Path::new(&socket)),
+        (SERVICE_PART, Some(socket)) => be_service(Path::new(&socket)),
+        _ => return None,
+    };
+    match played {
+        Ok(()) => Some(ExitCode::SUCCESS),
+        Err(error) => {
+            eprintln!("{part}: {error}");
+            Some(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// A call to a service in another process: two hops, as [`TwoHops`].
+#[derive(Debug)]
+pub struct ToService {
+    program: PathBuf,
+}
+
+/// A call to a handler inside the hub: one hop, as [`OneHop`].
+#[derive(Debug)]
+pub struct ToHandler {
+    program: PathBuf,
+}
+
+impl ToService {
+    /// Starts hub and service from `program`, whose `main` calls [`play_part`].
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into() }
+    }
+}
+
+impl ToHandler {
+    /// Starts its hub from `program`, whose `main` calls [`play_part`].
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into() }
+    }
+}
+
+impl Contender for ToService {
+    fn name(&self) -> &'static str {
+        "hub, to a service"
+    }
+
+    fn against(&self) -> Option<Against> {
+        Some(Against { limit: TwoHops::NAME, at_most: Some(1.3) })
+    }
+
+    fn start(&self, size: usize) -> io::Result<RoundTrip> {
+        let mut system = System::start(&self.program)?;
+        system.parts.push(Part::start(&self.program, SERVICE_PART, &system.socket)?);
+        system.round_trip("service/echo", size)
+    }
+}
+
+impl Contender for ToHandler {
+    fn name(&self) -> &'static str {
+        "hub, to its handler"
+    }
+
+    fn against(&self) -> Option<Against> {
+        Some(Against { limit: OneHop::NAME, at_most: Some(1.5) })
+    }
+
+    fn start(&self, size: usize) -> io::Result<RoundTrip> {
+        System::start(&self.program)?.round_trip("handler/echo", size)
+    }
+}
+
+/// A hub, perhaps a service, and where they meet. The parts end before their directory is removed.
+struct System {
+    parts: Vec<Part>,
+    socket: PathBuf,
+    directory: TempDir,
+}
+
+impl System {
+    fn start(program: &Path) -> io::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let socket = directory.path().join("run/bus.sock");
+        let hub = Part::start(program, HUB_PART, &socket)?;
+        Ok(Self { parts: vec![hub], socket, directory })
+    }
+
+    fn round_trip(self, address: &str, size: usize) -> io::Result<RoundTrip> {
+        let client = connect(&self.socket, "client")?;
+        let payload: Vec<u8> = (0..size).map(|at| at as u8).collect();
+        let expected = OwnedPayload::Binary(payload.clone());
+        let request = OwnedMessage::request(address, OwnedPayload::Binary(payload));
+        let once = move || {
+            let _alive = (&self.parts, &self.directory);
+            client.send_request(&request, None).map_err(other)
+        };
+        // The first answer is looked at in full, outside of the measurement.
+        if once()?.payload != expected {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is not what was sent"));
+        }
+        Ok(Box::new(move || once().map(|_| ())))
+    }
+}
+
+/// A process of the measurement; killed and reaped on drop.
+struct Part(Child);
+
+impl Part {
+    /// Starts it and waits until it says that it is ready.
+    fn start(program: &Path, part: &str, socket: &Path) -> io::Result<Self> {
+        let mut command = Command::new(program);
+        // Standard input ends with this process, and the part with it.
+        command.arg(part).arg(socket).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut started = Self(command.spawn()?);
+        let mut line = String::new();
+        if let Some(output) = started.0.stdout.take() {
+            BufReader::new(output).read_line(&mut line)?;
+        }
+        match line.trim() {
+            READY => Ok(started),
+            _ => Err(io::Error::other(format!("{part} did not get ready"))),
+        }
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // Fails only when it has already been waited for, which nobody else does.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn be_hub(socket: &Path) -> io::Result<()> {
+    let keys = keys();
+    let config = HubConfig::new(keys.ring(), keys.current_id());
+    let mut server = UnixSocketServer::new(socket, config).map_err(other)?;
+    server.register_handler(Box::new(Echo("handler"))).map_err(other)?;
+    server.start().map_err(other)?;
+    stay()
+}
+
+fn be_service(socket: &Path) -> io::Result<()> {
+    let client = connect(socket, "echo")?;
+    client.register_handler(Box::new(Echo("service"))).map_err(other)?;
+    stay()
+}
+
+/// Says that this part is ready and lives as long as its parent.
+fn stay() -> io::Result<()> {
+    println!("{READY}");
+    io::stdin().read_to_end(&mut Vec::new()).map(|_| ())
+}
+
+fn connect(socket: &Path, name: &str) -> io::Result<UnixSocketClient> {
+    let client = UnixSocketClient::new(socket, name).map_err(other)?;
+    client.connect().map_err(other)?;
+    let token = keys().mint(&TokenRequest::new(name, &["*"])).map_err(io::Error::other)?;
+    client.authenticate(token.as_str().parse::<Token>().map_err(other)?).map_err(other)?;
+    Ok(client)
+}
+
+/// Gives back what it gets.
+struct Echo(&'static str);
+
+impl MessageHandler for Echo {
+    fn id(&self) -> &str {
+        self.0
+    }
+
+    fn handle_message(&mut self, message: &Message<'_>, reply: &mut Reply<'_>) -> Result<(), IpcError> {
+        reply.payload(message.payload)
+    }
+}
+
+fn keys() -> KeyFile {
+    KeyFile::in_memory(0, [0x5a; 32])
+}
+
+fn other(error: visorbus_hub::Error) -> io::Error {
+    io::Error::other(error.to_string())
+}
+
+const HUB_PART: &str = "--part=hub";
+const SERVICE_PART: &str = "--part=hub-service";
+const READY: &str = "ready";
