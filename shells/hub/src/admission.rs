@@ -2,7 +2,7 @@
 
 use visorbus_core::auth::{BUS, Claims, Grant, Operation, Scopes};
 use visorbus_core::limits::MAX_TOKEN;
-use visorbus_core::message::{Message, Pattern};
+use visorbus_core::message::{Address, AddressBuf, Message, Pattern};
 use visorbus_core::session::PROOF_LIFETIME_S;
 use visorbus_core::{Instant, IpcError};
 
@@ -105,6 +105,7 @@ impl Hub {
             return self.renew_subscriptions(key);
         }
         peer.name.clone_from(&name);
+        peer.address = Address::new(&name).ok().map(AddressBuf::from);
         tracing::info!("{name} is here: {}", peer.origin);
         self.names.insert(name, key);
         if wants_proof {

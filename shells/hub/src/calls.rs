@@ -1,10 +1,11 @@
 //! Requests on their way through the hub: who waits for whom, and until when.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use visorbus_core::Instant;
-use visorbus_core::message::MessagePriority;
+use visorbus_core::message::{AddressBuf, MessagePriority};
 
+use crate::HashMap;
 use crate::peers::PeerKey;
 
 /// A request by who sent it and under which id.
@@ -25,9 +26,9 @@ pub(crate) struct Call {
     /// When the hub answers in its place.
     pub(crate) deadline: Instant,
     /// What the answer is addressed to.
-    pub(crate) source: Box<str>,
+    pub(crate) source: AddressBuf,
     /// What was called, for the text of an error.
-    pub(crate) destination: Box<str>,
+    pub(crate) destination: AddressBuf,
     pub(crate) priority: MessagePriority,
 }
 

@@ -3,12 +3,12 @@
 use visorbus_core::auth::{Access, BUS, Grant, Operation, Refusal, UnverifiedToken, authorize};
 use visorbus_core::bus::RowKind;
 use visorbus_core::dispatch::{Caller, NOBODY};
-use visorbus_core::message::{Address, Message, MessageFlags, MessagePayload, MessageType};
+use visorbus_core::message::{Address, AddressBuf, Message, MessageFlags, MessagePayload, MessageType};
 use visorbus_core::route::{Route, proven_source, route};
 
 use crate::calls::{Call, CallKey, Callee};
 use crate::handlers::Pool;
-use crate::hub::{Hub, Incoming};
+use crate::hub::{BUS_ADDRESS, Hub, Incoming};
 use crate::owned::{Error, Result};
 use crate::peers::{Notice, PeerKey, Unsent};
 use crate::sending::{Head, too_long_answer};
@@ -35,11 +35,10 @@ impl Hub {
     fn try_deliver(&mut self, incoming: &Incoming<'_>) -> Result<()> {
         let Incoming { from, message, now, .. } = *incoming;
         let peer = self.peers.get(from).ok_or_else(not_authenticated)?;
-        let name = Address::new(&peer.name).map_err(|_| not_authenticated())?;
-        // The name lives in the peer, which may change while the message is delivered.
-        let name = visorbus_core::session::Name::try_from(name.as_str()).unwrap_or_default();
-        let name = Address::new(&name).map_err(|_| not_authenticated())?;
-        let source = proven_source(&message, name, |component| peer.owns(component)).map_err(owned)?;
+        // A copy, because the peer may change while its message is delivered.
+        let name = peer.address.clone().ok_or_else(not_authenticated)?;
+        let source =
+            proven_source(&message, name.as_address(), |component| peer.owns(component)).map_err(owned)?;
         let grant = self.message_grant(&message, now)?;
         let message = Message {
             source: Some(source),
@@ -221,10 +220,10 @@ impl Hub {
             }
             return;
         };
-        let name = callee.name.clone();
+        let name = callee.address.clone();
         let answer = Message {
-            source: Address::new(&name).ok(),
-            destination: Address::new(&call.source).ok(),
+            source: name.as_ref().map(AddressBuf::as_address),
+            destination: Some(call.source.as_address()),
             auth_token: None,
             ..message
         };
@@ -299,12 +298,12 @@ impl Hub {
                 format!("{limit} requests of this session wait for their answers, the limit: wait for some");
             return Err(Error::Message(text));
         }
-        let text = |address: Option<Address<'_>>| address.map_or(BUS, |address| address.as_str()).into();
+        let own = |address: Option<Address<'_>>| AddressBuf::from(address.unwrap_or(BUS_ADDRESS));
         let call = Call {
             callee,
             deadline,
-            source: text(message.source),
-            destination: text(message.destination),
+            source: own(message.source),
+            destination: own(message.destination),
             priority: message.flags.priority,
         };
         if !self.calls.insert((from, message.id), call) {

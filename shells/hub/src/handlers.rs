@@ -1,6 +1,5 @@
 //! The hub's own message handlers: inline ones, run in the loop, and ones that may block, run on a small pool.
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +10,7 @@ use visorbus_core::dispatch::{Caller, Dispatched, Handlers, MessageHandler, NOBO
 use visorbus_core::message::{Address, Message, MessageType};
 use visorbus_core::{IpcError, codec};
 
+use crate::HashMap;
 use crate::calls::CallKey;
 use crate::peers::PeerKey;
 use crate::poller::Waker;
@@ -165,7 +165,7 @@ impl Pool {
                 }
             })?;
         }
-        Ok(Self { jobs, done, waiting: HashMap::new(), next: 0 })
+        Ok(Self { jobs, done, waiting: HashMap::default(), next: 0 })
     }
 
     /// The number of the job that is started next.

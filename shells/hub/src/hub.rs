@@ -3,10 +3,9 @@
 //! One thread. A frame is decoded once, borrowed from where it was read; forwarding writes a new header and the old
 //! payload. Nothing is written to one peer from another's read but through that peer's own bounded queue.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
 
 use slotmap::{Key as _, KeyData};
 use visorbus_core::auth::BUS;
@@ -17,6 +16,7 @@ use visorbus_core::peer::refuse_frame;
 use visorbus_core::session::{CloseReason, Expired, Name, Role, SessionConfig, Verdict};
 use visorbus_core::{Instant, Session};
 
+use crate::HashMap;
 use crate::calls::{Callee, Calls};
 use crate::config::{HubConfig, unix_micros};
 use crate::handle::{Command, HubHandle};
@@ -81,7 +81,7 @@ impl Hub {
         let out = vec![0; config.limits.max_frame as usize];
         Ok(Self {
             peers: Peers::new(&config.limits),
-            names: HashMap::new(),
+            names: HashMap::default(),
             registry: Registry::default(),
             calls: Calls::default(),
             matches: Matches::default(),
@@ -121,8 +121,7 @@ impl Hub {
     }
 
     pub(crate) fn now(&self) -> Instant {
-        let micros = self.start.elapsed().as_micros();
-        Instant::from_micros(u64::try_from(micros).unwrap_or(u64::MAX).saturating_add(1))
+        since(self.start)
     }
 
     pub(crate) fn unix_s(&self, now: Instant) -> u64 {
@@ -130,14 +129,17 @@ impl Hub {
     }
 
     fn turn(&mut self, events: &mut Vec<Ready>) -> io::Result<()> {
-        let timeout = self.time_to_wait();
-        self.poller.wait(events, timeout)?;
+        let (deadline, start) = (self.next_deadline(), self.start);
+        self.poller.wake_at(deadline, || since(start))?;
+        self.poller.wait(events)?;
         let now = self.now();
         let single = events.len() == 1;
         for ready in &*events {
             match ready.number {
                 WOKEN => self.handle_commands(now),
-                number if number >= FIRST_LISTENER => self.accept((WOKEN - 1 - number) as usize, now),
+                number if number >= FIRST_LISTENER => {
+                    self.accept((FIRST_LISTENER_DOWN - number) as usize, now)
+                }
                 number => self.serve_peer(PeerKey::from(KeyData::from_ffi(number)), ready, single, now),
             }
         }
@@ -146,12 +148,11 @@ impl Hub {
         Ok(())
     }
 
-    /// Until the next deadline; `None` when there is none.
-    fn time_to_wait(&self) -> Option<Duration> {
+    /// When the loop next has something to do by itself.
+    fn next_deadline(&self) -> Option<Instant> {
         let paused = self.listeners.iter().filter_map(|accepting| accepting.paused_until).min();
         let timer = self.timers.first().map(|(at, _)| *at);
-        let next = [self.calls.next_deadline(), timer, paused].into_iter().flatten().min()?;
-        Some(next.duration_since(self.now()))
+        [self.calls.next_deadline(), timer, paused].into_iter().flatten().min()
     }
 
     fn handle_commands(&mut self, now: Instant) {
@@ -237,6 +238,7 @@ impl Hub {
             options,
             session,
             name: String::new(),
+            address: None,
             components: Vec::new(),
             rows: Rows::default(),
             subscriptions: Vec::new(),
@@ -395,7 +397,7 @@ impl Hub {
     fn handle_deadlines(&mut self, now: Instant) {
         while let Some((key, call)) = self.calls.take_expired(now) {
             self.uncount_call(key.0);
-            let text = format!("'{}' did not answer in time", call.destination);
+            let text = format!("'{}' did not answer in time", call.destination.as_str());
             self.fail_call(key, &call, &Error::Timeout(text));
         }
         let due: Vec<PeerKey> =
@@ -520,6 +522,12 @@ impl std::fmt::Debug for Hub {
     }
 }
 
+/// The time on a clock that began with `start`; never its zero.
+fn since(start: std::time::Instant) -> Instant {
+    let micros = start.elapsed().as_micros();
+    Instant::from_micros(u64::try_from(micros).unwrap_or(u64::MAX).saturating_add(1))
+}
+
 /// Whether a message answers what another peer asked, and not the hub's own question: the ids of both may be the same.
 fn is_for_another(message: &Message<'_>) -> bool {
     message.is_reply() && message.destination.is_some_and(|to| to.component() != BUS)
@@ -529,5 +537,5 @@ pub(crate) const BUS_ADDRESS: Address<'static> = Address::literal(BUS);
 /// Between two words on what it misses to a subscriber that does not keep up.
 const TELL_MISSED_MS: u32 = 100;
 /// Listeners are numbered downwards from here, beyond every peer's number.
-const FIRST_LISTENER_DOWN: u64 = WOKEN - 1;
+const FIRST_LISTENER_DOWN: u64 = WOKEN - 2;
 const FIRST_LISTENER: u64 = WOKEN - 1024;

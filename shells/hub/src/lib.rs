@@ -35,6 +35,9 @@ mod handlers;
 mod owned;
 pub mod schema;
 
+/// Fast, and seeded at random, so that nobody can choose names or ids that collide.
+pub(crate) type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+
 pub use config::{HubConfig, Limits, unix_micros};
 pub use handle::HubHandle;
 pub use handlers::BoxedHandler;

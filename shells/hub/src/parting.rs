@@ -22,6 +22,7 @@ impl Hub {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let label = peer.label();
         let name = std::mem::take(&mut peer.name);
+        peer.address = None;
         let components = std::mem::take(&mut peer.components);
         let announced = std::mem::take(&mut peer.rows).complete;
         peer.subscriptions.clear();
@@ -30,7 +31,7 @@ impl Hub {
         self.matches.clear();
         for (call_key, call) in self.calls.take_peer(key) {
             self.uncount_call(call_key.0);
-            let text = format!("{label} is gone ({why}): '{}' was not answered", call.destination);
+            let text = format!("{label} is gone ({why}): '{}' was not answered", call.destination.as_str());
             self.fail_call(call_key, &call, &Error::Connection(text));
         }
         if name.is_empty() {
@@ -84,7 +85,9 @@ impl Hub {
         let len = peer.session.close(why, now, &mut self.out);
         peer.say_last(&self.out[..len]);
         let lossy = peer.options.lossy;
-        let flushed = peer.flush().ok();
+        let flushed = peer.flush();
+        eprintln!("DISMISS {flushed:?} out {} in {}", peer.counters.frames_out, peer.counters.frames_in);
+        let flushed = flushed.ok();
         let Some(flushed) = flushed.filter(|flushed| lossy || flushed.left) else {
             return self.lose_link(key, why, now);
         };
@@ -102,6 +105,7 @@ impl Hub {
 
     /// The link of a peer is over: a socket's peer is removed, a line waits for its device to come back.
     fn lose_link(&mut self, key: PeerKey, why: &str, now: Instant) {
+        eprintln!("LOSE {why} {:?} now {now:?}", self.peers.get(key).map(|p| (p.presence, p.queue.bytes())));
         let Some(peer) = self.peers.get_mut(key) else { return };
         if let (Some(_), Some(fd)) = (peer.watched.take(), peer.link.fd()) {
             self.poller.remove(fd);

@@ -3,7 +3,7 @@
 use slotmap::SlotMap;
 use visorbus_core::auth::Access;
 use visorbus_core::bus::{RowKind, SlowConsumer};
-use visorbus_core::message::Pattern;
+use visorbus_core::message::{AddressBuf, Pattern};
 use visorbus_core::{Instant, MessagePriority, Session};
 
 use crate::config::Limits;
@@ -241,6 +241,8 @@ pub(crate) struct Peer {
     pub(crate) session: Session,
     /// The name that the session has proven; empty before that.
     pub(crate) name: String,
+    /// The same as an address, once there is one.
+    pub(crate) address: Option<AddressBuf>,
     /// Components that it serves beside its name.
     pub(crate) components: Vec<String>,
     pub(crate) rows: Rows,

@@ -2,7 +2,7 @@
 
 use visorbus_core::codec::{self, MAX_HEADER};
 use visorbus_core::limits::MAX_TOKEN;
-use visorbus_core::message::{Address, Message};
+use visorbus_core::message::Message;
 use visorbus_core::{IpcError, MessagePriority};
 
 use crate::calls::{Call, CallKey};
@@ -101,7 +101,7 @@ impl Head {
 /// As much of a request that passed as its answer needs.
 fn request_of(id: u64, call: &Call) -> Message<'_> {
     let mut request = Message::request(id, BUS_ADDRESS);
-    request.source = Address::new(&call.source).ok();
+    request.source = Some(call.source.as_address());
     request.flags.priority = call.priority;
     request
 }

@@ -1,10 +1,10 @@
 //! Who wants what: subscriptions by topic, with a memory of what matched.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use visorbus_core::message::Address;
 
+use crate::HashMap;
 use crate::peers::{PeerKey, Peers};
 
 /// The subscriptions that select a topic: at most one of each peer, its first.
