@@ -85,9 +85,7 @@ impl Hub {
         let len = peer.session.close(why, now, &mut self.out);
         peer.say_last(&self.out[..len]);
         let lossy = peer.options.lossy;
-        let flushed = peer.flush();
-        eprintln!("DISMISS {flushed:?} out {} in {}", peer.counters.frames_out, peer.counters.frames_in);
-        let flushed = flushed.ok();
+        let flushed = peer.flush().ok();
         let Some(flushed) = flushed.filter(|flushed| lossy || flushed.left) else {
             return self.lose_link(key, why, now);
         };
@@ -105,7 +103,6 @@ impl Hub {
 
     /// The link of a peer is over: a socket's peer is removed, a line waits for its device to come back.
     fn lose_link(&mut self, key: PeerKey, why: &str, now: Instant) {
-        eprintln!("LOSE {why} {:?} now {now:?}", self.peers.get(key).map(|p| (p.presence, p.queue.bytes())));
         let Some(peer) = self.peers.get_mut(key) else { return };
         if let (Some(_), Some(fd)) = (peer.watched.take(), peer.link.fd()) {
             self.poller.remove(fd);
