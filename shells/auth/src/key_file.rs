@@ -267,7 +267,9 @@ mod tests {
                 OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path).unwrap();
             file.write_all(text.as_bytes()).unwrap();
             match (KeyFile::open_or_create(&path), line) {
-                (Err(KeyFileError::BadLine { line: found, .. }), Some(line)) => assert_eq!(found, line, "{text}"),
+                (Err(KeyFileError::BadLine { line: found, .. }), Some(line)) => {
+                    assert_eq!(found, line, "{text}")
+                }
                 (Err(KeyFileError::Empty { .. }), None) => {}
                 (other, _) => panic!("{text:?}: {other:?}"),
             }

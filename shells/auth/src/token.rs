@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use visorbus_core::auth::{
-    BUS, Claims, MAX_TOKEN_TEXT, MintError, Scopes, TextError, TokenError, UnverifiedToken, decode_text, encode_text,
+    BUS, Claims, MAX_TOKEN_TEXT, MintError, Scopes, TextError, TokenError, UnverifiedToken, decode_text,
+    encode_text,
 };
 use visorbus_core::limits::MAX_TOKEN;
 use zeroize::Zeroizing;

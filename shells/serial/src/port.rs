@@ -53,7 +53,9 @@ impl SerialPort {
     }
 
     fn line(&mut self) -> io::Result<&mut Line> {
-        self.link.as_mut().ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the device is not there"))
+        self.link
+            .as_mut()
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the device is not there"))
     }
 
     fn gone(&self) -> io::Error {
