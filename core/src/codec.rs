@@ -39,7 +39,7 @@ pub fn encode_header(message: &Message<'_>, out: &mut [u8]) -> Result<usize, Enc
 
 /// Writes everything before a payload of `kind`, which is then written behind it; what `message` itself carries is
 /// not looked at.
-#[inline(never)]
+#[cfg_attr(not(feature = "std"), inline(never))]
 pub(crate) fn begin<'o>(message: &Message<'_>, kind: PayloadKind, out: &'o mut [u8]) -> Writer<'o> {
     let flags = &message.flags;
     let mut writer = Writer::new(out);

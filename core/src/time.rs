@@ -37,7 +37,7 @@ impl Instant {
 
     /// The moment `millis` milliseconds later; stays at the end of time instead of wrapping.
     // Out of line for flash: one addition of 64 bits that saturates, in a dozen places of a session.
-    #[inline(never)]
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub const fn plus_millis(self, millis: u32) -> Self {
         Self(self.0.saturating_add(millis as u64 * 1000))
     }

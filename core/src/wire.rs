@@ -117,6 +117,7 @@ impl<'a> Writer<'a> {
         self.out.get(..self.len).unwrap_or_default()
     }
 
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         match self.out.get_mut(self.len..).and_then(|free| free.get_mut(..bytes.len())) {
             Some(place) => {
@@ -145,6 +146,7 @@ impl<'a> Writer<'a> {
     }
 
     /// As much of `text` as fits, up to a character's end.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn text_or_less(&mut self, text: &str) {
         let mut end = text.len().min(self.out.len().saturating_sub(self.len));
         while !text.is_char_boundary(end) {

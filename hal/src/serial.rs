@@ -316,6 +316,7 @@ fn if_gone(kind: ErrorKind) -> Result<(), SerialError> {
     }
 }
 
+#[inline(never)]
 fn count(counter: &mut u32, add: usize) {
     *counter = counter.saturating_add(u32::try_from(add).unwrap_or(u32::MAX));
 }

@@ -58,7 +58,8 @@ pub struct Permission<'a> {
 impl<'a> Permission<'a> {
     /// Reads `operation:pattern`; `None` when it is not one.
     pub fn parse(text: &'a str) -> Option<Self> {
-        let (word, pattern) = text.split_once(':')?;
+        let colon = text.bytes().position(|byte| byte == b':')?;
+        let (word, pattern) = (text.get(..colon)?, text.get(colon + 1..)?);
         let operation = if word == "*" { None } else { Some(Operation::parse(word)?) };
         Some(Self { operation, pattern: Pattern::new(pattern).ok()? })
     }

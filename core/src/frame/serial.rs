@@ -288,6 +288,7 @@ fn checksum(parts: &[&[u8]]) -> u32 {
     crc.finalize()
 }
 
+#[cfg_attr(not(feature = "std"), inline(never))]
 fn count(counter: &mut u32) {
     *counter = counter.saturating_add(1);
 }

@@ -48,7 +48,7 @@ impl<'a> Message<'a> {
     }
 
     /// The message of `message_type` that answers this one: same id and priority, addressed to its source.
-    #[inline(never)]
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub const fn answer(&self, message_type: MessageType) -> Self {
         let mut answer = Self::new(self.id, message_type, self.source);
         answer.flags.priority = self.flags.priority;
@@ -72,7 +72,7 @@ impl<'a> Message<'a> {
     }
 
     // Out of line for flash: there are more fields to fill than a call takes.
-    #[inline(never)]
+    #[cfg_attr(not(feature = "std"), inline(never))]
     const fn new(id: u64, message_type: MessageType, destination: Option<Address<'a>>) -> Self {
         Self {
             id,
