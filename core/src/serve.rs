@@ -42,7 +42,10 @@ pub fn serve<L: Link, K: Keys, N: Application<L, K, OUT>, const OUT: usize>(
         due = match event {
             // There may be more where it came from.
             Some(_) => Some(now),
-            None => [peer.session().poll_timeout(), node.next_due()].into_iter().flatten().min(),
+            None => match (peer.session().poll_timeout(), node.next_due()) {
+                (Some(session), Some(node)) => Some(session.min(node)),
+                (session, node) => session.or(node),
+            },
         };
     }
 }
