@@ -89,9 +89,10 @@ impl<'a> Identity<'a> {
         writer.u8(self.max_version);
         writer.run(self.name.as_bytes());
         writer.varint(self.boot_id);
-        for number in [self.max_frame, self.heartbeat_ms, self.capabilities, u32::from(self.rows)] {
-            writer.varint(u64::from(number));
-        }
+        writer.varint(self.max_frame.into());
+        writer.varint(self.heartbeat_ms.into());
+        writer.varint(self.capabilities.into());
+        writer.varint(self.rows.into());
         writer.varint(self.unix_us);
     }
 }

@@ -53,9 +53,8 @@ pub(crate) fn begin<'o>(message: &Message<'_>, kind: PayloadKind, out: &'o mut [
         | bit(flags.timeout_ms.is_some(), HAS_TIMEOUT)
         | bit(message.auth_token.is_some(), HAS_TOKEN));
     writer.varint(message.id);
-    for address in [message.source, message.destination] {
-        writer.run(address.map_or(&[], |address| address.as_str().as_bytes()));
-    }
+    writer.run(message.source.map_or("", Address::as_str).as_bytes());
+    writer.run(message.destination.map_or("", Address::as_str).as_bytes());
     if let Some(timestamp) = message.timestamp {
         writer.varint(timestamp);
     }

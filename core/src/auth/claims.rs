@@ -40,12 +40,13 @@ impl<'a> Claims<'a> {
     }
 
     pub(super) fn write(&self, writer: &mut Writer<'_>) {
-        for name in [self.issuer, self.subject, self.audience] {
-            writer.run(name.as_bytes());
-        }
-        for number in [self.serial, self.issued_at, self.expiry, self.epoch.into()] {
-            writer.varint(number);
-        }
+        writer.run(self.issuer.as_bytes());
+        writer.run(self.subject.as_bytes());
+        writer.run(self.audience.as_bytes());
+        writer.varint(self.serial);
+        writer.varint(self.issued_at);
+        writer.varint(self.expiry);
+        writer.varint(self.epoch.into());
         self.scopes.write(writer);
     }
 }
