@@ -213,7 +213,7 @@ impl Keys for NoKeys {
     const BELIEVES: bool = false;
 
     fn check(&self, _token: &[u8], _audience: &str, _unix_now: Option<u64>) -> Result<Grant, IpcError> {
-        Err(IpcError::Authentication("this node has no keys"))
+        Err(NO_KEYS)
     }
 
     fn prove(&self, _session: &mut Session, _now: Instant, _out: &mut [u8]) -> usize {
@@ -315,6 +315,11 @@ impl<K: Keys> Turn<'_, K> {
             Verdict::Closed(CloseReason::Goodbye | CloseReason::Refused(_)) => (0, Some(Event::Closed)),
             Verdict::Authenticated => (0, Some(Event::Ready)),
             Verdict::NotAuthenticated(_) => (0, Some(Event::Refused)),
+            Verdict::Authenticate { .. } if !K::BELIEVES => {
+                self.counters.count_refused();
+                let refused = refuse(&message, NO_KEYS, self.out);
+                (if message.wants_answer() { refused.answer } else { 0 }, None)
+            }
             Verdict::Authenticate { token } => {
                 let outcome = self.keys.check(token, self.session.name(), unix_seconds(self.session, now));
                 (self.session.finish_authentication(&message, outcome, self.out), None)
@@ -419,6 +424,7 @@ fn unix_seconds(session: &Session, now: Instant) -> Option<u64> {
 
 /// Longest token that a device mints for itself: three names, four numbers, no scopes, and the tag.
 const MAX_PROOF: usize = 2 + 3 * (1 + crate::limits::MAX_NAME) + 3 * 10 + 5 + 1 + 16;
+const NO_KEYS: IpcError = IpcError::Authentication("this node has no keys");
 const NOT_DESCRIBED: IpcError = IpcError::Message("no such row, or too long for a frame");
 
 #[cfg(test)]
