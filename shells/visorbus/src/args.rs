@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use visorbus_core::message::{Address, Pattern};
 use visorbus_serial::SerialSpec;
 
 /// The message plane of a headset: run its hub, call its boards, watch what they say.
@@ -82,11 +83,12 @@ pub(crate) struct Serve {
 #[derive(Debug, Args)]
 pub(crate) struct Call {
     /// The address, for example imu/info
+    #[arg(value_parser = parse_address)]
     pub(crate) address: String,
 
     /// The request as JSON; nothing for addresses that take nothing
-    #[arg(value_name = "JSON")]
-    pub(crate) request: Option<String>,
+    #[arg(value_name = "JSON", value_parser = parse_json, allow_negative_numbers = true)]
+    pub(crate) request: Option<serde_json::Value>,
 
     /// Give up after this time
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_time)]
@@ -99,11 +101,12 @@ pub(crate) struct Call {
 #[derive(Debug, Args)]
 pub(crate) struct Publish {
     /// The topic, for example room/light
+    #[arg(value_parser = parse_address)]
     pub(crate) topic: String,
 
     /// The notification as JSON
-    #[arg(value_name = "JSON")]
-    pub(crate) message: Option<String>,
+    #[arg(value_name = "JSON", value_parser = parse_json, allow_negative_numbers = true)]
+    pub(crate) message: Option<serde_json::Value>,
 
     #[command(flatten)]
     pub(crate) client: Client,
@@ -112,6 +115,7 @@ pub(crate) struct Publish {
 #[derive(Debug, Args)]
 pub(crate) struct Subscribe {
     /// The pattern: * is one segment, ** the rest, for example 'imu/**'
+    #[arg(value_parser = parse_pattern)]
     pub(crate) pattern: String,
 
     /// End after so many messages
@@ -157,8 +161,8 @@ pub(crate) struct Mint {
     #[arg(long, value_name = "SCOPE")]
     pub(crate) scope: Vec<String>,
 
-    /// For how long it holds
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_time)]
+    /// For how long it holds, in whole seconds
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_lifetime)]
     pub(crate) lifetime: Duration,
 
     #[command(flatten)]
@@ -222,6 +226,29 @@ fn parse_time(text: &str) -> Result<Duration, String> {
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(wrong)
 }
 
+/// A token counts in seconds.
+fn parse_lifetime(text: &str) -> Result<Duration, String> {
+    let time = parse_time(text)?;
+    if time.as_secs() == 0 {
+        return Err("a token holds for whole seconds: use at least 1s".to_owned());
+    }
+    Ok(time)
+}
+
+fn parse_address(text: &str) -> Result<String, String> {
+    Address::new(text).map_err(|e| format!("{e}, for example imu/info"))?;
+    Ok(text.to_owned())
+}
+
+fn parse_pattern(text: &str) -> Result<String, String> {
+    Pattern::new(text).map_err(|e| format!("{e}, for example 'imu/**'"))?;
+    Ok(text.to_owned())
+}
+
+fn parse_json(text: &str) -> Result<serde_json::Value, String> {
+    serde_json::from_str(text).map_err(|e| format!("no JSON: {e}; a text needs its quotes: '\"text\"'"))
+}
+
 const EXAMPLES: &str = "\
 Examples:
   visorbus demo                                  the whole system at work, on this machine
@@ -230,7 +257,8 @@ Examples:
   visorbus call imu/info                         ask a board
   visorbus subscribe 'imu/**'                    watch what it says
 
-Exit codes: 0 done, 1 the call failed, 2 wrong usage, 3 no hub there, 4 not allowed, 5 no answer in time.";
+Exit codes: 0 done, 1 it failed, 2 wrong usage, 3 no hub there or the component went away, 4 not allowed,
+5 no answer in time, 130 the demonstration was interrupted.";
 
 const SERVE_EXAMPLES: &str = "\
 Examples:
@@ -249,7 +277,9 @@ Examples:
 const MINT_EXAMPLES: &str = "\
 Examples:
   visorbus token mint --subject viewer --scope 'subscribe:imu/**' --scope 'request:bus/**'
-  visorbus token mint --subject tuner --scope imu.control --lifetime 30d";
+  visorbus token mint --subject tuner --scope imu.control --scope 'request:bus/*' --lifetime 30d
+
+A program that calls typed addresses in JSON asks the hub for their types: that is request:bus/schema, or request:bus/*.";
 
 #[cfg(test)]
 mod tests {
@@ -269,5 +299,11 @@ mod tests {
         for wrong in ["", "5", "s", "5 s", "-1s", "1.5s", "99999999999999999999s", "18446744073709551615d"] {
             assert!(parse_time(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_token_holds_for_a_second_at_least() {
+        assert_eq!(parse_lifetime("1s"), Ok(Duration::from_secs(1)));
+        assert!(parse_lifetime("999ms").is_err());
     }
 }

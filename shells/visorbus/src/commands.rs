@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use visorbus_core::bus::{self, SlowConsumer};
 use visorbus_hub::info::{ServiceChange, ServiceInfo};
 use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
-use visorbus_unix::{Delivery, Subscription};
+use visorbus_unix::Delivery;
 
 use crate::args;
 use crate::client::Client;
@@ -13,18 +13,16 @@ use crate::output::{BOLD, GREEN, RED, paint, print_line, table};
 
 /// Calls an address and prints the answer.
 pub(crate) fn call(args: &args::Call, json: bool) -> Result<()> {
-    let request = args.request.as_deref().map(parse_json).transpose()?;
     let mut client = Client::connect(&args.client)?;
-    let answer = client.call(&args.address, request.as_ref(), args.timeout)?;
+    let answer = client.call(&args.address, args.request.as_ref(), args.timeout)?;
     let pretty = !json && io::stdout().is_terminal();
     print(&if pretty { format!("{answer:#}") } else { answer.to_string() })
 }
 
 /// Publishes one notification and waits until the hub has taken it.
 pub(crate) fn publish(args: &args::Publish, json: bool) -> Result<()> {
-    let message = args.message.as_deref().map(parse_json).transpose()?;
     let mut client = Client::connect(&args.client)?;
-    let payload = client.payload(&args.topic, message.as_ref())?;
+    let payload = client.payload(&args.topic, args.message.as_ref())?;
     let mut notification = OwnedMessage::notification(args.topic.as_str(), payload);
     notification.flags.requires_response = true;
     client.inner.send_request(notification, None)?;
@@ -34,10 +32,11 @@ pub(crate) fn publish(args: &args::Publish, json: bool) -> Result<()> {
 /// Prints what is published, a JSON line a message.
 pub(crate) fn subscribe(args: &args::Subscribe) -> Result<()> {
     let mut client = Client::connect(&args.client)?;
+    client.tell_changes()?;
     let subscription = client.inner.subscribe(&args.pattern, SlowConsumer::default())?;
     let mut left = args.count;
     while left != Some(0) {
-        match next(&subscription)? {
+        match client.next(&subscription)? {
             Delivery::Message(message) => {
                 let payload = client.notification_json(&message)?;
                 let line = serde_json::json!({
@@ -47,7 +46,9 @@ pub(crate) fn subscribe(args: &args::Subscribe) -> Result<()> {
                 print(&line.to_string())?;
                 left = left.map(|left| left - 1);
             }
-            Delivery::Missed(count) => eprintln!("visorbus: {count} messages were missed: they came too fast"),
+            Delivery::Missed(count) => {
+                eprintln!("visorbus: {count} messages were missed: they came too fast")
+            }
         }
     }
     Ok(())
@@ -55,11 +56,17 @@ pub(crate) fn subscribe(args: &args::Subscribe) -> Result<()> {
 
 /// Lists who can be called; with `--watch` goes on with who comes and goes.
 pub(crate) fn services(args: &args::Services, json: bool) -> Result<()> {
-    let client = Client::connect(&args.client)?;
+    let mut client = Client::connect(&args.client)?;
+    if args.watch {
+        client.tell_changes()?;
+    }
     let watch = args.watch.then(|| client.inner.subscribe(bus::SERVICES_CHANGED, SlowConsumer::default()));
     let watch = watch.transpose()?;
-    let answer = client.inner.send_request(OwnedMessage::request(bus::SERVICES, OwnedPayload::Empty), None)?;
-    let services: Vec<ServiceInfo> = answer.payload.parse()?;
+    let answer =
+        client.inner.send_request(OwnedMessage::request(bus::SERVICES, OwnedPayload::Empty), None)?;
+    let mut services: Vec<ServiceInfo> = answer.payload.parse()?;
+    // Whoever asks is there too, and offers nothing.
+    services.retain(|service| service.component != client.inner.client_id());
     if json {
         print(&serde_json::to_string(&services).map_err(|e| Error::Internal(e.to_string()))?)?;
     } else {
@@ -67,7 +74,7 @@ pub(crate) fn services(args: &args::Services, json: bool) -> Result<()> {
     }
     let Some(watch) = watch else { return Ok(()) };
     loop {
-        if let Delivery::Message(message) = next(&watch)? {
+        if let Delivery::Message(message) = client.next(&watch)? {
             let change: ServiceChange = message.payload.parse()?;
             print(&if json {
                 serde_json::to_string(&change).map_err(|e| Error::Internal(e.to_string()))?
@@ -104,19 +111,6 @@ fn show_change(change: &ServiceChange) -> String {
         true => format!("{} {} by {who}", paint(terminal, GREEN, "up  "), change.component),
         false => format!("{} {} by {who}", paint(terminal, RED, "down"), change.component),
     }
-}
-
-fn next(subscription: &Subscription) -> Result<Delivery> {
-    loop {
-        if let Some(delivery) = subscription.recv(None)? {
-            return Ok(delivery);
-        }
-    }
-}
-
-fn parse_json(text: &str) -> Result<serde_json::Value> {
-    serde_json::from_str(text)
-        .map_err(|e| Error::Message(format!("the request is no JSON: {e}; a text needs its quotes: '\"text\"'")))
 }
 
 fn print(text: &str) -> Result<()> {

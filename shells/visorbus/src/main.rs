@@ -37,7 +37,11 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::report(&error, cli.json);
-            output::exit_code(&error)
+            match cli.command {
+                // It is the hub: what it meets is neither a missing one nor a refusal.
+                Command::Serve(_) => ExitCode::from(output::FAILED),
+                _ => output::exit_code(&error),
+            }
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Where the hub's socket and keys are when nobody says.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use visorbus_auth::KeyFile;
+use visorbus_auth::{KeyFile, KeyFileError};
 use visorbus_hub::{Error, Result};
 
 use crate::args::Place;
@@ -21,7 +22,10 @@ impl Place {
     /// The keys of the hub that runs here.
     pub(crate) fn keys(&self) -> Result<KeyFile> {
         KeyFile::open(self.key_file()).map_err(|e| {
-            Error::Authentication(format!("{e}; `visorbus serve` makes one, or name it with --key-file"))
+            let missing =
+                matches!(&e, KeyFileError::Io { source, .. } if source.kind() == ErrorKind::NotFound);
+            let hint = if missing { "; `visorbus serve` makes one, or name it with --key-file" } else { "" };
+            Error::Authentication(format!("{e}{hint}"))
         })
     }
 }
@@ -32,7 +36,11 @@ fn runtime_directory() -> PathBuf {
         return directory;
     }
     let uid = rustix::process::geteuid();
-    if uid.is_root() { PathBuf::from("/run") } else { PathBuf::from(format!("/tmp/visorbus-{}", uid.as_raw())) }
+    if uid.is_root() {
+        PathBuf::from("/run")
+    } else {
+        PathBuf::from(format!("/tmp/visorbus-{}", uid.as_raw()))
+    }
 }
 
 /// `XDG_STATE_HOME`, else `~/.local/state`; `/var/lib` where there is no home.

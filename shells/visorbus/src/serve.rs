@@ -14,7 +14,8 @@ use crate::{args, interrupt};
 /// Runs the hub.
 pub(crate) fn run(args: &args::Serve) -> Result<()> {
     let signals = interrupt::block()?;
-    let keys = KeyFile::open_or_create(args.place.key_file()).map_err(|e| Error::Internal(e.to_string()))?;
+    let keys =
+        KeyFile::open_or_create(args.place.key_file()).map_err(|e| Error::Authentication(e.to_string()))?;
     let socket = args.place.socket();
     let listener = UnixSocketListener::bind(&socket)?;
     let hub = Hub::new(HubConfig::new(keys.ring(), keys.current_id()))?;
@@ -27,11 +28,8 @@ pub(crate) fn run(args: &args::Serve) -> Result<()> {
     for spec in &args.serial {
         handle.attach(Box::new(SerialPort::new(spec.clone())))?;
     }
-    if stderr().is_terminal() {
-        eprintln!("visorbus serves on {}; keys in {}; Ctrl-C ends it", socket.display(), keys.path().display());
-    } else {
-        eprintln!("visorbus serves on {}", socket.display());
-    }
+    let hint = if stderr().is_terminal() { "; Ctrl-C ends it" } else { "" };
+    eprintln!("visorbus serves on {}, keys in {}{hint}", socket.display(), keys.path().display());
     stop_on_signal(signals, handle);
     runner.join().map_err(|_| Error::Internal("the hub panicked; its message stands above".to_owned()))?
 }

@@ -22,7 +22,9 @@ pub(crate) fn run(args: &args::Token, json: bool) -> Result<()> {
 
 fn mint(args: &args::Mint, json: bool) -> Result<String> {
     if args.scope.is_empty() && args.audience == "bus" {
-        eprintln!("visorbus: the token names its holder and allows nothing: give it a --scope to allow something");
+        eprintln!(
+            "visorbus: the token names its holder and allows nothing: give it a --scope to allow something"
+        );
     }
     let request = TokenRequest {
         subject: args.subject.clone(),
@@ -31,7 +33,11 @@ fn mint(args: &args::Mint, json: bool) -> Result<String> {
         lifetime: args.lifetime,
     };
     let token = args.place.keys()?.mint(&request).map_err(|e| Error::Message(e.to_string()))?;
-    Ok(if json { serde_json::json!({ "token": token.as_str() }).to_string() } else { token.as_str().to_owned() })
+    Ok(if json {
+        serde_json::json!({ "token": token.as_str() }).to_string()
+    } else {
+        token.as_str().to_owned()
+    })
 }
 
 fn check(args: &args::Check, json: bool) -> Result<String> {
@@ -49,10 +55,16 @@ fn check(args: &args::Check, json: bool) -> Result<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let unverified = UnverifiedToken::read(&bytes).map_err(|e| Error::Message(e.to_string()))?;
     let ring = if args.audience == "bus" { keys.ring() } else { device_ring(&keys, &args.audience)? };
-    let verdict = ring.check(&bytes, &args.audience, Some(now));
+    // First, for the key of one board says nothing of a token for another.
+    let verdict = match unverified.claims().audience {
+        audience if audience == args.audience => {
+            ring.check(&bytes, &args.audience, Some(now)).map(|_| ()).map_err(|e| e.to_string())
+        }
+        other => Err(format!("it is for '{other}', not for '{}'", args.audience)),
+    };
     let shown = show(&unverified, now, verdict.is_ok(), json);
     match verdict {
-        Ok(_) => Ok(shown),
+        Ok(()) => Ok(shown),
         Err(error) => {
             eprintln!("{shown}");
             Err(Error::Authentication(format!("the token is not good: {error}")))
@@ -63,7 +75,8 @@ fn check(args: &args::Check, json: bool) -> Result<String> {
 /// The ring of the board called `name`: what it would say of a token for it.
 fn device_ring(keys: &visorbus_auth::KeyFile, name: &str) -> Result<KeyRing> {
     let mut ring = KeyRing::new();
-    let key: Key = keys.device_key(name).ok_or_else(|| Error::Internal("the key file holds no key".to_owned()))?;
+    let key: Key =
+        keys.device_key(name).ok_or_else(|| Error::Internal("the key file holds no key".to_owned()))?;
     ring.add(Slot::device(keys.current_id(), key)).map_err(|e| Error::Internal(e.to_string()))?;
     Ok(ring)
 }
@@ -110,13 +123,21 @@ fn show(token: &UnverifiedToken<'_>, now: u64, good: bool, json: bool) -> String
 
 fn device_key(args: &args::DeviceKey, json: bool) -> Result<String> {
     if !visorbus_core::message::address::is_name(&args.name) {
-        return Err(Error::Message(format!("'{}' is not a name: use at most 32 of a-z, 0-9, '.', '_', '-'", args.name)));
+        return Err(Error::Message(format!(
+            "'{}' is not a name: use at most 32 of a-z, 0-9, '.', '_', '-'",
+            args.name
+        )));
     }
     let keys = args.place.keys()?;
-    let key = keys.device_key(&args.name).ok_or_else(|| Error::Internal("the key file holds no key".to_owned()))?;
+    let key =
+        keys.device_key(&args.name).ok_or_else(|| Error::Internal("the key file holds no key".to_owned()))?;
     let hex: String = key.expose_secret().iter().map(|byte| format!("{byte:02x}")).collect();
     let id = keys.current_id();
-    Ok(if json { serde_json::json!({ "name": args.name, "key_id": id, "key": hex }).to_string() } else { hex })
+    Ok(if json {
+        serde_json::json!({ "name": args.name, "key_id": id, "key": hex }).to_string()
+    } else {
+        hex
+    })
 }
 
 /// A time in its two largest units.

@@ -3,14 +3,15 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use visorbus_hub::{Error, Result};
 
 use crate::args;
@@ -31,33 +32,46 @@ pub(crate) struct Board {
     running: Running,
 }
 
-/// The process of the board that runs, if one does, for whoever has to end it in a hurry.
+/// The child process that runs, if one does, for whoever has to end it in a hurry.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Running(Arc<Mutex<Option<Pid>>>);
 
 impl Running {
-    /// Cuts the power of the board that runs; no other can be started after that.
+    /// Kills the child that runs, with what it has started; no other can be started after that.
     pub(crate) fn kill(&self) {
-        let pid = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pid = self.lock();
         if let Some(pid) = *pid {
             // It may have ended by itself.
-            let _ = kill_process(pid, Signal::KILL);
+            let _ = kill_process_group(pid, Signal::KILL);
         }
         std::mem::forget(pid);
     }
 
-    fn set(&self, pid: Option<Pid>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = pid;
+    /// Starts a child in a process group of its own: a Ctrl-C of the terminal is for this process to deal with.
+    fn spawn(&self, command: &mut Command) -> std::io::Result<Child> {
+        let mut noted = self.lock();
+        let child = command.process_group(0).spawn()?;
+        *noted = pid_of(&child);
+        Ok(child)
+    }
+
+    /// To be called before the child is waited for: after that its id may be another's.
+    fn forget(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Pid>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Kind {
     /// Decides what can run here; building the firmware if that is all that is missing.
-    pub(crate) fn choose(wanted: args::Board, say: &mut dyn FnMut(&str)) -> Result<Self> {
+    pub(crate) fn choose(wanted: args::Board, running: &Running, say: &mut dyn FnMut(&str)) -> Result<Self> {
         if wanted == args::Board::Pty {
             return Ok(Self::Pty { why: "as asked for".to_owned() });
         }
-        match find_image(say) {
+        match find_image(running, say) {
             Ok(image) => Ok(Self::Qemu { image }),
             Err(why) if wanted == args::Board::Qemu => Err(Error::Message(why)),
             Err(why) => Ok(Self::Pty { why }),
@@ -67,8 +81,10 @@ impl Kind {
     /// What runs, for people.
     pub(crate) fn describe(&self) -> String {
         match self {
-            Self::Qemu { .. } => "the imu-sensor firmware on a Cortex-M4 (QEMU, mps2-an386)".to_owned(),
-            Self::Pty { why } => format!("the imu-sensor node as a process of this machine ({why})"),
+            Self::Qemu { .. } => {
+                "the imu-sensor firmware on an emulated Cortex-M4 (QEMU, mps2-an386)".to_owned()
+            }
+            Self::Pty { why } => format!("the imu-sensor node as a process on a pseudo-terminal ({why})"),
         }
     }
 
@@ -83,14 +99,13 @@ impl Kind {
     /// Starts the board and lets `line` name its serial line.
     pub(crate) fn start(&self, line: &Path, running: &Running) -> Result<Board> {
         let mut command = self.command()?;
-        let mut noted = running.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut child = command.spawn().map_err(|e| Error::Internal(format!("cannot start the board: {e}")))?;
-        *noted = pid_of(&child);
-        drop(noted);
+        let spawned = running.spawn(&mut command);
+        let mut child = spawned.map_err(|e| Error::Internal(format!("cannot start the board: {e}")))?;
         let paths = child.stdout.take().map(watch_for_path);
         let board = Board { child, running: running.clone() };
         let path = paths.and_then(|paths| paths.recv_timeout(START).ok());
-        let path = path.ok_or_else(|| Error::Internal("the board did not name its serial line".to_owned()))?;
+        let path =
+            path.ok_or_else(|| Error::Internal("the board did not name its serial line".to_owned()))?;
         let temporary = line.with_extension("new");
         symlink(&path, &temporary)
             .and_then(|()| fs::rename(&temporary, line))
@@ -102,7 +117,16 @@ impl Kind {
         let mut command = match self {
             Self::Qemu { image } => {
                 let mut command = Command::new(QEMU);
-                command.args(["-machine", "mps2-an386", "-display", "none", "-monitor", "none", "-serial", "pty"]);
+                command.args([
+                    "-machine",
+                    "mps2-an386",
+                    "-display",
+                    "none",
+                    "-monitor",
+                    "none",
+                    "-serial",
+                    "pty",
+                ]);
                 command.args(["-semihosting-config", "enable=on,target=native", "-kernel"]).arg(image);
                 command
             }
@@ -121,7 +145,8 @@ impl Kind {
 impl Board {
     /// Freezes it: what is sent to it from now on is not answered.
     pub(crate) fn freeze(&self) -> Result<()> {
-        let pid = pid_of(&self.child).ok_or_else(|| Error::Internal("the board has no process id".to_owned()))?;
+        let pid =
+            pid_of(&self.child).ok_or_else(|| Error::Internal("the board has no process id".to_owned()))?;
         kill_process(pid, Signal::STOP).map_err(|e| Error::Internal(format!("cannot stop the board: {e}")))
     }
 
@@ -133,7 +158,7 @@ impl Board {
     fn end(&mut self) {
         // It may have ended by itself; then there is nothing to kill.
         let _ = self.child.kill();
-        self.running.set(None);
+        self.running.forget();
         let _ = self.child.wait();
     }
 }
@@ -171,8 +196,9 @@ fn watch_for_path(output: impl Read + Send + 'static) -> Receiver<String> {
 }
 
 /// The firmware's image, built if need be; or why the emulator cannot be used.
-fn find_image(say: &mut dyn FnMut(&str)) -> std::result::Result<PathBuf, String> {
-    let there = |program: &str| Command::new(program).arg("--version").output().is_ok_and(|o| o.status.success());
+fn find_image(running: &Running, say: &mut dyn FnMut(&str)) -> std::result::Result<PathBuf, String> {
+    let there =
+        |program: &str| Command::new(program).arg("--version").output().is_ok_and(|o| o.status.success());
     if !there(QEMU) {
         return Err(format!("no {QEMU} here: install it, for example with `apt install qemu-system-arm`"));
     }
@@ -180,15 +206,24 @@ fn find_image(say: &mut dyn FnMut(&str)) -> std::result::Result<PathBuf, String>
     if !has_target() {
         return Err(format!("no target {TARGET} here: `rustup target add {TARGET}`"));
     }
-    say("building the firmware");
+    say("Building the firmware");
     let mut build = Command::new("cargo");
+    // In its own folder, where cargo finds the settings of this build.
     build.args(["build", "--quiet", "--release", "--locked", "--target", TARGET, "-p", "imu-sensor"]);
-    build.arg("--manifest-path").arg(source.join("Cargo.toml"));
-    build.env_remove("CARGO_TARGET_DIR");
-    let built = build.output().map_err(|e| format!("cargo cannot be run: {e}"))?;
-    if !built.status.success() {
-        let text = String::from_utf8_lossy(&built.stderr);
-        let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no word why").to_owned();
+    build.current_dir(&source).env_remove("CARGO_TARGET_DIR").env_remove("VISORBUS_DEVICE_KEY");
+    build.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut cargo = running.spawn(&mut build).map_err(|e| format!("cargo cannot be run: {e}"))?;
+    let mut text = Vec::new();
+    if let Some(mut stderr) = cargo.stderr.take() {
+        // What could not be read is not shown.
+        let _ = stderr.read_to_end(&mut text);
+    }
+    running.forget();
+    let built = cargo.wait().map_err(|e| format!("cargo was lost: {e}"))?;
+    if !built.success() {
+        let text = String::from_utf8_lossy(&text);
+        let last =
+            text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no word why").to_owned();
         return Err(format!("the firmware does not build: {last}"));
     }
     let image = source.join("target").join(TARGET).join("release").join("imu-sensor");

@@ -26,63 +26,73 @@ pub(crate) use node::run as run_node;
 /// Shows the whole system at work.
 pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
     let signals = interrupt::block()?;
-    let mut stage = Stage::new(json)?;
+    let stage = Stage::new(json)?;
     let running = stage.end_on(signals);
-    let kind = board::Kind::choose(args.board, &mut |text| stage.say(&format!("{text} …")))?;
-    stage.title("A hub and a board");
+    let kind = board::Kind::choose(args.board, &running, &mut |text| stage.print(&format!("{text} …")))?;
+
+    stage.title("A hub, and a board on a serial line");
     let hub = RunningHub::start(&stage)?;
     let operator = hub.client("operator", &["request:**", "subscribe:**", CONTROL])?;
     let changes = operator.subscribe(bus::SERVICES_CHANGED, SlowConsumer::default())?;
     let started = Instant::now();
     let first = kind.start(&stage.line, &running)?;
     hub.handle.attach(Box::new(SerialPort::new(SerialSpec::new(&stage.line))))?;
-    stage.say(&format!("the hub listens on {}", stage.socket.display()));
-    stage.say(&format!("the board is {}", kind.describe()));
+    stage.say("board", kind.describe());
     wait_for_board(&changes, true)?;
-    stage.say(&format!("the board proved its key and told its services {} after it started", millis(started.elapsed())));
+    stage.say(
+        "in service",
+        format!("{} after its start: it proved its key and said what it offers", show(started.elapsed())),
+    );
 
     stage.title("A call");
     let info = call_info(&operator)?;
-    stage.say(&format!(
-        "imu/info says: firmware {}, board {}, boot id {:x}, {} Hz",
-        info.firmware, info.board, info.boot_id, info.rate_hz
-    ));
+    let Info { firmware, board, rate_hz, .. } = &info;
+    stage.say(
+        "imu/info",
+        format!("firmware {firmware} on {board}, {rate_hz} samples/s, boot id {:x}", info.boot_id),
+    );
     let calls = measure_calls(&operator)?;
-    stage.say(&format!("{} calls, round trip {}", calls.count, calls));
+    stage.say("round trip", format!("{calls} over {} calls, process to hub to board and back", calls.count));
 
     stage.title("A call that is refused");
     let viewer = hub.client("viewer", &["request:imu/*", "subscribe:imu/*"])?;
-    let refusal = match viewer.call::<SetRate>(&200, None) {
+    let refusal = match viewer.call::<SetRate>(&STREAM_HZ, None) {
         Err(error) => error,
         Ok(rate) => return Err(Error::Internal(format!("the viewer was allowed to set the rate to {rate}"))),
     };
-    stage.say(&format!("viewer calls imu/set-rate: {refusal}"));
+    stage.say("viewer", format!("calls imu/set-rate {STREAM_HZ} with a token for imu/* and is told"));
+    stage.say("", refusal.to_string());
 
     stage.title("A stream");
     let rate = operator.call::<SetRate>(&STREAM_HZ, None)?;
     let stream = measure_stream(&viewer, args.stream)?;
-    stage.say(&format!(
-        "{} samples in {}: {:.1} Hz of {rate} Hz asked for, {} missed",
-        stream.delays.count,
-        millis(args.stream),
-        stream.rate_hz,
-        stream.missed
-    ));
-    stage.say(&format!("delivery behind the fastest sample: {}", stream.delays));
+    let Stream { delays, rate_hz, missed } = &stream;
+    stage.say("operator", format!("may: imu/set-rate {STREAM_HZ}"));
+    stage.say(
+        "imu/sample",
+        format!("{} in {}: {rate_hz:.1} Hz, {missed} missed", delays.count, show(args.stream)),
+    );
+    stage.say("jitter", format!("{delays} behind the fastest"));
 
-    stage.title("A crash");
+    stage.title("A crash in the middle of a call");
     let (error, told) = crash(&operator, first)?;
-    stage.say(&format!("the board was killed while a call waited; the caller saw, {} later: {error}", millis(told)));
+    stage.say(
+        "killed",
+        format!("the board, while a call waited for it; {} later the caller was told", show(told)),
+    );
+    stage.say("", error.to_string().replace(&stage.directory.path().display().to_string(), "…"));
     wait_for_board(&changes, false)?;
     let restarted = Instant::now();
     let second = kind.start(&stage.line, &running)?;
     wait_for_board(&changes, true)?;
     let back = restarted.elapsed();
-    let again = call_info(&operator)?;
-    if again.boot_id == info.boot_id {
-        return Err(Error::Internal("the board that came back has the boot id of the one that was killed".to_owned()));
+    let again = call_info(&operator)?.boot_id;
+    if again == info.boot_id {
+        return Err(Error::Internal(
+            "the board that came back has the boot id of the one that was killed".to_owned(),
+        ));
     }
-    stage.say(&format!("a new board was in service {} after its start, boot id {:x}", millis(back), again.boot_id));
+    stage.say("started", format!("the board again: in service after {}, boot id {again:x}", show(back)));
 
     second.kill();
     hub.stop()?;
@@ -93,7 +103,19 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
         "refused": refusal.to_string(),
         "crash": { "caller_saw": error.to_string(), "after_us": micros(told), "back_in_service_us": micros(back) },
     });
-    stage.finish(&kind, &calls, &stream, back, &summary)
+    stage.title("Summary");
+    stage.say("call", format!("p50 {}, p99 {}", show(calls.p50), show(calls.p99)));
+    stage.say(
+        "stream",
+        format!(
+            "{:.1} of {rate} Hz, jitter p50 {}, p99 {}",
+            stream.rate_hz,
+            show(stream.delays.p50),
+            show(stream.delays.p99)
+        ),
+    );
+    stage.say("crash", format!("caller told after {}, board back after {}", show(told), show(back)));
+    stage.finish(&summary)
 }
 
 /// Where the demonstration takes place, and how it speaks.
@@ -129,13 +151,14 @@ impl Stage {
         running
     }
 
-    fn title(&mut self, text: &str) {
+    fn title(&self, text: &str) {
         let terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
-        self.print(&format!("\n{}", paint(terminal, BOLD, text)));
+        self.print(&paint(terminal, BOLD, text));
     }
 
-    fn say(&mut self, text: &str) {
-        self.print(&format!("  {text}"));
+    /// What a word of the left column stands for; without one, what the line before tells.
+    fn say(&self, word: &str, text: impl AsRef<str>) {
+        self.print(&format!("  {word:<10}  {}", text.as_ref()));
     }
 
     fn print(&self, text: &str) {
@@ -145,23 +168,11 @@ impl Stage {
         }
     }
 
-    fn finish(
-        mut self,
-        kind: &board::Kind,
-        calls: &Percentiles,
-        stream: &Stream,
-        back: Duration,
-        summary: &serde_json::Value,
-    ) -> Result<()> {
-        let Self { json, .. } = self;
-        self.title("Summary");
-        self.say(&format!("board              {}", kind.name()));
-        self.say(&format!("call round trip    {calls}"));
-        self.say(&format!("stream             {:.1} Hz, {}", stream.rate_hz, stream.delays));
-        self.say(&format!("restart            {} from start to service", millis(back)));
+    /// Removes what is on disk.
+    fn finish(self, summary: &serde_json::Value) -> Result<()> {
         let path = self.directory.path().display().to_string();
         self.directory.close().map_err(|e| Error::Internal(format!("{path} could not be removed: {e}")))?;
-        if json {
+        if self.json {
             return print_line(&summary.to_string()).map_err(|e| Error::Internal(e.to_string()));
         }
         Ok(())
@@ -187,7 +198,8 @@ impl RunningHub {
     }
 
     fn client(&self, name: &str, scopes: &[&str]) -> Result<UnixSocketClient> {
-        let token = self.keys.mint(&TokenRequest::new(name, scopes)).map_err(|e| Error::Internal(e.to_string()))?;
+        let token =
+            self.keys.mint(&TokenRequest::new(name, scopes)).map_err(|e| Error::Internal(e.to_string()))?;
         let client = UnixSocketClient::new(&self.socket, name)?;
         client.connect()?;
         client.authenticate(token.as_str().parse::<Token>()?)?;
@@ -215,7 +227,7 @@ fn wait_for_board(changes: &Subscription, up: bool) -> Result<()> {
             Some(Delivery::Missed(_)) => {}
             None => {
                 let what = if up { "come up" } else { "go" };
-                return Err(Error::Timeout(format!("the board did not {what} within {}", millis(PATIENCE))));
+                return Err(Error::Timeout(format!("the board did not {what} within {}", show(PATIENCE))));
             }
         }
     }
@@ -259,14 +271,15 @@ fn measure_stream(client: &UnixSocketClient, time: Duration) -> Result<Stream> {
         }
     }
     let (Some(first), Some(last)) = (arrivals.first(), arrivals.last()) else {
-        return Err(Error::Timeout(format!("no sample came within {}", millis(time))));
+        return Err(Error::Timeout(format!("no sample came within {}", show(time))));
     };
     let span = (last.1 - first.1).as_secs_f64();
     let rate_hz = if span > 0.0 { (arrivals.len() - 1) as f64 / span } else { 0.0 };
     // The two clocks have nothing in common but their speed: only differences between samples mean anything.
     let offset = |(taken, arrived): &(u64, Duration)| arrived.as_micros() as i128 - i128::from(*taken);
     let fastest = arrivals.iter().map(offset).min().unwrap_or(0);
-    let delays = arrivals.iter().map(|arrival| Duration::from_micros((offset(arrival) - fastest) as u64)).collect();
+    let delays =
+        arrivals.iter().map(|arrival| Duration::from_micros((offset(arrival) - fastest) as u64)).collect();
     Ok(Stream { delays: Percentiles::of(delays), rate_hz, missed })
 }
 
@@ -304,7 +317,8 @@ struct Percentiles {
 impl Percentiles {
     fn of(mut times: Vec<Duration>) -> Self {
         times.sort();
-        let at = |share: usize| times.get((times.len().max(1) - 1) * share / 100).copied().unwrap_or_default();
+        let at =
+            |share: usize| times.get((times.len().max(1) - 1) * share / 100).copied().unwrap_or_default();
         Self { count: times.len(), p50: at(50), p99: at(99), max: at(100) }
     }
 
@@ -317,12 +331,19 @@ impl Percentiles {
 
 impl std::fmt::Display for Percentiles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "p50 {}, p99 {}, max {}", millis(self.p50), millis(self.p99), millis(self.max))
+        write!(f, "p50 {}, p99 {}, max {}", show(self.p50), show(self.p99), show(self.max))
     }
 }
 
-fn millis(time: Duration) -> String {
-    format!("{:.2} ms", time.as_secs_f64() * 1e3)
+/// A time with three digits that count.
+fn show(time: Duration) -> String {
+    let (value, unit) = match time.as_secs_f64() {
+        seconds if seconds < 1e-3 => (seconds * 1e6, "µs"),
+        seconds if seconds < 1.0 => (seconds * 1e3, "ms"),
+        seconds => (seconds, "s"),
+    };
+    let digits = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
+    format!("{value:.digits$} {unit}")
 }
 
 fn micros(time: Duration) -> u64 {
@@ -341,7 +362,20 @@ mod tests {
     fn percentiles_are_of_the_sorted_times() {
         let times = (1..=100).rev().map(Duration::from_micros).collect();
         let percentiles = Percentiles::of(times);
-        assert_eq!((micros(percentiles.p50), micros(percentiles.p99), micros(percentiles.max)), (50, 99, 100));
+        assert_eq!(
+            (micros(percentiles.p50), micros(percentiles.p99), micros(percentiles.max)),
+            (50, 99, 100)
+        );
         assert_eq!(Percentiles::of(Vec::new()).max, Duration::ZERO);
+    }
+
+    #[test]
+    fn times_are_shown_with_three_digits() {
+        let shown = [0, 7, 66, 999, 1_240, 38_200, 269_870, 3_000_000, 90_000_000]
+            .map(|us| show(Duration::from_micros(us)));
+        assert_eq!(
+            shown,
+            ["0.00 µs", "7.00 µs", "66.0 µs", "999 µs", "1.24 ms", "38.2 ms", "270 ms", "3.00 s", "90.0 s"]
+        );
     }
 }

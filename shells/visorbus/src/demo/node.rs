@@ -19,7 +19,8 @@ use crate::output::print_line;
 
 /// Opens a pseudo-terminal, prints the path of its other end, and is the node on it until it is killed.
 pub(crate) fn run() -> Result<()> {
-    let uart = PtyUart::open().map_err(|e| Error::Internal(format!("no pseudo-terminal for the node: {e}")))?;
+    let uart =
+        PtyUart::open().map_err(|e| Error::Internal(format!("no pseudo-terminal for the node: {e}")))?;
     print_line(&uart.path).map_err(|e| Error::Internal(e.to_string()))?;
     let started = Clock::now();
     let boot_id = unix_micros();

@@ -1,0 +1,83 @@
+//! `visorbus demo`: what it says, and that it leaves nothing behind.
+
+use std::fs;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::place::{Done, Place};
+
+/// Demands that no file and no process is left of what ran in `place`.
+#[track_caller]
+fn expect_nothing_left(place: &Place) {
+    let files: Vec<_> = fs::read_dir(place.tmp()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.is_empty(), "{files:?}");
+    let ours = format!("TMPDIR={}", place.tmp().display());
+    for process in fs::read_dir("/proc").unwrap() {
+        let process = process.unwrap().path();
+        // One that has ended meanwhile, and one of somebody else, cannot be read.
+        let environment = fs::read(process.join("environ")).unwrap_or_default();
+        let is_ours = environment.split(|byte| *byte == 0).any(|variable| variable == ours.as_bytes());
+        assert!(!is_ours, "{} still runs", fs::read_to_string(process.join("cmdline")).unwrap_or_default());
+    }
+}
+
+#[track_caller]
+fn expect_summary(done: &Done, board: &str) {
+    assert_eq!((done.code, done.err.as_str()), (Some(0), ""), "{done:?}");
+    let summary: Value = serde_json::from_str(&done.out).unwrap();
+    assert_eq!(summary["board"], board);
+    for path in ["/calls", "/stream/delay"] {
+        let times = summary.pointer(path).unwrap();
+        let of =
+            |name: &str| times[name].as_u64().unwrap_or_else(|| panic!("no {name} in {path}: {summary}"));
+        assert!(of("count") > 0 && of("p50_us") <= of("p99_us") && of("p99_us") <= of("max_us"), "{summary}");
+    }
+    assert_eq!(summary["stream"]["asked_hz"], 200);
+    assert!(summary["stream"]["measured_hz"].as_f64().unwrap() > 0.0, "{summary}");
+    assert!(summary["stream"]["missed"].is_u64(), "{summary}");
+    assert!(summary["refused"].as_str().unwrap().contains("'imu.control'"), "{summary}");
+    let crash = &summary["crash"];
+    assert!(crash["caller_saw"].as_str().unwrap().starts_with("connection error: imu is gone"), "{summary}");
+    assert!(crash["after_us"].is_u64() && crash["back_in_service_us"].as_u64().unwrap() > 0, "{summary}");
+}
+
+#[test]
+fn the_demonstration_sums_up_in_json_and_leaves_nothing_behind() {
+    let place = Place::new();
+    expect_summary(&place.run(&["demo", "--board", "pty", "--stream", "500ms", "--json"]), "pty");
+    expect_nothing_left(&place);
+}
+
+#[test]
+fn the_demonstration_runs_on_the_emulated_board() {
+    let place = Place::new();
+    let demo = place.start(&["demo", "--board", "qemu", "--stream", "1s", "--json"]);
+    expect_summary(&demo.finish(), "qemu");
+    expect_nothing_left(&place);
+}
+
+#[test]
+fn the_demonstration_fits_on_a_screen() {
+    let place = Place::new();
+    let text = place.succeed(&["demo", "--board", "pty", "--stream", "200ms"]);
+    assert!(text.lines().count() <= 30, "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+    assert!(text.contains("connection error: imu is gone") && text.contains("'imu.control'"), "{text}");
+    assert!(text.contains("Summary"), "{text}");
+}
+
+#[test]
+fn an_interrupted_demonstration_leaves_nothing_behind() {
+    let place = Place::new();
+    for (line, signal) in
+        [("A call", Signal::SIGINT), ("A stream", Signal::SIGTERM), ("A crash", Signal::SIGINT)]
+    {
+        let mut demo = place.start(&["demo", "--board", "pty", "--stream", "300ms"]);
+        while !demo.line().contains(line) {}
+        demo.signal(signal);
+        let done = demo.finish();
+        assert_eq!((done.code, done.err.as_str()), (Some(130), ""), "{line}: {done:?}");
+        expect_nothing_left(&place);
+    }
+}

@@ -1,0 +1,103 @@
+//! Every command that `--help` and README show works as it is written there.
+
+use std::fs;
+use std::path::Path;
+
+use crate::place::{Place, Process};
+
+/// The commands of a text: what follows `visorbus`, without the remark behind it.
+fn commands(text: &str, prefix: &str) -> Vec<String> {
+    let commands = text.lines().filter_map(|line| line.strip_prefix(prefix));
+    let commands = commands.filter(|line| line.starts_with("visorbus "));
+    commands.map(|line| line.split("  ").next().unwrap_or(line).trim_end().to_owned()).collect()
+}
+
+fn help(place: &Place, args: &[&str]) -> String {
+    place.succeed(&[args, &["--help"]].concat())
+}
+
+/// Runs commands in their order; those that go on until Ctrl-C up to their first sign of life. Boards are in the place
+/// of the devices that are named.
+fn run_all(place: &Place, commands: &[String]) {
+    let (_board, line) = place.board();
+    let with_device = |command: &str| -> String {
+        let device = |word: &str| match word.strip_prefix("/dev/tty") {
+            Some(rest) => {
+                format!("{line}{}", rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric() && c != '@'))
+            }
+            None => word.to_owned(),
+        };
+        command.split(' ').map(device).collect::<Vec<_>>().join(" ")
+    };
+    let mut hub: Option<Process> = None;
+    for command in commands {
+        let typed = with_device(command);
+        if command.starts_with("visorbus serve") {
+            // One hub at a time.
+            drop(hub.take());
+            let mut next = Process::start(&mut place.shell(&typed));
+            next.wait_for_error("visorbus serves on");
+            if command.contains("--serial") {
+                place.wait_for_component("imu");
+            }
+            hub = Some(next);
+        } else if command.starts_with("visorbus subscribe") {
+            let line = Process::start(&mut place.shell(&typed)).line();
+            assert!(serde_json::from_str::<serde_json::Value>(&line).is_ok(), "{command}: {line}");
+        } else {
+            let done = Process::start(&mut place.shell(&typed)).finish();
+            assert_eq!((done.code, done.err.as_str()), (Some(0), ""), "{command}: {done:?}");
+        }
+    }
+}
+
+#[test]
+fn every_command_of_readme_works_as_written() {
+    let place = Place::for_boards();
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+    let readme = fs::read_to_string(readme).unwrap();
+    let commands = commands(&readme, "$ ");
+    assert!(commands.len() >= 8, "{commands:?}");
+    run_all(&place, &commands);
+}
+
+#[test]
+fn every_command_of_the_help_works_as_written() {
+    let place = Place::for_boards();
+    let mut all = vec!["visorbus serve --serial /dev/ttyACM0".to_owned()];
+    for args in [&[] as &[&str], &["call"], &["token", "mint"], &["serve"]] {
+        let found = commands(&help(&place, args), "  ");
+        assert!(found.len() >= 2, "{args:?}: {found:?}");
+        // The demonstration has tests of its own.
+        all.extend(found.into_iter().filter(|command| command != "visorbus demo"));
+    }
+    run_all(&place, &all);
+}
+
+#[test]
+fn every_command_has_a_help_that_says_what_it_does() {
+    let place = Place::new();
+    let overview = help(&place, &[]);
+    for args in [
+        &["serve"] as &[&str],
+        &["call"],
+        &["publish"],
+        &["subscribe"],
+        &["services"],
+        &["token"],
+        &["token", "mint"],
+        &["token", "check"],
+        &["token", "device-key"],
+        &["demo"],
+    ] {
+        assert!(
+            args.len() > 1 || overview.contains(&format!("\n  {}", args[0])),
+            "{args:?} is not in {overview}"
+        );
+        let text = help(&place, args);
+        assert!(text.contains("Usage: visorbus"), "{args:?}: {text}");
+        assert_eq!(place.run(&[args, &["-h"]].concat()).code, Some(0));
+    }
+    assert!(overview.contains("Exit codes: 0 done") && !overview.contains("demo-node"), "{overview}");
+    assert!(place.succeed(&["--version"]).starts_with("visorbus "));
+}

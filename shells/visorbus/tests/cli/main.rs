@@ -1,0 +1,9 @@
+//! The `visorbus` command as its users meet it: real processes, a directory of its own for each test.
+
+mod demo;
+mod documented;
+mod messages;
+mod place;
+mod serve;
+mod services;
+mod tokens;

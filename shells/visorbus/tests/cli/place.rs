@@ -1,0 +1,242 @@
+//! Where a test takes place: a directory of its own, with processes that end with it.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use visorbus_imu::DEVELOPMENT_ROOT_KEY;
+
+/// How long anything may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A directory with a socket, a key file and a home of its own.
+pub(crate) struct Place {
+    directory: tempfile::TempDir,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::Builder::new().prefix("visorbus-cli-").tempdir().unwrap();
+        fs::create_dir(directory.path().join("tmp")).unwrap();
+        Self { directory }
+    }
+
+    /// One whose hub has the key that the board of the demonstration knows.
+    pub(crate) fn for_boards() -> Self {
+        let place = Self::new();
+        let hex: String = DEVELOPMENT_ROOT_KEY.iter().map(|byte| format!("{byte:02x}")).collect();
+        let file = place.key_file();
+        fs::DirBuilder::new().mode(0o700).create(file.parent().unwrap()).unwrap();
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).unwrap();
+        writeln!(file, "0 {hex}").unwrap();
+        place
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.path().join("run/bus.sock")
+    }
+
+    pub(crate) fn key_file(&self) -> PathBuf {
+        self.path().join("state/root.key")
+    }
+
+    /// The directory for temporary files of all that runs here.
+    pub(crate) fn tmp(&self) -> PathBuf {
+        self.path().join("tmp")
+    }
+
+    /// The command with an environment that knows this place only.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_visorbus"));
+        command.args(args);
+        self.enter(&mut command);
+        command
+    }
+
+    /// A line as it is typed into a shell.
+    pub(crate) fn shell(&self, line: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("exec {line}"));
+        self.enter(&mut command);
+        let programs = Path::new(env!("CARGO_BIN_EXE_visorbus")).parent().unwrap().display();
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{programs}:{path}"));
+        command
+    }
+
+    fn enter(&self, command: &mut Command) {
+        for variable in ["VISORBUS_TOKEN", "XDG_RUNTIME_DIR", "XDG_STATE_HOME"] {
+            command.env_remove(variable);
+        }
+        command.env("VISORBUS_SOCKET", self.socket()).env("VISORBUS_KEY_FILE", self.key_file());
+        command.env("TMPDIR", self.tmp());
+    }
+
+    /// Runs the command to its end.
+    pub(crate) fn run(&self, args: &[&str]) -> Done {
+        self.start(args).finish()
+    }
+
+    /// As [`Place::run`], of a command that has to succeed; what it printed.
+    pub(crate) fn succeed(&self, args: &[&str]) -> String {
+        let done = self.run(args);
+        assert_eq!((done.code, done.err.as_str()), (Some(0), ""), "{args:?}: {done:?}");
+        done.out
+    }
+
+    pub(crate) fn start(&self, args: &[&str]) -> Process {
+        Process::start(&mut self.command(args))
+    }
+
+    /// A hub that listens already.
+    pub(crate) fn serve(&self, args: &[&str]) -> Process {
+        let mut hub = self.start(&[&["serve"], args].concat());
+        hub.wait_for_error("visorbus serves on");
+        hub
+    }
+
+    /// The board of the demonstration, and the path of its line.
+    pub(crate) fn board(&self) -> (Process, String) {
+        let mut board = self.start(&["demo-node"]);
+        let line = board.line();
+        (board, line)
+    }
+
+    /// A hub with a board in service.
+    pub(crate) fn serve_board(&self) -> (Process, Process) {
+        let (board, line) = self.board();
+        let hub = self.serve(&["--serial", &line]);
+        self.wait_for_component("imu");
+        (hub, board)
+    }
+
+    /// Waits until `component` is in service.
+    pub(crate) fn wait_for_component(&self, component: &str) {
+        let mut watch = self.start(&["services", "--watch", "--json"]);
+        let there = format!(r#""component":"{component}""#);
+        while !watch.line().contains(&there) {}
+    }
+}
+
+/// A process that is killed when it is dropped.
+pub(crate) struct Process {
+    child: Child,
+    out: Receiver<String>,
+    err: Receiver<String>,
+}
+
+impl Process {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        command.stdin(Stdio::null());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let out = lines(child.stdout.take().unwrap());
+        let err = lines(child.stderr.take().unwrap());
+        Self { child, out, err }
+    }
+
+    /// The next line that it prints.
+    pub(crate) fn line(&mut self) -> String {
+        match self.out.recv_timeout(PATIENCE) {
+            Ok(line) => line,
+            Err(error) => {
+                panic!("no line came: {error}; it says {:?}", self.err.try_iter().collect::<Vec<_>>())
+            }
+        }
+    }
+
+    /// A line that it has printed already.
+    pub(crate) fn try_line(&mut self) -> Option<String> {
+        self.out.try_recv().ok()
+    }
+
+    /// The next line on standard error that has `text` in it.
+    pub(crate) fn wait_for_error(&mut self, text: &str) -> String {
+        let mut before = Vec::new();
+        loop {
+            match self.err.recv_timeout(PATIENCE) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(line) => before.push(line),
+                Err(error) => panic!("'{text}' was not said: {error}; but {before:?}"),
+            }
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap();
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap())
+    }
+
+    /// Waits for its end.
+    pub(crate) fn finish(mut self) -> Done {
+        let deadline = Instant::now() + PATIENCE;
+        let rest = |lines: &Receiver<String>| {
+            let mut text = Vec::new();
+            loop {
+                match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                    Ok(line) => text.push(line),
+                    Err(RecvTimeoutError::Disconnected) => return text.join("\n"),
+                    Err(RecvTimeoutError::Timeout) => panic!("it does not end; it says {text:?}"),
+                }
+            }
+        };
+        let (out, err) = (rest(&self.out), rest(&self.err));
+        let status = self.child.wait().unwrap();
+        Done { code: status.code(), out, err }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What came of a process.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Done {
+    /// Demands that it failed with this code and one line of this beginning, with all these parts; returns the line.
+    #[track_caller]
+    pub(crate) fn expect_failure(&self, code: i32, beginning: &str, parts: &[&str]) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert!(self.err.starts_with(beginning), "{self:?}");
+        for part in parts {
+            assert!(self.err.contains(part), "'{part}' is not in {self:?}");
+        }
+        assert!(!beginning.starts_with("visorbus:") || self.err.lines().count() == 1, "{self:?}");
+    }
+}
+
+/// The lines of a stream, until it ends.
+fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines() {
+            let Ok(line) = line else { return };
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}

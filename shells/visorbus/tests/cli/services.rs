@@ -1,0 +1,66 @@
+//! `visorbus services`: who is there, who comes and goes.
+
+use visorbus_hub::info::{ServiceChange, ServiceInfo};
+
+use crate::place::Place;
+
+#[test]
+fn a_hub_without_peers_lists_nobody() {
+    let place = Place::new();
+    let _hub = place.serve(&[]);
+    let text = place.succeed(&["services"]);
+    assert_eq!(
+        text.lines().collect::<Vec<_>>(),
+        ["ADDRESS  KIND  NEEDS  PEER  TRANSPORT", "(nobody but the hub)"]
+    );
+    assert_eq!(place.succeed(&["services", "--json"]), "[]");
+    assert_eq!(place.succeed(&["--json", "services"]), "[]");
+}
+
+#[test]
+fn a_board_is_listed_with_what_it_offers_and_what_that_needs() {
+    let place = Place::for_boards();
+    let _running = place.serve_board();
+    let text = place.succeed(&["services"]);
+    let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    for (address, kind, needs) in [
+        ("imu/info", "endpoint", "permission"),
+        ("imu/set-rate", "endpoint", "scope imu.control"),
+        ("imu/self-test", "endpoint", "permission"),
+        ("imu/sample", "publishes", "permission"),
+    ] {
+        let row =
+            rows.iter().find(|row| row[0] == address).unwrap_or_else(|| panic!("no {address}:\n{text}"));
+        let said = row.join(" ");
+        assert!(said.starts_with(&format!("{address} {kind} {needs} imu serial /dev/pts/")), "{said}");
+    }
+    let services: Vec<ServiceInfo> = serde_json::from_str(&place.succeed(&["services", "--json"])).unwrap();
+    let imu = services.iter().find(|service| service.component == "imu").unwrap();
+    assert_eq!((imu.peer.as_str(), imu.addresses.len()), ("imu", 4));
+}
+
+#[test]
+fn a_watcher_sees_a_component_come_and_go() {
+    let place = Place::for_boards();
+    let (board, line) = place.board();
+    let _hub = place.serve(&["--serial", &line]);
+    place.wait_for_component("imu");
+    let mut text = place.start(&["services", "--watch"]);
+    let mut json = place.start(&["services", "--watch", "--json"]);
+    while !text.line().starts_with("imu/sample") {}
+    let listed: Vec<ServiceInfo> = serde_json::from_str(&json.line()).unwrap();
+    assert!(listed.iter().any(|service| service.component == "imu"));
+    drop(board);
+    while text.line() != "down imu by imu" {}
+    loop {
+        let change: ServiceChange = serde_json::from_str(&json.line()).unwrap();
+        if change.component == "imu" {
+            assert_eq!(change, ServiceChange { component: "imu".into(), peer: "imu".into(), up: false });
+            break;
+        }
+    }
+    // A publisher is there as long as it takes.
+    place.succeed(&["publish", "room/light", "1"]);
+    while !text.line().starts_with("up   cli.") {}
+    while !text.line().starts_with("down cli.") {}
+}
