@@ -245,6 +245,7 @@ impl Hub {
             queue: Queue::default(),
             presence: Presence::Here,
             watched: None,
+            stuck: false,
             dirty: false,
             tell_missed_at: now,
             reopen_at: None,

@@ -17,7 +17,7 @@ pub trait HubLink: Send {
     /// only in [`HubLink::reopen`] and after an error.
     fn fd(&self) -> Option<BorrowedFd<'_>>;
 
-    /// Reads what has arrived, at most about 64 KiB, and appends it to `into`: whole frames and perhaps the beginning
+    /// Reads what has arrived, a bounded amount, and appends it to `into`: whole frames and perhaps the beginning
     /// of one more, each behind its length prefix.
     ///
     /// # Errors

@@ -54,6 +54,7 @@ impl Hub {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.reopen_at = None;
         peer.presence = Presence::Here;
+        peer.stuck = false;
         match peer.link.reopen(now) {
             Reopen::At(at) => peer.reopen_at = Some(at),
             Reopen::Done if self.watch_link(key).is_some() => self.poll_session(key, now),

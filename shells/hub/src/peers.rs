@@ -119,6 +119,14 @@ impl Peers {
         if self.try_send(key, head, payload, at_once)? {
             return Ok(());
         }
+        let fits = |peer: &Peer| peer.queue.fits(head.len() + payload.len(), limit);
+        if !self.slots.get(key).is_some_and(fits) {
+            // It counts as not reading only when its link has just said so.
+            self.flush(key);
+            if self.try_send(key, head, payload, at_once)? {
+                return Ok(());
+            }
+        }
         let Some(peer) = self.slots.get_mut(key) else { return Err(Unsent::Gone) };
         match peer.queue.push(join(head, payload), priority, limit) {
             Queued::Waits { .. } => Ok(()),
@@ -191,7 +199,18 @@ impl Peers {
             peer.dirty = true;
             self.dirty.push(key);
         }
-        if !peer.queue.is_empty() || !peer.link.has_room(len) {
+        if !peer.has_room(len) {
+            // The link may only not have been asked to write since this turn began.
+            if peer.stuck {
+                return Ok(false);
+            }
+            self.flush(key);
+        }
+        let Some(peer) = self.slots.get_mut(key) else { return Err(Unsent::Gone) };
+        if peer.presence != Presence::Here {
+            return Err(Unsent::Gone);
+        }
+        if !peer.has_room(len) {
             return Ok(false);
         }
         peer.counters.frames_out += 1;
@@ -251,6 +270,8 @@ pub(crate) struct Peer {
     pub(crate) presence: Presence,
     /// What epoll watches its descriptor for; `None` while there is none.
     pub(crate) watched: Option<Watched>,
+    /// The link has taken all that it takes for now.
+    pub(crate) stuck: bool,
     /// Something was sent without `at_once` and waits for the end of the turn.
     pub(crate) dirty: bool,
     /// Not before this is it told again of what it misses, unless it has caught up.
@@ -438,6 +459,11 @@ impl Peer {
         }
     }
 
+    /// Whether a frame of `len` bytes can go into the link right now, nothing waiting before it.
+    fn has_room(&mut self, len: usize) -> bool {
+        self.queue.is_empty() && self.link.has_room(len)
+    }
+
     /// Moves what waits into the link and onwards.
     pub(crate) fn flush(&mut self) -> std::io::Result<Flushed> {
         let mut moved = false;
@@ -456,7 +482,10 @@ impl Peer {
             let more = self.queue.front().map(<[u8]>::len);
             match more {
                 Some(len) if flushed && self.link.has_room(len) => {}
-                _ => return Ok(Flushed { moved, left: !flushed || more.is_some() }),
+                _ => {
+                    self.stuck = !flushed || more.is_some();
+                    return Ok(Flushed { moved, left: self.stuck });
+                }
             }
         }
     }

@@ -57,7 +57,7 @@ impl Queue {
 
     /// Lets a frame wait that must not be lost.
     pub(crate) fn push(&mut self, frame: Box<[u8]>, priority: MessagePriority, limit: usize) -> Queued {
-        if !self.fits(&frame, limit) {
+        if !self.fits(frame.len(), limit) {
             return Queued::Full { dropped: 0 };
         }
         self.insert(Waiting { frame, topic: None }, priority);
@@ -78,7 +78,7 @@ impl Queue {
             SlowConsumer::Latest => dropped = u32::from(self.drop_newest_of(subscription, topic)),
             SlowConsumer::DropOldest(keep) => {
                 let keep = keep.max(1) as usize;
-                while self.waiting_of(subscription) >= keep || !self.fits(&frame, limit) {
+                while self.waiting_of(subscription) >= keep || !self.fits(frame.len(), limit) {
                     if !self.drop_oldest_of(subscription) {
                         break;
                     }
@@ -87,7 +87,7 @@ impl Queue {
             }
             SlowConsumer::Disconnect => {}
         }
-        if !self.fits(&frame, limit) {
+        if !self.fits(frame.len(), limit) {
             return Queued::Full { dropped };
         }
         self.insert(Waiting { frame, topic: Some((subscription, topic.into())) }, priority);
@@ -110,8 +110,9 @@ impl Queue {
         *self = Self::default();
     }
 
-    fn fits(&self, frame: &[u8], limit: usize) -> bool {
-        self.bytes + frame.len() + KEEPING <= limit
+    /// Whether a frame of `len` bytes may wait within `limit`.
+    pub(crate) const fn fits(&self, len: usize, limit: usize) -> bool {
+        self.bytes + len + KEEPING <= limit
     }
 
     fn waiting_of(&self, subscription: u32) -> usize {

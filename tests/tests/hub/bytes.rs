@@ -1,5 +1,6 @@
 //! Bytes that are no frames, frames that are no messages.
 
+use visorbus_core::codec::{self, DecodeError};
 use visorbus_core::error::ErrorKind;
 use visorbus_core::frame::length::prefix;
 use visorbus_core::message::{MessagePayload, MessageType};
@@ -109,29 +110,30 @@ fn a_frame_that_is_cut_off_by_the_end_does_nothing() {
 fn a_frame_that_is_no_message_is_told_by_its_fault_and_id() {
     let hub = TestHub::start();
     let mut innocent = hub.bystander();
-    for (frame, said) in [
-        (&[0x20, 0x00, 9][..], "cut off"),
-        (&[0x20, 0x05, 9, 0, 0], "parts byte is unknown"),
-        (&[0x20, 0x40, 9, 0, 0], "parts byte is unknown"),
-        (&[0x20, 0x80, 9, 0, 0], "parts byte is unknown"),
-        (&[0x20, 0x00, 9, 0x83, 0], "alias was not announced"),
-        (&[0x20, 0x00, 9, 0, 0x83], "alias was not announced"),
-        (&[0x20, 0x00, 9, 0, 0xc1, 0x02], "alias was not announced"),
-        (&[0x20, 0x00, 9, 0, 4, b'E', b'c', b'h', b'o'], "address in the frame is not one"),
-        (&[0x20, 0x00, 9, 0, 5, b'e', b'/', b'.', b'.', b'/'], "address in the frame is not one"),
-        (&[0x20, 0x00, 9, 0, 2, 0xff, 0xfe], "address in the frame is not one"),
-        (&[0x20, 0x00, 9, 0, 3, b'a', 0, b'b'], "address in the frame is not one"),
-        (&[0x20, 0x00, 9, 0, 0, 1], "payload does not fit its kind"),
-        (&[0x20, 0x01, 9, 0, 0, 0xff], "payload does not fit its kind"),
-        (&[0x20, 0x20, 9, 0, 0, 0xff, 0xff, 0x03], "cut off"),
-        (&[0x22, 0x05, 9, 0, 0], "parts byte is unknown"),
+    for (frame, fault) in [
+        (&[0x20, 0x00, 9][..], DecodeError::CutOff),
+        (&[0x20, 0x05, 9, 0, 0], DecodeError::UnknownParts(0x05)),
+        (&[0x20, 0x40, 9, 0, 0], DecodeError::UnknownParts(0x40)),
+        (&[0x20, 0x80, 9, 0, 0], DecodeError::UnknownParts(0x80)),
+        (&[0x20, 0x00, 9, 0x83, 0], DecodeError::UnknownAlias(3)),
+        (&[0x20, 0x00, 9, 0, 0x83], DecodeError::UnknownAlias(3)),
+        (&[0x20, 0x00, 9, 0, 0xc1, 0x02], DecodeError::UnknownAlias(0x102)),
+        (&[0x20, 0x00, 9, 0, 4, b'E', b'c', b'h', b'o'], DecodeError::BadAddress),
+        (&[0x20, 0x00, 9, 0, 5, b'e', b'/', b'.', b'.', b'/'], DecodeError::BadAddress),
+        (&[0x20, 0x00, 9, 0, 2, 0xff, 0xfe], DecodeError::BadAddress),
+        (&[0x20, 0x00, 9, 0, 3, b'a', 0, b'b'], DecodeError::BadAddress),
+        (&[0x20, 0x00, 9, 0, 0, 1], DecodeError::BadPayload),
+        (&[0x20, 0x01, 9, 0, 0, 0xff], DecodeError::BadPayload),
+        (&[0x20, 0x20, 9, 0, 0, 0xff, 0xff, 0x03], DecodeError::CutOff),
+        (&[0x22, 0x05, 9, 0, 0], DecodeError::UnknownParts(0x05)),
     ] {
+        assert_eq!(codec::decode(frame), Err(fault));
         for mut peer in [hub.attach(), hub.connect("odd", &["*"])] {
             peer.write_frame(frame);
             let answer = peer.read();
             let error = answer.error().expect("an error");
             assert_eq!((answer.id, error.kind()), (9, ErrorKind::Protocol), "{frame:02x?}");
-            assert!(error.text().contains(said), "{frame:02x?}: {error}");
+            assert_eq!(error.text(), fault.reason(), "{frame:02x?}");
             assert!(peer.read_so_far().is_empty(), "one answer, and the connection goes on");
         }
         hub.wait_until(|peers| peers.len() == 1);

@@ -354,6 +354,19 @@ fn a_peer_that_never_reads_its_answers_is_let_go_before_they_fill_the_memory() {
 }
 
 #[test]
+fn a_burst_of_questions_with_long_answers_is_no_offence() {
+    let hub = TestHub::with_limits(Limits { queue_bytes: 64 << 10, ..Limits::default() });
+    let _others: Vec<_> =
+        (0..40).map(|n| hub.connect(&format!("another-peer-with-a-name-{n}"), &[])).collect();
+    let mut peer = hub.connect("curious", &["*"]);
+    let questions: Vec<u8> = (0..50).flat_map(|n| wire(&request(1_000 + n, "bus/peers"))).collect();
+    peer.write_bytes(&questions);
+    for id in 1_000..1_050 {
+        assert!(peer.answer_to(id).is_ok());
+    }
+}
+
+#[test]
 fn a_peer_that_reads_again_in_time_is_told_why_it_has_to_go() {
     let queue_bytes = 64 << 10;
     let hub = TestHub::with_limits(Limits { queue_bytes, ..Limits::default() });

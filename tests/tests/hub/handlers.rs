@@ -112,7 +112,7 @@ fn what_waits_for_a_blocking_handler_is_bounded_by_bytes() {
         opener.send(()).unwrap();
     }
     assert!(other.answer_to(id).is_ok());
-    assert_eq!(runs.load(Ordering::SeqCst) as u64, 101 - refused);
+    hub.wait_until(|_| runs.load(Ordering::SeqCst) as u64 == 101 - refused);
     let id = peer.send_request("slow/x", MessagePayload::String(&news));
     opener.send(()).unwrap();
     assert!(peer.answer_to(id).is_ok(), "what was dealt with no longer counts");

@@ -186,7 +186,7 @@ fn a_line_whose_other_end_is_gone_is_forgotten() {
 
 /// Heartbeats are short, so that the tests of silence are.
 fn hub() -> TestHub {
-    TestHub::with_limits(Limits { line_heartbeat_ms: 100, ..Limits::default() })
+    TestHub::with_limits(Limits { line_heartbeat_ms: 200, ..Limits::default() })
 }
 
 fn device_key() -> DeviceKey {
@@ -332,7 +332,7 @@ fn config(boot_id: u64, requires_authentication: bool) -> SessionConfig {
         name: "imu".try_into().unwrap(),
         boot_id,
         max_frame: 256,
-        heartbeat_ms: 100,
+        heartbeat_ms: 200,
         rows: Imu::ROWS.len() as u16,
         requires_authentication,
         lossy: true,

@@ -204,6 +204,22 @@ fn disconnect_ends_the_session_with_the_reason() {
 }
 
 #[test]
+fn a_burst_costs_a_subscriber_that_reads_nothing() {
+    let hub = TestHub::start();
+    let mut publisher = hub.connect("imu", &[]);
+    let mut reader = hub.connect("reader", &["*"]);
+    reader.subscribe("imu/*", SlowConsumer::DropOldest(1)).unwrap();
+    let message = Message::notification(1, Address::literal("imu/sample"));
+    let news = "x".repeat(900);
+    // In one piece, more than a link holds before it is asked to write.
+    let burst = crate::harness::wire(&message.with_payload(MessagePayload::String(&news))).repeat(100);
+    publisher.write_bytes(&burst);
+    assert!(publisher.read_so_far().is_empty());
+    assert_eq!(hub.peer("reader").missed, 0);
+    assert_eq!(reader.read_so_far().len(), 100);
+}
+
+#[test]
 fn a_slow_subscriber_that_keeps_reading_is_told_before_it_has_caught_up() {
     let queue_bytes = 1 << 20;
     let hub = TestHub::with_limits(Limits { queue_bytes, ..Limits::default() });
