@@ -29,7 +29,8 @@ pub struct Limits {
     pub max_frame: u32,
     /// Connections at once. Default 1024; further ones are closed at once.
     pub max_peers: usize,
-    /// Bytes that wait for one peer that does not read. Default 4 MiB.
+    /// Bytes that wait for one peer that does not read, each frame with what it costs to keep it; as many of its
+    /// messages may wait for handlers that may block. Default 4 MiB.
     pub queue_bytes: usize,
     /// Requests of one peer that wait for their answers. Default 4096.
     pub pending_calls: usize,

@@ -60,7 +60,7 @@ pub struct PeerInfo {
     pub bytes_in: u64,
     /// Bytes given to it.
     pub bytes_out: u64,
-    /// Bytes that wait for it.
+    /// Bytes that wait for it, and what it costs to keep them.
     pub queued_bytes: u64,
     /// Frames of it that were no message.
     pub undecodable: u64,
