@@ -124,8 +124,6 @@ impl Options {
                 }
                 "--check" => options.check = true,
                 "--help" | "-h" => return Ok(None),
-                // What `cargo bench` adds.
-                "--bench" => {}
                 _ => return Err(format!("unknown option {option:?}")),
             }
         }

@@ -48,7 +48,10 @@ pub struct Hub {
     timers: BTreeSet<(Instant, PeerKey)>,
     receive: ReceiveBuffer,
     start: std::time::Instant,
+    /// Microseconds from 1970 to `start`, by the wall clock as it was last read.
     start_unix_us: u64,
+    /// When the wall clock is read again.
+    read_clock_at: Instant,
     stopping: bool,
 }
 
@@ -96,6 +99,7 @@ impl Hub {
             receive: ReceiveBuffer::default(),
             start: std::time::Instant::now(),
             start_unix_us: unix_micros(),
+            read_clock_at: Instant::default(),
             stopping: false,
             config,
         })
@@ -133,6 +137,9 @@ impl Hub {
         self.poller.wake_at(deadline, || since(start))?;
         self.poller.wait(events)?;
         let now = self.now();
+        if self.read_clock_at <= now {
+            self.read_clock(now);
+        }
         let single = events.len() == 1;
         for ready in &*events {
             match ready.number {
@@ -146,6 +153,22 @@ impl Hub {
         self.handle_deadlines(now);
         self.end_turn(now);
         Ok(())
+    }
+
+    /// Follows the wall clock: a headset that starts without the time gets it later.
+    fn read_clock(&mut self, now: Instant) {
+        self.read_clock_at = now.plus_millis(READ_CLOCK_MS);
+        let start_unix_us = unix_micros().saturating_sub(now.as_micros());
+        if start_unix_us.abs_diff(self.start_unix_us) < CLOCK_STEP_US {
+            return;
+        }
+        tracing::info!("the machine's clock was set; tokens are judged by the new time");
+        self.start_unix_us = start_unix_us;
+        for key in self.peers.keys() {
+            if let Some(peer) = self.peers.get_mut(key) {
+                peer.session.set_clock(now, start_unix_us + now.as_micros());
+            }
+        }
     }
 
     /// When the loop next has something to do by itself.
@@ -535,6 +558,10 @@ fn is_for_another(message: &Message<'_>) -> bool {
 }
 
 pub(crate) const BUS_ADDRESS: Address<'static> = Address::literal(BUS);
+/// Between two looks at the wall clock while there is something to do.
+const READ_CLOCK_MS: u32 = 1_000;
+/// What the wall clock may be off before it is followed.
+const CLOCK_STEP_US: u64 = 500_000;
 /// Between two words on what it misses to a subscriber that does not keep up.
 const TELL_MISSED_MS: u32 = 100;
 /// Listeners are numbered downwards from here, beyond every peer's number.
