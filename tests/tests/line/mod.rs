@@ -1,0 +1,269 @@
+//! What the tests of serial lines share: a hub with a socket, its clients, pseudo-terminals, calls that wait.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use visorbus_auth::{KeyFile, TokenRequest};
+use visorbus_core::bus::{self, SlowConsumer};
+use visorbus_core::error::ErrorKind;
+use visorbus_core::message::typed::Endpoint;
+use visorbus_hub::info::{PeerInfo, ServiceChange};
+use visorbus_hub::{Error, Hub, HubConfig, HubHandle, Result};
+use visorbus_imu::messages::{CONTROL, GetInfo, Info, Sample};
+use visorbus_imu::{DEVELOPMENT_ROOT_KEY, KEY_ID};
+use visorbus_serial::{SerialPort, SerialSpec};
+use visorbus_unix::{Delivery, Subscription, Token, UnixSocketClient, UnixSocketListener};
+
+/// How long anything may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What counts as at once, where the alternative is a deadline of a minute.
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// A hub with a socket, and a directory for it and for the names of lines; it ends with the test.
+pub(crate) struct TestHub {
+    pub(crate) handle: HubHandle,
+    thread: Option<JoinHandle<Result<()>>>,
+    directory: tempfile::TempDir,
+}
+
+impl TestHub {
+    pub(crate) fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (handle, thread) = start(&socket(&directory));
+        Self { handle, thread: Some(thread), directory }
+    }
+
+    /// The path that names a line, whichever pseudo-terminal that is at the time.
+    pub(crate) fn line(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Has the hub serve what is at a line of [`TestHub::line`], with options as on the command line.
+    pub(crate) fn attach(&self, name: &str, options: &str) {
+        let spec: SerialSpec = format!("{}@921600{options}", self.line(name).display()).parse().unwrap();
+        self.handle.attach(Box::new(SerialPort::new(spec))).unwrap();
+    }
+
+    /// Another client.
+    pub(crate) fn client(&self, name: &str, scopes: &[&str]) -> UnixSocketClient {
+        let client = UnixSocketClient::new(socket(&self.directory), name).unwrap();
+        client.connect().unwrap();
+        let token = keys().mint(&TokenRequest::new(name, scopes)).unwrap();
+        client.authenticate(token.as_str().parse::<Token>().unwrap()).unwrap();
+        client
+    }
+
+    /// A client that may do everything with the sensor, and sees who comes and goes.
+    pub(crate) fn operator(&self) -> Operator {
+        let client = self.client("operator", &["request:**", "subscribe:**", CONTROL]);
+        let changes = client.subscribe(bus::SERVICES_CHANGED, SlowConsumer::default()).unwrap();
+        Operator { client, changes }
+    }
+
+    /// What the hub counts of a peer.
+    pub(crate) fn peer(&self, name: &str) -> Option<PeerInfo> {
+        self.handle.peers().unwrap().into_iter().find(|peer| peer.name == name)
+    }
+
+    /// Asks the hub until its counters of a peer are as they should be.
+    pub(crate) fn wait_for_peer(&self, name: &str, what: impl Fn(&PeerInfo) -> bool) -> PeerInfo {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let peer = self.peer(name);
+            if let Some(peer) = peer.clone().filter(&what) {
+                return peer;
+            }
+            assert!(Instant::now() < deadline, "waited in vain; {name} is {peer:?}");
+            thread::yield_now();
+        }
+    }
+
+    /// Calls the sensor on a thread of its own, with a deadline far away; comes back when the hub has the call.
+    pub(crate) fn pending_call(&self, caller: &UnixSocketClient) -> PendingCall {
+        let name = caller.client_id();
+        let before = self.peer(name).unwrap().frames_in;
+        let client = caller.clone();
+        let call = thread::spawn(move || {
+            let outcome = client.call::<GetInfo>(&(), Some(Duration::from_secs(60)));
+            (outcome, Instant::now())
+        });
+        self.wait_for_peer(name, |peer| peer.frames_in > before);
+        PendingCall(call)
+    }
+
+    /// Ends the hub, and puts a new one in its place.
+    #[allow(dead_code, reason = "one of the two test programs has no use for it")]
+    pub(crate) fn restart(&mut self, between: impl FnOnce()) {
+        self.stop();
+        between();
+        let (handle, thread) = start(&socket(&self.directory));
+        (self.handle, self.thread) = (handle, Some(thread));
+    }
+
+    fn stop(&mut self) {
+        self.handle.stop();
+        let ended = self.thread.take().map(JoinHandle::join);
+        if !thread::panicking() {
+            ended.unwrap().unwrap().unwrap();
+        }
+    }
+}
+
+impl Drop for TestHub {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A client that may do everything with the sensor.
+pub(crate) struct Operator {
+    pub(crate) client: UnixSocketClient,
+    changes: Subscription,
+}
+
+impl Operator {
+    /// Waits until a component came, or went; how long that took.
+    #[track_caller]
+    pub(crate) fn wait(&self, component: &str, up: bool) -> Duration {
+        let started = Instant::now();
+        loop {
+            let left = (started + PATIENCE).saturating_duration_since(Instant::now());
+            match self.changes.recv(Some(left)).unwrap() {
+                Some(Delivery::Message(message)) => {
+                    let change: ServiceChange = message.payload.parse().unwrap();
+                    if change.component == component && change.up == up {
+                        return started.elapsed();
+                    }
+                }
+                Some(Delivery::Missed(count)) => panic!("{count} changes were missed"),
+                None => panic!("'{component}' did not {}", if up { "come" } else { "go" }),
+            }
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn call<E: Endpoint>(&self, request: &E::Request) -> E::Response {
+        self.client.call::<E>(request, Some(PATIENCE)).unwrap()
+    }
+
+    #[track_caller]
+    pub(crate) fn info(&self) -> Info {
+        self.call::<GetInfo>(&())
+    }
+}
+
+/// A call that the hub has taken and nobody has answered.
+pub(crate) struct PendingCall(JoinHandle<(Result<Info>, Instant)>);
+
+impl PendingCall {
+    /// Demands that it ends with a connection error with `why` in it, at once after `cause`.
+    #[track_caller]
+    pub(crate) fn expect_gone(self, cause: Instant, why: &str) {
+        let (error, after) = self.error(cause);
+        assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
+        let text = error.text();
+        assert!(text.starts_with("imu is gone (") && text.contains(why), "{text}");
+        assert!(text.ends_with("'imu/info' was not answered"), "{text}");
+        assert!(after < AT_ONCE, "{after:?}");
+    }
+
+    /// What it ends with, and how long after `cause`.
+    #[track_caller]
+    pub(crate) fn error(self, cause: Instant) -> (Error, Duration) {
+        let (outcome, at) = self.0.join().unwrap();
+        (outcome.expect_err("nobody could answer"), at.saturating_duration_since(cause))
+    }
+}
+
+/// A pseudo-terminal whose near end is a UART and whose far end is a device for the hub. Both close with it.
+pub(crate) struct Pty {
+    pub(crate) master: OwnedFd,
+    /// Held open so that a line that nobody has opened yet is silent, and not gone.
+    slave: Option<OwnedFd>,
+    path: PathBuf,
+}
+
+impl Pty {
+    pub(crate) fn open() -> Self {
+        Self::try_open().unwrap()
+    }
+
+    fn try_open() -> io::Result<Self> {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+        grantpt(&master)?;
+        unlockpt(&master)?;
+        let path = PathBuf::from(ptsname(&master, Vec::new())?.into_string().map_err(io::Error::other)?);
+        let slave = rustix::fs::open(&path, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut settings = tcgetattr(&slave)?;
+        settings.make_raw();
+        tcsetattr(&slave, OptionalActions::Now, &settings)?;
+        rustix::io::ioctl_fionbio(&master, true)?;
+        Ok(Self { master, slave: Some(slave), path })
+    }
+
+    /// Lets `line` name its far end.
+    pub(crate) fn plug(&self, line: &Path) {
+        let new = line.with_extension("new");
+        symlink(&self.path, &new).unwrap();
+        fs::rename(&new, line).unwrap();
+    }
+
+    /// From now on the line is gone as soon as whoever has the far end closes it.
+    #[allow(dead_code, reason = "one of the two test programs has no use for it")]
+    pub(crate) fn leave_far_end(&mut self) {
+        self.slave = None;
+    }
+
+    #[allow(dead_code, reason = "one of the two test programs has no use for it")]
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The next `count` samples.
+#[track_caller]
+pub(crate) fn samples(subscription: &Subscription, count: usize) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    while samples.len() < count {
+        match subscription.recv(Some(PATIENCE)).unwrap() {
+            Some(Delivery::Message(message)) => samples.push(message.payload.parse().unwrap()),
+            Some(Delivery::Missed(count)) => panic!("{count} samples were missed"),
+            None => panic!("{} samples came, then none", samples.len()),
+        }
+    }
+    samples
+}
+
+/// Demands that samples are this far apart, none left out.
+#[track_caller]
+pub(crate) fn expect_no_gaps(samples: &[Sample], rate_hz: u16) {
+    for pair in samples.windows(2) {
+        assert_eq!(pair[1].timestamp_us - pair[0].timestamp_us, 1_000_000 / u64::from(rate_hz));
+    }
+}
+
+fn start(socket: &Path) -> (HubHandle, JoinHandle<Result<()>>) {
+    let keys = keys();
+    let hub = Hub::new(HubConfig::new(keys.ring(), keys.current_id())).unwrap();
+    let handle = hub.handle();
+    let thread = thread::spawn(move || hub.run());
+    handle.listen(Box::new(UnixSocketListener::bind(socket).unwrap())).unwrap();
+    (handle, thread)
+}
+
+fn socket(directory: &tempfile::TempDir) -> PathBuf {
+    directory.path().join("run/bus.sock")
+}
+
+fn keys() -> KeyFile {
+    KeyFile::in_memory(KEY_ID, DEVELOPMENT_ROOT_KEY)
+}

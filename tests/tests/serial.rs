@@ -1,0 +1,593 @@
+//! Nodes on serial lines: real pseudo-terminals, the hub at one end, a node of the core at the other.
+
+mod line;
+
+use std::io::{PipeReader, PipeWriter};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Once};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant as Clock};
+
+use embedded_io::{ErrorKind as UartError, ErrorType, Read, ReadReady, Write, WriteReady};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use visorbus_core::auth::{Access, Key};
+use visorbus_core::bus::SlowConsumer;
+use visorbus_core::dispatch::{Answers, Row};
+use visorbus_core::error::ErrorKind;
+use visorbus_core::frame::serial;
+use visorbus_core::message::Address;
+use visorbus_core::message::typed::Endpoint;
+use visorbus_core::peer::{DeviceKey, Event, Keys, NoKeys, Node as Table};
+use visorbus_core::serve::{Application, serve};
+use visorbus_core::session::{Name, SessionConfig};
+use visorbus_core::{Instant, IpcError, Link, Peer};
+use visorbus_hal::SerialLink;
+use visorbus_imu::messages::{GetInfo, SelfTest, SetRate};
+use visorbus_imu::{ImuBoard, ImuNode, KEY_ID, LINK_BUFFER, MAX_FRAME, device_key, leaf, session_config};
+use visorbus_tests::faulty_link::Random;
+
+use line::{AT_ONCE, Operator, PATIENCE, Pty, TestHub, expect_no_gaps, samples};
+
+#[test]
+fn a_node_is_called_and_streams_over_its_line() {
+    let (hub, operator, _pty, _node) = sensor(7);
+    let info = operator.info();
+    assert_eq!((info.board.as_str(), info.boot_id, info.rate_hz), (Host::NAME, 7, 100));
+    assert!(operator.call::<SelfTest>(&()).passed);
+    assert_eq!(operator.call::<SetRate>(&200), 200);
+    let wrong = operator.client.call::<SetRate>(&0, None).unwrap_err();
+    assert_eq!(
+        (wrong.kind(), wrong.text().as_str()),
+        (ErrorKind::Message, "the rate goes from 1 to 1000 Hz")
+    );
+    let stream = operator.client.subscribe("imu/sample", SlowConsumer::default()).unwrap();
+    // One of the old rate may be on its way.
+    samples(&stream, 2);
+    expect_no_gaps(&samples(&stream, 100), 200);
+    let imu = hub.peer("imu").unwrap();
+    assert!(imu.authenticated && imu.origin.starts_with("serial "), "{imu:?}");
+    assert_eq!((imu.sessions, imu.undecodable, imu.refused), (1, 0, 0), "{imu:?}");
+    assert!(imu.faults.iter().all(|fault| fault.count == 0), "{imu:?}");
+}
+
+#[test]
+fn a_call_without_its_scope_is_refused_before_it_reaches_the_board() {
+    let (hub, operator, _pty, _node) = sensor(1);
+    operator.info();
+    let viewer = hub.client("viewer", &["request:imu/*"]);
+    let before = hub.peer("imu").unwrap().frames_out;
+    for _ in 0..200 {
+        let refusal = viewer.call::<SetRate>(&50, None).unwrap_err();
+        assert_eq!(refusal.kind(), ErrorKind::Authorization);
+        assert!(refusal.text().starts_with("imu/set-rate: this needs the scope 'imu.control'"), "{refusal}");
+    }
+    let sent = hub.peer("imu").unwrap().frames_out - before;
+    assert!(sent < 50, "{sent} frames went to the board: heartbeats and descriptions are fewer");
+    assert_eq!(operator.info().rate_hz, 100);
+}
+
+#[test]
+fn what_a_line_garbles_is_counted_and_the_session_goes_on() {
+    let (hub, operator, pty, _node) = sensor(1);
+    let count = |name: &str| {
+        let imu = hub.peer("imu").unwrap();
+        imu.faults.iter().find(|fault| fault.name == name).unwrap_or_else(|| panic!("no {name}")).count
+    };
+    let expect_counted = |name: &'static str, bytes: &[u8]| {
+        let before = count(name);
+        write_all(&pty, &[&[0], bytes, &[0]].concat());
+        hub.wait_for_peer("imu", |imu| {
+            imu.faults.iter().any(|fault| fault.name == name && fault.count > before)
+        });
+        assert_eq!(operator.info().boot_id, 1, "after {name}");
+    };
+    let mut frame = [0; 64];
+    let len = serial::encode(&[b"a frame like any other"], &mut frame).unwrap();
+    let (good, _delimiter) = frame[..len].split_at(len - 1);
+    let mut damaged = good.to_vec();
+    damaged[5] ^= 0x20;
+    for _ in 0..5 {
+        expect_counted("bad_crc", &damaged);
+        expect_counted("cut_off", &good[..good.len() - 7]);
+        // Longer than the longest frame of a line.
+        expect_counted("too_long", &[0xa5; 1_500]);
+    }
+    // Whole, and nothing that a message begins with.
+    let before = hub.peer("imu").unwrap().undecodable;
+    write_all(&pty, &frame[..len]);
+    hub.wait_for_peer("imu", |imu| imu.undecodable > before);
+
+    let mut random = Random::new(11);
+    for _ in 0..300 {
+        let noise: Vec<u8> = (0..random.below(64)).map(|_| random.below(256) as u8).collect();
+        write_all(&pty, &noise);
+    }
+    write_all(&pty, &[0]);
+    assert_eq!(operator.info().boot_id, 1);
+    let imu = hub.peer("imu").unwrap();
+    assert_eq!(imu.sessions, 1, "the session went on: {imu:?}");
+    let stream = operator.client.subscribe("imu/sample", SlowConsumer::default()).unwrap();
+    expect_no_gaps(&samples(&stream, 20), 100);
+}
+
+#[test]
+fn unplugged_it_fails_its_calls_at_once_and_comes_back_by_itself() {
+    let (hub, operator, pty, node) = sensor(1);
+    // From here on nobody answers, but the line is there.
+    drop(node);
+    let call = hub.pending_call(&hub.client("caller", &["*"]));
+    let pulled = Clock::now();
+    drop(pty);
+    call.expect_gone(pulled, "imu-line is gone");
+    operator.wait("imu", false);
+    let nobody = operator.client.call::<GetInfo>(&(), None).unwrap_err();
+    assert_eq!((nobody.kind(), nobody.text().contains("nobody serves 'imu'")), (ErrorKind::Message, true));
+
+    for boot_id in [2, 3] {
+        let pty = Pty::open();
+        pty.plug(&hub.line("imu-line"));
+        let node = Node::sensor(&pty, boot_id, device_key());
+        operator.wait("imu", true);
+        assert_eq!(operator.info().boot_id, boot_id);
+        drop((node, pty));
+        operator.wait("imu", false);
+    }
+}
+
+#[test]
+fn a_node_that_restarts_is_noticed_at_once() {
+    let (hub, operator, pty, node) = sensor(1);
+    drop(node);
+    let call = hub.pending_call(&hub.client("caller", &["*"]));
+    // A reset loses what the UART holds.
+    let mut lost = [0; 1_024];
+    while rustix::io::read(&pty.master, &mut lost).is_ok() {}
+    let restarted = Clock::now();
+    let _node = Node::sensor(&pty, 2, device_key());
+    call.expect_gone(restarted, "it started again");
+    operator.wait("imu", false);
+    operator.wait("imu", true);
+    assert_eq!(operator.info().boot_id, 2);
+    assert_eq!(hub.peer("imu").unwrap().sessions, 2);
+}
+
+#[test]
+fn a_node_that_goes_silent_is_noticed_after_three_heartbeats() {
+    let (hub, operator, _pty, node) = sensor(1);
+    drop(node);
+    let call = hub.pending_call(&hub.client("caller", &["*"]));
+    let silent = Clock::now();
+    operator.wait("imu", false);
+    let (error, after) = call.error(silent);
+    assert!(error.text().contains("it was silent for three heartbeats"), "{error}");
+    assert!((Duration::from_millis(1_500)..Duration::from_millis(4_000)).contains(&after), "{after:?}");
+}
+
+#[test]
+fn a_hub_that_restarts_has_the_node_again_at_once() {
+    let (mut hub, operator, _pty, node) = sensor(1);
+    operator.info();
+    drop(operator);
+    hub.restart(|| {});
+    expect_back_at_once(&hub);
+    // One whose goodbye is lost: the node learns from the new hub that the old one is gone.
+    hub.restart(|| node.hears.store(true, Ordering::SeqCst));
+    expect_back_at_once(&hub);
+    node.hears.store(false, Ordering::SeqCst);
+    hub.restart(|| node.hears.store(true, Ordering::SeqCst));
+    expect_back_at_once(&hub);
+}
+
+fn expect_back_at_once(hub: &TestHub) {
+    let operator = hub.operator();
+    hub.attach("imu-line", "");
+    let took = operator.wait("imu", true);
+    assert!(took < AT_ONCE, "{took:?}");
+    assert_eq!(operator.info().boot_id, 1);
+}
+
+#[test]
+fn a_device_that_is_not_there_yet_is_waited_for() {
+    let hub = TestHub::start();
+    let operator = hub.operator();
+    hub.attach("imu-line", "");
+    let nobody = operator.client.call::<GetInfo>(&(), None).unwrap_err();
+    assert_eq!(nobody.kind(), ErrorKind::Message, "{nobody}");
+    // Something that is no device, and a name that leads nowhere, do no harm meanwhile.
+    std::fs::write(hub.line("imu-line"), "no device").unwrap();
+    let pty = Pty::open();
+    let _node = Node::sensor(&pty, 1, device_key());
+    pty.plug(&hub.line("imu-line"));
+    operator.wait("imu", true);
+    assert_eq!(operator.info().boot_id, 1);
+}
+
+#[test]
+fn a_node_without_keys_is_believed_where_the_line_says_so_and_the_log_warns() {
+    let log = log();
+    let (hub, operator, pty) = plugged();
+    hub.attach("imu-line", ",unauthenticated=imu");
+    let node = Node::plain(&pty, "imu");
+    operator.wait("imu", true);
+    assert_eq!(operator.call::<Ping>(&41), 42);
+    let warning = format!("serial {}: 'imu' is believed without a token", hub.line("imu-line").display());
+    assert!(log.lock().unwrap().lines().any(|line| line.contains("WARN") && line.contains(&warning)));
+    drop(node);
+    // One with a key is served there too.
+    let _node = Node::sensor(&pty, 3, device_key());
+    operator.wait("imu", true);
+    assert_eq!(operator.info().boot_id, 3);
+}
+
+#[test]
+fn a_node_without_keys_is_refused_where_nobody_said_so() {
+    for (options, name) in [("", "imu"), (",unauthenticated=imu", "radio"), (",unauthenticated=imu", "imu2")]
+    {
+        let (hub, operator, pty) = plugged();
+        hub.attach("imu-line", options);
+        let node = Node::plain(&pty, name);
+        node.wait_for(Event::Opened);
+        let peer = hub.wait_for_peer(&format!("{name}?"), |peer| peer.sessions > 0);
+        assert!(!peer.authenticated, "{peer:?}");
+        let nobody = operator.client.send_request(
+            visorbus_hub::OwnedMessage::request(format!("{name}/ping"), visorbus_hub::OwnedPayload::Empty),
+            None,
+        );
+        let nobody = nobody.unwrap_err();
+        assert!(nobody.text().contains(&format!("nobody serves '{name}'")), "{options}: {nobody}");
+        assert!(!node.saw(Event::Ready), "nobody has proven anything to anybody");
+    }
+}
+
+#[test]
+fn a_node_with_a_wrong_key_is_refused_and_tried_again_and_nobody_else_notices() {
+    let (hub, operator, _pty, _node) = sensor(1);
+    let stream = operator.client.subscribe("imu/sample", SlowConsumer::default()).unwrap();
+    samples(&stream, 1);
+    let pty = Pty::open();
+    pty.plug(&hub.line("radio-line"));
+    hub.attach("radio-line", "");
+    let impostor = Node::keyed(&pty, "radio", Key::new([1; 32]));
+    impostor.wait_for(Event::Refused);
+    let peer = hub.wait_for_peer("radio?", |peer| peer.refused >= 2);
+    assert!(!peer.authenticated && !impostor.saw(Event::Ready), "{peer:?}");
+    expect_no_gaps(&samples(&stream, 50), 100);
+    assert_eq!(operator.info().boot_id, 1);
+    let imu = hub.peer("imu").unwrap();
+    assert_eq!((imu.sessions, imu.refused), (1, 0), "{imu:?}");
+    drop(impostor);
+
+    // Neither does the key of another device do.
+    let impostor = Node::keyed(&pty, "radio", device_key());
+    impostor.wait_for(Event::Refused);
+    drop(impostor);
+    let _honest = Node::keyed(&pty, "radio", Key::new(visorbus_imu::DEVELOPMENT_ROOT_KEY).derive("radio"));
+    operator.wait("radio", true);
+}
+
+#[test]
+fn a_second_node_of_the_same_name_is_refused_and_the_first_goes_on() {
+    let (hub, operator, pty, node) = sensor(1);
+    let other = Pty::open();
+    other.plug(&hub.line("other-line"));
+    hub.attach("other-line", "");
+    let second = Node::sensor(&other, 2, device_key());
+    second.wait_for(Event::Refused);
+    assert_eq!(operator.info().boot_id, 1);
+    // When the first is gone the second has the name.
+    drop((node, pty));
+    operator.wait("imu", false);
+    operator.wait("imu", true);
+    assert_eq!(operator.info().boot_id, 2);
+}
+
+#[test]
+fn a_babbling_line_does_not_slow_the_others() {
+    let (hub, operator, _pty, _node) = sensor(1);
+    let quiet = median_call(&operator);
+    let pty = Arc::new(Pty::open());
+    pty.plug(&hub.line("babbler"));
+    hub.attach("babbler", "");
+    let babbling = Arc::new(AtomicBool::new(true));
+    let babbler = thread::spawn({
+        let (pty, babbling) = (Arc::clone(&pty), Arc::clone(&babbling));
+        move || {
+            let mut random = Random::new(5);
+            let noise: Vec<u8> = (0..65_536).map(|_| random.below(256) as u8).collect();
+            let mut written = 0_u64;
+            while babbling.load(Ordering::SeqCst) {
+                let at = (random.below(60_000)) as usize;
+                match rustix::io::write(&pty.master, &noise[at..at + 4_096]) {
+                    Ok(count) => written += count as u64,
+                    Err(_) => drop(poll(&mut [PollFd::new(&pty.master, PollFlags::OUT)], Some(&SHORT))),
+                }
+            }
+            written
+        }
+    });
+    hub.wait_for_peer(&format!("serial {}", hub.line("babbler").display()), |peer| {
+        peer.faults.iter().any(|fault| fault.count > 1_000)
+    });
+    let loud = median_call(&operator);
+    babbling.store(false, Ordering::SeqCst);
+    let written = babbler.join().unwrap();
+    // The hub has one thread: what it takes from the babbler between two calls is what they may lose.
+    eprintln!("a call takes {quiet:?}, beside {written} bytes of noise {loud:?}");
+    let limit = quiet * 20 + Duration::from_millis(5);
+    assert!(loud < limit, "{loud:?} instead of {quiet:?}, beside {written} bytes of noise");
+    assert_eq!(hub.peer("imu").unwrap().sessions, 1);
+}
+
+fn median_call(operator: &Operator) -> Duration {
+    let mut times: Vec<Duration> = (0..200)
+        .map(|_| {
+            let started = Clock::now();
+            operator.info();
+            started.elapsed()
+        })
+        .collect();
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// A hub, an operator, and a line that is plugged in and not attached.
+fn plugged() -> (TestHub, Operator, Pty) {
+    let hub = TestHub::start();
+    let operator = hub.operator();
+    let pty = Pty::open();
+    pty.plug(&hub.line("imu-line"));
+    (hub, operator, pty)
+}
+
+/// A hub with the sensor in service.
+fn sensor(boot_id: u64) -> (TestHub, Operator, Pty, Node) {
+    let (hub, operator, pty) = plugged();
+    let node = Node::sensor(&pty, boot_id, device_key());
+    hub.attach("imu-line", "");
+    operator.wait("imu", true);
+    (hub, operator, pty, node)
+}
+
+fn write_all(pty: &Pty, mut bytes: &[u8]) {
+    let deadline = Clock::now() + PATIENCE;
+    while !bytes.is_empty() {
+        assert!(Clock::now() < deadline, "the hub does not read");
+        match rustix::io::write(&pty.master, bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(_) => drop(poll(&mut [PollFd::new(&pty.master, PollFlags::OUT)], Some(&SHORT))),
+        }
+    }
+}
+
+/// A node on a thread of its own, at the near end of a line; when it is dropped it is silent, and the line still there.
+struct Node {
+    events: Arc<Mutex<Vec<Event>>>,
+    /// While this is false, what comes is lost.
+    hears: Arc<AtomicBool>,
+    stop: Option<PipeWriter>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Node {
+    /// The sensor of the examples.
+    fn sensor(pty: &Pty, boot_id: u64, key: Key) -> Self {
+        Self::start(pty, move |uart, events, wait| {
+            let mut node = ImuNode::new(Host { started: Clock::now(), events }, boot_id);
+            let _ = serve(&mut leaf(uart, boot_id, key), &mut node, wait);
+        })
+    }
+
+    /// A node with one address that is open to everybody, and a key.
+    fn keyed(pty: &Pty, name: &'static str, key: Key) -> Self {
+        Self::start(pty, move |uart, events, wait| {
+            let config =
+                SessionConfig { name: Name::try_from(name).unwrap(), rows: 0, ..session_config(1, true) };
+            let peer =
+                Peer::<_, _, MAX_FRAME>::new(config, SerialLink::new(uart), DeviceKey::new(KEY_ID, key));
+            run_plain(peer, events, wait);
+        })
+    }
+
+    /// The same without keys.
+    fn plain(pty: &Pty, name: &'static str) -> Self {
+        Self::start(pty, move |uart, events, wait| {
+            let config =
+                SessionConfig { name: Name::try_from(name).unwrap(), rows: 1, ..session_config(1, false) };
+            run_plain(Peer::<_, _, MAX_FRAME>::new(config, SerialLink::new(uart), NoKeys), events, wait);
+        })
+    }
+
+    fn start(
+        pty: &Pty,
+        run: impl FnOnce(Uart, Events, &mut dyn FnMut(Option<Instant>) -> Instant) + Send + 'static,
+    ) -> Self {
+        let (stopped, stop) = std::io::pipe().unwrap();
+        let (events, hears) = (Events::default(), Arc::new(AtomicBool::new(true)));
+        let master = pty.master.try_clone().unwrap();
+        let uart = Uart {
+            master: master.try_clone().unwrap(),
+            stopped: stopped.try_clone().unwrap(),
+            hears: Arc::clone(&hears),
+        };
+        let seen = Arc::clone(&events);
+        let thread = thread::spawn(move || {
+            let started = Clock::now();
+            let mut wait = |due: Option<Instant>| {
+                let now = Instant::from_micros(started.elapsed().as_micros() as u64);
+                let left = due.map_or(LONGEST_WAIT, |due| due.duration_since(now)).min(LONGEST_WAIT);
+                let time = Timespec { tv_sec: 0, tv_nsec: i64::from(left.subsec_nanos()) };
+                let mut fds = [PollFd::new(&master, PollFlags::IN), PollFd::new(&stopped, PollFlags::IN)];
+                let _ = poll(&mut fds, Some(&time));
+                Instant::from_micros(started.elapsed().as_micros() as u64)
+            };
+            run(uart, seen, &mut wait);
+        });
+        Self { events, hears, stop: Some(stop), thread: Some(thread) }
+    }
+
+    fn saw(&self, event: Event) -> bool {
+        self.events.lock().unwrap().contains(&event)
+    }
+
+    #[track_caller]
+    fn wait_for(&self, event: Event) {
+        let deadline = Clock::now() + PATIENCE;
+        while !self.saw(event) {
+            assert!(Clock::now() < deadline, "no {event:?}: {:?}", self.events.lock().unwrap());
+            thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let ended = self.thread.take().map(JoinHandle::join);
+        if !thread::panicking() {
+            ended.unwrap().unwrap();
+        }
+    }
+}
+
+type Events = Arc<Mutex<Vec<Event>>>;
+
+/// The board of a sensor on this machine.
+struct Host {
+    started: Clock,
+    events: Events,
+}
+
+impl ImuBoard for Host {
+    const NAME: &'static str = "a thread";
+
+    fn now_us(&self) -> u64 {
+        self.started.elapsed().as_micros() as u64
+    }
+
+    fn on_event(&mut self, event: Event) {
+        self.events.lock().unwrap().push(event);
+    }
+}
+
+/// A node with one address that is open to everybody.
+struct Plain(Events);
+
+/// `imu/ping`: answers one more.
+struct Ping;
+
+impl Endpoint for Ping {
+    type Request = u32;
+    type Response = u32;
+    const ADDRESS: Address<'static> = Address::literal("imu/ping");
+    const ACCESS: Access<'static> = Access::Open;
+}
+
+impl Table for Plain {
+    const ROWS: &'static [Row<Self>] = &[Row::endpoint::<Ping>()];
+}
+
+impl Answers<Ping> for Plain {
+    fn answer(&mut self, request: u32) -> Result<u32, IpcError> {
+        Ok(request + 1)
+    }
+}
+
+impl<L: Link, K: Keys, const OUT: usize> Application<L, K, OUT> for Plain {
+    fn tick(
+        &mut self,
+        _peer: &mut Peer<L, K, OUT>,
+        event: Option<Event>,
+        _now: Instant,
+    ) -> Result<(), L::Error> {
+        self.0.lock().unwrap().extend(event);
+        Ok(())
+    }
+}
+
+fn run_plain<K: Keys>(
+    mut peer: Peer<SerialLink<Uart, LINK_BUFFER>, K, MAX_FRAME>,
+    events: Events,
+    wait: &mut dyn FnMut(Option<Instant>) -> Instant,
+) {
+    let _ = serve(&mut peer, &mut Plain(events), wait);
+}
+
+/// The near end of a pseudo-terminal as a UART. It is gone when the test has seen enough of its node.
+struct Uart {
+    master: std::os::fd::OwnedFd,
+    stopped: PipeReader,
+    hears: Arc<AtomicBool>,
+}
+
+impl Uart {
+    fn is_ready(&self, flags: PollFlags) -> Result<bool, UartError> {
+        let mut fds = [PollFd::new(&self.master, flags), PollFd::new(&self.stopped, PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut fds, Some(&now)).map_err(|_| UartError::Other)?;
+        if !fds[1].revents().is_empty() {
+            return Err(UartError::NotConnected);
+        }
+        Ok(fds[0].revents().contains(flags))
+    }
+}
+
+impl ErrorType for Uart {
+    type Error = UartError;
+}
+
+impl ReadReady for Uart {
+    fn read_ready(&mut self) -> Result<bool, UartError> {
+        let mut lost = [0; 256];
+        while self.is_ready(PollFlags::IN)? {
+            if self.hears.load(Ordering::SeqCst) {
+                return Ok(true);
+            }
+            rustix::io::read(&self.master, &mut lost).map_err(|_| UartError::Other)?;
+        }
+        Ok(false)
+    }
+}
+
+impl WriteReady for Uart {
+    fn write_ready(&mut self) -> Result<bool, UartError> {
+        self.is_ready(PollFlags::OUT)
+    }
+}
+
+impl Read for Uart {
+    fn read(&mut self, bytes: &mut [u8]) -> Result<usize, UartError> {
+        rustix::io::read(&self.master, bytes).map_err(|_| UartError::Other)
+    }
+}
+
+impl Write for Uart {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, UartError> {
+        rustix::io::write(&self.master, bytes).map_err(|_| UartError::Other)
+    }
+
+    fn flush(&mut self) -> Result<(), UartError> {
+        Ok(())
+    }
+}
+
+/// What the crates log from now on, in all tests of this program.
+fn log() -> &'static Mutex<String> {
+    static LOG: Mutex<String> = Mutex::new(String::new());
+    static STARTED: Once = Once::new();
+    struct Lines;
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            LOG.lock().unwrap().push_str(&String::from_utf8_lossy(bytes));
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    STARTED.call_once(|| tracing_subscriber::fmt().with_ansi(false).with_writer(|| Lines).init());
+    &LOG
+}
+
+/// Output that was stuck goes on by being tried again.
+const LONGEST_WAIT: Duration = Duration::from_millis(10);
+const SHORT: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
