@@ -75,7 +75,7 @@ pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) place: Place,
 
-    /// A board on a serial line: PATH[@BAUD][,unauthenticated=NAME]; may be given more than once
+    /// A board on a serial line: PATH, PATH@BAUD or PATH@BAUD,unauthenticated=NAME; may be given more than once
     #[arg(long, value_name = "SPEC")]
     pub(crate) serial: Vec<SerialSpec>,
 }
