@@ -187,31 +187,42 @@ fn expect_back_at_once(hub: &TestHub) {
 }
 
 #[test]
-fn a_device_that_is_not_there_yet_is_waited_for() {
+fn a_device_that_is_not_there_yet_is_waited_for_and_each_trouble_is_logged_once() {
+    log();
     let hub = TestHub::start();
     let operator = hub.operator();
+    let line = hub.line("imu-line");
     hub.attach("imu-line", "");
+    let missing = format!("no serial device at {}", line.display());
+    assert_eq!(logged(&missing), 1);
     let nobody = operator.client.call::<GetInfo>(&(), None).unwrap_err();
     assert_eq!(nobody.kind(), ErrorKind::Message, "{nobody}");
-    // Something that is no device, and a name that leads nowhere, do no harm meanwhile.
-    std::fs::write(hub.line("imu-line"), "no device").unwrap();
+    // Something that is no device does no harm meanwhile.
+    std::fs::write(&line, "no device").unwrap();
+    let no_device = format!("{} is not a serial device", line.display());
+    wait_for_log(&no_device);
     let pty = Pty::open();
-    let _node = Node::sensor(&pty, 1, device_key());
-    pty.plug(&hub.line("imu-line"));
+    let node = Node::sensor(&pty, 1, device_key());
+    pty.plug(&line);
     operator.wait("imu", true);
     assert_eq!(operator.info().boot_id, 1);
+    assert_eq!((logged(&missing), logged(&no_device)), (1, 1));
+    assert_eq!(logged(&format!("{} is there again", line.display())), 1);
+    drop((node, pty));
+    operator.wait("imu", false);
+    wait_for_log(&format!("{} is gone; waiting for it", line.display()));
 }
 
 #[test]
 fn a_node_without_keys_is_believed_where_the_line_says_so_and_the_log_warns() {
-    let log = log();
+    log();
     let (hub, operator, pty) = plugged();
     hub.attach("imu-line", ",unauthenticated=imu");
     let node = Node::plain(&pty, "imu");
     operator.wait("imu", true);
     assert_eq!(operator.call::<Ping>(&41), 42);
     let warning = format!("serial {}: 'imu' is believed without a token", hub.line("imu-line").display());
-    assert!(log.lock().unwrap().lines().any(|line| line.contains("WARN") && line.contains(&warning)));
+    assert_eq!(logged(&warning), 1);
     drop(node);
     // One with a key is served there too.
     let _node = Node::sensor(&pty, 3, device_key());
@@ -586,6 +597,20 @@ fn log() -> &'static Mutex<String> {
     }
     STARTED.call_once(|| tracing_subscriber::fmt().with_ansi(false).with_writer(|| Lines).init());
     &LOG
+}
+
+/// How many warnings have `text` in them.
+fn logged(text: &str) -> usize {
+    log().lock().unwrap().lines().filter(|line| line.contains("WARN") && line.contains(text)).count()
+}
+
+#[track_caller]
+fn wait_for_log(text: &str) {
+    let deadline = Clock::now() + PATIENCE;
+    while logged(text) == 0 {
+        assert!(Clock::now() < deadline, "'{text}' was not logged");
+        thread::yield_now();
+    }
 }
 
 /// Output that was stuck goes on by being tried again.

@@ -9,7 +9,7 @@ use visorbus_core::{Instant, Link};
 use visorbus_hal::{SerialLink, SerialStats, serial_buffer_len};
 use visorbus_hub::{HubLink, LinkOptions, Origin, ReceiveBuffer, Reopen};
 
-use crate::{Reopener, SerialSpec, Tty, TtyError};
+use crate::{OpenError, Reopener, SerialSpec, Tty, TtyError};
 
 /// The hub's end of a serial line. It outlives the device: pulled out, it waits for it to come back.
 ///
@@ -31,7 +31,8 @@ pub struct SerialPort {
     before: SerialStats,
     /// Two parts of a frame put together.
     frame: Vec<u8>,
-    reported: bool,
+    /// What is said to be wrong with the device, until it is there again.
+    trouble: Option<String>,
 }
 
 type Line = SerialLink<Buffered, { serial_buffer_len(SerialPort::MAX_FRAME) }>;
@@ -48,7 +49,7 @@ impl SerialPort {
             link: None,
             before: SerialStats::default(),
             frame: Vec::new(),
-            reported: false,
+            trouble: None,
         }
     }
 
@@ -56,6 +57,14 @@ impl SerialPort {
         self.link
             .as_mut()
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the device is not there"))
+    }
+
+    /// Says what is wrong, the first of many times that it is the same: a device that is away is tried for hours.
+    fn report(&mut self, trouble: String) {
+        if self.trouble.as_ref() != Some(&trouble) {
+            tracing::warn!("{trouble}");
+            self.trouble = Some(trouble);
+        }
     }
 
     fn gone(&self) -> io::Error {
@@ -114,21 +123,27 @@ impl HubLink for SerialPort {
         if let Some(line) = self.link.take() {
             self.before = sum(&self.before, &line.stats());
             self.reopener.handle_failure(now);
-            warn_once(&mut self.reported, &format!("{} is gone; waiting for it", self.spec.path.display()));
+            self.report(format!("{} is gone; waiting for it", self.spec.path.display()));
         }
         if let Some(wait) = self.reopener.next_attempt(now).filter(|wait| !wait.is_zero()) {
             return Reopen::At(Instant::from_micros(now.as_micros() + wait.as_micros() as u64));
         }
         match Tty::open(&self.spec.path, self.spec.baud) {
             Ok(tty) => {
-                tracing::info!("{} is open at {} baud", self.spec.path.display(), tty.baud());
-                self.reported = false;
+                let (path, baud) = (self.spec.path.display(), tty.baud());
+                match self.trouble.take() {
+                    Some(_) => tracing::warn!("{path} is there again, at {baud} baud"),
+                    None => tracing::info!("{path} is open at {baud} baud"),
+                }
                 self.link = Some(SerialLink::new(Buffered::new(tty)));
                 self.reopener.handle_opened(now);
                 Reopen::Done
             }
             Err(error) => {
-                warn_once(&mut self.reported, &format!("{error}; trying again until it is there"));
+                // Of one that was pulled out that is known already.
+                if self.trouble.is_none() || !matches!(error, OpenError::Missing { .. }) {
+                    self.report(format!("{error}; trying again until it is there"));
+                }
                 self.reopener.handle_failure(now);
                 let wait = self.reopener.next_attempt(now).unwrap_or_default();
                 Reopen::At(Instant::from_micros(now.as_micros() + wait.as_micros() as u64))
@@ -250,11 +265,4 @@ fn sum(a: &SerialStats, b: &SerialStats) -> SerialStats {
     sum.faults.too_long = a.faults.too_long.saturating_add(b.faults.too_long);
     sum.faults.dropped = a.faults.dropped.saturating_add(b.faults.dropped);
     sum
-}
-
-/// Reports the first of many equal failures: a device that is away is tried for hours.
-fn warn_once(reported: &mut bool, text: &str) {
-    if !std::mem::replace(reported, true) {
-        tracing::warn!("{text}");
-    }
 }
