@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use visorbus_core::time::Instant;
 
-/// Backoff for one device: an attempt at once, then 100 ms after the first failure, doubling up to 2 s.
+/// Backoff for one device: an attempt at once, then 50 ms after the first failure, doubling up to 500 ms.
 ///
 /// Tell it how each attempt went ([`Reopener::handle_opened`], [`Reopener::handle_failure`]) and ask it how long to
 /// wait ([`Reopener::next_attempt`]). A device that stayed for at least the longest delay starts over at the shortest
@@ -19,7 +19,7 @@ use visorbus_core::time::Instant;
 /// let now = Instant::from_micros(0);
 /// assert_eq!(reopener.next_attempt(now), Some(Duration::ZERO));
 /// reopener.handle_failure(now);
-/// assert_eq!(reopener.next_attempt(now), Some(Duration::from_millis(100)));
+/// assert_eq!(reopener.next_attempt(now), Some(Duration::from_millis(50)));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reopener {
@@ -29,9 +29,9 @@ pub struct Reopener {
 
 impl Reopener {
     /// The wait after the first failure, in milliseconds.
-    pub const FIRST_DELAY_MILLIS: u32 = 100;
+    pub const FIRST_DELAY_MILLIS: u32 = 50;
     /// The longest wait, in milliseconds.
-    pub const LONGEST_DELAY_MILLIS: u32 = 2000;
+    pub const LONGEST_DELAY_MILLIS: u32 = 500;
 
     /// A device that has not been tried yet: the first attempt is due at once.
     pub const fn new() -> Self {
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_double_from_100_ms_to_2_s_and_stay_there() {
+    fn waits_double_from_50_to_500_ms_and_stay_there() {
         let mut reopener = Reopener::new();
         let waits: Vec<_> = (0..7)
             .map(|_| {
@@ -105,15 +105,15 @@ mod tests {
                 wait(&reopener, at(10)).unwrap()
             })
             .collect();
-        assert_eq!(waits, [100, 200, 400, 800, 1600, 2000, 2000]);
+        assert_eq!(waits, [50, 100, 200, 400, 500, 500, 500]);
     }
 
     #[test]
     fn a_wait_runs_down_and_then_stays_due() {
         let mut reopener = Reopener::new();
         reopener.handle_failure(at(0));
-        assert_eq!(wait(&reopener, at(60)), Some(40));
-        assert_eq!(wait(&reopener, at(100)), Some(0));
+        assert_eq!(wait(&reopener, at(30)), Some(20));
+        assert_eq!(wait(&reopener, at(50)), Some(0));
         assert_eq!(wait(&reopener, at(9000)), Some(0));
     }
 
@@ -129,18 +129,18 @@ mod tests {
         let mut reopener = Reopener::new();
         (0..6).for_each(|_| reopener.handle_failure(at(0)));
         reopener.handle_opened(at(2000));
-        reopener.handle_failure(at(4000));
-        assert_eq!(wait(&reopener, at(4000)), Some(100));
+        reopener.handle_failure(at(2500));
+        assert_eq!(wait(&reopener, at(2500)), Some(50));
     }
 
     #[test]
     fn a_device_that_comes_and_goes_is_tried_ever_more_rarely() {
         let mut reopener = Reopener::new();
-        let waits = [0, 500, 1000].map(|now| {
+        let waits = [0, 200, 400].map(|now| {
             reopener.handle_opened(at(now));
             reopener.handle_failure(at(now + 10));
             wait(&reopener, at(now + 10)).unwrap()
         });
-        assert_eq!(waits, [100, 200, 400]);
+        assert_eq!(waits, [50, 100, 200]);
     }
 }
