@@ -17,6 +17,7 @@ use crate::limits::{MAX_ADDRESS, MAX_TOKEN};
 use crate::message::{
     Address, Message, MessageFlags, MessagePayload, MessagePriority, MessageType, PayloadKind,
 };
+use crate::sentence;
 use crate::wire::{Reader, Writer};
 
 /// Writes `message` into `out` and says how many bytes it took.
@@ -173,15 +174,15 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    /// What the other end is told, without numbers and in few words: a leaf has no formatting code and little flash.
+    /// What the other end is told, without numbers: a leaf has no formatting code.
     pub const fn reason(self) -> &'static str {
         match self {
-            Self::CutOff => "the frame is cut off",
-            Self::UnknownType(_) => "unknown message type",
-            Self::UnknownParts(_) => "unknown parts byte",
-            Self::BadAddress => "bad address",
-            Self::UnknownAlias(_) => "unknown alias",
-            Self::BadPayload => "bad payload",
+            Self::CutOff => sentence::CUT_OFF,
+            Self::UnknownType(_) => sentence::UNKNOWN_TYPE,
+            Self::UnknownParts(_) => sentence::UNKNOWN_PARTS,
+            Self::BadAddress => sentence::BAD_ADDRESS,
+            Self::UnknownAlias(_) => sentence::UNKNOWN_ALIAS,
+            Self::BadPayload => sentence::BAD_PAYLOAD,
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::codec;
 use crate::error::IpcError;
 use crate::message::typed::{Endpoint, SchemaPair, Topic};
 use crate::message::{Address, Message, MessagePayload, MessageType, PayloadKind};
+use crate::sentence;
 
 /// A handler of messages to one component, added and removed while running.
 ///
@@ -123,7 +124,7 @@ fn find_and_call<H: Handlers>(
     let operation = match message.message_type {
         MessageType::Request => Operation::Request,
         MessageType::Notification => Operation::Notify,
-        _ => return Err(IpcError::Protocol("neither request nor notification").into()),
+        _ => return Err(IpcError::Protocol(sentence::NOT_SERVABLE).into()),
     };
     let (key, access) = handlers.find(address, message.message_type)?;
     if let Err(refusal) = authorize(caller.grant, operation, address, access, caller.unix_now) {
@@ -131,7 +132,7 @@ fn find_and_call<H: Handlers>(
         return Err(Stop::Refused { answer, reason: IpcError::new(refusal.kind(), refusal.reason()) });
     }
     if message.flags.encrypted || message.flags.compressed {
-        return Err(IpcError::Message("cannot open an encrypted or compressed payload").into());
+        return Err(IpcError::Message(sentence::SEALED).into());
     }
     let mut reply = Reply::new(message, out);
     handlers.call(key, message, &mut reply)?;
@@ -369,8 +370,8 @@ fn call_nothing<N>(_node: &mut N, _message: &Message<'_>, _reply: &mut Reply<'_>
 }
 
 /// Nobody serves the address.
-pub const NOBODY: IpcError = IpcError::Message("nobody serves this address");
-const TOO_LONG: IpcError = IpcError::Internal("the answer is too long for a frame");
+pub const NOBODY: IpcError = IpcError::Message(sentence::NOBODY);
+const TOO_LONG: IpcError = IpcError::Internal(sentence::ANSWER_TOO_LONG);
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! What went wrong, in the eight kinds that travel on the wire.
 
+use crate::sentence;
+
 /// An error of the message plane: its kind, and a text that says what, where and what to do.
 ///
 /// `T` is the text: `&'static str` on a leaf, `&str` borrowed from a frame, `String` on std. On the wire it is an
@@ -92,10 +94,11 @@ impl<T> IpcError<T> {
 }
 
 impl<'a> IpcError<&'a str> {
-    /// Reads the payload of an Error message. An unknown code, or a text that is not UTF-8, reads as `Internal`.
+    /// Reads the payload of an Error message. An unknown code reads as `Internal`; with the feature `std` the number of a
+    /// [`sentence`] reads as that sentence.
     pub fn from_payload(bytes: &'a [u8]) -> Self {
         let (&code, text) = bytes.split_first().unwrap_or((&0, &[]));
-        let text = crate::wire::text(text).unwrap_or("not UTF-8");
+        let text = crate::wire::text(text).map_or(sentence::NOT_UTF8, sentence::in_full);
         Self::new(ErrorKind::from_code(code).unwrap_or(ErrorKind::Internal), text)
     }
 }

@@ -33,6 +33,7 @@ pub mod serve;
 
 pub mod error;
 pub mod limits;
+pub mod sentence;
 pub mod time;
 
 pub use codec::{decode, encode};

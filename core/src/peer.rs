@@ -11,6 +11,7 @@ use crate::link::Link;
 use crate::message::typed::{Endpoint, Topic};
 use crate::message::{Address, Message, MessagePayload, PayloadKind};
 use crate::route::{Route, route};
+use crate::sentence;
 use crate::session::{CloseReason, Expired, PROOF_LIFETIME_S, Session, SessionConfig, Verdict};
 use crate::time::{Instant, whole_seconds};
 
@@ -424,8 +425,8 @@ fn unix_seconds(session: &Session, now: Instant) -> Option<u64> {
 
 /// Longest token that a device mints for itself: three names, four numbers, no scopes, and the tag.
 const MAX_PROOF: usize = 2 + 3 * (1 + crate::limits::MAX_NAME) + 3 * 10 + 5 + 1 + 16;
-const NO_KEYS: IpcError = IpcError::Authentication("this node has no keys");
-const NOT_DESCRIBED: IpcError = IpcError::Message("no such row, or too long for a frame");
+const NO_KEYS: IpcError = IpcError::Authentication(sentence::NO_KEYS);
+const NOT_DESCRIBED: IpcError = IpcError::Message(sentence::NOT_DESCRIBED);
 
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@ use visorbus_core::error::ErrorKind;
 use visorbus_core::frame::length::{self, LengthError, Split};
 use visorbus_core::frame::serial::{self, SerialDecoder};
 use visorbus_core::message::{Address, Message, MessageFlags, MessagePayload, MessagePriority, MessageType};
+use visorbus_core::sentence::SENTENCES;
 use visorbus_core::session::{Name, Role, Session, SessionConfig, Verdict};
 use visorbus_core::{Instant, IpcError};
 
@@ -47,6 +48,55 @@ fn the_eight_errors_are_a_code_and_a_text() {
         let len = encode_error(&Message::request(1, Address::literal("a")), &error, &mut out).unwrap();
         assert_eq!(decode(&out[..len]).unwrap().payload.as_bytes(), bytes, "{name}");
     }
+}
+
+/// The numbers are for ever. Whoever adds one adds its line here and in docs/wire-format.md.
+#[test]
+fn the_sentences_of_errors_keep_their_numbers() {
+    let begin = [
+        "nobody serves this address",
+        "this is neither a request",
+        "this end cannot open an",
+        "the answer is too long",
+        "this end says hello itself",
+        "this end takes only a",
+        "the credentials are cut off",
+        "say hello first: a request",
+        "the answer to hello is",
+        "authenticate first: send a token",
+        "this address takes postcard, not",
+        "the payload is not of",
+        "the frame is cut off",
+        "the frame has a message",
+        "the frame has a payload",
+        "an address in the frame",
+        "an address in the frame",
+        "the payload does not fit",
+        "this node has no keys",
+        "there is no such row",
+        "token expired; refresh it or",
+        "no time known yet; try",
+        "token is for another component",
+        "token not accepted; get a",
+        "this session has not authenticated",
+        "the token of this session",
+        "no permission of the token allows 'request' on this address",
+        "no permission of the token allows 'notify' on this address",
+        "the text of the error",
+    ];
+    assert_eq!(SENTENCES.len(), begin.len());
+    let page = include_str!("../../docs/wire-format.md");
+    for (at, ((number, sentence), begin)) in SENTENCES.iter().zip(begin).enumerate() {
+        assert_eq!(usize::from(*number), at + 1);
+        assert!(sentence.starts_with(begin), "{number}: {sentence}");
+        assert!(
+            page.contains(&format!("| {number} | {sentence} |")),
+            "{number} is not in docs/wire-format.md"
+        );
+        assert_eq!(IpcError::from_payload(&[2, *number]), IpcError::Authorization(*sentence));
+    }
+    assert_eq!(IpcError::from_payload(b"\x02\x1f"), IpcError::Authorization("\x1f"));
+    assert_eq!(IpcError::from_payload(b"\x02\x01!"), IpcError::Authorization("\x01!"));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::grant::Grant;
 use super::permission::{Operation, Permission, Scope};
 use crate::error::ErrorKind;
 use crate::message::address::Address;
+use crate::sentence;
 
 /// Decides whether `operation` on `resource` is allowed to a session with `grant` at `now` (Unix seconds).
 ///
@@ -74,12 +75,17 @@ pub enum Refusal<'a> {
 }
 
 impl Refusal<'_> {
-    /// The rule as a sentence in parts that stand one after the other, for where there is no formatting.
+    /// The rule as a sentence in parts that stand one after the other, for where there is no formatting; without the
+    /// feature `std` as its number.
     pub const fn parts(&self) -> [&str; 3] {
         match self {
-            Self::MissingScope(scope) => {
+            // The one text with a part that no table can know.
+            Self::MissingScope(scope) if cfg!(feature = "std") => {
                 ["this needs the scope '", scope, "', which the token does not have"]
             }
+            Self::MissingScope(scope) => ["missing scope ", scope, ""],
+            Self::MissingPermission(Operation::Request) => [sentence::MAY_NOT_REQUEST, "", ""],
+            Self::MissingPermission(Operation::Notify) => [sentence::MAY_NOT_NOTIFY, "", ""],
             Self::MissingPermission(operation) => {
                 ["no permission of the token allows '", operation.as_str(), "' on this address"]
             }
@@ -99,9 +105,9 @@ impl Refusal<'_> {
     /// The rule in a few words, for where there is no formatting.
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::NoGrant => "not authenticated",
-            Self::NoClock => "no time known yet",
-            Self::Expired => "token expired",
+            Self::NoGrant => sentence::NOT_AUTHENTICATED,
+            Self::NoClock => sentence::NO_TIME,
+            Self::Expired => sentence::GRANT_EXPIRED,
             Self::MissingScope(_) => "missing scope",
             Self::MissingPermission(_) => "missing permission",
         }

@@ -3,6 +3,7 @@
 use super::grant::Grant;
 use super::ring::{KeyRing, Slot, SlotKind};
 use super::token::UnverifiedToken;
+use crate::sentence;
 
 impl KeyRing {
     /// Checks `token` and makes the [`Grant`] that it is worth. There is no other way to get one.
@@ -136,10 +137,10 @@ impl TokenError {
     /// What the other side is told: enough for an honest holder to know what to do, nothing for one who tries keys.
     pub const fn for_peer(self) -> &'static str {
         match self {
-            Self::Expired => "token expired",
-            Self::NoClock => "no time known yet, try again later",
-            Self::WrongAudience => "token is for another component",
-            _ => "token not accepted",
+            Self::Expired => sentence::TOKEN_EXPIRED,
+            Self::NoClock => sentence::NO_TIME,
+            Self::WrongAudience => sentence::OTHER_AUDIENCE,
+            _ => sentence::TOKEN_REFUSED,
         }
     }
 }

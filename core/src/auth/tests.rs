@@ -9,6 +9,7 @@ use std::vec::Vec;
 use super::*;
 use crate::limits::{MAX_CAVEATS, MAX_GRANT_SCOPES, MAX_KEYS, MAX_SCOPE, MAX_TOKEN};
 use crate::message::address::Address;
+use crate::sentence;
 use crate::wire::{Reader, Writer};
 
 const NOW: u64 = 1_790_000_100;
@@ -746,9 +747,9 @@ fn no_debug_output_holds_a_key_or_a_tag() {
 fn the_peer_is_told_less_than_the_log() {
     for error in [TokenError::BadTag, TokenError::UnknownKey, TokenError::Malformed, TokenError::EpochPassed]
     {
-        assert_eq!(error.for_peer(), "token not accepted");
+        assert_eq!(error.for_peer(), sentence::TOKEN_REFUSED);
     }
-    assert_eq!(TokenError::Expired.for_peer(), "token expired");
+    assert_eq!(TokenError::Expired.for_peer(), sentence::TOKEN_EXPIRED);
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn a_handler_that_says_nothing_has_answered_with_an_empty_payload() {
 fn who_may_not_is_refused_before_the_handler_is_asked() {
     let mut registry = Registry::with(Store::default());
     let refused = registry.ask(&request("store/set"), None);
-    assert_eq!(refused, Err(IpcError::Authentication("not authenticated")));
+    assert_eq!(refused, Err(IpcError::Authentication(sentence::NOT_AUTHENTICATED)));
     let missing = grant(&["store.read", "request:store/other"]);
     let refused = registry.ask(&request("store/set"), Some(&missing));
     assert_eq!(refused, Err(IpcError::Authorization("missing permission")));

@@ -1,6 +1,7 @@
 //! What a message carries.
 
 use crate::error::IpcError;
+use crate::sentence;
 
 /// The payload of a message, borrowed.
 ///
@@ -61,11 +62,11 @@ impl<'a> MessagePayload<'a> {
     /// `Serialization` when the payload is a text, when the bytes are not a `T`, or when some are left over.
     pub fn parse<T: serde::Deserialize<'a>>(&self) -> Result<T, IpcError> {
         let (Self::Binary(_) | Self::Empty) = self else {
-            return Err(IpcError::Serialization("this address takes postcard, not text"));
+            return Err(IpcError::Serialization(sentence::ONLY_POSTCARD));
         };
         match postcard::take_from_bytes(self.as_bytes()) {
             Ok((value, [])) => Ok(value),
-            _ => Err(IpcError::Serialization("the payload is not of this address's type")),
+            _ => Err(IpcError::Serialization(sentence::WRONG_TYPE)),
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::codec;
 use crate::error::IpcError;
 use crate::limits::{MAX_NAME, MAX_PENDING};
 use crate::message::{Address, Message, MessagePayload, MessageType, PayloadKind};
+use crate::sentence;
 use crate::time::Instant;
 use crate::wire::Reader;
 
@@ -153,7 +154,7 @@ impl Session {
             return self.handle_heartbeat(message, now, out);
         }
         match message.destination.map_or("", Address::as_str) {
-            bus::HELLO => return refuse(message, IpcError::Protocol("this end says hello itself"), out),
+            bus::HELLO => return refuse(message, IpcError::Protocol(sentence::SAYS_HELLO_ITSELF), out),
             bus::IDENTITY => return self.handle_identity(message, now, out),
             _ => {}
         }
@@ -424,11 +425,11 @@ impl Session {
     fn handle_authenticate<'f>(&mut self, message: &Message<'f>, out: &mut [u8]) -> Verdict<'f> {
         let mut reader = Reader::new(message.payload.as_bytes());
         if reader.u8() != Some(CREDENTIALS_TOKEN) {
-            return refuse(message, IpcError::Authentication("this end takes only a token"), out);
+            return refuse(message, IpcError::Authentication(sentence::ONLY_TOKENS), out);
         }
         match reader.run() {
             Some(token) if reader.rest().is_empty() => Verdict::Authenticate { token },
-            _ => refuse(message, IpcError::Serialization("credentials cut off"), out),
+            _ => refuse(message, IpcError::Serialization(sentence::BAD_CREDENTIALS), out),
         }
     }
 
@@ -547,7 +548,7 @@ impl Session {
         if !message.wants_answer() {
             return Verdict::Drop(DropReason::BeforeHello);
         }
-        refuse(message, IpcError::Protocol("say hello first: a request to bus/hello"), out)
+        refuse(message, IpcError::Protocol(sentence::HELLO_FIRST), out)
     }
 
     /// Forgets a request that waits; `false` when there is none of that id.
@@ -767,7 +768,7 @@ const RENEW_MS: u32 = 30 * 60 * 1_000;
 pub const PROOF_LIFETIME_S: u64 = 60 * 60;
 /// Heartbeats that may fail to come before the other end counts as gone.
 const SILENT_BEATS: u32 = 3;
-const NO_IDENTITY: IpcError = IpcError::Protocol("the answer to hello is not one");
-const UNPROVEN: IpcError = IpcError::Authentication("authenticate first: send a token to bus/authenticate");
+const NO_IDENTITY: IpcError = IpcError::Protocol(sentence::NO_IDENTITY);
+const UNPROVEN: IpcError = IpcError::Authentication(sentence::AUTHENTICATE_FIRST);
 /// The discriminant of [`bus::Credentials::Token`].
 const CREDENTIALS_TOKEN: u8 = 0;

@@ -177,7 +177,7 @@ fn a_bad_token_is_refused_by_reason_and_another_is_asked_for_while_the_session_s
     let long_ago = device_token("imu", pair.unix_s() - 7_200, pair.unix_s() - 3_600);
     let for_another = hub_token("cli", pair.unix_s());
     pair.leaf.tokens = [long_ago, forged, for_another, good].into();
-    let texts = ["token expired", "token not accepted", "token is for another component"];
+    let texts = [sentence::TOKEN_EXPIRED, sentence::TOKEN_REFUSED, sentence::OTHER_AUDIENCE];
     pair.pump();
     for (at, text) in texts.into_iter().enumerate() {
         assert_eq!(pair.leaf.seen.len(), at + 2);
