@@ -184,6 +184,11 @@ pub trait Node: Sized + 'static {
     /// The addresses that the node serves and announces.
     const ROWS: &'static [Row<Self>];
 
+    /// Whether the node answers `bus/describe`. `false` saves flash: such a node announces 0 rows in
+    /// [`SessionConfig::rows`], needs no rows of what it publishes, and the hub serves its addresses by permission alone.
+    /// What a row asks of its callers the node itself checks all the same.
+    const DESCRIBES: bool = true;
+
     /// Takes the answer to a request that the node sent with [`Peer::request`].
     fn handle_reply(&mut self, id: u64, outcome: Result<MessagePayload<'_>, IpcError<&str>>) {
         let _ = (id, outcome);
@@ -344,7 +349,7 @@ impl<K: Keys> Turn<'_, K> {
         let own = self.session.name();
         let unix_now = unix_seconds(self.session, now);
         let dispatched = match route::<()>(message.destination, |component| component == own, |_| None) {
-            Route::Bus => describe::<N>(message, self.out),
+            Route::Bus if N::DESCRIBES => describe::<N>(message, self.out),
             Route::Local => {
                 // A token of the message's own counts instead of the session's grant, never beside it.
                 let checked = message.auth_token.map(|token| self.keys.check(token, own, unix_now));
@@ -360,7 +365,7 @@ impl<K: Keys> Turn<'_, K> {
                     Err(error) => refuse(message, error, self.out),
                 }
             }
-            Route::Peer(()) | Route::Unroutable => refuse(message, NOBODY, self.out),
+            Route::Bus | Route::Peer(()) | Route::Unroutable => refuse(message, NOBODY, self.out),
         };
         if dispatched.refused.is_some() {
             self.counters.count_refused();

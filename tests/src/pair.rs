@@ -180,7 +180,7 @@ impl Setup {
             boot_id: 7,
             max_frame: OUT as u32,
             heartbeat_ms: self.heartbeat_ms,
-            rows: N::ROWS.len() as u16,
+            rows: if N::DESCRIBES { N::ROWS.len() as u16 } else { 0 },
             requires_authentication: self.leaf_requires,
             lossy: self.lossy,
         }

@@ -73,6 +73,31 @@ fn a_row_that_is_not_there_is_not_described() {
 }
 
 #[test]
+fn a_leaf_that_describes_nothing_announces_no_rows_and_serves_them() {
+    struct Quiet;
+    impl Node for Quiet {
+        const ROWS: &'static [Row<Self>] = &[Row::endpoint::<SetRate>()];
+        const DESCRIBES: bool = false;
+    }
+    impl Answers<SetRate> for Quiet {
+        fn answer(&mut self, rate: u16) -> Result<u16, IpcError> {
+            Ok(rate)
+        }
+    }
+    let keys = DeviceKey::new(1, Key::new([9; 32]).derive(LEAF));
+    let setup = Setup { hub_requires: true, leaf_requires: true, ..Setup::default() };
+    let mut pair: Pair<Quiet, _, OUT> = Pair::new(setup, Quiet, keys);
+    pair.pump();
+    assert_eq!(pair.hub.session.remote().unwrap().rows, 0);
+    let first = postcard_of(&Describe { row: 0, part: RowPart::Info });
+    let refused = pair.call(bus::DESCRIBE, MessagePayload::Binary(&first));
+    assert_eq!(refused.unwrap_err().0, ErrorKind::Message);
+    let rate = postcard_of(&7u16);
+    let payload = MessagePayload::Binary(&rate);
+    assert_eq!(pair.call(SetRate::ADDRESS.as_str(), payload), Ok(rate.clone()));
+}
+
+#[test]
 fn what_is_published_arrives_once_the_session_is_ready() {
     let mut pair = new_pair(Setup { hub_requires: true, ..Setup::default() });
     let reading = Reading { at_us: 5, accel: [1, 2, 3] };

@@ -42,7 +42,7 @@ pub struct Frames<R, K> {
 impl<R: Rights, K: Keys> Frames<R, K> {
     /// A node that has said nothing yet.
     pub fn new(keys: K) -> Self {
-        let peer = Peer::new(config(1, R::AUTHENTICATED), MemoryLink::new(), keys);
+        let peer = Peer::new(config::<R>(1), MemoryLink::new(), keys);
         Self { peer, node: Counter::new(), len: 0 }
     }
 
@@ -85,7 +85,7 @@ pub struct Line<R, K> {
 impl<R: Rights, K: Keys> Line<R, K> {
     /// A node that has said nothing yet.
     pub fn new(keys: K) -> Self {
-        let peer = Peer::new(config(1, R::AUTHENTICATED), SerialLink::new(MemoryUart::new()), keys);
+        let peer = Peer::new(config::<R>(1), SerialLink::new(MemoryUart::new()), keys);
         Self { peer, node: Counter::new(), len: 0 }
     }
 
@@ -142,7 +142,8 @@ impl Hub {
         let mut session = Session::new(SessionConfig {
             role: Role::Accepting,
             name: Name::try_from(BUS).unwrap_or_default(),
-            ..config(2, requires_authentication)
+            requires_authentication,
+            ..config::<Anyone>(2)
         });
         session.set_clock(NOW, UNIX_S * 1_000_000);
         Self { session, ring }

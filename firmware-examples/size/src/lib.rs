@@ -64,8 +64,12 @@ impl<R: Rights> Answers<Set<R>> for Counter<R> {
 }
 
 impl<R: Rights> Node for Counter<R> {
-    const ROWS: &'static [Row<Self>] =
-        &[Row::endpoint::<Read<R>>(), Row::endpoint::<Set<R>>(), Row::publishes::<Value>()];
+    const ROWS: &'static [Row<Self>] = if R::DESCRIBED {
+        &[Row::endpoint::<Read<R>>(), Row::endpoint::<Set<R>>(), Row::publishes::<Value>()]
+    } else {
+        &[Row::endpoint::<Read<R>>(), Row::endpoint::<Set<R>>()]
+    };
+    const DESCRIBES: bool = R::DESCRIBED;
 }
 
 impl<R: Rights, K: Keys> Application<Link, K, MAX_FRAME> for Counter<R> {
@@ -84,7 +88,7 @@ impl<R: Rights, K: Keys> Application<Link, K, MAX_FRAME> for Counter<R> {
 
 /// Serves the counter for ever; the images are this and their keys.
 pub fn run<R: Rights, K: Keys + 'static>(mut board: Board, leaf: &'static StaticCell<Leaf<K>>, keys: K) {
-    let config = config(board.boot_id(), R::AUTHENTICATED);
+    let config = config::<R>(board.boot_id());
     let peer = leaf.init_with(|| Peer::new(config, SerialLink::new(board.uart), keys));
     let mut counter = Counter::<R>::new();
     let _ = serve(peer, &mut counter, |due| {
@@ -96,15 +100,15 @@ pub fn run<R: Rights, K: Keys + 'static>(mut board: Board, leaf: &'static Static
 }
 
 /// What the images say of themselves.
-pub fn config(boot_id: u64, requires_authentication: bool) -> SessionConfig {
+pub fn config<R: Rights>(boot_id: u64) -> SessionConfig {
     SessionConfig {
         role: Role::Connecting,
         name: Name::try_from(NAME).unwrap_or_default(),
         boot_id,
         max_frame: MAX_FRAME as u32,
         heartbeat_ms: 1_000,
-        rows: 3,
-        requires_authentication,
+        rows: if R::DESCRIBED { Counter::<R>::ROWS.len() as u16 } else { 0 },
+        requires_authentication: R::AUTHENTICATED,
         lossy: true,
     }
 }
@@ -117,6 +121,8 @@ pub trait Rights: 'static {
     const SET: Access<'static>;
     /// Whether they have to authenticate at all.
     const AUTHENTICATED: bool;
+    /// Whether the node tells the hub of its addresses.
+    const DESCRIBED: bool = false;
 }
 
 /// Nothing: for a node without keys.
@@ -127,6 +133,17 @@ impl Rights for Anyone {
     const READ: Access<'static> = Access::Open;
     const SET: Access<'static> = Access::Open;
     const AUTHENTICATED: bool = false;
+}
+
+/// Nothing, and the node tells the hub of its addresses.
+#[derive(Debug)]
+pub struct AnyoneWhoAsks;
+
+impl Rights for AnyoneWhoAsks {
+    const READ: Access<'static> = Access::Open;
+    const SET: Access<'static> = Access::Open;
+    const AUTHENTICATED: bool = false;
+    const DESCRIBED: bool = true;
 }
 
 /// A permission to read it, a scope to set it.

@@ -1,0 +1,29 @@
+//! The smallest node that tells the hub of its addresses.
+#![no_std]
+#![no_main]
+
+use board_mps2_an386::{Board, DEFAULT_BAUD};
+use cortex_m_rt::entry;
+use firmware_size::{AnyoneWhoAsks, Leaf, run};
+use static_cell::StaticCell;
+use visorbus_core::peer::NoKeys;
+
+#[entry]
+fn main() -> ! {
+    static LEAF: StaticCell<Leaf<NoKeys>> = StaticCell::new();
+    if let Some(board) = Board::take(DEFAULT_BAUD) {
+        run::<AnyoneWhoAsks, _>(board, &LEAF, NoKeys);
+    }
+    halt()
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    halt()
+}
+
+fn halt() -> ! {
+    loop {
+        cortex_m::asm::wfi();
+    }
+}
