@@ -73,7 +73,7 @@ impl<'a> Identity<'a> {
         let identity = Self {
             min_version: reader.u8()?,
             max_version: reader.u8()?,
-            name: reader.text()?,
+            name: reader.ascii()?,
             boot_id: reader.varint()?,
             max_frame: reader.varint_u32()?,
             heartbeat_ms: reader.varint_u32()?,

@@ -73,6 +73,11 @@ pub(crate) fn begin<'o>(message: &Message<'_>, kind: PayloadKind, out: &'o mut [
 /// # Errors
 /// [`DecodeError`] says which part is not of wire version 1.
 pub fn decode(frame: &[u8]) -> Result<Message<'_>, DecodeError> {
+    decode_with::<true>(frame)
+}
+
+/// As [`decode`]; without `TEXT`, a payload that is a text reads as an empty one.
+pub(crate) fn decode_with<const TEXT: bool>(frame: &[u8]) -> Result<Message<'_>, DecodeError> {
     let mut reader = Reader::new(frame);
     let head = reader.u8().ok_or(DecodeError::CutOff)?;
     let parts = reader.u8().ok_or(DecodeError::CutOff)?;
@@ -95,7 +100,8 @@ pub fn decode(frame: &[u8]) -> Result<Message<'_>, DecodeError> {
         0 => None,
         _ => Some(reader.run().filter(|token| token.len() <= MAX_TOKEN).ok_or(DecodeError::CutOff)?),
     };
-    let payload = MessagePayload::from_parts(kind, reader.rest()).ok_or(DecodeError::BadPayload)?;
+    let payload =
+        MessagePayload::from_parts_with::<TEXT>(kind, reader.rest()).ok_or(DecodeError::BadPayload)?;
     let flags = MessageFlags {
         requires_response: head & REQUIRES_RESPONSE != 0,
         encrypted: head & ENCRYPTED != 0,
@@ -200,7 +206,7 @@ fn decode_address<'a>(reader: &mut Reader<'a>) -> Result<Option<Address<'a>>, De
         len => usize::from(len),
     };
     let text = reader.take(len).ok_or(DecodeError::CutOff)?;
-    let text = crate::wire::text(text).ok_or(DecodeError::BadAddress)?;
+    let text = crate::wire::ascii(text).ok_or(DecodeError::BadAddress)?;
     Address::new(text).map(Some).map_err(|_| DecodeError::BadAddress)
 }
 
@@ -256,6 +262,19 @@ mod tests {
             assert!(decode(&out[..cut]).is_err(), "cut at {cut}");
         }
         assert_eq!(decode(&out[..len - 1]).unwrap().payload, MessagePayload::Json("{"));
+    }
+
+    #[test]
+    fn who_reads_no_text_sees_its_kind_and_nothing_of_it() {
+        let mut out = [0; 128];
+        let len = encode(&full(), &mut out).unwrap();
+        let expected = Message { payload: MessagePayload::Json(""), ..full() };
+        assert_eq!(decode_with::<false>(&out[..len]), Ok(expected));
+        assert!(expected.payload.parse::<()>().is_err(), "a text is no postcard, not even an empty one");
+        assert_eq!(IpcError::from_payload_with::<false>(b"\x02no"), IpcError::Authorization(""));
+        let binary = Message { payload: MessagePayload::Binary(&[0xff]), ..full() };
+        let len = encode(&binary, &mut out).unwrap();
+        assert_eq!(decode_with::<false>(&out[..len]), Ok(binary));
     }
 
     #[test]

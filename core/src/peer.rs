@@ -189,6 +189,11 @@ pub trait Node: Sized + 'static {
     /// What a row asks of its callers the node itself checks all the same.
     const DESCRIBES: bool = true;
 
+    /// Whether the node looks at texts in answers to its own requests: payloads of a text kind, and what an Error says
+    /// beside its kind. `false` saves flash (the node then knows no UTF-8), and such texts come to
+    /// [`Node::handle_reply`] as empty ones.
+    const READS_TEXT: bool = true;
+
     /// Takes the answer to a request that the node sent with [`Peer::request`].
     fn handle_reply(&mut self, id: u64, outcome: Result<MessagePayload<'_>, IpcError<&str>>) {
         let _ = (id, outcome);
@@ -302,14 +307,20 @@ struct Turn<'p, K> {
 impl<K: Keys> Turn<'_, K> {
     /// The bytes of the answer in `out`, and what happened.
     fn handle_frame<N: Node>(self, frame: &[u8], node: &mut N, now: Instant) -> (usize, Option<Event>) {
-        let message = match codec::decode(frame) {
+        let decoded = if N::READS_TEXT { codec::decode(frame) } else { codec::decode_with::<false>(frame) };
+        let message = match decoded {
             Ok(message) => message,
             Err(error) => {
                 self.counters.undecodable = self.counters.undecodable.wrapping_add(1);
                 return (refuse_frame(frame, error, self.out), None);
             }
         };
-        match self.session.handle_as_connecting(&message, now, self.out) {
+        let verdict = if N::READS_TEXT {
+            self.session.handle_as_connecting::<true>(&message, now, self.out)
+        } else {
+            self.session.handle_as_connecting::<false>(&message, now, self.out)
+        };
+        match verdict {
             Verdict::Deliver => (self.deliver(&message, node, now), None),
             Verdict::Answer(len) => (len, None),
             Verdict::Refused { answer } => {

@@ -52,9 +52,9 @@ impl<'a> Reader<'a> {
         u16::try_from(self.varint()?).ok()
     }
 
-    /// A text behind its varint length.
-    pub(crate) fn text(&mut self) -> Option<&'a str> {
-        text(self.run()?)
+    /// A name, an address or a scope behind its varint length; whether it is a good one is for the caller to see.
+    pub(crate) fn ascii(&mut self) -> Option<&'a str> {
+        ascii(self.run()?)
     }
 
     pub(crate) fn take(&mut self, len: usize) -> Option<&'a [u8]> {
@@ -84,6 +84,18 @@ impl<'a> Reader<'a> {
 #[cfg(feature = "std")]
 pub(crate) fn text(bytes: &[u8]) -> Option<&str> {
     core::str::from_utf8(bytes).ok()
+}
+
+/// `bytes` as the text of something that is written in ASCII alone and checked further, if they are text.
+#[cfg(feature = "std")]
+pub(crate) fn ascii(bytes: &[u8]) -> Option<&str> {
+    text(bytes)
+}
+
+/// `bytes` as text, if they are ASCII: for a leaf, which need not know UTF-8 to know names and addresses.
+#[cfg(not(feature = "std"))]
+pub(crate) fn ascii(bytes: &[u8]) -> Option<&str> {
+    ascii::AsciiStr::from_ascii(bytes).ok().map(ascii::AsciiStr::as_str)
 }
 
 /// `bytes` as text, if they are UTF-8. Slower than `from_utf8` and smaller.

@@ -110,7 +110,7 @@ impl<'a> Scopes<'a> {
         let count = reader.varint_u32()?;
         let start = *reader;
         for _ in 0..count {
-            Scope::parse(reader.text()?)?;
+            Scope::parse(reader.ascii()?)?;
         }
         Some(Self::packed(reader.since(start)))
     }
@@ -160,7 +160,7 @@ impl<'a> Iterator for ScopeIter<'a> {
             }
             List::Packed(bytes) => {
                 let mut reader = Reader::new(bytes);
-                let text = reader.text()?;
+                let text = reader.ascii()?;
                 *bytes = reader.rest();
                 Some(text)
             }
@@ -204,7 +204,7 @@ impl<'a> Caveat<'a> {
 }
 
 fn read_name<'a>(reader: &mut Reader<'a>) -> Option<&'a str> {
-    reader.text().filter(|name| is_name(name))
+    reader.ascii().filter(|name| is_name(name))
 }
 
 const KIND_EXPIRY: u8 = 1;

@@ -45,7 +45,12 @@ impl<'a> MessagePayload<'a> {
 
     /// Puts `bytes` under `kind`; `None` when an empty payload has bytes or a text is not UTF-8.
     pub fn from_parts(kind: PayloadKind, bytes: &'a [u8]) -> Option<Self> {
-        let text = || crate::wire::text(bytes);
+        Self::from_parts_with::<true>(kind, bytes)
+    }
+
+    /// As [`MessagePayload::from_parts`]; without `TEXT`, a text is not looked at and reads as an empty one.
+    pub(crate) fn from_parts_with<const TEXT: bool>(kind: PayloadKind, bytes: &'a [u8]) -> Option<Self> {
+        let text = || if TEXT { crate::wire::text(bytes) } else { Some("") };
         Some(match kind {
             PayloadKind::Empty if bytes.is_empty() => Self::Empty,
             PayloadKind::Empty => return None,

@@ -136,11 +136,12 @@ impl Session {
             self.heard = now;
             return self.handle_hello(message, now, out);
         }
-        self.handle_as_connecting(message, now, out)
+        self.handle_as_connecting::<true>(message, now, out)
     }
 
-    /// As [`Session::handle`] for an end that says hello itself: what a leaf needs, and no more flash.
-    pub(crate) fn handle_as_connecting<'f>(
+    /// As [`Session::handle`] for an end that says hello itself: what a leaf needs, and no more flash. Without `TEXT`, the
+    /// text of an Error is not looked at and reads as an empty one.
+    pub(crate) fn handle_as_connecting<'f, const TEXT: bool>(
         &mut self,
         message: &Message<'f>,
         now: Instant,
@@ -148,7 +149,7 @@ impl Session {
     ) -> Verdict<'f> {
         self.heard = now;
         if message.is_reply() {
-            return self.handle_reply(message, now);
+            return self.handle_reply::<TEXT>(message, now);
         }
         if message.message_type == MessageType::Heartbeat {
             return self.handle_heartbeat(message, now, out);
@@ -448,10 +449,10 @@ impl Session {
         Verdict::Answer(encode_or_nothing(&echo, out))
     }
 
-    fn handle_reply<'f>(&mut self, message: &Message<'f>, now: Instant) -> Verdict<'f> {
+    fn handle_reply<'f, const TEXT: bool>(&mut self, message: &Message<'f>, now: Instant) -> Verdict<'f> {
         let payload = message.payload;
         let outcome = match message.message_type {
-            MessageType::Error => Err(IpcError::from_payload(payload.as_bytes())),
+            MessageType::Error => Err(IpcError::from_payload_with::<TEXT>(payload.as_bytes())),
             _ => Ok(payload),
         };
         if matches!(self.state, State::Greeting { id } if id == message.id) {

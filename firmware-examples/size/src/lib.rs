@@ -70,6 +70,8 @@ impl<R: Rights> Node for Counter<R> {
         &[Row::endpoint::<Read<R>>(), Row::endpoint::<Set<R>>()]
     };
     const DESCRIBES: bool = R::DESCRIBED;
+    // Its own requests are the session's alone.
+    const READS_TEXT: bool = R::DESCRIBED;
 }
 
 impl<R: Rights, K: Keys> Application<Link, K, MAX_FRAME> for Counter<R> {
