@@ -17,6 +17,7 @@ use crate::limits::{MAX_ADDRESS, MAX_TOKEN};
 use crate::message::{
     Address, Message, MessageFlags, MessagePayload, MessagePriority, MessageType, PayloadKind,
 };
+use crate::needs::{Everything, Needs};
 use crate::sentence;
 use crate::wire::{Reader, Writer};
 
@@ -73,11 +74,11 @@ pub(crate) fn begin<'o>(message: &Message<'_>, kind: PayloadKind, out: &'o mut [
 /// # Errors
 /// [`DecodeError`] says which part is not of wire version 1.
 pub fn decode(frame: &[u8]) -> Result<Message<'_>, DecodeError> {
-    decode_with::<true>(frame)
+    decode_for::<Everything>(frame)
 }
 
-/// As [`decode`]; without `TEXT`, a payload that is a text reads as an empty one.
-pub(crate) fn decode_with<const TEXT: bool>(frame: &[u8]) -> Result<Message<'_>, DecodeError> {
+/// As [`decode`] for an end with these needs: where it reads no text, a payload that is one reads as an empty one.
+pub(crate) fn decode_for<N: Needs>(frame: &[u8]) -> Result<Message<'_>, DecodeError> {
     let mut reader = Reader::new(frame);
     let head = reader.u8().ok_or(DecodeError::CutOff)?;
     let parts = reader.u8().ok_or(DecodeError::CutOff)?;
@@ -100,8 +101,7 @@ pub(crate) fn decode_with<const TEXT: bool>(frame: &[u8]) -> Result<Message<'_>,
         0 => None,
         _ => Some(reader.run().filter(|token| token.len() <= MAX_TOKEN).ok_or(DecodeError::CutOff)?),
     };
-    let payload =
-        MessagePayload::from_parts_with::<TEXT>(kind, reader.rest()).ok_or(DecodeError::BadPayload)?;
+    let payload = MessagePayload::from_parts_for::<N>(kind, reader.rest()).ok_or(DecodeError::BadPayload)?;
     let flags = MessageFlags {
         requires_response: head & REQUIRES_RESPONSE != 0,
         encrypted: head & ENCRYPTED != 0,
@@ -264,17 +264,25 @@ mod tests {
         assert_eq!(decode(&out[..len - 1]).unwrap().payload, MessagePayload::Json("{"));
     }
 
+    struct NoText;
+
+    impl Needs for NoText {
+        const TEXT: bool = false;
+        const CHECK: bool = true;
+        const PROOF: bool = true;
+    }
+
     #[test]
     fn who_reads_no_text_sees_its_kind_and_nothing_of_it() {
         let mut out = [0; 128];
         let len = encode(&full(), &mut out).unwrap();
         let expected = Message { payload: MessagePayload::Json(""), ..full() };
-        assert_eq!(decode_with::<false>(&out[..len]), Ok(expected));
+        assert_eq!(decode_for::<NoText>(&out[..len]), Ok(expected));
         assert!(expected.payload.parse::<()>().is_err(), "a text is no postcard, not even an empty one");
-        assert_eq!(IpcError::from_payload_with::<false>(b"\x02no"), IpcError::Authorization(""));
+        assert_eq!(IpcError::from_payload_for::<NoText>(b"\x02no"), IpcError::Authorization(""));
         let binary = Message { payload: MessagePayload::Binary(&[0xff]), ..full() };
         let len = encode(&binary, &mut out).unwrap();
-        assert_eq!(decode_with::<false>(&out[..len]), Ok(binary));
+        assert_eq!(decode_for::<NoText>(&out[..len]), Ok(binary));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What went wrong, in the eight kinds that travel on the wire.
 
+use crate::needs::{Everything, Needs};
 use crate::sentence;
 
 /// An error of the message plane: its kind, and a text that says what, where and what to do.
@@ -97,14 +98,14 @@ impl<'a> IpcError<&'a str> {
     /// Reads the payload of an Error message. An unknown code reads as `Internal`; with the feature `std` the number of a
     /// [`sentence`] reads as that sentence.
     pub fn from_payload(bytes: &'a [u8]) -> Self {
-        Self::from_payload_with::<true>(bytes)
+        Self::from_payload_for::<Everything>(bytes)
     }
 
-    /// As [`IpcError::from_payload`]; without `TEXT`, the text is not looked at and reads as an empty one.
-    pub(crate) fn from_payload_with<const TEXT: bool>(bytes: &'a [u8]) -> Self {
+    /// As [`IpcError::from_payload`] for an end with these needs: where it reads no text, that is empty.
+    pub(crate) fn from_payload_for<N: Needs>(bytes: &'a [u8]) -> Self {
         let (&code, text) = bytes.split_first().unwrap_or((&0, &[]));
         let text =
-            if TEXT { crate::wire::text(text).map_or(sentence::NOT_UTF8, sentence::in_full) } else { "" };
+            if N::TEXT { crate::wire::text(text).map_or(sentence::NOT_UTF8, sentence::in_full) } else { "" };
         Self::new(ErrorKind::from_code(code).unwrap_or(ErrorKind::Internal), text)
     }
 }

@@ -17,6 +17,7 @@ pub mod frame;
 
 pub mod codec;
 pub mod message;
+mod needs;
 mod wire;
 
 pub mod bus;

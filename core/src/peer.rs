@@ -1,5 +1,7 @@
 //! A leaf's end of its link: [`Session`] + [`Link`] + the node's table, turned by [`Peer::poll`].
 
+use core::marker::PhantomData;
+
 use serde::Serialize;
 
 use crate::auth::{Grant, Key, Slot};
@@ -10,9 +12,10 @@ use crate::error::IpcError;
 use crate::link::Link;
 use crate::message::typed::{Endpoint, Topic};
 use crate::message::{Address, Message, MessagePayload, PayloadKind};
+use crate::needs::Needs;
 use crate::route::{Route, route};
 use crate::sentence;
-use crate::session::{CloseReason, Expired, PROOF_LIFETIME_S, Session, SessionConfig, Verdict};
+use crate::session::{CloseReason, Expired, NO_KEYS, PROOF_LIFETIME_S, Session, SessionConfig, Verdict};
 use crate::time::{Instant, whole_seconds};
 
 /// One leaf on one link. `OUT` is the longest frame that it sends, in bytes.
@@ -143,7 +146,7 @@ impl<L: Link, K: Keys, const OUT: usize> Peer<L, K, OUT> {
         let longest = self.longest();
         let out = self.out.get_mut(..longest).unwrap_or_default();
         let mut len = self.session.poll_transmit(now, out);
-        if len == 0 && self.session.wants_token(now) {
+        if K::PROVES && len == 0 && self.session.wants_token(now) {
             len = self.keys.prove(&mut self.session, now, out);
         }
         self.send(len)?;
@@ -206,6 +209,9 @@ pub trait Keys {
     /// Whether [`Keys::check`] ever accepts a token. Where it never does, a leaf links no code for what a token allows.
     const BELIEVES: bool = true;
 
+    /// Whether [`Keys::prove`] ever writes a request. Where it never does, a leaf links no code for the answer.
+    const PROVES: bool = true;
+
     /// Checks a token that the other end sent.
     ///
     /// # Errors
@@ -222,6 +228,7 @@ pub struct NoKeys;
 
 impl Keys for NoKeys {
     const BELIEVES: bool = false;
+    const PROVES: bool = false;
 
     fn check(&self, _token: &[u8], _audience: &str, _unix_now: Option<u64>) -> Result<Grant, IpcError> {
         Err(NO_KEYS)
@@ -296,6 +303,15 @@ impl PeerCounters {
     }
 }
 
+/// What the parts of a leaf say of their needs.
+struct LeafNeeds<N, K>(PhantomData<(N, K)>);
+
+impl<N: Node, K: Keys> Needs for LeafNeeds<N, K> {
+    const TEXT: bool = N::READS_TEXT;
+    const CHECK: bool = K::BELIEVES;
+    const PROOF: bool = K::PROVES;
+}
+
 /// The parts of a peer that are free while a frame is borrowed from its link.
 struct Turn<'p, K> {
     session: &'p mut Session,
@@ -307,20 +323,14 @@ struct Turn<'p, K> {
 impl<K: Keys> Turn<'_, K> {
     /// The bytes of the answer in `out`, and what happened.
     fn handle_frame<N: Node>(self, frame: &[u8], node: &mut N, now: Instant) -> (usize, Option<Event>) {
-        let decoded = if N::READS_TEXT { codec::decode(frame) } else { codec::decode_with::<false>(frame) };
-        let message = match decoded {
+        let message = match codec::decode_for::<LeafNeeds<N, K>>(frame) {
             Ok(message) => message,
             Err(error) => {
                 self.counters.undecodable = self.counters.undecodable.wrapping_add(1);
                 return (refuse_frame(frame, error, self.out), None);
             }
         };
-        let verdict = if N::READS_TEXT {
-            self.session.handle_as_connecting::<true>(&message, now, self.out)
-        } else {
-            self.session.handle_as_connecting::<false>(&message, now, self.out)
-        };
-        match verdict {
+        match self.session.handle_as_connecting::<LeafNeeds<N, K>>(&message, now, self.out) {
             Verdict::Deliver => (self.deliver(&message, node, now), None),
             Verdict::Answer(len) => (len, None),
             Verdict::Refused { answer } => {
@@ -332,11 +342,6 @@ impl<K: Keys> Turn<'_, K> {
             Verdict::Closed(CloseReason::Goodbye | CloseReason::Refused(_)) => (0, Some(Event::Closed)),
             Verdict::Authenticated => (0, Some(Event::Ready)),
             Verdict::NotAuthenticated(_) => (0, Some(Event::Refused)),
-            Verdict::Authenticate { .. } if !K::BELIEVES => {
-                self.counters.count_refused();
-                let refused = refuse(&message, NO_KEYS, self.out);
-                (if message.wants_answer() { refused.answer } else { 0 }, None)
-            }
             Verdict::Authenticate { token } => {
                 let outcome = self.keys.check(token, self.session.name(), unix_seconds(self.session, now));
                 (self.session.finish_authentication(&message, outcome, self.out), None)
@@ -358,7 +363,8 @@ impl<K: Keys> Turn<'_, K> {
             return 0;
         }
         let own = self.session.name();
-        let unix_now = unix_seconds(self.session, now);
+        // Where no grant is believed in, no time is asked for.
+        let unix_now = if K::BELIEVES { unix_seconds(self.session, now) } else { None };
         let dispatched = match route::<()>(message.destination, |component| component == own, |_| None) {
             Route::Bus if N::DESCRIBES => describe::<N>(message, self.out),
             Route::Local => {
@@ -441,7 +447,6 @@ fn unix_seconds(session: &Session, now: Instant) -> Option<u64> {
 
 /// Longest token that a device mints for itself: three names, four numbers, no scopes, and the tag.
 const MAX_PROOF: usize = 2 + 3 * (1 + crate::limits::MAX_NAME) + 3 * 10 + 5 + 1 + 16;
-const NO_KEYS: IpcError = IpcError::Authentication(sentence::NO_KEYS);
 const NOT_DESCRIBED: IpcError = IpcError::Message(sentence::NOT_DESCRIBED);
 
 #[cfg(test)]

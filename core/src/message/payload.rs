@@ -1,6 +1,7 @@
 //! What a message carries.
 
 use crate::error::IpcError;
+use crate::needs::{Everything, Needs};
 use crate::sentence;
 
 /// The payload of a message, borrowed.
@@ -45,12 +46,12 @@ impl<'a> MessagePayload<'a> {
 
     /// Puts `bytes` under `kind`; `None` when an empty payload has bytes or a text is not UTF-8.
     pub fn from_parts(kind: PayloadKind, bytes: &'a [u8]) -> Option<Self> {
-        Self::from_parts_with::<true>(kind, bytes)
+        Self::from_parts_for::<Everything>(kind, bytes)
     }
 
-    /// As [`MessagePayload::from_parts`]; without `TEXT`, a text is not looked at and reads as an empty one.
-    pub(crate) fn from_parts_with<const TEXT: bool>(kind: PayloadKind, bytes: &'a [u8]) -> Option<Self> {
-        let text = || if TEXT { crate::wire::text(bytes) } else { Some("") };
+    /// As [`MessagePayload::from_parts`] for an end with these needs: where it reads no text, one is not looked at and reads as empty.
+    pub(crate) fn from_parts_for<N: Needs>(kind: PayloadKind, bytes: &'a [u8]) -> Option<Self> {
+        let text = || if N::TEXT { crate::wire::text(bytes) } else { Some("") };
         Some(match kind {
             PayloadKind::Empty if bytes.is_empty() => Self::Empty,
             PayloadKind::Empty => return None,

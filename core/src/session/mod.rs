@@ -23,6 +23,7 @@ use crate::codec;
 use crate::error::IpcError;
 use crate::limits::{MAX_NAME, MAX_PENDING};
 use crate::message::{Address, Message, MessagePayload, MessageType, PayloadKind};
+use crate::needs::{Everything, Needs};
 use crate::sentence;
 use crate::time::Instant;
 use crate::wire::Reader;
@@ -136,12 +137,11 @@ impl Session {
             self.heard = now;
             return self.handle_hello(message, now, out);
         }
-        self.handle_as_connecting::<true>(message, now, out)
+        self.handle_as_connecting::<Everything>(message, now, out)
     }
 
-    /// As [`Session::handle`] for an end that says hello itself: what a leaf needs, and no more flash. Without `TEXT`, the
-    /// text of an Error is not looked at and reads as an empty one.
-    pub(crate) fn handle_as_connecting<'f, const TEXT: bool>(
+    /// As [`Session::handle`] for an end that says hello itself: what a leaf needs, and no more flash.
+    pub(crate) fn handle_as_connecting<'f, N: Needs>(
         &mut self,
         message: &Message<'f>,
         now: Instant,
@@ -149,7 +149,7 @@ impl Session {
     ) -> Verdict<'f> {
         self.heard = now;
         if message.is_reply() {
-            return self.handle_reply::<TEXT>(message, now);
+            return self.handle_reply::<N>(message, now);
         }
         if message.message_type == MessageType::Heartbeat {
             return self.handle_heartbeat(message, now, out);
@@ -163,7 +163,8 @@ impl Session {
             return self.refuse_before_hello(message, out);
         }
         match message.destination.map_or("", Address::as_str) {
-            bus::AUTHENTICATE => self.handle_authenticate(message, out),
+            bus::AUTHENTICATE if N::CHECK => self.handle_authenticate(message, out),
+            bus::AUTHENTICATE => refuse(message, NO_KEYS, out),
             bus::GOODBYE => {
                 self.reset(now.plus_millis(REFUSED_RETRY_MS));
                 Verdict::Closed(CloseReason::Goodbye)
@@ -449,10 +450,10 @@ impl Session {
         Verdict::Answer(encode_or_nothing(&echo, out))
     }
 
-    fn handle_reply<'f, const TEXT: bool>(&mut self, message: &Message<'f>, now: Instant) -> Verdict<'f> {
+    fn handle_reply<'f, N: Needs>(&mut self, message: &Message<'f>, now: Instant) -> Verdict<'f> {
         let payload = message.payload;
         let outcome = match message.message_type {
-            MessageType::Error => Err(IpcError::from_payload_with::<TEXT>(payload.as_bytes())),
+            MessageType::Error => Err(IpcError::from_payload_for::<N>(payload.as_bytes())),
             _ => Ok(payload),
         };
         if matches!(self.state, State::Greeting { id } if id == message.id) {
@@ -467,12 +468,12 @@ impl Session {
             && id.is_some()
             && self.beat == id
         {
-            return self.handle_refused_heartbeat(error, now);
+            return self.handle_refused_heartbeat::<N>(error, now);
         }
         if !self.end_request(message.id) {
             return if self.is_open() { Verdict::Deliver } else { Verdict::Drop(DropReason::BeforeHello) };
         }
-        if self.proof != id {
+        if !N::PROOF || self.proof != id {
             return Verdict::Reply { id: message.id, outcome };
         }
         self.accepted = outcome.is_ok();
@@ -521,7 +522,11 @@ impl Session {
 
     /// The other end hears this one but has lost what this one takes for granted: all of the session, as when only it
     /// fell silent, or the proof, as when it was revoked.
-    fn handle_refused_heartbeat<'f>(&mut self, error: IpcError<&'f str>, now: Instant) -> Verdict<'f> {
+    fn handle_refused_heartbeat<'f, N: Needs>(
+        &mut self,
+        error: IpcError<&'f str>,
+        now: Instant,
+    ) -> Verdict<'f> {
         self.beat = None;
         match error {
             IpcError::Protocol(_) => {
@@ -529,12 +534,12 @@ impl Session {
                 Verdict::Restarted { answer: 0 }
             }
             // While the answer to a token is on its way the refusal is older than that token.
-            IpcError::Authentication(_) if self.proof.is_none() => {
+            IpcError::Authentication(_) if !N::PROOF || self.proof.is_none() => {
                 if let Some(remote) = &mut self.remote {
                     remote.requires_authentication = true;
                 }
                 let was_accepted = core::mem::take(&mut self.accepted);
-                if !was_accepted {
+                if !N::PROOF || !was_accepted {
                     return Verdict::Answer(0);
                 }
                 self.proof_due = now;
@@ -770,6 +775,7 @@ pub const PROOF_LIFETIME_S: u64 = 60 * 60;
 /// Heartbeats that may fail to come before the other end counts as gone.
 const SILENT_BEATS: u32 = 3;
 const NO_IDENTITY: IpcError = IpcError::Protocol(sentence::NO_IDENTITY);
+pub(crate) const NO_KEYS: IpcError = IpcError::Authentication(sentence::NO_KEYS);
 const UNPROVEN: IpcError = IpcError::Authentication(sentence::AUTHENTICATE_FIRST);
 /// The discriminant of [`bus::Credentials::Token`].
 const CREDENTIALS_TOKEN: u8 = 0;
