@@ -1,8 +1,6 @@
 //! A secret key, what is derived from it, and the tags made with it. Knows bytes only, nothing of tokens.
 
-use hmac::digest::FixedOutput;
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
 /// A 32-byte secret: a root key or one derived from it. Wiped when dropped, never shown by `Debug`.
@@ -84,17 +82,38 @@ impl Tag {
     }
 }
 
-/// HMAC-SHA256 of `first ‖ second`. Kept out of line: one copy in flash serves every use.
+/// HMAC-SHA256 (RFC 2104) of `first ‖ second`. The key has at most a block's 64 bytes: it is a [`Key`], a tag or the salt.
+// On the hash itself: a leaf need not link a second crate for what two plain hashes are.
 #[inline(never)]
 fn hmac_sha256(key: &[u8], first: &[u8], second: &[u8]) -> Zeroizing<[u8; 32]> {
-    // RFC 2104 takes a key of any length, so this holds whatever the key.
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
+    debug_assert!(key.len() <= BLOCK_LEN, "a longer key would have to be hashed first");
+    let mut block = Zeroizing::new([INNER_PAD; BLOCK_LEN]);
+    for (padded, byte) in block.iter_mut().zip(key) {
+        *padded ^= byte;
+    }
+    let inner = sha256(&[&*block, first, second]);
+    for padded in block.iter_mut() {
+        *padded ^= INNER_PAD ^ OUTER_PAD;
+    }
+    sha256(&[&*block, &*inner])
+}
+
+/// SHA-256 of all parts together. Kept out of line: one copy in flash serves every use.
+#[inline(never)]
+fn sha256(parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
+    let mut hash = Sha256::new();
     let mut out = Zeroizing::new([0; 32]);
-    mac.update(first);
-    mac.update(second);
-    mac.finalize_into((&mut *out).into());
+    for part in parts {
+        hash.update(part);
+    }
+    hash.finalize_into((&mut *out).into());
     out
 }
+
+/// Bytes of a block of SHA-256, and the bytes that set HMAC's two hashes apart.
+const BLOCK_LEN: usize = 64;
+const INNER_PAD: u8 = 0x36;
+const OUTER_PAD: u8 = 0x5C;
 
 /// Bytes of a tag.
 pub(super) const TAG_LEN: usize = 16;
