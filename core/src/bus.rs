@@ -70,16 +70,19 @@ impl<'a> Identity<'a> {
     /// Reads the postcard bytes of an identity, all of them, without the generic code that serde would add to a leaf.
     pub(crate) fn read(bytes: &'a [u8]) -> Option<Self> {
         let mut reader = Reader::new(bytes);
+        let (min_version, max_version) = (reader.u8()?, reader.u8()?);
+        let name = reader.ascii()?;
+        let [boot_id, max_frame, heartbeat_ms, capabilities, rows, unix_us] = reader.varints()?;
         let identity = Self {
-            min_version: reader.u8()?,
-            max_version: reader.u8()?,
-            name: reader.ascii()?,
-            boot_id: reader.varint()?,
-            max_frame: reader.varint_u32()?,
-            heartbeat_ms: reader.varint_u32()?,
-            capabilities: reader.varint_u32()?,
-            rows: reader.varint_u16()?,
-            unix_us: reader.varint()?,
+            min_version,
+            max_version,
+            name,
+            boot_id,
+            max_frame: u32::try_from(max_frame).ok()?,
+            heartbeat_ms: u32::try_from(heartbeat_ms).ok()?,
+            capabilities: u32::try_from(capabilities).ok()?,
+            rows: u16::try_from(rows).ok()?,
+            unix_us,
         };
         reader.rest().is_empty().then_some(identity)
     }

@@ -4,7 +4,7 @@ use core::marker::PhantomData;
 
 use serde::Serialize;
 
-use crate::auth::{Grant, Key, Slot};
+use crate::auth::{Grant, Key, OwnKey};
 use crate::bus::{self, Describe, RowPart};
 use crate::codec;
 use crate::dispatch::{Caller, Dispatched, NOBODY, Row, Table, dispatch};
@@ -241,20 +241,18 @@ impl Keys for NoKeys {
 
 /// The key that a device shares with the hub: checks what the hub sends, mints what proves the device.
 #[derive(Debug)]
-pub struct DeviceKey(Slot);
+pub struct DeviceKey(OwnKey);
 
 impl DeviceKey {
     /// The device's own key, derived by the hub's owner from the root key `id` and the device's name.
     pub const fn new(id: u8, key: Key) -> Self {
-        Self(Slot::device(id, key))
+        Self(OwnKey::new(id, key))
     }
 }
 
 impl Keys for DeviceKey {
     fn check(&self, token: &[u8], audience: &str, unix_now: Option<u64>) -> Result<Grant, IpcError> {
-        self.0
-            .check_as_device(token, audience, unix_now)
-            .map_err(|error| IpcError::Authentication(error.for_peer()))
+        self.0.check(token, audience, unix_now).map_err(|error| IpcError::Authentication(error.for_peer()))
     }
 
     fn prove(&self, session: &mut Session, now: Instant, out: &mut [u8]) -> usize {
@@ -263,7 +261,7 @@ impl Keys for DeviceKey {
         let name = session.name();
         let serial = session.boot_id().wrapping_add(now.as_micros());
         let expiry = issued_at + PROOF_LIFETIME_S;
-        let Some(len) = self.0.mint_as_device(name, serial, issued_at, expiry, &mut token) else { return 0 };
+        let Some(len) = self.0.mint(name, serial, issued_at, expiry, &mut token) else { return 0 };
         session.authenticate(token.get(..len).unwrap_or_default(), now, out)
     }
 }

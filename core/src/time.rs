@@ -6,12 +6,14 @@ use core::time::Duration;
 /// 64 is a kilobyte of code on one.
 pub(crate) const fn whole_seconds(micros: u64) -> u64 {
     // 1 000 000 = 64 * 15 625. Long division with digits of 16 bits; the remainder is below 15 625 throughout.
-    let dividend = micros >> 6;
     let (mut seconds, mut remainder) = (0, 0);
-    let mut shift = 64;
-    while shift > 0 {
-        shift -= 16;
-        remainder = remainder << 16 | (dividend >> shift) as u32 & 0xffff;
+    let mut dividend = micros >> 6;
+    let mut digits = 4;
+    while digits > 0 {
+        digits -= 1;
+        // By constant shifts: others are calls on such a processor.
+        remainder = remainder << 16 | (dividend >> 48) as u32;
+        dividend <<= 16;
         seconds = seconds << 16 | (remainder / 15_625) as u64;
         remainder %= 15_625;
     }

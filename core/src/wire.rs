@@ -22,24 +22,25 @@ impl<'a> Reader<'a> {
     }
 
     /// A varint of at most 64 bits, in its shortest form.
+    // From its last byte to its first: shifts by a constant are no calls on a processor of 32 bits.
     pub(crate) fn varint(&mut self) -> Option<u64> {
-        let mut value = 0u64;
-        let mut shift = 0;
-        loop {
-            let byte = self.u8()?;
-            let bits = u64::from(byte & 0x7f);
-            if shift == 63 && bits > 1 {
-                return None;
-            }
-            value |= bits << shift;
-            if byte & 0x80 == 0 {
-                return if bits == 0 && shift != 0 { None } else { Some(value) };
-            }
-            shift += 7;
-            if shift > 63 {
-                return None;
-            }
+        let len = self.0.iter().take(MAX_VARINT).position(|byte| *byte < 0x80)? + 1;
+        let bytes = self.take(len)?;
+        match bytes {
+            [.., 0] if len > 1 => return None,
+            [.., last] if len == MAX_VARINT && *last > 1 => return None,
+            _ => {}
         }
+        Some(bytes.iter().rev().fold(0, |value, byte| value << 7 | u64::from(byte & 0x7f)))
+    }
+
+    /// `N` varints, one after the other.
+    pub(crate) fn varints<const N: usize>(&mut self) -> Option<[u64; N]> {
+        let mut values = [0; N];
+        for value in &mut values {
+            *value = self.varint()?;
+        }
+        Some(values)
     }
 
     /// A varint that fits 32 bits.
@@ -104,6 +105,9 @@ pub(crate) fn text(bytes: &[u8]) -> Option<&str> {
     let Some(chunk) = bytes.utf8_chunks().next() else { return Some("") };
     chunk.invalid().is_empty().then_some(chunk.valid())
 }
+
+/// Bytes of the longest varint of 64 bits.
+const MAX_VARINT: usize = 10;
 
 /// Puts primitives into a slice; what does not fit makes the whole write fail at [`Writer::finish`].
 #[derive(Debug)]

@@ -86,7 +86,7 @@ impl Refusal<'_> {
             Self::MissingScope(scope) => ["missing scope ", scope, ""],
             Self::MissingPermission(Operation::Request) => [sentence::MAY_NOT_REQUEST, "", ""],
             Self::MissingPermission(Operation::Notify) => [sentence::MAY_NOT_NOTIFY, "", ""],
-            Self::MissingPermission(operation) => {
+            Self::MissingPermission(operation) if cfg!(feature = "std") => {
                 ["no permission of the token allows '", operation.as_str(), "' on this address"]
             }
             other => [other.reason(), "", ""],

@@ -1,7 +1,8 @@
 //! The one check of a token, and every reason it gives for refusing. The only place where a `Grant` is made.
 
 use super::grant::Grant;
-use super::ring::{KeyRing, Slot, SlotKind};
+use super::key::Tag;
+use super::ring::{KeyRing, OwnKey, SlotKind};
 use super::token::UnverifiedToken;
 use crate::sentence;
 
@@ -18,44 +19,47 @@ impl KeyRing {
     pub fn check(&self, token: &[u8], audience: &str, now: Option<u64>) -> Result<Grant, TokenError> {
         let token = UnverifiedToken::read(token)?;
         let slot = self.slot(token.key_id).ok_or(TokenError::UnknownKey)?;
-        check_with(&token, slot, slot.kind, audience, now)
+        let rules = Rules { kind: slot.kind, not_after: slot.not_after, least_epoch: slot.least_epoch };
+        check_with(&token, |head| slot.tag_head(&token.claims, head), &rules, audience, now)
     }
 }
 
-impl Slot {
+impl OwnKey {
     /// [`KeyRing::check`] for a ring of this one device's key, without the code that root keys need.
-    pub(crate) fn check_as_device(
-        &self,
-        token: &[u8],
-        audience: &str,
-        now: Option<u64>,
-    ) -> Result<Grant, TokenError> {
+    pub(crate) fn check(&self, token: &[u8], audience: &str, now: Option<u64>) -> Result<Grant, TokenError> {
         let token = UnverifiedToken::read(token)?;
         if token.key_id != self.id {
             return Err(TokenError::UnknownKey);
         }
-        check_with(&token, self, SlotKind::Device, audience, now)
+        let rules = Rules { kind: SlotKind::Device, not_after: u64::MAX, least_epoch: 0 };
+        check_with(&token, |head| self.key.tag(head), &rules, audience, now)
     }
 }
 
-/// What is left to check once the token's key is found: its tag, and then what it says. `kind` is the slot's; a caller
-/// who knows it beforehand links only what that kind needs.
+/// What a key's tokens are held to. A caller who knows it beforehand links only what it takes.
+struct Rules {
+    kind: SlotKind,
+    not_after: u64,
+    least_epoch: u32,
+}
+
+/// What is left to check once the token's key is found: its tag, and then what it says. `tag_head` is the key's part.
 #[inline]
 fn check_with(
     token: &UnverifiedToken<'_>,
-    slot: &Slot,
-    kind: SlotKind,
+    tag_head: impl FnOnce(&[u8]) -> Tag,
+    rules: &Rules,
     audience: &str,
     now: Option<u64>,
 ) -> Result<Grant, TokenError> {
     let claims = &token.claims;
-    if !token.is_tagged_by(|head| slot.tag_head(kind, claims, head)) {
+    if !token.is_tagged_by(tag_head) {
         return Err(TokenError::BadTag);
     }
     if claims.audience != audience {
         return Err(TokenError::WrongAudience);
     }
-    if !kind.accepts_issuer(claims) {
+    if !rules.kind.accepts_issuer(claims) {
         return Err(TokenError::WrongIssuer);
     }
     let (expiry, scopes) = token.narrowed().ok_or(TokenError::Widened)?;
@@ -66,10 +70,10 @@ fn check_with(
     if claims.issued_at > now.saturating_add(CLOCK_LEEWAY) {
         return Err(TokenError::NotYetValid);
     }
-    if now > slot.not_after {
+    if now > rules.not_after {
         return Err(TokenError::KeyRetired);
     }
-    if claims.epoch < slot.least_epoch {
+    if claims.epoch < rules.least_epoch {
         return Err(TokenError::EpochPassed);
     }
     Grant::new(token.key_id, claims, expiry, scopes).ok_or(TokenError::TooManyScopes)

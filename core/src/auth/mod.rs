@@ -78,6 +78,7 @@ pub use claims::{Caveat, Claims, ScopeIter, Scopes};
 pub use grant::Grant;
 pub use key::Key;
 pub use permission::{Operation, Permission, Scope};
+pub(crate) use ring::OwnKey;
 pub use ring::{KeyRing, MintError, RingError, Slot, SlotKind};
 pub use text::{MAX_TOKEN_TEXT, TEXT_PREFIX, TextError, decode_text, encode_text};
 pub use token::{AttenuateError, Caveats, TAG_LEN, TOKEN_VERSION, UnverifiedToken, attenuate};

@@ -3,7 +3,7 @@
 use heapless::Vec;
 
 use super::BUS;
-use super::claims::{Claims, Scopes};
+use super::claims::Claims;
 use super::key::{Key, Tag};
 use super::token::TOKEN_VERSION;
 use crate::limits::{MAX_GRANT_SCOPES, MAX_KEYS, MAX_TOKEN};
@@ -58,7 +58,7 @@ impl KeyRing {
     pub fn mint(&self, key_id: u8, claims: &Claims<'_>, out: &mut [u8]) -> Result<usize, MintError> {
         let slot = self.slot(key_id).ok_or(MintError::UnknownKey)?;
         slot.check_mint(claims)?;
-        slot.write(slot.kind, claims, out).ok_or(MintError::TooLong)
+        slot.write(claims, out).ok_or(MintError::TooLong)
     }
 
     pub(super) fn slot(&self, id: u8) -> Option<&Slot> {
@@ -98,29 +98,6 @@ impl SlotKind {
 }
 
 impl Slot {
-    /// Makes a token in which the device whose key this is speaks for itself to the hub, without a scope. `name` is the
-    /// device's: a component name. `None` when it does not fit into `out`.
-    pub(crate) fn mint_as_device(
-        &self,
-        name: &str,
-        serial: u64,
-        issued_at: u64,
-        expiry: u64,
-        out: &mut [u8],
-    ) -> Option<usize> {
-        let claims = Claims {
-            issuer: name,
-            subject: name,
-            audience: BUS,
-            serial,
-            issued_at,
-            expiry,
-            epoch: 0,
-            scopes: Scopes::new(&[]),
-        };
-        self.write(SlotKind::Device, &claims, out)
-    }
-
     /// A root key, for the hub's ring.
     pub const fn root(id: u8, key: Key) -> Self {
         Self { id, key, kind: SlotKind::Root, not_after: u64::MAX, least_epoch: 0 }
@@ -147,9 +124,8 @@ impl Slot {
 
     /// The tag of a token's head that says `claims`. To pick the key by claims that nobody has verified is sound:
     /// issuer and audience are under the tag, so another's name only selects a key that the forger does not have.
-    #[inline]
-    pub(super) fn tag_head(&self, kind: SlotKind, claims: &Claims<'_>, head: &[u8]) -> Tag {
-        match kind {
+    pub(super) fn tag_head(&self, claims: &Claims<'_>, head: &[u8]) -> Tag {
+        match self.kind {
             SlotKind::Device => self.key.tag(head),
             SlotKind::Root => {
                 let holder = if claims.issuer == BUS { claims.audience } else { claims.issuer };
@@ -184,12 +160,49 @@ impl Slot {
         Ok(())
     }
 
-    #[inline]
-    fn write(&self, kind: SlotKind, claims: &Claims<'_>, out: &mut [u8]) -> Option<usize> {
+    fn write(&self, claims: &Claims<'_>, out: &mut [u8]) -> Option<usize> {
         let mut writer = Writer::with_limit(out, MAX_TOKEN);
         writer.bytes(&[TOKEN_VERSION, self.id]);
         claims.write(&mut writer);
-        let tag = self.tag_head(kind, claims, writer.written());
+        let tag = self.tag_head(claims, writer.written());
+        writer.bytes(tag.as_bytes());
+        writer.finish()
+    }
+}
+
+/// The one key of a device: what a ring with its slot does, without the code that other slots need.
+#[derive(Debug)]
+pub(crate) struct OwnKey {
+    pub(super) id: u8,
+    pub(super) key: Key,
+}
+
+impl OwnKey {
+    pub(crate) const fn new(id: u8, key: Key) -> Self {
+        Self { id, key }
+    }
+
+    /// Makes a token in which the device whose key this is speaks for itself to the hub, without a scope. `name` is the
+    /// device's: a component name. `None` when it does not fit into `out`.
+    pub(crate) fn mint(
+        &self,
+        name: &str,
+        serial: u64,
+        issued_at: u64,
+        expiry: u64,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let mut writer = Writer::with_limit(out, MAX_TOKEN);
+        writer.bytes(&[TOKEN_VERSION, self.id]);
+        for name in [name, name, BUS] {
+            writer.run(name.as_bytes());
+        }
+        for number in [serial, issued_at, expiry] {
+            writer.varint(number);
+        }
+        // Epoch 0, no scopes.
+        writer.bytes(&[0, 0]);
+        let tag = self.key.tag(writer.written());
         writer.bytes(tag.as_bytes());
         writer.finish()
     }

@@ -7,7 +7,7 @@ use std::string::{String, ToString};
 use std::vec::Vec;
 
 use super::*;
-use crate::auth::{Access, BUS, Claims, Key, KeyRing, Refusal, Scopes};
+use crate::auth::{Access, BUS, Claims, Key, KeyRing, Refusal, Scopes, Slot};
 use crate::bus::Identity;
 use crate::codec::{decode, encode};
 use crate::dispatch::{Answers, Hears};
