@@ -38,7 +38,7 @@ fn run_all(place: &Place, commands: &[String]) {
             let mut next = Process::start(&mut place.shell(&typed));
             next.wait_for_error("visorbus serves on");
             if command.contains("--serial") {
-                place.wait_for_component("imu");
+                place.wait_for_board();
             }
             hub = Some(next);
         } else if command.starts_with("visorbus subscribe") {

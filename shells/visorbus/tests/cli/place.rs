@@ -117,15 +117,20 @@ impl Place {
     pub(crate) fn serve_board(&self) -> (Process, Process) {
         let (board, line) = self.board();
         let hub = self.serve(&["--serial", &line]);
-        self.wait_for_component("imu");
+        self.wait_for_board();
         (hub, board)
     }
 
-    /// Waits until `component` is in service.
-    pub(crate) fn wait_for_component(&self, component: &str) {
+    /// Waits until the board is in service: it comes up, or is listed with the last of what it offers.
+    pub(crate) fn wait_for_board(&self) {
         let mut watch = self.start(&["services", "--watch", "--json"]);
-        let there = format!(r#""component":"{component}""#);
-        while !watch.line().contains(&there) {}
+        loop {
+            let line = watch.line();
+            let came = line.contains(r#""component":"imu","#) && line.contains(r#""up":true"#);
+            if came || line.contains(r#""address":"imu/sample""#) {
+                return;
+            }
+        }
     }
 }
 

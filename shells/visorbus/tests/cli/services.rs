@@ -44,7 +44,7 @@ fn a_watcher_sees_a_component_come_and_go() {
     let place = Place::for_boards();
     let (board, line) = place.board();
     let _hub = place.serve(&["--serial", &line]);
-    place.wait_for_component("imu");
+    place.wait_for_board();
     let mut text = place.start(&["services", "--watch"]);
     let mut json = place.start(&["services", "--watch", "--json"]);
     while !text.line().starts_with("imu/sample") {}
