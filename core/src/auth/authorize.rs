@@ -83,7 +83,7 @@ impl Refusal<'_> {
             Self::MissingScope(scope) if cfg!(feature = "std") => {
                 ["this needs the scope '", scope, "', which the token does not have"]
             }
-            Self::MissingScope(scope) => ["missing scope ", scope, ""],
+            Self::MissingScope(scope) => ["this needs the scope '", scope, "'"],
             Self::MissingPermission(Operation::Request) => [sentence::MAY_NOT_REQUEST, "", ""],
             Self::MissingPermission(Operation::Notify) => [sentence::MAY_NOT_NOTIFY, "", ""],
             Self::MissingPermission(operation) if cfg!(feature = "std") => {
