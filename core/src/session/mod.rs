@@ -712,6 +712,12 @@ impl Remote {
     }
 }
 
+/// Whether `error` is what an end says that knows of no session: it has restarted since the message was sent to it.
+#[cfg(feature = "std")]
+pub fn is_forgotten(error: &IpcError<&str>) -> bool {
+    *error == IpcError::Protocol(sentence::HELLO_FIRST)
+}
+
 /// [`MAX_PENDING`] requests wait already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many requests of this session wait for their answers")]

@@ -27,16 +27,19 @@ impl Hub {
             bus::UNSUBSCRIBE => self.unsubscribe(incoming),
             bus::REGISTER => self.register(incoming, own),
             bus::UNREGISTER => self.unregister(incoming),
-            bus::SERVICES | bus::PEERS | bus::SCHEMA => {
+            bus::SERVICES | bus::PEERS => {
                 self.authorize(incoming, own, Operation::Request, Access::Permission)?;
                 match address {
                     bus::SERVICES => self.answer_with(incoming, &self.services()),
-                    bus::PEERS => self.answer_with(incoming, &self.peer_infos()),
-                    _ => {
-                        let asked: String = parse_text(&incoming.message.payload)?;
-                        self.answer_with(incoming, &self.schemas(&asked)?)
-                    }
+                    _ => self.answer_with(incoming, &self.peer_infos()),
                 }
+            }
+            bus::SCHEMA => {
+                let asked = parse_text(&incoming.message.payload)?;
+                let may_ask = self.authorize(incoming, own, Operation::Request, Access::Permission);
+                may_ask
+                    .or_else(|refusal| self.may_use(incoming, own, &asked).then_some(()).ok_or(refusal))?;
+                self.answer_with(incoming, &self.schemas(&asked)?)
             }
             _ => Err(Error::Message(format!(
                 "the hub has no '{address}': its addresses are in docs/wire-format.md"
@@ -144,6 +147,19 @@ impl Hub {
         let mut services: Vec<ServiceInfo> = local.chain(remote).collect();
         services.sort_by(|a, b| a.component.cmp(&b.component));
         services
+    }
+
+    /// Whether the asker may call an address or hear it: then it may know its types.
+    fn may_use(&self, incoming: &Incoming<'_>, own: Option<&Grant>, address: &str) -> bool {
+        let Ok(address) = Address::new(address) else { return false };
+        let peer = self.names.get(address.component()).and_then(|key| self.peers.get(*key));
+        let row = peer.and_then(|peer| peer.rows.known.iter().find(|row| row.address == address.as_str()));
+        let access = row.map_or(Access::Permission, |row| row.access.borrow());
+        let asked = Message { destination: Some(address), ..incoming.message };
+        let asked = Incoming { message: asked, ..*incoming };
+        self.authorize(&asked, own, Operation::Request, access).is_ok()
+            || self.authorize(&asked, own, Operation::Notify, access).is_ok()
+            || self.authorize(&asked, own, Operation::Subscribe, Access::Permission).is_ok()
     }
 
     fn schemas(&self, address: &str) -> Result<SchemaInfo> {

@@ -1,10 +1,14 @@
 //! Where a message goes once its session let it pass: who may, to whom, with which header.
 
+use std::borrow::Cow;
+
+use visorbus_core::ErrorKind;
 use visorbus_core::auth::{Access, BUS, Grant, Operation, Refusal, UnverifiedToken, authorize};
 use visorbus_core::bus::RowKind;
 use visorbus_core::dispatch::{Caller, NOBODY};
 use visorbus_core::message::{Address, AddressBuf, Message, MessageFlags, MessagePayload, MessageType};
 use visorbus_core::route::{Route, proven_source, route};
+use visorbus_core::session::is_forgotten;
 
 use crate::calls::{Call, CallKey, Callee};
 use crate::handlers::Pool;
@@ -228,8 +232,8 @@ impl Hub {
             ..message
         };
         let Some(head) = Head::new(&answer) else { return };
-        let payload = message.payload.as_bytes();
-        match self.peers.send(asker, head.as_slice(), payload, call.priority, at_once) {
+        let payload = answer_payload(&message, &call);
+        match self.peers.send(asker, head.as_slice(), &payload, call.priority, at_once) {
             Ok(()) => {}
             Err(Unsent::TooLong { max }) => {
                 let error = too_long_answer(head.as_slice().len() + payload.len(), max);
@@ -355,6 +359,25 @@ impl Hub {
                 "the message has {len} bytes with its header, '{name}' takes at most {max}"
             )),
         }
+    }
+}
+
+/// What an answer carries on to the asker: its own bytes, but for an Error that a leaf says by number, which becomes a
+/// sentence here, and for one that only says that the leaf has restarted.
+fn answer_payload<'m>(message: &Message<'m>, call: &Call) -> Cow<'m, [u8]> {
+    let bytes = message.payload.as_bytes();
+    if message.message_type != MessageType::Error {
+        return Cow::Borrowed(bytes);
+    }
+    let error = visorbus_core::IpcError::from_payload(bytes);
+    if is_forgotten(&error) {
+        let component = call.destination.as_address().component();
+        let text = format!("'{component}' has restarted: '{}' was not answered", call.destination.as_str());
+        return Cow::Owned([&[ErrorKind::Connection.code()], text.as_bytes()].concat());
+    }
+    match error.text().len() + 1 == bytes.len() {
+        true => Cow::Borrowed(bytes),
+        false => Cow::Owned([&[error.kind().code()], error.text().as_bytes()].concat()),
     }
 }
 

@@ -277,9 +277,7 @@ Examples:
 const MINT_EXAMPLES: &str = "\
 Examples:
   visorbus token mint --subject viewer --scope 'subscribe:imu/**' --scope 'request:bus/**'
-  visorbus token mint --subject tuner --scope imu.control --scope 'request:bus/*' --lifetime 30d
-
-A program that calls typed addresses in JSON asks the hub for their types: that is request:bus/schema, or request:bus/*.";
+  visorbus token mint --subject tuner --scope imu.control --lifetime 30d";
 
 #[cfg(test)]
 mod tests {

@@ -123,6 +123,24 @@ fn only_the_peer_that_was_asked_can_answer_and_only_once_and_in_time() {
 }
 
 #[test]
+fn an_error_by_number_reaches_the_caller_as_a_sentence_and_a_forgotten_session_as_a_restart() {
+    let hub = TestHub::start();
+    let mut leaf = hub.connect("leaf", &[]);
+    let mut caller = hub.connect("caller", &["*"]);
+    let mut answered = |payload: &[u8]| {
+        caller.send_request("leaf/x", MessagePayload::Empty);
+        let call = leaf.read_call();
+        let head = call.borrow().unwrap().answer(MessageType::Error);
+        leaf.send(&head.with_payload(MessagePayload::Binary(payload)));
+        caller.read().payload.borrow().as_bytes().to_vec()
+    };
+    assert_eq!(answered(&[4, 1]), b"\x04nobody serves this address");
+    assert_eq!(answered(&[7, 8]), b"\x03'leaf' has restarted: 'leaf/x' was not answered");
+    assert_eq!(answered(b"\x04its own text"), b"\x04its own text");
+    assert_eq!(answered(&[4, 31]), [4, 31], "a number that nobody knows");
+}
+
+#[test]
 fn an_answer_is_the_callers_also_under_an_id_of_the_hubs_own_questions() {
     let hub = TestHub::start();
     let mut leaf = hub.attach();

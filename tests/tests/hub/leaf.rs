@@ -55,6 +55,20 @@ fn what_a_leaf_serves_is_listed_with_its_scopes_and_its_schemas_decode() {
 }
 
 #[test]
+fn the_types_of_an_address_are_told_to_whoever_may_use_it_and_to_nobody_else() {
+    let hub = hub();
+    let mut caller = hub.connect("caller", &["*"]);
+    let _leaf = Leaf::start(&hub, device_key);
+    await_leaf(&mut caller);
+    let mut tuner = hub.connect("tuner", &["imu.control"]);
+    assert_eq!(read(&schema_of(&mut tuner, "imu/set-rate").request), u16::SCHEMA.into());
+    expect_error(tuner.ask_text(bus::SCHEMA, "imu/sample"), ErrorKind::Authorization, "'request'");
+    expect_error(tuner.ask_text(bus::SCHEMA, "IMU"), ErrorKind::Authorization, "'request'");
+    let mut watcher = hub.connect("watcher", &["subscribe:imu/*"]);
+    assert_eq!(read(&schema_of(&mut watcher, "imu/sample").request), Reading::SCHEMA.into());
+}
+
+#[test]
 fn a_call_reaches_the_leaf_and_one_without_the_scope_is_refused_in_the_hub() {
     let hub = hub();
     let mut innocent = hub.bystander();

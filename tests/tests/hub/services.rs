@@ -136,7 +136,7 @@ fn services_peers_and_schemas_are_listed_in_postcard_and_in_json_for_those_who_m
     }
     expect_error(server.ask_text(bus::SCHEMA, "lamp/x"), ErrorKind::Message, "nobody has told the types");
     expect_error(server.ask_text(bus::SCHEMA, "Not one"), ErrorKind::Message, "is not an address");
-    let mut poor = hub.connect("poor", &["subscribe:**"]);
+    let mut poor = hub.connect("poor", &["register:poor"]);
     for address in [bus::SERVICES, bus::PEERS, bus::SCHEMA] {
         expect_error(poor.ask_text(address, "echo/ping"), ErrorKind::Authorization, "no permission");
     }
