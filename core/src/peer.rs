@@ -266,6 +266,31 @@ impl Keys for DeviceKey {
     }
 }
 
+/// A device's key for a leaf with little flash: it checks the tokens that the hub makes, and does nothing else. It
+/// proves nothing, so its link must be trusted by name; and a token that its holder has narrowed is refused.
+#[derive(Debug)]
+pub struct CheckKey(OwnKey);
+
+impl CheckKey {
+    /// The device's own key, as for [`DeviceKey::new`].
+    pub const fn new(id: u8, key: Key) -> Self {
+        Self(OwnKey::new(id, key))
+    }
+}
+
+impl Keys for CheckKey {
+    const PROVES: bool = false;
+
+    fn check(&self, token: &[u8], audience: &str, unix_now: Option<u64>) -> Result<Grant, IpcError> {
+        let checked = self.0.check_whole(token, audience, unix_now);
+        checked.map_err(|error| IpcError::Authentication(error.for_peer()))
+    }
+
+    fn prove(&self, _session: &mut Session, _now: Instant, _out: &mut [u8]) -> usize {
+        0
+    }
+}
+
 /// What a turn of [`Peer::poll`] brought about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

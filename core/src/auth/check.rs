@@ -1,7 +1,7 @@
 //! The one check of a token, and every reason it gives for refusing. The only place where a `Grant` is made.
 
+use super::claims::Scopes;
 use super::grant::Grant;
-use super::key::Tag;
 use super::ring::{KeyRing, OwnKey, SlotKind};
 use super::token::UnverifiedToken;
 use crate::sentence;
@@ -20,7 +20,8 @@ impl KeyRing {
         let token = UnverifiedToken::read(token)?;
         let slot = self.slot(token.key_id).ok_or(TokenError::UnknownKey)?;
         let rules = Rules { kind: slot.kind, not_after: slot.not_after, least_epoch: slot.least_epoch };
-        check_with(&token, |head| slot.tag_head(&token.claims, head), &rules, audience, now)
+        let tagged = token.is_tagged_by(|head| slot.tag_head(&token.claims, head));
+        check_with(&token, tagged, token.narrowed(), &rules, audience, now)
     }
 }
 
@@ -31,10 +32,29 @@ impl OwnKey {
         if token.key_id != self.id {
             return Err(TokenError::UnknownKey);
         }
-        let rules = Rules { kind: SlotKind::Device, not_after: u64::MAX, least_epoch: 0 };
-        check_with(&token, |head| self.key.tag(head), &rules, audience, now)
+        let tagged = token.is_tagged_by(|head| self.key.tag(head));
+        check_with(&token, tagged, token.narrowed(), &OWN_RULES, audience, now)
+    }
+
+    /// As [`OwnKey::check`], without the code for caveats: a token that has any is refused.
+    pub(crate) fn check_whole(
+        &self,
+        token: &[u8],
+        audience: &str,
+        now: Option<u64>,
+    ) -> Result<Grant, TokenError> {
+        let token = UnverifiedToken::read_whole(token)?;
+        if token.key_id != self.id {
+            return Err(TokenError::UnknownKey);
+        }
+        let tagged = token.is_tagged_whole_by(|head| self.key.tag(head));
+        let claims = &token.claims;
+        check_with(&token, tagged, Some((claims.expiry, claims.scopes)), &OWN_RULES, audience, now)
     }
 }
+
+/// A device's own key has no end and no epochs.
+const OWN_RULES: Rules = Rules { kind: SlotKind::Device, not_after: u64::MAX, least_epoch: 0 };
 
 /// What a key's tokens are held to. A caller who knows it beforehand links only what it takes.
 struct Rules {
@@ -43,17 +63,19 @@ struct Rules {
     least_epoch: u32,
 }
 
-/// What is left to check once the token's key is found: its tag, and then what it says. `tag_head` is the key's part.
+/// What is left to check once the token's key is found: whether it made the tag, and then what the token says.
+/// `narrowed` is what its caveats leave of expiry and scopes, `None` where they widen them.
 #[inline]
 fn check_with(
     token: &UnverifiedToken<'_>,
-    tag_head: impl FnOnce(&[u8]) -> Tag,
+    tagged: bool,
+    narrowed: Option<(u64, Scopes<'_>)>,
     rules: &Rules,
     audience: &str,
     now: Option<u64>,
 ) -> Result<Grant, TokenError> {
     let claims = &token.claims;
-    if !token.is_tagged_by(tag_head) {
+    if !tagged {
         return Err(TokenError::BadTag);
     }
     if claims.audience != audience {
@@ -62,7 +84,7 @@ fn check_with(
     if !rules.kind.accepts_issuer(claims) {
         return Err(TokenError::WrongIssuer);
     }
-    let (expiry, scopes) = token.narrowed().ok_or(TokenError::Widened)?;
+    let (expiry, scopes) = narrowed.ok_or(TokenError::Widened)?;
     let now = now.ok_or(TokenError::NoClock)?;
     if now >= expiry {
         return Err(TokenError::Expired);

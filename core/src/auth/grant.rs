@@ -2,6 +2,7 @@
 
 use heapless::{String, Vec};
 
+use super::BUS;
 use super::claims::{Claims, ScopeIter, Scopes};
 use super::permission::{Operation, Permission, Scope};
 use crate::limits::{MAX_GRANT_SCOPES, MAX_NAME};
@@ -14,7 +15,8 @@ use crate::message::address::{Address, Pattern};
 #[derive(Clone)]
 pub struct Grant {
     subject: Name,
-    issuer: Name,
+    /// The issuer is the subject itself; else it is the hub.
+    self_issued: bool,
     key_id: u8,
     epoch: u32,
     serial: u64,
@@ -29,7 +31,7 @@ impl Grant {
     pub(super) fn new(key_id: u8, claims: &Claims<'_>, expiry: u64, scopes: Scopes<'_>) -> Option<Self> {
         Some(Self {
             subject: name(claims.subject)?,
-            issuer: name(claims.issuer)?,
+            self_issued: claims.issuer != BUS,
             key_id,
             epoch: claims.epoch,
             serial: claims.serial,
@@ -47,7 +49,7 @@ impl Grant {
     /// Who made the token. Not `bus`: a device made it for itself, so its scopes are that device's own word, and
     /// the hub must not let it do more than its policy gives that device.
     pub fn issuer(&self) -> &str {
-        &self.issuer
+        if self.self_issued { &self.subject } else { BUS }
     }
 
     /// The id of the key that the token was made with.

@@ -33,6 +33,14 @@ impl<'a> UnverifiedToken<'a> {
     /// # Errors
     /// `Malformed`, `TooLong`, `UnknownVersion`, `UnknownCaveat` or `TooManyCaveats`; no other.
     pub fn read(token: &'a [u8]) -> Result<Self, TokenError> {
+        let token = Self::read_head(token)?;
+        check_caveats(Reader::new(token.caveats))?;
+        Ok(token)
+    }
+
+    /// Takes all but the caveats apart.
+    #[inline]
+    fn read_head(token: &'a [u8]) -> Result<Self, TokenError> {
         if token.len() > MAX_TOKEN {
             return Err(TokenError::TooLong);
         }
@@ -44,10 +52,17 @@ impl<'a> UnverifiedToken<'a> {
         }
         let key_id = reader.u8().ok_or(TokenError::Malformed)?;
         let claims = Claims::read(&mut reader).ok_or(TokenError::Malformed)?;
-        let head = reader.since(start);
-        let caveats = reader.rest();
-        check_caveats(reader)?;
-        Ok(Self { key_id, claims, head, caveats, tag })
+        Ok(Self { key_id, claims, head: reader.since(start), caveats: reader.rest(), tag })
+    }
+
+    /// As [`UnverifiedToken::read`] for a checker that knows no caveats: it refuses a token that has any.
+    ///
+    /// # Errors
+    /// As [`UnverifiedToken::read`].
+    #[inline]
+    pub(super) fn read_whole(token: &'a [u8]) -> Result<Self, TokenError> {
+        let token = Self::read_head(token)?;
+        if token.caveats.is_empty() { Ok(token) } else { Err(TokenError::UnknownCaveat) }
     }
 
     /// The id of the key that it says it was made with.
@@ -69,6 +84,12 @@ impl<'a> UnverifiedToken<'a> {
     pub(super) fn narrowed(&self) -> Option<(u64, Scopes<'a>)> {
         let start = (self.claims.expiry, self.claims.scopes);
         self.caveats().try_fold(start, narrow)
+    }
+
+    /// Whether its tag is that of its head: what a token without caveats has.
+    #[inline]
+    pub(super) fn is_tagged_whole_by(&self, tag_head: impl FnOnce(&[u8]) -> Tag) -> bool {
+        tag_head(self.head).is(self.tag)
     }
 
     /// Whether its tag is the one at the end of the chain that starts with what `tag_head` makes of its head.

@@ -160,6 +160,32 @@ fn a_token_in_the_message_counts_instead_of_the_grant_of_the_session() {
 }
 
 #[test]
+fn a_key_that_only_checks_takes_what_the_hub_made_and_nothing_narrowed_changed_or_cut() {
+    let key = || Key::new([9; 32]).derive("imu");
+    let (small, full) = (CheckKey::new(1, key()), DeviceKey::new(1, key()));
+    let whole = hub_token(&["imu.control", "request:imu/*"]);
+    let by_small = |token: &[u8]| small.check(token, "imu", Some(UNIX_S)).is_ok();
+    let by_full = |token: &[u8]| full.check(token, "imu", Some(UNIX_S)).is_ok();
+    assert!(by_small(&whole) && by_full(&whole));
+    let mut narrowed = [0; crate::limits::MAX_TOKEN];
+    let caveat = crate::auth::Caveat::Scopes(Scopes::new(&["imu.control"]));
+    let len = crate::auth::attenuate(&whole, &caveat, &mut narrowed).unwrap();
+    assert!(by_full(&narrowed[..len]) && !by_small(&narrowed[..len]));
+    for at in 0..whole.len() {
+        assert!(!by_small(&whole[..at]), "cut at {at}");
+        for bit in 0..8 {
+            let mut changed = whole.clone();
+            changed[at] ^= 1 << bit;
+            assert!(!by_small(&changed), "bit {bit} of byte {at}");
+        }
+    }
+    assert!(small.check(&whole, "fan", Some(UNIX_S)).is_err(), "for another");
+    assert!(small.check(&whole, "imu", None).is_err(), "without the time");
+    assert!(small.check(&whole, "imu", Some(u64::MAX)).is_err(), "expired");
+    const { assert!(!CheckKey::PROVES) };
+}
+
+#[test]
 fn before_hello_nothing_reaches_a_handler() {
     let mut board = Board::new(Vec::new());
     assert_eq!(board.ask("imu/double", &7u32).unwrap_err().0, ErrorKind::Protocol);

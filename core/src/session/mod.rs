@@ -486,6 +486,7 @@ impl Session {
     }
 
     /// Takes the answer to this end's hello.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     fn handle_welcome<'f>(
         &mut self,
         outcome: Result<MessagePayload<'f>, IpcError<&'f str>>,

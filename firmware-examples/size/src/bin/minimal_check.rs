@@ -6,33 +6,13 @@ use board_mps2_an386::{Board, DEFAULT_BAUD};
 use cortex_m_rt::entry;
 use firmware_size::{Holders, Leaf, run};
 use static_cell::StaticCell;
-use visorbus_core::{
-    Instant, IpcError, Session,
-    auth::{Grant, Key},
-    peer::{DeviceKey, Keys},
-};
-
-/// A device's key that is used for what the other end sends, and for nothing else.
-#[derive(Debug)]
-struct CheckingKey(DeviceKey);
-
-impl Keys for CheckingKey {
-    const PROVES: bool = false;
-
-    fn check(&self, token: &[u8], audience: &str, unix_now: Option<u64>) -> Result<Grant, IpcError> {
-        self.0.check(token, audience, unix_now)
-    }
-
-    fn prove(&self, _session: &mut Session, _now: Instant, _out: &mut [u8]) -> usize {
-        0
-    }
-}
+use visorbus_core::{auth::Key, peer::CheckKey};
 
 #[entry]
 fn main() -> ! {
-    static LEAF: StaticCell<Leaf<CheckingKey>> = StaticCell::new();
+    static LEAF: StaticCell<Leaf<CheckKey>> = StaticCell::new();
     if let Some(board) = Board::take(DEFAULT_BAUD) {
-        run::<Holders, _>(board, &LEAF, CheckingKey(DeviceKey::new(0, Key::new(KEY))));
+        run::<Holders, _>(board, &LEAF, CheckKey::new(0, Key::new(KEY)));
     }
     halt()
 }
