@@ -6,6 +6,9 @@ pub const MAX_ADDRESS: usize = 64;
 pub const MAX_NAME: usize = 32;
 /// Longest scope in bytes: a name, or an operation and a pattern.
 pub const MAX_SCOPE: usize = 48;
+/// Longest frame on a line on which both ends acknowledge and send again, in bytes without what the line adds: longer
+/// messages go in pieces, so that none holds the line for long.
+pub const MAX_LINE_FRAME: usize = 128;
 /// Longest encoded token in bytes (body and tag).
 pub const MAX_TOKEN: usize = 256;
 /// Bytes that a `Grant` keeps of its token's scopes, each with one byte of length before it.

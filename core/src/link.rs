@@ -1,5 +1,7 @@
 //! What a link is to the core: whole frames in, whole frames out, never a wait.
 
+use crate::time::Instant;
+
 /// One end of a connection that carries whole frames.
 ///
 /// # For the implementer
@@ -29,12 +31,31 @@ pub trait Link {
     /// The link is gone.
     fn send(&mut self, frame: &[u8]) -> Result<bool, Self::Error>;
 
-    /// Moves what is queued towards the wire as far as it goes without waiting; `true` when nothing is left.
+    /// Moves what is queued towards the wire as far as it goes without waiting, what is due to be sent again among it;
+    /// `true` when nothing is left that could go now. It is also how a link learns what time it is.
     ///
     /// # Errors
     /// The link is gone.
-    fn flush(&mut self) -> Result<bool, Self::Error>;
+    fn flush(&mut self, now: Instant) -> Result<bool, Self::Error>;
 
     /// Bytes of the longest frame that this link can ever carry, either way.
     fn max_frame(&self) -> usize;
+
+    /// When [`Link::flush`] next has something to do by itself; `None`: not before something is sent or arrives.
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Whether this end can acknowledge and send again. A session offers it to the other end; only where both can, it
+    /// is switched on, by [`Link::reset`].
+    fn has_lane(&self) -> bool {
+        false
+    }
+
+    /// Forgets what is on its way, either way. A session begins: `epoch`, the same number at both of its ends, tells
+    /// its frames from those of others, and from here on what must arrive is acknowledged and sent again. With
+    /// `None` the session is over, or its other end cannot do that: frames go as they are.
+    fn reset(&mut self, epoch: Option<u16>) {
+        let _ = epoch;
+    }
 }

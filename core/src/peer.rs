@@ -25,13 +25,22 @@ pub struct Peer<L, K, const OUT: usize> {
     link: L,
     keys: K,
     out: [u8; OUT],
+    /// When it was last polled.
+    now: Instant,
     counters: PeerCounters,
 }
 
 impl<L: Link, K: Keys, const OUT: usize> Peer<L, K, OUT> {
     /// A peer that says hello at its first [`Peer::poll`].
     pub fn new(config: SessionConfig, link: L, keys: K) -> Self {
-        Self { session: Session::new(config), link, keys, out: [0; OUT], counters: PeerCounters::default() }
+        Self {
+            session: Session::new(config),
+            link,
+            keys,
+            out: [0; OUT],
+            now: Instant::default(),
+            counters: PeerCounters::default(),
+        }
     }
 
     /// One turn: takes what has arrived, answers it from `rows`, sends what the session has to say. Never waits. Call
@@ -40,7 +49,8 @@ impl<L: Link, K: Keys, const OUT: usize> Peer<L, K, OUT> {
     /// # Errors
     /// The link is gone.
     pub fn poll<N: Node>(&mut self, node: &mut N, now: Instant) -> Result<Option<Event>, L::Error> {
-        self.link.flush()?;
+        self.now = now;
+        self.link.flush(now)?;
         // Room for the answer before the question: what cannot be answered now stays in the link.
         while self.has_room() {
             let longest = self.longest();
@@ -176,7 +186,7 @@ impl<L: Link, K: Keys, const OUT: usize> Peer<L, K, OUT> {
         };
         if sent {
             // Now: the owner of the loop may sleep before the next turn.
-            self.link.flush()?;
+            self.link.flush(self.now)?;
         }
         Ok(sent)
     }

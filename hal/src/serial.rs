@@ -5,6 +5,7 @@
 use embedded_io::{Error as _, ErrorKind, Read, ReadReady, Write, WriteReady};
 use visorbus_core::frame::serial::{self, DELIMITER, SerialDecoder};
 use visorbus_core::link::Link;
+use visorbus_core::time::Instant;
 
 use crate::SerialStats;
 
@@ -37,7 +38,7 @@ use crate::SerialStats;
 /// use visorbus_core::link::Link;
 /// use visorbus_hal::{SerialLink, serial_buffer_len};
 ///
-/// # fn run<U>(uart: U) -> Result<(), visorbus_hal::SerialError>
+/// # fn run<U>(uart: U, now: fn() -> visorbus_core::Instant) -> Result<(), visorbus_hal::SerialError>
 /// # where U: embedded_io::Read + embedded_io::Write + embedded_io::ReadReady + embedded_io::WriteReady {
 /// let mut link = SerialLink::<_, { serial_buffer_len(256) }>::new(uart);
 /// loop {
@@ -48,7 +49,7 @@ use crate::SerialStats;
 ///     if link.room() >= 5 {
 ///         link.send(b"hello")?;
 ///     }
-///     link.flush()?;
+///     link.flush(now())?;
 /// }
 /// # }
 /// ```
@@ -227,7 +228,7 @@ impl<U: Read + Write + ReadReady + WriteReady, const N: usize> Link for SerialLi
         Ok(true)
     }
 
-    fn flush(&mut self) -> Result<bool, SerialError> {
+    fn flush(&mut self, _now: Instant) -> Result<bool, SerialError> {
         while !self.outbox.bytes().is_empty() {
             if self.write()? > 0 {
                 self.stuck = 0;

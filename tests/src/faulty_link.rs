@@ -1,6 +1,6 @@
 //! A link that does to whole frames what a bad line does, by a seeded generator: the same seed, the same faults.
 
-use visorbus_core::Link;
+use visorbus_core::{Instant, Link};
 
 /// Wraps a link and spoils what is sent through it. Faults on the line are no errors of the link.
 #[derive(Debug)]
@@ -94,13 +94,13 @@ impl<L: Link> Link for FaultyLink<L> {
         Ok(true)
     }
 
-    fn flush(&mut self) -> Result<bool, L::Error> {
+    fn flush(&mut self, now: Instant) -> Result<bool, L::Error> {
         match &mut self.held {
             Some((_, 0)) => self.release()?,
             Some((_, flushes)) => *flushes -= 1,
             None => {}
         }
-        Ok(self.inner.flush()? && self.held.is_none())
+        Ok(self.inner.flush(now)? && self.held.is_none())
     }
 
     fn max_frame(&self) -> usize {
@@ -181,7 +181,7 @@ mod tests {
         for number in 0..1_000u16 {
             assert_eq!(link.send(&number.to_le_bytes()), Ok(true));
         }
-        while !link.flush().unwrap() {}
+        while !link.flush(Instant::default()).unwrap() {}
         let mut frames = Vec::new();
         while let Some(frame) = other.receive().unwrap() {
             frames.push(frame.to_vec());

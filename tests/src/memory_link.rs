@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use visorbus_core::Link;
+use visorbus_core::{Instant, Link};
 
 /// One end of an in-memory link of bounded capacity. Keeps every frame whole and in order.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ impl Link for MemoryLink {
         Ok(fits)
     }
 
-    fn flush(&mut self) -> Result<bool, Unplugged> {
+    fn flush(&mut self, _now: Instant) -> Result<bool, Unplugged> {
         self.check().map(|()| true)
     }
 

@@ -279,7 +279,7 @@ impl Acceptor {
     }
 
     fn turn(&mut self, now: Instant) {
-        let _ = self.link.flush();
+        let _ = self.link.flush(now);
         while let Ok(Some(frame)) = self.link.receive() {
             let frame = frame.to_vec();
             self.hear(&frame, now);

@@ -622,7 +622,7 @@ impl Link for TestLink {
         Ok(true)
     }
 
-    fn flush(&mut self) -> Result<bool, Gone> {
+    fn flush(&mut self, _now: Instant) -> Result<bool, Gone> {
         if self.gone { Err(Gone) } else { Ok(true) }
     }
 

@@ -1,7 +1,7 @@
 //! Links and lines in memory, to count what the node does without the hardware around it.
 
 use embedded_io::{ErrorKind, ErrorType, Read, ReadReady, Write, WriteReady};
-use visorbus_core::Link;
+use visorbus_core::{Instant, Link};
 
 use crate::MAX_FRAME;
 
@@ -62,7 +62,7 @@ impl Link for MemoryLink {
         Ok(true)
     }
 
-    fn flush(&mut self) -> Result<bool, Self::Error> {
+    fn flush(&mut self, _now: Instant) -> Result<bool, Self::Error> {
         Ok(true)
     }
 

@@ -10,6 +10,8 @@ use embedded_io::ErrorType;
 
 use super::*;
 
+const NOW: Instant = Instant::from_micros(0);
+
 const FRAME: usize = 256;
 type Serial = SerialLink<Uart, { serial_buffer_len(FRAME) }>;
 
@@ -108,7 +110,7 @@ fn pair(capacity: usize, step: usize) -> (Serial, Serial) {
 
 fn send(link: &mut Serial, frame: &[u8]) {
     assert!(link.send(frame).unwrap());
-    assert!(link.flush().unwrap());
+    assert!(link.flush(NOW).unwrap());
 }
 
 fn receive(link: &mut Serial) -> Option<Vec<u8>> {
@@ -169,7 +171,7 @@ fn frames_sent_together_arrive_one_by_one() {
     for frame in [b"one", b"two", b"six"] {
         assert!(near.send(frame).unwrap());
     }
-    assert!(near.flush().unwrap());
+    assert!(near.flush(NOW).unwrap());
     assert_eq!(receive_all(&mut far), [b"one", b"two", b"six"]);
 }
 
@@ -206,12 +208,12 @@ fn a_frame_without_room_is_not_taken_and_nothing_of_it_is_sent() {
     while near.room() >= 20 {
         assert!(near.send(&[taken; 20]).unwrap());
         taken += 1;
-        assert!(!near.flush().unwrap());
+        assert!(!near.flush(NOW).unwrap());
     }
     assert!(!near.send(&[0xEE; 40]).unwrap());
     assert_eq!(near.stats().frames_sent, u32::from(taken));
     near.uart.tx.borrow_mut().capacity = 1000;
-    assert!(near.flush().unwrap());
+    assert!(near.flush(NOW).unwrap());
     assert_eq!(near.room(), FRAME);
     let frames = receive_all(&mut far);
     assert_eq!(frames, (0..taken).map(|fill| vec![fill; 20]).collect::<Vec<_>>());
@@ -224,7 +226,7 @@ fn what_arrives_while_output_is_stuck_is_kept_for_receive() {
     let wire = [encoded(b"one"), encoded(b"two")].concat();
     near.uart.rx.borrow_mut().put(&wire);
     for _ in 0..PATIENCE - 1 {
-        assert!(!near.flush().unwrap());
+        assert!(!near.flush(NOW).unwrap());
     }
     assert!(far.uart.tx.borrow().queue.is_empty());
     assert_eq!(receive_all(&mut near), [b"one", b"two"]);
@@ -237,11 +239,11 @@ fn while_output_stays_stuck_whole_frames_are_dropped_and_counted() {
     assert!(near.send(b"stuck").unwrap());
     near.uart.rx.borrow_mut().put(&encoded(b"kept"));
     for _ in 0..PATIENCE {
-        assert!(!near.flush().unwrap());
+        assert!(!near.flush(NOW).unwrap());
     }
     let dropped = [encoded(b"first dropped"), encoded(&[7; 200]), encoded(b"cut in two")].concat();
     near.uart.rx.borrow_mut().put(&dropped[..dropped.len() - 4]);
-    assert!(!near.flush().unwrap());
+    assert!(!near.flush(NOW).unwrap());
     assert!(near.uart.rx.borrow().queue.is_empty());
     near.uart.rx.borrow_mut().put(&[&dropped[dropped.len() - 4..], &encoded(b"taken again")[..]].concat());
     assert_eq!(receive_all(&mut near), [&b"kept"[..], b"taken again"]);
@@ -265,9 +267,9 @@ fn two_ends_that_only_want_to_write_set_each_other_free() {
                         sent[at] += 1;
                     }
                 }
-                link.flush().unwrap();
+                link.flush(NOW).unwrap();
             }
-            if sent == [100, 100] && near.flush().unwrap() && far.flush().unwrap() {
+            if sent == [100, 100] && near.flush(NOW).unwrap() && far.flush(NOW).unwrap() {
                 break;
             }
         }
@@ -311,7 +313,7 @@ fn an_error_behind_a_waiting_frame_leaves_it_whole() {
         wire.put(&encoded(b"after"));
     }
     for _ in 0..8 {
-        assert!(!near.flush().unwrap());
+        assert!(!near.flush(NOW).unwrap());
     }
     assert_eq!(receive_all(&mut near), [&b"waiting"[..], b"after"]);
 }
@@ -321,8 +323,8 @@ fn an_error_while_writing_is_counted_and_the_rest_goes_out() {
     let (mut near, mut far) = pair(1000, 1000);
     near.uart.write_error = Some(ErrorKind::Other);
     assert!(near.send(b"frame").unwrap());
-    assert!(!near.flush().unwrap());
-    assert!(near.flush().unwrap());
+    assert!(!near.flush(NOW).unwrap());
+    assert!(near.flush(NOW).unwrap());
     assert_eq!(receive(&mut far), Some(b"frame".to_vec()));
     assert_eq!(near.stats().write_errors, 1);
 }
@@ -340,7 +342,7 @@ fn a_uart_that_is_gone_is_an_error() {
         near.uart.rx.borrow_mut().queue.push_back(Err(kind));
         assert_eq!(near.receive(), Err(SerialError::Gone(kind)));
         near.uart.write_error = Some(kind);
-        assert_eq!(near.flush(), Err(SerialError::Gone(kind)));
+        assert_eq!(near.flush(NOW), Err(SerialError::Gone(kind)));
     }
 }
 
@@ -387,7 +389,7 @@ fn a_line_that_never_falls_silent_does_not_hold_up_its_reader() {
     let mut link = SerialLink::<_, 64>::new(Babble(XorShift(0x1234_5678_9ABC_DEF1)));
     for _ in 0..20_000 {
         assert_eq!(link.receive(), Ok(None));
-        assert_eq!(link.flush(), Ok(false));
+        assert_eq!(link.flush(NOW), Ok(false));
     }
     assert!(link.stats().bytes_received > 1_000_000);
 }

@@ -137,6 +137,7 @@ impl Hub {
         self.poller.wake_at(deadline, || since(start))?;
         self.poller.wait(events)?;
         let now = self.now();
+        self.peers.now = now;
         if self.read_clock_at <= now {
             self.read_clock(now);
         }

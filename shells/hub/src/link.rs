@@ -44,7 +44,17 @@ pub trait HubLink: Send {
     ///
     /// # Errors
     /// The connection is over.
-    fn flush(&mut self) -> io::Result<bool>;
+    fn flush(&mut self, now: Instant) -> io::Result<bool>;
+
+    /// When [`HubLink::flush`] next has something to do by itself, as [`visorbus_core::Link::poll_timeout`] says.
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+
+    /// As [`visorbus_core::Link::reset`]: a session has begun, or has ended.
+    fn reset(&mut self, epoch: Option<u16>) {
+        let _ = epoch;
+    }
 
     /// Tries to have the connection again after an error.
     fn reopen(&mut self, now: Instant) -> Reopen {
@@ -128,6 +138,8 @@ impl std::fmt::Display for Origin {
 pub struct LinkOptions {
     /// The link can lose frames: heartbeats are short, and a second hello is the other end's reset.
     pub lossy: bool,
+    /// The link can acknowledge and send again, as [`visorbus_core::Link::has_lane`] says.
+    pub lane: bool,
     /// Longest frame that the link carries, in bytes; 0 for the hub's own limit.
     pub max_frame: u32,
     /// The one name that is believed on this link without a token.

@@ -86,7 +86,7 @@ impl Hub {
         let len = peer.session.close(why, now, &mut self.out);
         peer.say_last(&self.out[..len]);
         let lossy = peer.options.lossy;
-        let flushed = peer.flush().ok();
+        let flushed = peer.flush(now).ok();
         let Some(flushed) = flushed.filter(|flushed| lossy || flushed.left) else {
             return self.lose_link(key, why, now);
         };

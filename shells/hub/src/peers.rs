@@ -25,6 +25,8 @@ pub(crate) struct Peers {
     ending: Vec<(PeerKey, End)>,
     queue_bytes: usize,
     hub_max_frame: u32,
+    /// When this turn of the loop began.
+    pub(crate) now: Instant,
 }
 
 /// How a peer is parted from, and why.
@@ -177,8 +179,9 @@ impl Peers {
 
     /// Writes what waits for a peer as far as it goes.
     pub(crate) fn flush(&mut self, key: PeerKey) -> Flushed {
+        let now = self.now;
         let Some(peer) = self.slots.get_mut(key) else { return Flushed::default() };
-        peer.flush().unwrap_or_else(|error| {
+        peer.flush(now).unwrap_or_else(|error| {
             self.lose(key, &error);
             Flushed::default()
         })
@@ -447,7 +450,7 @@ impl Peer {
                 let unproven = self.name.is_empty() && !self.options.lossy;
                 let handshake = unproven.then_some(self.handshake_by);
                 let session = self.session.poll_timeout().filter(|_| self.watched.is_some());
-                [session, handshake, self.reopen_at].into_iter().flatten().min()
+                [session, self.link.poll_timeout(), handshake, self.reopen_at].into_iter().flatten().min()
             }
         }
     }
@@ -465,7 +468,7 @@ impl Peer {
     }
 
     /// Moves what waits into the link and onwards.
-    pub(crate) fn flush(&mut self) -> std::io::Result<Flushed> {
+    pub(crate) fn flush(&mut self, now: Instant) -> std::io::Result<Flushed> {
         let mut moved = false;
         loop {
             while let Some(frame) = self.queue.front() {
@@ -478,7 +481,7 @@ impl Peer {
                 self.queue.pop();
                 moved = true;
             }
-            let flushed = self.link.flush()?;
+            let flushed = self.link.flush(now)?;
             let more = self.queue.front().map(<[u8]>::len);
             match more {
                 Some(len) if flushed && self.link.has_room(len) => {}

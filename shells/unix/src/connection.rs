@@ -295,7 +295,7 @@ impl UnixSocketConnection {
     }
 
     fn flush(&mut self) -> Result<bool> {
-        let flushed = self.stream.flush();
+        let flushed = self.stream.flush(clock::now());
         self.end_on(flushed)
     }
 

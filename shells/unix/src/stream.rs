@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, getsockopt, recv, sockopt};
 
+use visorbus_core::Instant;
 use visorbus_core::frame::length::{PREFIX_LEN, Split, split};
 use visorbus_hub::{HubLink, LinkOptions, Origin, ReceiveBuffer};
 
@@ -104,7 +105,7 @@ impl HubLink for FramedStream {
         self.outgoing.send(&self.stream, head, payload, at_once)
     }
 
-    fn flush(&mut self) -> io::Result<bool> {
+    fn flush(&mut self, _now: Instant) -> io::Result<bool> {
         self.outgoing.flush(&self.stream)
     }
 

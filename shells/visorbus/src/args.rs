@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use visorbus_core::message::{Address, Pattern};
-use visorbus_serial::SerialSpec;
+use visorbus_mcu::SerialSpec;
 
 /// The message plane of a headset: run its hub, call its boards, watch what they say.
 #[derive(Debug, Parser)]

@@ -6,7 +6,7 @@ use std::thread;
 use nix::sys::signal::SigSet;
 use visorbus_auth::KeyFile;
 use visorbus_hub::{Error, Hub, HubConfig, HubHandle, Result};
-use visorbus_serial::SerialPort;
+use visorbus_mcu::SerialPort;
 use visorbus_unix::UnixSocketListener;
 
 use crate::{args, interrupt};

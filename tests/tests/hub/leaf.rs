@@ -277,7 +277,7 @@ impl Leaf {
     fn start_on<K: Keys + 'static>(hub: &TestHub, keys: fn() -> K, unauthenticated: Option<&str>) -> Self {
         let (near, far) = UnixStream::pair().unwrap();
         let options =
-            LinkOptions { lossy: true, max_frame: 256, unauthenticated: unauthenticated.map(str::to_owned) };
+            LinkOptions { lossy: true, lane: false, max_frame: 256, unauthenticated: unauthenticated.map(str::to_owned) };
         hub.handle.attach(Box::new(Line { inner: FramedStream::new(far).unwrap(), options })).unwrap();
         let control = Arc::new(Control {
             has_keys: unauthenticated.is_none(),
@@ -410,7 +410,7 @@ impl Link for SocketLink {
         self.stream.write_all(&[&prefix(frame.len())[..], frame].concat()).map(|()| true)
     }
 
-    fn flush(&mut self) -> io::Result<bool> {
+    fn flush(&mut self, _now: Instant) -> io::Result<bool> {
         Ok(true)
     }
 
@@ -441,8 +441,8 @@ impl HubLink for Line {
     fn send(&mut self, head: &[u8], payload: &[u8], at_once: bool) -> io::Result<()> {
         self.inner.send(head, payload, at_once)
     }
-    fn flush(&mut self) -> io::Result<bool> {
-        self.inner.flush()
+    fn flush(&mut self, now: Instant) -> io::Result<bool> {
+        self.inner.flush(now)
     }
     fn origin(&self) -> Origin {
         Origin::Serial { path: "/dev/test".to_owned() }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use visorbus_core::Instant;
 use visorbus_core::bus::{self, Identity, REQUIRES_AUTHENTICATION};
 use visorbus_core::error::ErrorKind;
 use visorbus_core::message::{MessagePayload, MessageType};
@@ -279,7 +280,7 @@ impl HubLink for NoSocket {
     fn send(&mut self, _head: &[u8], _payload: &[u8], _at_once: bool) -> std::io::Result<()> {
         Ok(())
     }
-    fn flush(&mut self) -> std::io::Result<bool> {
+    fn flush(&mut self, _now: Instant) -> std::io::Result<bool> {
         Ok(true)
     }
     fn origin(&self) -> visorbus_hub::Origin {

@@ -19,7 +19,7 @@ use visorbus_hub::info::{PeerInfo, ServiceChange};
 use visorbus_hub::{Error, Hub, HubConfig, HubHandle, Result};
 use visorbus_imu::messages::{CONTROL, GetInfo, Info, Sample};
 use visorbus_imu::{DEVELOPMENT_ROOT_KEY, KEY_ID};
-use visorbus_serial::{SerialPort, SerialSpec};
+use visorbus_mcu::{SerialPort, SerialSpec};
 use visorbus_unix::{Delivery, Subscription, Token, UnixSocketClient, UnixSocketListener};
 
 /// How long anything may take.

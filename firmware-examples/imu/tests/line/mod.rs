@@ -137,7 +137,7 @@ impl Hub {
     /// `true` when there was something to do.
     fn turn(&mut self) -> bool {
         let now = self.now();
-        self.link.flush().unwrap();
+        self.link.flush(now).unwrap();
         let Some(frame) = self.link.receive().unwrap().map(<[u8]>::to_vec) else {
             let _ = self.session.handle_timeout(now);
             let mut out = [0; MAX_FRAME];
@@ -204,7 +204,7 @@ impl Hub {
     fn send(&mut self, frame: &[u8]) {
         if !frame.is_empty() {
             assert!(self.link.send(frame).unwrap());
-            self.link.flush().unwrap();
+            self.link.flush(self.now()).unwrap();
         }
     }
 }

@@ -14,7 +14,7 @@ use visorbus_hub::info::ServiceChange;
 use visorbus_hub::{Error, Hub, HubConfig, Result};
 use visorbus_imu::messages::{CONTROL, GetInfo, Info, Sample, SetRate};
 use visorbus_imu::{DEVELOPMENT_ROOT_KEY, KEY_ID, NAME};
-use visorbus_serial::{SerialPort, SerialSpec};
+use visorbus_mcu::{SerialPort, SerialSpec};
 use visorbus_unix::{Delivery, Subscription, Token, UnixSocketClient, UnixSocketListener};
 
 use crate::args;

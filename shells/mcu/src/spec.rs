@@ -13,7 +13,7 @@ use visorbus_core::message::address::is_name;
 /// `unauthenticated=NAME`. `Display` writes the same form back.
 ///
 /// ```
-/// let spec: visorbus_serial::SerialSpec = "/dev/ttyACM0@921600,unauthenticated=imu".parse().unwrap();
+/// let spec: visorbus_mcu::SerialSpec = "/dev/ttyACM0@921600,unauthenticated=imu".parse().unwrap();
 /// assert_eq!(spec.baud, 921_600);
 /// assert_eq!(spec.unauthenticated.as_deref(), Some("imu"));
 /// ```

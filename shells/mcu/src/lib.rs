@@ -6,7 +6,7 @@
 //!
 //! ```no_run
 //! use embedded_io::{Read, ReadReady};
-//! use visorbus_serial::{SerialSpec, Tty};
+//! use visorbus_mcu::{SerialSpec, Tty};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let spec: SerialSpec = "/dev/ttyACM0@921600".parse()?;

@@ -14,7 +14,7 @@ use crate::{OpenError, Reopener, SerialSpec, Tty, TtyError};
 /// The hub's end of a serial line. It outlives the device: pulled out, it waits for it to come back.
 ///
 /// ```no_run
-/// use visorbus_serial::SerialPort;
+/// use visorbus_mcu::SerialPort;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let hub: visorbus_hub::HubHandle = todo();
@@ -100,19 +100,19 @@ impl HubLink for SerialPort {
         self.link.as_mut().is_some_and(|link| link.room() >= len)
     }
 
-    fn send(&mut self, head: &[u8], payload: &[u8], at_once: bool) -> io::Result<()> {
+    fn send(&mut self, head: &[u8], payload: &[u8], _at_once: bool) -> io::Result<()> {
         let mut frame = std::mem::take(&mut self.frame);
         frame.clear();
         frame.extend_from_slice(head);
         frame.extend_from_slice(payload);
-        let line = self.line()?;
-        let sent = line.send(&frame).and_then(|_| if at_once { line.flush() } else { Ok(false) });
+        // A line is slow: the end of the hub's turn is soon enough to begin.
+        let sent = self.line()?.send(&frame);
         self.frame = frame;
         sent.map(|_| ()).map_err(|_| self.gone())
     }
 
-    fn flush(&mut self) -> io::Result<bool> {
-        match self.link.as_mut().map(Link::flush) {
+    fn flush(&mut self, now: Instant) -> io::Result<bool> {
+        match self.link.as_mut().map(|line| line.flush(now)) {
             Some(Ok(done)) => Ok(done),
             Some(Err(_)) => Err(self.gone()),
             None => Ok(true),
@@ -158,6 +158,7 @@ impl HubLink for SerialPort {
     fn options(&self) -> LinkOptions {
         LinkOptions {
             lossy: true,
+            lane: false,
             max_frame: Self::MAX_FRAME as u32,
             unauthenticated: self.spec.unauthenticated.clone(),
         }

@@ -13,7 +13,7 @@ use visorbus_core::time::Instant;
 /// ```
 /// use std::time::Duration;
 /// use visorbus_core::time::Instant;
-/// use visorbus_serial::Reopener;
+/// use visorbus_mcu::Reopener;
 ///
 /// let mut reopener = Reopener::new();
 /// let now = Instant::from_micros(0);
