@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! head      1  bits 0-2 type, 3-4 priority, 5 requires response, 6 encrypted, 7 compressed
-//! parts     1  bits 0-2 payload kind, 3 timestamp, 4 timeout, 5 token follows; 6-7 zero
+//! parts     1  bits 0-2 payload kind, 3 timestamp, 4 timeout, 5 token, 7 uncertainty follows (only behind a
+//!              timestamp); 6 zero
 //! id        varint
 //! source    address: 0 = none, 1..=64 = that many bytes of text, 128..=255 = alias
 //! destination address
 //! timestamp varint, microseconds       when its bit is set
+//! uncertainty varint, microseconds     when its bit is set: the timestamp is in the hub's clock
 //! timeout   varint, milliseconds       when its bit is set
 //! token     varint length, bytes       when its bit is set
 //! payload   the rest of the frame
@@ -44,6 +46,8 @@ pub fn encode_header(message: &Message<'_>, out: &mut [u8]) -> Result<usize, Enc
 #[cfg_attr(not(feature = "std"), inline(never))]
 pub(crate) fn begin<'o>(message: &Message<'_>, kind: PayloadKind, out: &'o mut [u8]) -> Writer<'o> {
     let flags = &message.flags;
+    // Only of a timestamp.
+    let uncertainty_us = message.uncertainty_us.filter(|_| message.timestamp.is_some());
     let mut writer = Writer::new(out);
     writer.u8(message.message_type as u8
         | (flags.priority as u8) << 3
@@ -53,12 +57,16 @@ pub(crate) fn begin<'o>(message: &Message<'_>, kind: PayloadKind, out: &'o mut [
     writer.u8(kind as u8
         | bit(message.timestamp.is_some(), HAS_TIMESTAMP)
         | bit(flags.timeout_ms.is_some(), HAS_TIMEOUT)
-        | bit(message.auth_token.is_some(), HAS_TOKEN));
+        | bit(message.auth_token.is_some(), HAS_TOKEN)
+        | bit(uncertainty_us.is_some(), HAS_UNCERTAINTY));
     writer.varint(message.id);
     writer.run(message.source.map_or("", Address::as_str).as_bytes());
     writer.run(message.destination.map_or("", Address::as_str).as_bytes());
     if let Some(timestamp) = message.timestamp {
         writer.varint(timestamp);
+    }
+    if let Some(uncertainty_us) = uncertainty_us {
+        writer.varint(u64::from(uncertainty_us));
     }
     if let Some(timeout_ms) = flags.timeout_ms {
         writer.varint(u64::from(timeout_ms));
@@ -93,6 +101,11 @@ pub(crate) fn decode_for<N: Needs>(frame: &[u8]) -> Result<Message<'_>, DecodeEr
         0 => None,
         _ => Some(reader.varint().ok_or(DecodeError::CutOff)?),
     };
+    let uncertainty_us = match (parts & HAS_UNCERTAINTY, timestamp) {
+        (0, _) => None,
+        (_, Some(_)) => Some(reader.varint_u32().ok_or(DecodeError::CutOff)?),
+        (_, None) => return Err(DecodeError::UnknownParts(parts)),
+    };
     let timeout_ms = match parts & HAS_TIMEOUT {
         0 => None,
         _ => Some(reader.varint_u32().ok_or(DecodeError::CutOff)?),
@@ -109,7 +122,17 @@ pub(crate) fn decode_for<N: Needs>(frame: &[u8]) -> Result<Message<'_>, DecodeEr
         priority: MessagePriority::from_code(head >> 3),
         timeout_ms,
     };
-    Ok(Message { id, message_type, source, destination, payload, timestamp, auth_token, flags })
+    Ok(Message {
+        id,
+        message_type,
+        source,
+        destination,
+        payload,
+        timestamp,
+        uncertainty_us,
+        auth_token,
+        flags,
+    })
 }
 
 /// The id of a frame that may be unreadable otherwise; 0 when even that cannot be read.
@@ -142,7 +165,7 @@ pub fn encode_error_parts(
 }
 
 /// Most bytes that [`encode_header`] writes for a message without a token.
-pub const MAX_HEADER: usize = 2 + 10 + 2 * (1 + MAX_ADDRESS) + 10 + 5;
+pub const MAX_HEADER: usize = 2 + 10 + 2 * (1 + MAX_ADDRESS) + 10 + 5 + 5;
 
 /// Why a message could not be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -222,7 +245,8 @@ const PAYLOAD_KIND: u8 = 0b0000_0111;
 const HAS_TIMESTAMP: u8 = 1 << 3;
 const HAS_TIMEOUT: u8 = 1 << 4;
 const HAS_TOKEN: u8 = 1 << 5;
-const RESERVED: u8 = 0b1100_0000;
+const HAS_UNCERTAINTY: u8 = 1 << 7;
+const RESERVED: u8 = 1 << 6;
 
 #[cfg(test)]
 mod tests {
@@ -236,6 +260,7 @@ mod tests {
             destination: Some(Address::literal("imu/set-rate")),
             payload: MessagePayload::Json("{}"),
             timestamp: Some(1_000_000),
+            uncertainty_us: Some(700),
             auth_token: Some(&[7; 20]),
             flags: MessageFlags {
                 requires_response: true,
@@ -299,6 +324,7 @@ mod tests {
         assert_eq!(decode(&[0x05, 0, 1, 0, 0]), Err(DecodeError::UnknownType(5)));
         assert_eq!(decode(&[0x00, 0x05, 1, 0, 0]), Err(DecodeError::UnknownParts(5)));
         assert_eq!(decode(&[0x00, 0x40, 1, 0, 0]), Err(DecodeError::UnknownParts(0x40)));
+        assert_eq!(decode(&[0x00, 0x80, 1, 0, 0]), Err(DecodeError::UnknownParts(0x80)));
         assert_eq!(decode(&[0x00, 0, 1, 0x83, 0]), Err(DecodeError::UnknownAlias(3)));
         assert_eq!(decode(&[0x00, 0, 1, 0xc1, 0x02, 0]), Err(DecodeError::UnknownAlias(0x102)));
         assert_eq!(decode(&[0x00, 0, 1, 0, 1, b'A']), Err(DecodeError::BadAddress));

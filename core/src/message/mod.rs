@@ -21,8 +21,11 @@ pub struct Message<'a> {
     pub destination: Option<Address<'a>>,
     /// What it carries.
     pub payload: MessagePayload<'a>,
-    /// When it was made: microseconds on the sender's clock.
+    /// When it was made, in microseconds: on the sender's own clock, or, with [`Message::uncertainty_us`], on the hub's.
     pub timestamp: Option<u64>,
+    /// The hub has mapped the timestamp into its own clock, microseconds since 1970, and is wrong by at most so many.
+    /// Only beside a timestamp. `None`: the timestamp is on the sender's own clock, as it was sent.
+    pub uncertainty_us: Option<u32>,
     /// A token for this message alone, meant for the destination or the hub; used instead of the session's own grant.
     pub auth_token: Option<&'a [u8]>,
     /// How it is to be treated.
@@ -81,6 +84,7 @@ impl<'a> Message<'a> {
             destination,
             payload: MessagePayload::Empty,
             timestamp: None,
+            uncertainty_us: None,
             auth_token: None,
             flags: MessageFlags::NONE,
         }

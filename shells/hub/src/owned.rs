@@ -22,8 +22,10 @@ pub struct OwnedMessage {
     pub destination: String,
     /// What it carries.
     pub payload: OwnedPayload,
-    /// When it was made, in microseconds on the sender's clock.
+    /// When it was made, in microseconds: on the sender's own clock, or, with an uncertainty, on the hub's since 1970.
     pub timestamp: Option<u64>,
+    /// By how many microseconds the timestamp may be wrong, as [`Message::uncertainty_us`] says.
+    pub uncertainty_us: Option<u32>,
     /// A token for this message alone.
     pub auth_token: Option<Vec<u8>>,
     /// How it is to be treated.
@@ -54,6 +56,7 @@ impl OwnedMessage {
             destination: address(&self.destination)?,
             payload: self.payload.borrow(),
             timestamp: self.timestamp,
+            uncertainty_us: self.uncertainty_us,
             auth_token: self.auth_token.as_deref(),
             flags: self.flags,
         })
@@ -73,6 +76,7 @@ impl OwnedMessage {
             destination,
             payload,
             timestamp: None,
+            uncertainty_us: None,
             auth_token: None,
             flags: MessageFlags::NONE,
         }
@@ -89,6 +93,7 @@ impl From<&Message<'_>> for OwnedMessage {
             destination: text(message.destination),
             payload: OwnedPayload::from(message.payload),
             timestamp: message.timestamp,
+            uncertainty_us: message.uncertainty_us,
             auth_token: message.auth_token.map(<[u8]>::to_vec),
             flags: message.flags,
         }
