@@ -1,21 +1,12 @@
-//! Puts the memory map where the linker of a dependent binary finds it.
-
-use std::{env, fs, path::PathBuf};
+//! Names the linker scripts of the examples, and the log level that holds unless `DEFMT_LOG` says another.
 
 fn main() {
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    fs::copy("memory.x", out.join("memory.x")).expect("memory.x can be copied");
-    // cortex-m-rt's `device` feature asks for this file; the vectors have no weak aliases.
-    fs::write(out.join("device.x"), "").expect("device.x can be written");
-    println!("cargo:rustc-link-search={}", out.display());
-    println!("cargo:rerun-if-changed=memory.x");
-    println!("cargo:rerun-if-changed=build.rs");
-
     for argument in ["--nmagic", "-Tlink.x", "-Tdefmt.x"] {
         println!("cargo:rustc-link-arg-examples={argument}");
     }
     // Unset, defmt logs errors only.
-    let level = env::var("DEFMT_LOG").unwrap_or_else(|_| "info".into());
+    let level = std::env::var("DEFMT_LOG").unwrap_or_else(|_| "info".into());
     println!("cargo:rustc-env=DEFMT_LOG={level}");
     println!("cargo:rerun-if-env-changed=DEFMT_LOG");
+    println!("cargo:rerun-if-changed=build.rs");
 }

@@ -1,7 +1,7 @@
 //! The routines that the compiler calls to copy, fill and compare memory, as short as they get: 90 bytes of flash.
 //!
-//! Those that come with Rust are unrolled for speed and take 1.3 kB. These move a word a turn; a Cortex-M4 reads and
-//! writes words at any address.
+//! Those that come with Rust are unrolled for speed and take 1.3 kB. These move a word a turn; a Cortex-M3 or -M4 reads
+//! and writes words at any address.
 //!
 //! In assembly, because a compiler may take a loop that copies for a call of `memcpy`. The names and their arguments are
 //! those of the run-time ABI for the Arm architecture (section 4.3.4) and of the C library; the result of the latter

@@ -52,7 +52,7 @@ pub(crate) mod timer {
     pub(crate) const ALARM_INTSTATUS: Register = Register::at(0x4000_100C);
 }
 
-/// The counters of the FPGA's system block (application note AN386, section 4.3).
+/// The counters of the FPGA's system block (application notes AN385 and AN386, section 4.3).
 pub(crate) mod fpga_io {
     use super::Register;
 
