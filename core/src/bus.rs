@@ -29,6 +29,12 @@ pub const UNSUBSCRIBE: &str = "bus/unsubscribe";
 pub const REGISTER: &str = "bus/register";
 /// Takes a component back: its name as a text, empty answer.
 pub const UNREGISTER: &str = "bus/unregister";
+/// Tells the hub of one row of the peer's table: [`Announce`], empty answer.
+pub const ANNOUNCE: &str = "bus/announce";
+/// Tells that nobody waits for the answer to a request any more: [`Cancel`].
+pub const CANCEL: &str = "bus/cancel";
+/// Tells a peer that the types of an address differ from those that it was built with: [`Mismatch`].
+pub const MISMATCH: &str = "bus/mismatch";
 /// Asks the hub for the services that there are: JSON or postcard list.
 pub const SERVICES: &str = "bus/services";
 /// Asks the hub for the schemas of one address.
@@ -155,7 +161,7 @@ pub enum RowPart {
     Response,
 }
 
-/// What a row offers.
+/// What a row offers or uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowInfo<'a> {
     /// What is done at the address.
@@ -198,6 +204,50 @@ pub enum RowKind {
     Publishes,
     /// Notifications are taken.
     Hears,
+    /// Requests are sent there, to whoever answers them.
+    Calls,
+    /// Notifications are sent there, to whoever takes them.
+    Sends,
+    /// Notifications from there are awaited, whoever publishes them.
+    Expects,
+}
+
+impl RowKind {
+    /// Whether the row's owner offers the address itself; else it uses one that somebody else offers.
+    pub const fn is_offered(self) -> bool {
+        matches!(self, Self::Endpoint | Self::Publishes | Self::Hears)
+    }
+}
+
+/// A row that a peer tells of by itself, where the hub does not ask: of an address that it offers, with what
+/// [`RowPart::Request`] and [`RowPart::Response`] would bring, or of one that it uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announce<'a> {
+    /// The row.
+    #[serde(borrow)]
+    pub row: RowInfo<'a>,
+    /// The postcard bytes of the request's (or the topic's) schema; empty of an address that is only used.
+    pub request_schema: &'a [u8],
+    /// The postcard bytes of the response's schema.
+    pub response_schema: &'a [u8],
+}
+
+/// A request whose answer nobody waits for any more, by its id and its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct Cancel<'a> {
+    /// Its id.
+    pub id: u64,
+    /// Its source, as its callee sees it; empty from the caller itself.
+    pub source: &'a str,
+}
+
+/// What a peer sends to an address, or awaits from it, is not of the type that the address has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct Mismatch<'a> {
+    /// The address.
+    pub address: &'a str,
+    /// Both hashes and what to do, for people.
+    pub text: &'a str,
 }
 
 /// A subscription.
@@ -275,7 +325,8 @@ mod tests {
     #[test]
     fn rows_are_told_of_as_postcard_has_them() {
         for access in [Access::Permission, Access::Scope("imu.control"), Access::Open] {
-            for kind in [RowKind::Endpoint, RowKind::Publishes, RowKind::Hears] {
+            use RowKind::{Calls, Endpoint, Expects, Hears, Publishes, Sends};
+            for kind in [Endpoint, Publishes, Hears, Calls, Sends, Expects] {
                 let row =
                     RowInfo { kind, address: "imu/info", access, request_hash: 1, response_hash: u64::MAX };
                 let mut out = [0; 64];

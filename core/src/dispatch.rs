@@ -1,13 +1,15 @@
 //! From a message to the handler of its address, and to the answer. One path for all handlers: who may is asked before
 //! anything is decoded, and a handler sees a message and a [`Reply`], no link, no session, no clock.
 
+use core::sync::atomic::AtomicBool;
+
 use serde::Serialize;
 
 use crate::auth::{Access, Grant, Operation, authorize};
 use crate::bus::{RowInfo, RowKind};
 use crate::codec;
 use crate::error::IpcError;
-use crate::message::typed::{Endpoint, SchemaPair, Topic};
+use crate::message::typed::{Endpoint, SchemaPair, Topic, TypeSchema};
 use crate::message::{Address, Message, MessagePayload, MessageType, PayloadKind};
 use crate::sentence;
 
@@ -36,11 +38,34 @@ pub trait MessageHandler {
         false
     }
 
+    /// The typed addresses that it serves, counted from 0, and `None` after the last: what the bus is told of them, and
+    /// what the types of those who call are held against. [`Typed`] has them from its table.
+    fn row(&self, number: usize) -> Option<RowHead> {
+        let _ = number;
+        None
+    }
+
     /// Acts on one message.
     ///
     /// # Errors
     /// What the caller is told, as an Error message.
     fn handle_message(&mut self, message: &Message<'_>, reply: &mut Reply<'_>) -> Result<(), IpcError>;
+
+    /// As [`MessageHandler::handle_message`], for a handler that takes its time: `cancelled` becomes true once nobody
+    /// waits for the answer any more, and then it may stop with any outcome. It is asked for where messages are handled
+    /// on another thread than the one that takes them from the link.
+    ///
+    /// # Errors
+    /// As [`MessageHandler::handle_message`].
+    fn handle_until(
+        &mut self,
+        message: &Message<'_>,
+        reply: &mut Reply<'_>,
+        cancelled: &AtomicBool,
+    ) -> Result<(), IpcError> {
+        let _ = cancelled;
+        self.handle_message(message, reply)
+    }
 }
 
 /// A collection of handlers that [`dispatch`] can ask: a static [`Table`], a registry of [`MessageHandler`]s.
@@ -290,6 +315,64 @@ impl<N> Row<N> {
             call: call_nothing::<N>,
         }
     }
+
+    /// A row that says that the node calls `E`, which somebody else answers: where the types of both differ, its requests
+    /// are refused before they reach anybody.
+    pub const fn calls<E: Endpoint>() -> Self {
+        let info = RowHead::used(RowKind::Calls, E::ADDRESS, E::ACCESS, E::SCHEMA);
+        Self { info, call: call_nothing::<N> }
+    }
+
+    /// A row that says that the node sends `T` to an address that is not its own. As [`Row::calls`].
+    pub const fn sends<T: Topic>() -> Self {
+        let info = RowHead::used(RowKind::Sends, T::ADDRESS, T::ACCESS, T::SCHEMA);
+        Self { info, call: call_nothing::<N> }
+    }
+}
+
+/// A node and its table as a [`MessageHandler`]: the same rows serve on a leaf, in a hub and in a client of one.
+#[derive(Debug)]
+pub struct Typed<N: 'static> {
+    id: &'static str,
+    rows: &'static [Row<N>],
+    node: N,
+}
+
+impl<N> Typed<N> {
+    /// Serves the component `id` from `rows`, whose addresses begin with it. Of several rows with one address the first
+    /// counts.
+    pub const fn new(id: &'static str, rows: &'static [Row<N>], node: N) -> Self {
+        Self { id, rows, node }
+    }
+
+    fn served(&self, address: Address<'_>) -> Option<&'static Row<N>> {
+        let serves = |row: &&Row<N>| matches!(row.info.kind, RowKind::Endpoint | RowKind::Hears);
+        self.rows.iter().filter(serves).find(|row| row.info.address == address)
+    }
+}
+
+impl<N> MessageHandler for Typed<N> {
+    fn id(&self) -> &str {
+        self.id
+    }
+
+    fn access(&self, address: Address<'_>) -> Access<'_> {
+        self.served(address).map_or(Access::Permission, |row| row.info.access)
+    }
+
+    fn row(&self, number: usize) -> Option<RowHead> {
+        self.rows.get(number).map(|row| row.info)
+    }
+
+    fn handle_message(&mut self, message: &Message<'_>, reply: &mut Reply<'_>) -> Result<(), IpcError> {
+        let row = message.destination.and_then(|address| self.served(address)).ok_or(NOBODY)?;
+        // What was asked of the caller was asked for this row.
+        let is_request = message.message_type == MessageType::Request;
+        if is_request != (row.info.kind == RowKind::Endpoint) {
+            return Err(NOBODY);
+        }
+        (row.call)(&mut self.node, message, reply)
+    }
 }
 
 /// What a row offers, without the method behind it.
@@ -312,6 +395,21 @@ impl RowHead {
         access: Access<'static>,
         schema: SchemaPair,
     ) -> Self {
+        Self { kind, address, access, schema }
+    }
+
+    /// The row of an address that somebody else offers. Its description stays with that one: the hash is enough.
+    pub const fn used(
+        kind: RowKind,
+        address: Address<'static>,
+        access: Access<'static>,
+        schema: SchemaPair,
+    ) -> Self {
+        let SchemaPair { request, response } = schema;
+        let schema = SchemaPair {
+            request: TypeSchema { bytes: &[], ..request },
+            response: TypeSchema { bytes: &[], ..response },
+        };
         Self { kind, address, access, schema }
     }
 

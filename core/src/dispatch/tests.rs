@@ -111,6 +111,63 @@ fn an_answer_of_any_length_fits_or_is_an_error_and_never_a_panic() {
     }
 }
 
+#[test]
+fn a_table_serves_as_a_handler_and_of_two_rows_with_one_address_only_the_first() {
+    struct Lamp(u8);
+    struct Set;
+    impl Endpoint for Set {
+        type Request = u8;
+        type Response = u8;
+        const ADDRESS: Address<'static> = Address::literal("lamp/set");
+        const ACCESS: Access<'static> = Access::Scope("lamp.control");
+    }
+    struct Heard;
+    impl Topic for Heard {
+        type Message = u8;
+        const ADDRESS: Address<'static> = Address::literal("lamp/set");
+        const ACCESS: Access<'static> = Access::Open;
+    }
+    impl Answers<Set> for Lamp {
+        fn answer(&mut self, level: u8) -> Result<u8, IpcError> {
+            Ok(core::mem::replace(&mut self.0, level))
+        }
+    }
+    impl Hears<Heard> for Lamp {
+        fn hear(&mut self, level: u8) -> Result<(), IpcError> {
+            self.0 = level;
+            Ok(())
+        }
+    }
+    static ROWS: &[Row<Lamp>] = &[Row::calls::<Set>(), Row::endpoint::<Set>(), Row::hears::<Heard>()];
+    let mut registry = Registry::with(Typed::new("lamp", ROWS, Lamp(3)));
+    let (payload, holder) = (MessagePayload::Binary(&[9]), grant(&["lamp.control"]));
+    let refused = registry.ask(&request("lamp/set").with_payload(payload), None);
+    assert_eq!(refused, Err(IpcError::Authentication(sentence::NOT_AUTHENTICATED)));
+    let answer = registry.ask(&request("lamp/set").with_payload(payload), Some(&holder)).unwrap();
+    assert_eq!(decode(&answer).unwrap().payload, MessagePayload::Binary(&[3]));
+    let open = Message::notification(5, Heard::ADDRESS).with_payload(payload);
+    assert_eq!(registry.ask(&open, None), Err(IpcError::Authentication(sentence::NOT_AUTHENTICATED)));
+    assert_eq!(registry.ask(&open, Some(&holder)), Err(NOBODY));
+    assert_eq!(registry.ask(&request("lamp/get"), Some(&grant(&["*"]))), Err(NOBODY));
+}
+
+#[test]
+fn a_row_of_what_a_node_calls_tells_the_hashes_and_keeps_no_description() {
+    struct Ping;
+    impl Endpoint for Ping {
+        type Request = u32;
+        type Response = ();
+        const ADDRESS: Address<'static> = Address::literal("echo/ping");
+        const ACCESS: Access<'static> = Access::Permission;
+    }
+    let row = Row::<Store>::calls::<Ping>().info;
+    let told = row.describe();
+    assert_eq!((told.kind, told.address), (RowKind::Calls, "echo/ping"));
+    let (request, response) = (Ping::SCHEMA.request.hash, Ping::SCHEMA.response.hash);
+    assert_eq!((told.request_hash, told.response_hash), (request, response));
+    assert!(row.schema.request.bytes.is_empty() && row.schema.response.bytes.is_empty());
+}
+
 /// Handlers by component, as the hub will have them.
 struct Registry(Vec<Box<dyn MessageHandler>>);
 

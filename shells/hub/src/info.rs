@@ -102,5 +102,8 @@ pub(crate) fn kind_name(kind: RowKind) -> &'static str {
         RowKind::Endpoint => "endpoint",
         RowKind::Publishes => "publishes",
         RowKind::Hears => "hears",
+        RowKind::Calls => "calls",
+        RowKind::Sends => "sends",
+        RowKind::Expects => "expects",
     }
 }
