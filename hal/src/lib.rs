@@ -6,8 +6,10 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod lane;
 mod serial;
 mod stats;
 
+pub use lane::{Lane, LaneStats, lane_len, piece_len};
 pub use serial::{SerialError, SerialLink, serial_buffer_len};
 pub use stats::SerialStats;

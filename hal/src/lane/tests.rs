@@ -1,0 +1,1 @@
+//! Two lanes with a faulty line between them.
