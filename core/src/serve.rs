@@ -1,7 +1,7 @@
 //! The main loop of a leaf node on one screen.
 
 use crate::link::Link;
-use crate::peer::{Event, Keys, Node, Peer};
+use crate::peer::{Event, Keys, Node, Peer, earlier};
 use crate::time::Instant;
 
 /// A node with something to do of its own: samples to publish, buttons to read.
@@ -42,10 +42,7 @@ pub fn serve<L: Link, K: Keys, N: Application<L, K, OUT>, const OUT: usize>(
         due = match event {
             // There may be more where it came from.
             Some(_) => Some(now),
-            None => match (peer.session().poll_timeout(), node.next_due()) {
-                (Some(session), Some(node)) => Some(session.min(node)),
-                (session, node) => session.or(node),
-            },
+            None => earlier(peer.poll_timeout(), node.next_due()),
         };
     }
 }

@@ -136,12 +136,11 @@ impl<L: Link, const N: usize> Link for Lane<L, N> {
 
     fn flush(&mut self, now: Instant) -> Result<bool, L::Error> {
         self.now = now;
-        if !self.arq.is_on() {
-            return self.link.flush(now);
+        if self.arq.is_on() {
+            self.arq.drop_taken();
+            self.arq.handle_timeout(now);
+            while (!self.arq.holds() || self.is_choked()) && self.pull()? {}
         }
-        self.arq.drop_taken();
-        self.arq.handle_timeout(now);
-        while (!self.arq.holds() || self.is_choked()) && self.pull()? {}
         let mut frame = [0; MAX_LINE_FRAME];
         loop {
             // One frame at a time: what is more urgent may come while it goes.

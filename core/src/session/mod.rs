@@ -78,8 +78,10 @@ pub struct Session {
     due: Instant,
     /// While the session is open.
     remote: Option<Remote>,
-    /// The id of the hello that opened the session, at the accepting end.
+    /// The id of the hello that opened the session.
     hello_id: u64,
+    /// This end's link can acknowledge and send again.
+    has_lane: bool,
     grant: Option<Grant>,
     /// The request that proves this end, while it waits for its answer.
     proof: Option<NonZeroU64>,
@@ -109,6 +111,7 @@ impl Session {
             due,
             remote: None,
             hello_id: 0,
+            has_lane: false,
             grant: None,
             proof: None,
             proof_due: Instant::default(),
@@ -128,6 +131,25 @@ impl Session {
     pub const fn set_clock(&mut self, at: Instant, unix_us: u64) {
         self.epoch = Some(unix_us.wrapping_sub(at.as_micros()));
         self.own_clock = true;
+    }
+
+    /// Says that this end's link can acknowledge and send again, as [`Link::has_lane`](crate::Link::has_lane) tells.
+    pub const fn offer_lane(&mut self) {
+        self.has_lane = true;
+    }
+
+    /// For [`Link::reset`](crate::Link::reset): what tells this session from others at both of its ends, while it is
+    /// open and the links of both ends can acknowledge and send again.
+    pub fn epoch(&self) -> Option<u16> {
+        let remote = self.remote.as_ref().filter(|remote| self.has_lane && remote.has_lane)?;
+        let (own, other) = (self.config.boot_id, remote.boot_id);
+        let (connecting, accepting) = match self.config.role {
+            Role::Connecting => (own, other),
+            Role::Accepting => (other, own),
+        };
+        let mixed = connecting ^ accepting.rotate_left(5) ^ self.hello_id.rotate_left(3);
+        let folded = mixed ^ mixed >> 32;
+        Some((folded ^ folded >> 16 ^ folded >> 11) as u16)
     }
 
     /// Takes one message that came from the other end; what it means for the owner is in the [`Verdict`]. An answer,
@@ -457,6 +479,7 @@ impl Session {
             _ => Ok(payload),
         };
         if matches!(self.state, State::Greeting { id } if id == message.id) {
+            self.hello_id = message.id;
             return self.handle_welcome(outcome, now);
         }
         let id = NonZeroU64::new(message.id);
@@ -593,7 +616,8 @@ impl Session {
             boot_id: config.boot_id,
             max_frame: config.max_frame,
             heartbeat_ms: config.heartbeat_ms,
-            capabilities: if config.requires_authentication { bus::REQUIRES_AUTHENTICATION } else { 0 },
+            capabilities: bit(config.requires_authentication, bus::REQUIRES_AUTHENTICATION)
+                | bit(self.has_lane, bus::HAS_LANE),
             rows: config.rows,
             unix_us: self.unix_micros(now).unwrap_or(0),
         };
@@ -694,6 +718,8 @@ pub struct Remote {
     pub rows: u16,
     /// Whether it wants a token before it serves.
     pub requires_authentication: bool,
+    /// Whether its link can acknowledge and send again.
+    pub has_lane: bool,
 }
 
 impl Remote {
@@ -709,6 +735,7 @@ impl Remote {
             heartbeat_ms: identity.heartbeat_ms,
             rows: identity.rows,
             requires_authentication: identity.capabilities & bus::REQUIRES_AUTHENTICATION != 0,
+            has_lane: identity.capabilities & bus::HAS_LANE != 0,
         })
     }
 }
@@ -735,6 +762,10 @@ enum State {
 struct Pending {
     id: NonZeroU64,
     deadline: Instant,
+}
+
+const fn bit(set: bool, bit: u32) -> u32 {
+    if set { bit } else { 0 }
 }
 
 /// The identity in the payload of a hello, of a question who is there, or of the answer to either.
