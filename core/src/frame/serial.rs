@@ -280,7 +280,7 @@ impl Encoder<'_> {
 
 /// The CRC of all parts together. The only caller of the `crc` crate, so that its parameters fold into constants.
 #[inline(never)]
-fn checksum(parts: &[&[u8]]) -> u32 {
+pub(crate) fn checksum(parts: &[&[u8]]) -> u32 {
     let mut crc = CRC.digest();
     for part in parts {
         crc.update(part);
