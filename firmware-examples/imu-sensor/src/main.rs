@@ -35,20 +35,14 @@ fn main() -> ! {
 struct Mps2(Clock);
 
 impl ImuBoard for Mps2 {
-    const NAME: &'static str = "mps2-an386";
+    const NAME: &'static str = board_mps2_an386::NAME;
 
     fn now_us(&self) -> u64 {
         self.0.now_us()
     }
 
     fn on_event(&mut self, event: Event) {
-        match event {
-            Event::Opened => defmt::info!("the hub has answered"),
-            Event::Ready => defmt::info!("the hub takes this device in"),
-            Event::Refused => defmt::warn!("the hub refuses this device's key"),
-            Event::Closed => defmt::warn!("the session is over"),
-            Event::RequestTimedOut { id } => defmt::warn!("request {=u64} was not answered", id),
-        }
+        visorbus_device::log_event(event);
     }
 }
 

@@ -30,15 +30,18 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-mod keys;
 mod leaf;
 pub mod messages;
 pub mod motion;
 mod node;
-mod schedule;
 pub mod self_test;
 
-pub use keys::{DEVELOPMENT_ROOT_KEY, KEY_ID, USES_DEVELOPMENT_KEY, device_key};
 pub use leaf::{LINK_BUFFER, Leaf, MAX_FRAME, leaf, session_config};
 pub use messages::NAME;
-pub use node::{ImuBoard, ImuNode};
+pub use node::ImuNode;
+pub use visorbus_device::{Board as ImuBoard, DEVELOPMENT_ROOT_KEY, KEY_ID, USES_DEVELOPMENT_KEY};
+
+/// The key that this device shares with its hub; see [`visorbus_device::device_key`].
+pub fn device_key() -> visorbus_core::auth::Key {
+    visorbus_device::device_key(NAME)
+}

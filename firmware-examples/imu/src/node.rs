@@ -1,14 +1,13 @@
 //! The node: publishes samples on time and answers what it is asked. Written once, whatever it runs on.
 
-use heapless::String;
 use visorbus_core::dispatch::{Answers, Row};
 use visorbus_core::peer::{Event, Keys, Node};
 use visorbus_core::serve::Application;
 use visorbus_core::{Instant, IpcError, Link, Peer};
+use visorbus_device::{Board, Schedule, fitting};
 
 use crate::messages::{DEFAULT_RATE_HZ, GetInfo, Info, RATES_HZ, Report, Sample, Samples, SelfTest, SetRate};
 use crate::motion::sample_at;
-use crate::schedule::Schedule;
 use crate::self_test;
 
 /// The sensor on the board `B`.
@@ -26,7 +25,7 @@ pub struct ImuNode<B> {
     samples_dropped: u32,
 }
 
-impl<B: ImuBoard> ImuNode<B> {
+impl<B: Board> ImuNode<B> {
     /// A sensor that publishes at [`DEFAULT_RATE_HZ`] as soon as somebody takes it in.
     pub const fn new(board: B, boot_id: u64) -> Self {
         Self { board, boot_id, rate_hz: DEFAULT_RATE_HZ, schedule: None, samples_sent: 0, samples_dropped: 0 }
@@ -69,11 +68,11 @@ impl<B: ImuBoard> ImuNode<B> {
     }
 }
 
-impl<B: ImuBoard> Node for ImuNode<B> {
+impl<B: Board> Node for ImuNode<B> {
     const ROWS: &'static [Row<Self>] = &Self::TABLE;
 }
 
-impl<B: ImuBoard, L: Link, K: Keys, const OUT: usize> Application<L, K, OUT> for ImuNode<B> {
+impl<B: Board, L: Link, K: Keys, const OUT: usize> Application<L, K, OUT> for ImuNode<B> {
     fn tick(
         &mut self,
         peer: &mut Peer<L, K, OUT>,
@@ -95,11 +94,11 @@ impl<B: ImuBoard, L: Link, K: Keys, const OUT: usize> Application<L, K, OUT> for
     }
 }
 
-impl<B: ImuBoard> Answers<GetInfo> for ImuNode<B> {
+impl<B: Board> Answers<GetInfo> for ImuNode<B> {
     fn answer(&mut self, (): ()) -> Result<Info, IpcError> {
         Ok(Info {
-            firmware: text(env!("CARGO_PKG_VERSION")),
-            board: text(B::NAME),
+            firmware: fitting(env!("CARGO_PKG_VERSION")),
+            board: fitting(B::NAME),
             boot_id: self.boot_id,
             rate_hz: self.rate_hz,
             samples_sent: self.samples_sent,
@@ -109,7 +108,7 @@ impl<B: ImuBoard> Answers<GetInfo> for ImuNode<B> {
     }
 }
 
-impl<B: ImuBoard> Answers<SetRate> for ImuNode<B> {
+impl<B: Board> Answers<SetRate> for ImuNode<B> {
     fn answer(&mut self, rate_hz: u16) -> Result<u16, IpcError> {
         if !RATES_HZ.contains(&rate_hz) {
             return Err(IpcError::Message("the rate goes from 1 to 1000 Hz"));
@@ -121,35 +120,10 @@ impl<B: ImuBoard> Answers<SetRate> for ImuNode<B> {
     }
 }
 
-impl<B: ImuBoard> Answers<SelfTest> for ImuNode<B> {
+impl<B: Board> Answers<SelfTest> for ImuNode<B> {
     fn answer(&mut self, (): ()) -> Result<Report, IpcError> {
         Ok(self_test::run(sample_at))
     }
-}
-
-/// What the node needs of what it runs on.
-pub trait ImuBoard: 'static {
-    /// What it is called.
-    const NAME: &'static str;
-
-    /// Microseconds since its start, on the clock that the loop runs by.
-    fn now_us(&self) -> u64;
-
-    /// Something happened to the session: switch a lamp, write a line to a log. Must not wait.
-    fn on_event(&mut self, event: Event) {
-        let _ = event;
-    }
-}
-
-/// As much of `text` as fits.
-fn text<const N: usize>(text: &str) -> String<N> {
-    let mut fitting = String::new();
-    for character in text.chars() {
-        if fitting.push(character).is_err() {
-            break;
-        }
-    }
-    fitting
 }
 
 /// Rows of the node's table.

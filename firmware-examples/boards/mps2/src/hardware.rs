@@ -52,10 +52,11 @@ pub(crate) mod timer {
     pub(crate) const ALARM_INTSTATUS: Register = Register::at(0x4000_100C);
 }
 
-/// The counters of the FPGA's system block (application notes AN385 and AN386, section 4.3).
+/// The lamps and the counters of the FPGA's system block (application notes AN385 and AN386, section 4.3).
 pub(crate) mod fpga_io {
     use super::Register;
 
+    pub(crate) const LEDS: Register = Register::at(0x4002_8000);
     pub(crate) const SECONDS: Register = Register::at(0x4002_8010);
     pub(crate) const COUNTER: Register = Register::at(0x4002_8018);
     pub(crate) const PRESCALE: Register = Register::at(0x4002_801C);

@@ -9,6 +9,7 @@ mod boot;
 mod clock;
 mod hardware;
 mod idle;
+mod lamp;
 mod memory;
 mod ring;
 mod stack;
@@ -19,6 +20,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 pub use crate::{
     clock::{Clock, Stopwatch},
     idle::Idle,
+    lamp::Lamp,
     stack::stack_depth,
     uart::{Uart, UartError},
 };
@@ -32,6 +34,8 @@ pub struct Board {
     pub clock: Clock,
     /// Sleeps until a byte comes or time is up.
     pub idle: Idle,
+    /// A lamp.
+    pub lamp: Lamp,
     /// Counts single cycles of the 25 MHz clock, for measuring.
     pub stopwatch: Stopwatch,
     /// Differs at every start; see [`boot_id`](Board::boot_id).
@@ -49,6 +53,7 @@ impl Board {
             clock: Clock::start(),
             uart: Uart::start(baud),
             idle: Idle::start(),
+            lamp: Lamp::start(),
             stopwatch: Stopwatch::start(),
             boot_id: boot::boot_id(),
         })

@@ -2,8 +2,6 @@
 
 use visorbus_core::auth::Key;
 
-use crate::NAME;
-
 /// The root key of hubs and devices on a developer's desk. It stands here for everyone to read and so protects nothing.
 ///
 /// A build without `VISORBUS_DEVICE_KEY` derives its device key from it, and says so at start; a hub that is given this
@@ -16,12 +14,12 @@ pub const KEY_ID: u8 = 0;
 /// Whether this build runs on [`DEVELOPMENT_ROOT_KEY`].
 pub const USES_DEVELOPMENT_KEY: bool = BUILT_IN.is_none();
 
-/// The key that this device shares with its hub: the 64 hexadecimal digits that were in `VISORBUS_DEVICE_KEY` when this
-/// crate was built (`root.derive("imu")` of the hub's root key 0), or what is derived so from the development key.
-pub fn device_key() -> Key {
+/// The key that the device `name` shares with its hub: the 64 hexadecimal digits that were in `VISORBUS_DEVICE_KEY` when
+/// this crate was built (`root.derive(name)` of the hub's root key 0), or what is derived so from the development key.
+pub fn device_key(name: &str) -> Key {
     match BUILT_IN {
         Some(key) => Key::new(key),
-        None => Key::new(DEVELOPMENT_ROOT_KEY).derive(NAME),
+        None => Key::new(DEVELOPMENT_ROOT_KEY).derive(name),
     }
 }
 
@@ -68,10 +66,11 @@ mod tests {
     }
 
     #[test]
-    fn the_development_key_is_derived_for_this_device() {
+    fn the_development_key_is_derived_for_each_device() {
         if USES_DEVELOPMENT_KEY {
             let derived = Key::new(DEVELOPMENT_ROOT_KEY).derive("imu");
-            assert_eq!(device_key().expose_secret(), derived.expose_secret());
+            assert_eq!(device_key("imu").expose_secret(), derived.expose_secret());
+            assert_ne!(device_key("controller").expose_secret(), derived.expose_secret());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The hub's end of the sensor's line, as small as it gets: one session, one call at a time, the samples in between.
+//! The hub's end of a device's line, as small as it gets: one session, one call at a time, what is published in between.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -15,28 +15,30 @@ use visorbus_core::session::{Name, Role, SessionConfig, Verdict};
 use visorbus_core::{
     ErrorKind as Kind, Instant, IpcError, Link, Message, MessagePayload, MessageType, Session,
 };
-use visorbus_hal::SerialLink;
-use visorbus_imu::messages::{Sample, Samples};
-use visorbus_imu::{DEVELOPMENT_ROOT_KEY, KEY_ID, LINK_BUFFER, MAX_FRAME, NAME};
+use visorbus_device::{DEVELOPMENT_ROOT_KEY, KEY_ID};
+use visorbus_hal::{SerialLink, serial_buffer_len};
 
-/// The hub's end of one line.
-pub(crate) struct Hub {
+/// The hub's end of the line of one device.
+pub struct Hub {
+    device: &'static str,
     session: Session,
     link: SerialLink<Wire, LINK_BUFFER>,
     ring: KeyRing,
     started: std::time::Instant,
     scopes: Vec<&'static str>,
-    /// How often the other end has said hello, and proven itself.
-    pub(crate) hellos: u32,
-    pub(crate) proofs: u32,
+    /// How often the other end has said hello.
+    pub hellos: u32,
+    /// How often the other end has proven itself.
+    pub proofs: u32,
     /// How often it has taken this end's token.
-    pub(crate) taken: u32,
-    pub(crate) samples: Vec<Sample>,
+    pub taken: u32,
+    published: Vec<(String, Vec<u8>)>,
     answer: Option<(u64, Answer)>,
 }
 
 impl Hub {
-    pub(crate) fn new(stream: UnixStream) -> Self {
+    /// Waits for the hello of `device`; it calls it with `scopes`.
+    pub fn new(stream: UnixStream, device: &'static str, scopes: &[&'static str]) -> Self {
         let mut ring = KeyRing::new();
         ring.add(Slot::root(KEY_ID, Key::new(DEVELOPMENT_ROOT_KEY))).unwrap();
         let mut session = Session::new(SessionConfig {
@@ -51,21 +53,22 @@ impl Hub {
         });
         session.set_clock(Instant::default(), unix().as_micros() as u64);
         Self {
+            device,
             session,
             link: SerialLink::new(Wire::new(stream)),
             ring,
             started: std::time::Instant::now(),
-            scopes: vec!["request:imu/*"],
+            scopes: scopes.to_vec(),
             hellos: 0,
             proofs: 0,
             taken: 0,
-            samples: Vec::new(),
+            published: Vec::new(),
             answer: None,
         }
     }
 
     /// Turns the loop until `done`, for at most ten seconds.
-    pub(crate) fn run_until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+    pub fn run_until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
         let deadline = std::time::Instant::now() + Duration::from_secs(10);
         while !done(self) {
             assert!(
@@ -80,15 +83,29 @@ impl Hub {
     }
 
     /// Shows the device a token with these scopes, instead of the last one.
-    pub(crate) fn authenticate(&mut self, scopes: &[&'static str]) {
+    pub fn authenticate(&mut self, scopes: &[&'static str]) {
         self.scopes = scopes.to_vec();
         let before = self.taken;
         self.prove();
         self.run_until("the device to take the token", |hub| hub.taken > before);
     }
 
+    /// Forgets what the device has published.
+    pub fn clear(&mut self) {
+        self.published.clear();
+    }
+
+    /// What the device has published on a topic, in the order it came.
+    pub fn published<T: Topic>(&self) -> Vec<T::Message> {
+        let of_topic = self.published.iter().filter(|(topic, _)| topic == T::ADDRESS.as_str());
+        of_topic.map(|(_, payload)| parse(payload)).collect()
+    }
+
     /// Calls an endpoint of the device.
-    pub(crate) fn call<E: Endpoint>(&mut self, request: &E::Request) -> Result<E::Response, (Kind, String)> {
+    ///
+    /// # Errors
+    /// The device's refusal.
+    pub fn call<E: Endpoint>(&mut self, request: &E::Request) -> Result<E::Response, (Kind, String)> {
         let mut payload = [0; 64];
         let payload = postcard::to_slice(request, &mut payload).unwrap();
         let answer = self.ask(E::ADDRESS, payload)?;
@@ -96,12 +113,12 @@ impl Hub {
     }
 
     /// The device's boot id, as it said in its hello.
-    pub(crate) fn boot_id(&self) -> u64 {
+    pub fn boot_id(&self) -> u64 {
         self.session.remote().unwrap().boot_id
     }
 
     /// Asks for each row of the device's table: address, and the two schemas.
-    pub(crate) fn describe(&mut self) -> Vec<(String, Vec<u8>, Vec<u8>)> {
+    pub fn describe(&mut self) -> Vec<(String, Vec<u8>, Vec<u8>)> {
         let rows = self.session.remote().unwrap().rows;
         (0..rows)
             .map(|row| {
@@ -153,8 +170,8 @@ impl Hub {
         let len = match self.session.handle(&message, now, &mut out) {
             Verdict::Deliver => {
                 assert_eq!(message.message_type, MessageType::Notification);
-                assert_eq!(message.destination, Some(Samples::ADDRESS));
-                self.samples.push(parse(message.payload.as_bytes()));
+                let topic = message.destination.expect("a notification has a topic").as_str().to_owned();
+                self.published.push((topic, message.payload.as_bytes().to_vec()));
                 0
             }
             Verdict::Opened { answer } => {
@@ -188,7 +205,7 @@ impl Hub {
         let claims = Claims {
             issuer: BUS,
             subject: BUS,
-            audience: NAME,
+            audience: self.device,
             serial: 1,
             issued_at: now,
             expiry: now + 3_600,
@@ -221,7 +238,7 @@ fn unix() -> Duration {
 type Answer = Result<Vec<u8>, (Kind, String)>;
 
 /// One end of a stream of bytes as a UART.
-pub(crate) struct Wire {
+pub struct Wire {
     stream: UnixStream,
     /// A byte that was read to see whether there is one.
     ahead: Option<u8>,
@@ -230,12 +247,13 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    pub(crate) fn new(stream: UnixStream) -> Self {
+    /// A line that is never cut.
+    pub fn new(stream: UnixStream) -> Self {
         Self::with_cut(stream, || false)
     }
 
     /// A line that is gone as soon as `cut` says so.
-    pub(crate) fn with_cut(stream: UnixStream, cut: impl Fn() -> bool + Send + 'static) -> Self {
+    pub fn with_cut(stream: UnixStream, cut: impl Fn() -> bool + Send + 'static) -> Self {
         stream.set_nonblocking(true).unwrap();
         Self { stream, ahead: None, cut: Box::new(cut) }
     }
@@ -293,3 +311,8 @@ impl Write for Wire {
         Ok(())
     }
 }
+
+/// Longest frame either way, as the nodes have it.
+const MAX_FRAME: usize = 256;
+
+const LINK_BUFFER: usize = serial_buffer_len(MAX_FRAME);

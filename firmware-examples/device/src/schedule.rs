@@ -1,11 +1,11 @@
-//! When the next sample is due: evenly spaced from a start, without drift, whatever the rate.
+//! When the next message is due: evenly spaced from a start, without drift, whatever the rate.
 
 /// Moments at a rate, in microseconds.
 ///
 /// A period is seldom a whole number of microseconds; what is left over is carried on, so that `rate` of them are one
 /// second exactly.
 #[derive(Debug, Clone)]
-pub(crate) struct Schedule {
+pub struct Schedule {
     next_us: u64,
     rate_hz: u16,
     /// Parts of a microsecond, `1 / rate` each, by which `next_us` is too early.
@@ -14,17 +14,17 @@ pub(crate) struct Schedule {
 
 impl Schedule {
     /// The first moment is `start_us`; `rate_hz` is not 0.
-    pub(crate) const fn new(start_us: u64, rate_hz: u16) -> Self {
+    pub const fn new(start_us: u64, rate_hz: u16) -> Self {
         Self { next_us: start_us, rate_hz, carry: 0 }
     }
 
     /// The next moment.
-    pub(crate) const fn next_us(&self) -> u64 {
+    pub const fn next_us(&self) -> u64 {
         self.next_us
     }
 
     /// Goes on to the moment after it.
-    pub(crate) fn advance(&mut self) {
+    pub fn advance(&mut self) {
         let rate = u32::from(self.rate_hz);
         let mut step = SECOND_US / rate;
         let mut carry = u32::from(self.carry) + SECOND_US % rate;

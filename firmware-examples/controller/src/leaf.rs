@@ -1,0 +1,44 @@
+//! The node's end of its link, the same on every board.
+
+use embedded_io::{Read, ReadReady, Write, WriteReady};
+use visorbus_core::Peer;
+use visorbus_core::auth::Key;
+use visorbus_core::peer::DeviceKey;
+use visorbus_core::session::{Name, Role, SessionConfig};
+use visorbus_hal::{SerialLink, serial_buffer_len};
+
+use crate::KEY_ID;
+use crate::messages::NAME;
+use crate::node::ROWS;
+
+/// Longest frame either way, in bytes. An input takes 40 on the line, the longest answer under 200.
+pub const MAX_FRAME: usize = 256;
+
+/// Length of each of the link's two buffers.
+pub const LINK_BUFFER: usize = serial_buffer_len(MAX_FRAME);
+
+/// The node's end of a serial link over the UART `U`.
+pub type Leaf<U> = Peer<SerialLink<U, LINK_BUFFER>, DeviceKey, MAX_FRAME>;
+
+/// The end that says hello over `uart` and proves itself by `key`; callers have to prove themselves too.
+pub fn leaf<U: Read + Write + ReadReady + WriteReady>(uart: U, boot_id: u64, key: Key) -> Leaf<U> {
+    Peer::new(session_config(boot_id, true), SerialLink::new(uart), DeviceKey::new(KEY_ID, key))
+}
+
+/// What the node says of itself in its hello.
+pub fn session_config(boot_id: u64, requires_authentication: bool) -> SessionConfig {
+    SessionConfig {
+        role: Role::Connecting,
+        // A short constant: it fits.
+        name: Name::try_from(NAME).unwrap_or_default(),
+        boot_id,
+        max_frame: MAX_FRAME as u32,
+        heartbeat_ms: HEARTBEAT_MS,
+        rows: ROWS as u16,
+        requires_authentication,
+        lossy: true,
+    }
+}
+
+/// Milliseconds between heartbeats; three without one, and an end counts as gone.
+const HEARTBEAT_MS: u32 = 1_000;
