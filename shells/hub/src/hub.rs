@@ -254,6 +254,9 @@ impl Hub {
             lossy: line,
         };
         let mut session = Session::new(config);
+        if options.lane {
+            session.offer_lane();
+        }
         session.set_clock(now, self.start_unix_us + now.as_micros());
         let handshake_by = now.plus_millis(limits.handshake_ms);
         let key = self.peers.insert(Peer {
@@ -292,7 +295,7 @@ impl Hub {
     fn turn_away(&mut self, link: &mut dyn HubLink, error: &Error) {
         let error = visorbus_core::IpcError::new(error.kind(), error.text().as_str());
         let len = codec::encode_error(&Message::request(0, BUS_ADDRESS), &error, &mut self.out).unwrap_or(0);
-        if link.has_room(len) {
+        if link.has_room(self.out[0], len) {
             // Whoever has gone before that need not know.
             let _ = link.send(&self.out[..len], &[], true);
         }
@@ -333,6 +336,7 @@ impl Hub {
             self.peers.lose(key, &error);
         } else if self.peers.get(key).is_some_and(|peer| peer.options.lossy) {
             self.poll_session(key, now);
+            self.peers.touch(key);
         }
         self.set_timer(key, now);
     }
@@ -387,6 +391,7 @@ impl Hub {
                 // What the end of an earlier session brings about is written where the answer stands now.
                 let answer = self.out[..answer].to_vec();
                 self.forget(key, "it started again");
+                self.begin_lane(key);
                 self.out[..answer.len()].copy_from_slice(&answer);
                 self.send_out(key, answer.len(), at_once);
                 self.handle_opened(key, now);
@@ -419,11 +424,19 @@ impl Hub {
         self.send_out(key, len, true);
     }
 
+    /// Switches on that nothing is lost on the way to and from a peer that has just opened its session, where that can be.
+    fn begin_lane(&mut self, key: PeerKey) {
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.link.reset(peer.session.epoch());
+        }
+    }
+
     fn handle_deadlines(&mut self, now: Instant) {
         while let Some((key, call)) = self.calls.take_expired(now) {
             self.uncount_call(key.0);
             let text = format!("'{}' did not answer in time", call.destination.as_str());
             self.fail_call(key, &call, &Error::Timeout(text));
+            self.cancel_call(key, &call);
         }
         let due: Vec<PeerKey> =
             self.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, key)| *key).collect();
@@ -469,6 +482,9 @@ impl Hub {
             }
         }
         self.poll_session(key, now);
+        if self.peers.get(key).is_some_and(|peer| peer.options.lane) {
+            self.peers.touch(key);
+        }
     }
 
     /// Has the peer looked at when it next needs the time, though not before `earliest`, unless that is done already.
@@ -509,11 +525,16 @@ impl Hub {
     /// then while it reads and does not.
     fn flush(&mut self, key: PeerKey, now: Instant) {
         let flushed = self.peers.flush(key);
-        self.watch_output(key, flushed.left);
+        self.watch_output(key, flushed.blocked);
         let Some(peer) = self.peers.get_mut(key) else { return };
+        let has_lane = peer.options.lane;
         if !flushed.left || (flushed.moved && peer.tell_missed_at <= now) {
             peer.tell_missed_at = now.plus_millis(TELL_MISSED_MS);
             self.tell_missed(key);
+        }
+        if has_lane {
+            // What was sent just now is looked after from now on.
+            self.set_timer(key, now);
         }
     }
 

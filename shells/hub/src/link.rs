@@ -30,8 +30,8 @@ pub trait HubLink: Send {
         let _ = rest;
     }
 
-    /// Whether a frame of `len` bytes would be taken right now.
-    fn has_room(&mut self, len: usize) -> bool;
+    /// Whether a frame of `len` bytes whose first one is `head` would be taken right now.
+    fn has_room(&mut self, head: u8, len: usize) -> bool;
 
     /// Takes one frame, given in two parts, for which [`HubLink::has_room`]. With `at_once` it is written now if nothing
     /// is queued before it; else it waits for [`HubLink::flush`].
@@ -40,7 +40,8 @@ pub trait HubLink: Send {
     /// The connection is over.
     fn send(&mut self, head: &[u8], payload: &[u8], at_once: bool) -> io::Result<()>;
 
-    /// Writes what is queued as far as it goes; `true` when nothing is left.
+    /// Writes what is queued as far as it goes, what is due to be sent again among it; `true` when nothing is left that
+    /// could be written if the descriptor took more.
     ///
     /// # Errors
     /// The connection is over.

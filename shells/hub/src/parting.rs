@@ -27,9 +27,14 @@ impl Hub {
         let announced = std::mem::take(&mut peer.rows).complete;
         peer.subscriptions.clear();
         peer.queue.clear();
+        peer.link.reset(None);
         peer.pending_calls = 0;
         self.matches.clear();
         for (call_key, call) in self.calls.take_peer(key) {
+            if call_key.0 == key {
+                self.cancel_call(call_key, &call);
+                continue;
+            }
             self.uncount_call(call_key.0);
             let text = format!("{label} is gone ({why}): '{}' was not answered", call.destination.as_str());
             self.fail_call(call_key, &call, &Error::Connection(text));
@@ -92,7 +97,7 @@ impl Hub {
         };
         if lossy {
             peer.presence = Presence::Here;
-            return self.watch_output(key, flushed.left);
+            return self.watch_output(key, flushed.blocked);
         }
         peer.presence = Presence::Lingering { until: now.plus_millis(LINGER_MS) };
         let watched = peer.link.fd().map(|fd| self.poller.watch(fd, key.data().as_ffi(), false, true));

@@ -7,8 +7,9 @@ use visorbus_core::message::{AddressBuf, Pattern};
 use visorbus_core::{Instant, MessagePriority, Session};
 
 use crate::config::Limits;
+use crate::expect::Uses;
 use crate::link::{HubLink, LinkOptions, Origin};
-use crate::queue::{Queue, Queued};
+use crate::queue::{Queue, Queued, Timed};
 
 slotmap::new_key_type! {
     /// Names a peer's slot; never names another peer later.
@@ -117,6 +118,12 @@ impl Peers {
         priority: MessagePriority,
         at_once: bool,
     ) -> Result<(), Unsent> {
+        self.send_frame(key, &Frame { head, payload, priority, at_once, call: None })
+    }
+
+    /// As [`Peers::send`], of a frame that may be a request with its deadline.
+    pub(crate) fn send_frame(&mut self, key: PeerKey, frame: &Frame<'_>) -> Result<(), Unsent> {
+        let Frame { head, payload, priority, at_once, call } = *frame;
         let limit = self.queue_bytes;
         if self.try_send(key, head, payload, at_once)? {
             return Ok(());
@@ -130,7 +137,7 @@ impl Peers {
             }
         }
         let Some(peer) = self.slots.get_mut(key) else { return Err(Unsent::Gone) };
-        match peer.queue.push(join(head, payload), priority, limit) {
+        match peer.queue.push(join(head, payload), priority, call, limit) {
             Queued::Waits { .. } => Ok(()),
             Queued::Full { .. } => Err(Unsent::Full { waiting: peer.queue.bytes() }),
         }
@@ -187,6 +194,14 @@ impl Peers {
         })
     }
 
+    /// Has a peer's link flushed at the end of this turn: it may have something of its own to say.
+    pub(crate) fn touch(&mut self, key: PeerKey) {
+        if let Some(peer) = self.slots.get_mut(key).filter(|peer| !peer.dirty) {
+            peer.dirty = true;
+            self.dirty.push(key);
+        }
+    }
+
     /// `false` when it has to wait.
     fn try_send(&mut self, key: PeerKey, head: &[u8], payload: &[u8], at_once: bool) -> Result<bool, Unsent> {
         let len = head.len() + payload.len();
@@ -202,7 +217,7 @@ impl Peers {
             peer.dirty = true;
             self.dirty.push(key);
         }
-        if !peer.has_room(len) {
+        if !peer.has_room(head, len) {
             // The link may only not have been asked to write since this turn began.
             if peer.stuck {
                 return Ok(false);
@@ -213,7 +228,7 @@ impl Peers {
         if peer.presence != Presence::Here {
             return Err(Unsent::Gone);
         }
-        if !peer.has_room(len) {
+        if !peer.has_room(head, len) {
             return Ok(false);
         }
         peer.counters.frames_out += 1;
@@ -230,6 +245,17 @@ impl Peers {
         let here = self.slots.get_mut(key).filter(|peer| peer.presence == Presence::Here);
         here.map(|peer| peer.presence = Presence::Leaving).is_some()
     }
+}
+
+/// A frame that must not be lost.
+#[derive(Clone, Copy)]
+pub(crate) struct Frame<'m> {
+    pub(crate) head: &'m [u8],
+    pub(crate) payload: &'m [u8],
+    pub(crate) priority: MessagePriority,
+    pub(crate) at_once: bool,
+    /// Of a request that somebody waits for.
+    pub(crate) call: Option<Timed>,
 }
 
 /// A notification on its way to its subscribers.
@@ -249,6 +275,10 @@ fn closed_text(error: &std::io::Error) -> String {
         std::io::ErrorKind::UnexpectedEof => "the other end closed the connection".to_owned(),
         _ => error.to_string(),
     }
+}
+
+fn first(frame: &[u8]) -> u8 {
+    frame.first().copied().unwrap_or(0)
 }
 
 fn join(head: &[u8], payload: &[u8]) -> Box<[u8]> {
@@ -308,6 +338,8 @@ pub(crate) struct Flushed {
     pub(crate) moved: bool,
     /// Something still waits, in the queue or in the link.
     pub(crate) left: bool,
+    /// The link would write more if its descriptor took it.
+    pub(crate) blocked: bool,
 }
 
 /// What a descriptor is watched for.
@@ -327,6 +359,8 @@ pub(crate) struct Rows {
     pub(crate) complete: bool,
     /// Bytes that it has told so far.
     pub(crate) bytes: usize,
+    /// What it was built with for addresses that it uses.
+    pub(crate) uses: Uses,
 }
 
 impl Rows {
@@ -336,6 +370,44 @@ impl Rows {
         let fits = self.bytes + cost <= MAX_TABLE_BYTES;
         self.bytes += if fits { cost } else { 0 };
         fits
+    }
+
+    /// Keeps a row that the peer told of by itself, in the place of one of the same kind and address; `false` when that
+    /// is more than is kept.
+    pub(crate) fn keep(&mut self, row: Row) -> bool {
+        if !row.kind.is_offered() {
+            let fits = self.uses.contains(&row.address) || self.make_room(row.address.len());
+            if fits {
+                self.uses.insert(row.kind, &row.address, row.types());
+            }
+            return fits;
+        }
+        let before =
+            self.known.iter().position(|known| known.kind == row.kind && known.address == row.address);
+        self.bytes -= before.map_or(0, |at| self.known[at].cost());
+        if !self.make_room(row.cost() - size_of::<Row>()) {
+            self.bytes += before.map_or(0, |at| self.known[at].cost());
+            return false;
+        }
+        match before {
+            Some(at) => self.known[at] = row,
+            None => self.known.push(row),
+        }
+        true
+    }
+
+    /// Forgets what was told of a component's addresses.
+    pub(crate) fn forget_component(&mut self, component: &str) {
+        let bytes = &mut self.bytes;
+        self.known.retain(|row| {
+            let stays = row.component() != component;
+            *bytes -= if stays { 0 } else { row.cost() };
+            stays
+        });
+    }
+
+    pub(crate) fn find(&self, kind: RowKind, address: &str) -> Option<&Row> {
+        self.known.iter().find(|row| row.kind == kind && row.address == address)
     }
 }
 
@@ -354,8 +426,21 @@ pub(crate) struct Row {
     pub(crate) response_schema: Vec<u8>,
 }
 
+impl Row {
+    /// The component that it belongs to.
+    pub(crate) fn component(&self) -> &str {
+        self.address.split('/').next().unwrap_or_default()
+    }
+
+    /// Bytes that it costs to keep it, where its owner told of it by itself.
+    const fn cost(&self) -> usize {
+        size_of::<Self>() + self.address.len() + self.request_schema.len() + self.response_schema.len()
+    }
+}
+
 /// An [`Access`] that owns its scope.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, postcard_schema::Schema)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum OwnedAccess {
     Permission,
     Scope(String),
@@ -400,6 +485,8 @@ pub(crate) struct Subscription {
     pub(crate) until: u64,
     /// Notifications dropped since the subscriber was told last.
     pub(crate) missed: u32,
+    /// Hash of the type of what was published last, where the subscriber expects one.
+    pub(crate) refused_type: u64,
 }
 
 impl Subscription {
@@ -428,6 +515,10 @@ pub(crate) struct Counters {
 }
 
 impl Peer {
+    pub(crate) fn subscription_mut(&mut self, number: u32) -> Option<&mut Subscription> {
+        self.subscriptions.iter_mut().find(|subscription| subscription.number == number)
+    }
+
     /// Whether the session has proven that it is `component`.
     pub(crate) fn owns(&self, component: &str) -> bool {
         !self.name.is_empty()
@@ -458,21 +549,21 @@ impl Peer {
     /// Lets a frame wait behind all others, whatever the limits say: nothing comes after it.
     pub(crate) fn say_last(&mut self, frame: &[u8]) {
         if !frame.is_empty() {
-            self.queue.push(frame.into(), MessagePriority::Low, usize::MAX);
+            self.queue.push(frame.into(), MessagePriority::Low, None, usize::MAX);
         }
     }
 
     /// Whether a frame of `len` bytes can go into the link right now, nothing waiting before it.
-    fn has_room(&mut self, len: usize) -> bool {
-        self.queue.is_empty() && self.link.has_room(len)
+    fn has_room(&mut self, head: &[u8], len: usize) -> bool {
+        self.queue.is_empty() && self.link.has_room(first(head), len)
     }
 
     /// Moves what waits into the link and onwards.
     pub(crate) fn flush(&mut self, now: Instant) -> std::io::Result<Flushed> {
         let mut moved = false;
         loop {
-            while let Some(frame) = self.queue.front() {
-                if !self.link.has_room(frame.len()) {
+            while let Some(frame) = self.queue.front(now) {
+                if !self.link.has_room(first(frame), frame.len()) {
                     break;
                 }
                 self.counters.frames_out += 1;
@@ -482,12 +573,11 @@ impl Peer {
                 moved = true;
             }
             let flushed = self.link.flush(now)?;
-            let more = self.queue.front().map(<[u8]>::len);
-            match more {
-                Some(len) if flushed && self.link.has_room(len) => {}
-                _ => {
-                    self.stuck = !flushed || more.is_some();
-                    return Ok(Flushed { moved, left: self.stuck });
+            match self.queue.front(now) {
+                Some(next) if flushed && self.link.has_room(first(next), next.len()) => {}
+                next => {
+                    self.stuck = !flushed || next.is_some();
+                    return Ok(Flushed { moved, left: self.stuck, blocked: !flushed });
                 }
             }
         }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use embedded_io::{ErrorType, Read, ReadReady, Write, WriteReady};
 use visorbus_core::frame::length::prefix;
 use visorbus_core::{Instant, Link};
-use visorbus_hal::{SerialLink, SerialStats, serial_buffer_len};
+use visorbus_hal::{Lane, LaneStats, SerialLink, SerialStats, lane_len, piece_len, serial_buffer_len};
 use visorbus_hub::{HubLink, LinkOptions, Origin, ReceiveBuffer, Reopen};
 
 use crate::{OpenError, Reopener, SerialSpec, Tty, TtyError};
@@ -26,16 +26,19 @@ use crate::{OpenError, Reopener, SerialSpec, Tty, TtyError};
 pub struct SerialPort {
     spec: SerialSpec,
     reopener: Reopener,
-    link: Option<Line>,
+    link: Option<Box<Line>>,
     /// What lines before the present one have counted.
-    before: SerialStats,
+    before: Counted,
     /// Two parts of a frame put together.
     frame: Vec<u8>,
     /// What is said to be wrong with the device, until it is there again.
     trouble: Option<String>,
 }
 
-type Line = SerialLink<Buffered, { serial_buffer_len(SerialPort::MAX_FRAME) }>;
+type Raw = SerialLink<Buffered, { serial_buffer_len(SerialPort::MAX_FRAME) }>;
+
+/// With room for two of the longest messages each way.
+type Line = Lane<Raw, { 2 * lane_len(SerialPort::MAX_FRAME) }>;
 
 impl SerialPort {
     /// Bytes of the longest frame on a serial line. At 115 200 baud it takes 90 ms; most boards take less.
@@ -47,7 +50,7 @@ impl SerialPort {
             spec,
             reopener: Reopener::new(),
             link: None,
-            before: SerialStats::default(),
+            before: Counted::default(),
             frame: Vec::new(),
             trouble: None,
         }
@@ -55,7 +58,7 @@ impl SerialPort {
 
     fn line(&mut self) -> io::Result<&mut Line> {
         self.link
-            .as_mut()
+            .as_deref_mut()
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the device is not there"))
     }
 
@@ -74,12 +77,12 @@ impl SerialPort {
 
 impl HubLink for SerialPort {
     fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.link.as_ref().map(|link| link.uart().tty.as_fd())
+        self.link.as_ref().map(|line| line.link().uart().tty.as_fd())
     }
 
     fn receive(&mut self, into: &mut ReceiveBuffer) -> io::Result<()> {
         let line = self.line()?;
-        line.uart_mut().allow_reads();
+        line.link_mut().uart_mut().allow_reads();
         loop {
             let received = match line.receive() {
                 Ok(Some(frame)) => {
@@ -90,14 +93,14 @@ impl HubLink for SerialPort {
                 Ok(None) => false,
                 Err(_) => return Err(self.gone()),
             };
-            if !received && line.uart().is_drained() {
+            if !received && line.link().uart().is_drained() {
                 return Ok(());
             }
         }
     }
 
-    fn has_room(&mut self, len: usize) -> bool {
-        self.link.as_mut().is_some_and(|link| link.room() >= len)
+    fn has_room(&mut self, head: u8, len: usize) -> bool {
+        self.link.as_mut().is_some_and(|line| line.room_for(head) >= len)
     }
 
     fn send(&mut self, head: &[u8], payload: &[u8], _at_once: bool) -> io::Result<()> {
@@ -119,9 +122,19 @@ impl HubLink for SerialPort {
         }
     }
 
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.link.as_ref()?.poll_timeout()
+    }
+
+    fn reset(&mut self, epoch: Option<u16>) {
+        if let Some(line) = &mut self.link {
+            line.reset(epoch);
+        }
+    }
+
     fn reopen(&mut self, now: Instant) -> Reopen {
         if let Some(line) = self.link.take() {
-            self.before = sum(&self.before, &line.stats());
+            self.before = self.before.and(&Counted::of(&line));
             self.reopener.handle_failure(now);
             self.report(format!("{} is gone; waiting for it", self.spec.path.display()));
         }
@@ -135,7 +148,8 @@ impl HubLink for SerialPort {
                     Some(_) => tracing::warn!("{path} is there again, at {baud} baud"),
                     None => tracing::info!("{path} is open at {baud} baud"),
                 }
-                self.link = Some(SerialLink::new(Buffered::new(tty)));
+                let raw = Raw::new(Buffered::new(tty));
+                self.link = Some(Box::new(Line::new(raw).with_piece(piece_len(baud))));
                 self.reopener.handle_opened(now);
                 Reopen::Done
             }
@@ -158,16 +172,20 @@ impl HubLink for SerialPort {
     fn options(&self) -> LinkOptions {
         LinkOptions {
             lossy: true,
-            lane: false,
+            lane: true,
             max_frame: Self::MAX_FRAME as u32,
             unauthenticated: self.spec.unauthenticated.clone(),
         }
     }
 
     fn faults(&self) -> Vec<(&'static str, u64)> {
-        let now = self.link.as_ref().map_or_else(SerialStats::default, SerialLink::stats);
-        let stats = sum(&self.before, &now);
+        let now = self.link.as_deref().map_or_else(Counted::default, Counted::of);
+        let Counted { line: stats, lane } = self.before.and(&now);
         vec![
+            ("resent", lane.resent.into()),
+            ("overtaken", lane.overtaken.into()),
+            ("missed", lane.missed.into()),
+            ("stale", lane.stale.into()),
             ("bad_crc", stats.faults.bad_crc.into()),
             ("cut_off", stats.faults.cut_off.into()),
             ("too_long", stats.faults.too_long.into()),
@@ -253,17 +271,39 @@ impl WriteReady for Buffered {
     }
 }
 
-fn sum(a: &SerialStats, b: &SerialStats) -> SerialStats {
-    let mut sum = *a;
-    sum.frames_received = a.frames_received.saturating_add(b.frames_received);
-    sum.frames_sent = a.frames_sent.saturating_add(b.frames_sent);
-    sum.bytes_received = a.bytes_received.saturating_add(b.bytes_received);
-    sum.bytes_sent = a.bytes_sent.saturating_add(b.bytes_sent);
-    sum.read_errors = a.read_errors.saturating_add(b.read_errors);
-    sum.write_errors = a.write_errors.saturating_add(b.write_errors);
-    sum.faults.bad_crc = a.faults.bad_crc.saturating_add(b.faults.bad_crc);
-    sum.faults.cut_off = a.faults.cut_off.saturating_add(b.faults.cut_off);
-    sum.faults.too_long = a.faults.too_long.saturating_add(b.faults.too_long);
-    sum.faults.dropped = a.faults.dropped.saturating_add(b.faults.dropped);
-    sum
+/// What a line has counted.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counted {
+    line: SerialStats,
+    lane: LaneStats,
+}
+
+impl Counted {
+    fn of(line: &Line) -> Self {
+        Self { line: line.link().stats(), lane: line.stats() }
+    }
+
+    fn and(&self, other: &Self) -> Self {
+        let mut sum = *self;
+        let (line, lane) = (&other.line, &other.lane);
+        for (sum, more) in [
+            (&mut sum.line.frames_received, line.frames_received),
+            (&mut sum.line.frames_sent, line.frames_sent),
+            (&mut sum.line.bytes_received, line.bytes_received),
+            (&mut sum.line.bytes_sent, line.bytes_sent),
+            (&mut sum.line.read_errors, line.read_errors),
+            (&mut sum.line.write_errors, line.write_errors),
+            (&mut sum.line.faults.bad_crc, line.faults.bad_crc),
+            (&mut sum.line.faults.cut_off, line.faults.cut_off),
+            (&mut sum.line.faults.too_long, line.faults.too_long),
+            (&mut sum.line.faults.dropped, line.faults.dropped),
+            (&mut sum.lane.resent, lane.resent),
+            (&mut sum.lane.overtaken, lane.overtaken),
+            (&mut sum.lane.missed, lane.missed),
+            (&mut sum.lane.stale, lane.stale),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
+        sum
+    }
 }

@@ -97,7 +97,7 @@ impl HubLink for FramedStream {
         };
     }
 
-    fn has_room(&mut self, _len: usize) -> bool {
+    fn has_room(&mut self, _head: u8, _len: usize) -> bool {
         self.outgoing.queued() < QUEUE_LEN
     }
 

@@ -276,8 +276,12 @@ impl Leaf {
 
     fn start_on<K: Keys + 'static>(hub: &TestHub, keys: fn() -> K, unauthenticated: Option<&str>) -> Self {
         let (near, far) = UnixStream::pair().unwrap();
-        let options =
-            LinkOptions { lossy: true, lane: false, max_frame: 256, unauthenticated: unauthenticated.map(str::to_owned) };
+        let options = LinkOptions {
+            lossy: true,
+            lane: false,
+            max_frame: 256,
+            unauthenticated: unauthenticated.map(str::to_owned),
+        };
         hub.handle.attach(Box::new(Line { inner: FramedStream::new(far).unwrap(), options })).unwrap();
         let control = Arc::new(Control {
             has_keys: unauthenticated.is_none(),
@@ -329,7 +333,7 @@ fn serve<K: Keys>(line: &UnixStream, keys: fn() -> K, control: &Arc<Control>) {
                     control.proven_hubs.store(1, Ordering::SeqCst);
                 }
                 if control.publish.load(Ordering::SeqCst) {
-                    let _ = peer.publish::<Sample>(&Reading { at_us: 1, gyro: [1, -2, 3] });
+                    let _ = peer.publish::<Imu, Sample>(&Reading { at_us: 1, gyro: [1, -2, 3] });
                 }
                 if peer.link_mut().wait(Duration::from_millis(2)).is_err() {
                     return;
@@ -435,8 +439,8 @@ impl HubLink for Line {
     fn keep(&mut self, rest: &[u8]) {
         self.inner.keep(rest);
     }
-    fn has_room(&mut self, len: usize) -> bool {
-        self.inner.has_room(len)
+    fn has_room(&mut self, head: u8, len: usize) -> bool {
+        self.inner.has_room(head, len)
     }
     fn send(&mut self, head: &[u8], payload: &[u8], at_once: bool) -> io::Result<()> {
         self.inner.send(head, payload, at_once)

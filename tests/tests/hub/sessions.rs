@@ -274,7 +274,7 @@ impl HubLink for NoSocket {
     fn receive(&mut self, _into: &mut visorbus_hub::ReceiveBuffer) -> std::io::Result<()> {
         Ok(())
     }
-    fn has_room(&mut self, _len: usize) -> bool {
+    fn has_room(&mut self, _head: u8, _len: usize) -> bool {
         true
     }
     fn send(&mut self, _head: &[u8], _payload: &[u8], _at_once: bool) -> std::io::Result<()> {
