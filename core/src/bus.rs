@@ -21,6 +21,8 @@ pub const AUTHENTICATE: &str = "bus/authenticate";
 pub const GOODBYE: &str = "bus/goodbye";
 /// Asks a leaf for a row of its table: [`Describe`], then [`RowInfo`] or the postcard bytes of a schema.
 pub const DESCRIBE: &str = "bus/describe";
+/// Stands in for an alias of a row that is not there: nobody serves it.
+pub const NO_SUCH_ROW: &str = "bus/no-such-row";
 /// Asks the hub for notifications: [`Subscribe`], empty answer.
 pub const SUBSCRIBE: &str = "bus/subscribe";
 /// Takes a subscription back: the pattern as a text, empty answer.
@@ -64,7 +66,7 @@ pub struct Identity<'a> {
     pub max_frame: u32,
     /// Milliseconds between heartbeats; 0 for none.
     pub heartbeat_ms: u32,
-    /// [`REQUIRES_AUTHENTICATION`] and bits to come; unknown bits are ignored.
+    /// [`REQUIRES_AUTHENTICATION`], [`HAS_LANE`] and bits to come; unknown bits are ignored.
     pub capabilities: u32,
     /// Rows of its table that `bus/describe` tells of.
     pub rows: u16,
@@ -108,6 +110,9 @@ impl<'a> Identity<'a> {
 
 /// Capability bit: the end answers nothing but this component's own requests before `bus/authenticate`.
 pub const REQUIRES_AUTHENTICATION: u32 = 1;
+
+/// Capability bit: the end's link can acknowledge and send again.
+pub const HAS_LANE: u32 = 2;
 
 /// How an end proves who it is.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -27,18 +27,25 @@ pub struct Peer<L, K, const OUT: usize> {
     out: [u8; OUT],
     /// When it was last polled.
     now: Instant,
+    /// Rows of the node's table that the other end is known to know, from the first.
+    told: u16,
     counters: PeerCounters,
 }
 
 impl<L: Link, K: Keys, const OUT: usize> Peer<L, K, OUT> {
     /// A peer that says hello at its first [`Peer::poll`].
     pub fn new(config: SessionConfig, link: L, keys: K) -> Self {
+        let mut session = Session::new(config);
+        if link.has_lane() {
+            session.offer_lane();
+        }
         Self {
-            session: Session::new(config),
+            session,
             link,
             keys,
             out: [0; OUT],
             now: Instant::default(),
+            told: 0,
             counters: PeerCounters::default(),
         }
     }
@@ -59,28 +66,43 @@ impl<L: Link, K: Keys, const OUT: usize> Peer<L, K, OUT> {
                 session: &mut self.session,
                 keys: &self.keys,
                 out: self.out.get_mut(..longest).unwrap_or_default(),
+                told: &mut self.told,
                 counters: &mut self.counters,
             };
             let (answer, event) = turn.handle_frame(frame, node, now);
+            self.reset_link(event);
             self.send(answer)?;
             if event.is_some() {
                 return Ok(event);
             }
         }
-        self.poll_session(now)
+        let event = self.poll_session(now)?;
+        self.reset_link(event);
+        // What was taken is acknowledged before the owner of the loop sleeps.
+        self.link.flush(now)?;
+        Ok(event)
     }
 
-    /// Publishes a typed notification; `false` when the session is not ready or the link has no room for it, which
-    /// is the moment to drop it or to try again later.
+    /// When [`Peer::poll`] next has something to do by itself; `None`: not before something arrives.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        earlier(self.session.poll_timeout(), self.link.poll_timeout())
+    }
+
+    /// Publishes a typed notification of the node `N`; `false` when the session is not ready or the link has no room for
+    /// it, which is the moment to drop it or to try again later. Once the other end has asked for the row of the node's
+    /// table that the topic stands in, the address goes as that row's number.
     ///
     /// # Errors
     /// The link is gone.
-    pub fn publish<T: Topic>(&mut self, message: &T::Message) -> Result<bool, L::Error> {
-        if !self.session.is_ready() || !self.has_room() {
+    pub fn publish<N: Node, T: Topic>(&mut self, message: &T::Message) -> Result<bool, L::Error> {
+        if !self.session.is_ready() || !(self.link.has_lane() || self.has_room()) {
             return Ok(false);
         }
-        let id = self.session.take_id();
-        let len = encode_typed(&Message::notification(id, T::ADDRESS), message, self.out());
+        let row = const { row_of::<N>(T::ADDRESS) }.filter(|row| *row < self.told);
+        let notification = Message::notification(0, T::ADDRESS);
+        let mut writer = codec::begin_to(&notification, row, PayloadKind::Binary, self.out());
+        writer.value(message);
+        let len = writer.finish().unwrap_or(0);
         self.send(len)
     }
 
@@ -116,7 +138,9 @@ impl<L: Link, K: Keys, const OUT: usize> Peer<L, K, OUT> {
     /// The link is gone.
     pub fn close(&mut self, reason: &str, now: Instant) -> Result<(), L::Error> {
         let len = self.session.close(reason, now, &mut self.out);
-        self.send(len).map(|_| ())
+        let sent = self.send(len);
+        self.link.reset(None);
+        sent.map(|_| ())
     }
 
     /// The session, to look at.
@@ -137,6 +161,7 @@ impl<L: Link, K: Keys, const OUT: usize> Peer<L, K, OUT> {
     /// Forgets the other end, as after a replug.
     pub fn reset(&mut self, now: Instant) {
         self.session.reset(now);
+        self.link.reset(None);
     }
 
     /// What was refused and dropped.
@@ -179,6 +204,15 @@ impl<L: Link, K: Keys, const OUT: usize> Peer<L, K, OUT> {
         self.out.get_mut(..longest).unwrap_or_default()
     }
 
+    /// Tells the link that a session has begun or ended.
+    fn reset_link(&mut self, event: Option<Event>) {
+        match event {
+            Some(Event::Opened) => self.link.reset(self.session.epoch()),
+            Some(Event::Closed) => self.link.reset(None),
+            _ => {}
+        }
+    }
+
     fn send(&mut self, len: usize) -> Result<bool, L::Error> {
         let sent = match self.out.get(..len) {
             Some(frame) if len != 0 => self.link.send(frame)?,
@@ -198,7 +232,8 @@ pub trait Node: Sized + 'static {
     const ROWS: &'static [Row<Self>];
 
     /// Whether the node answers `bus/describe`. `false` saves flash: such a node announces 0 rows in
-    /// [`SessionConfig::rows`], needs no rows of what it publishes, and the hub serves its addresses by permission alone.
+    /// [`SessionConfig::rows`], needs no rows of what it publishes, its addresses go as text always, and the hub serves
+    /// them by permission alone.
     /// What a row asks of its callers the node itself checks all the same.
     const DESCRIBES: bool = true;
 
@@ -343,6 +378,14 @@ impl<N: Node, K: Keys> Needs for LeafNeeds<N, K> {
     const TEXT: bool = N::READS_TEXT;
     const CHECK: bool = K::BELIEVES;
     const PROOF: bool = K::PROVES;
+
+    fn address_of(row: u16) -> Option<Address<'static>> {
+        if !N::DESCRIBES {
+            return None;
+        }
+        // A row that is not there is refused like any address that nobody serves, so that who asked is told.
+        Some(N::ROWS.get(usize::from(row)).map_or(NO_SUCH_ROW, |row| row.info.address))
+    }
 }
 
 /// The parts of a peer that are free while a frame is borrowed from its link.
@@ -350,6 +393,7 @@ struct Turn<'p, K> {
     session: &'p mut Session,
     keys: &'p K,
     out: &'p mut [u8],
+    told: &'p mut u16,
     counters: &'p mut PeerCounters,
 }
 
@@ -370,7 +414,10 @@ impl<K: Keys> Turn<'_, K> {
                 self.counters.count_refused();
                 (answer, None)
             }
-            Verdict::Opened { answer } => (answer, Some(Event::Opened)),
+            Verdict::Opened { answer } => {
+                *self.told = 0;
+                (answer, Some(Event::Opened))
+            }
             Verdict::Restarted { answer } => (answer, Some(Event::Closed)),
             Verdict::Closed(CloseReason::Goodbye | CloseReason::Refused(_)) => (0, Some(Event::Closed)),
             Verdict::Authenticated => (0, Some(Event::Ready)),
@@ -399,7 +446,7 @@ impl<K: Keys> Turn<'_, K> {
         // Where no grant is believed in, no time is asked for.
         let unix_now = if K::BELIEVES { unix_seconds(self.session, now) } else { None };
         let dispatched = match route::<()>(message.destination, |component| component == own, |_| None) {
-            Route::Bus if N::DESCRIBES => describe::<N>(message, self.out),
+            Route::Bus if N::DESCRIBES => describe::<N>(message, self.told, self.out),
             Route::Local => {
                 // A token of the message's own counts instead of the session's grant, never beside it.
                 let checked = message.auth_token.map(|token| self.keys.check(token, own, unix_now));
@@ -424,12 +471,17 @@ impl<K: Keys> Turn<'_, K> {
     }
 }
 
-/// Answers `bus/describe` from the node's table, and everything else on a leaf's own `bus` with a refusal.
-fn describe<N: Node>(message: &Message<'_>, out: &mut [u8]) -> Dispatched {
+/// Answers `bus/describe` from the node's table, and everything else on a leaf's own `bus` with a refusal. Who asks for
+/// a row knows those before it, and who asks for a schema knows all: `told` says how many.
+fn describe<N: Node>(message: &Message<'_>, told: &mut u16, out: &mut [u8]) -> Dispatched {
     let head = message.answer(crate::message::MessageType::Response);
     let row = match Describe::read(message.payload.as_bytes()) {
         Some(ask) if message.destination.is_some_and(|to| to.as_str() == bus::DESCRIBE) => {
-            N::ROWS.get(usize::from(ask.row)).map(|row| (row, ask.part))
+            let row = N::ROWS.get(usize::from(ask.row));
+            if row.is_some() {
+                *told = if matches!(ask.part, RowPart::Info) { ask.row } else { u16::MAX };
+            }
+            row.map(|row| (row, ask.part))
         }
         _ => None,
     };
@@ -444,6 +496,18 @@ fn describe<N: Node>(message: &Message<'_>, out: &mut [u8]) -> Dispatched {
         None => 0,
     };
     if len == 0 { refuse(message, NOT_DESCRIBED, out) } else { Dispatched { answer: len, refused: None } }
+}
+
+/// The row of the node's table at `address`, found while compiling; `None` for a node that tells of none.
+const fn row_of<N: Node>(address: Address<'static>) -> Option<u16> {
+    let mut row = 0;
+    while N::DESCRIBES && row < N::ROWS.len() {
+        if N::ROWS[row].info.address.is(address) {
+            return if row < codec::ALIASES as usize { Some(row as u16) } else { None };
+        }
+        row += 1;
+    }
+    None
 }
 
 fn refuse(message: &Message<'_>, error: IpcError, out: &mut [u8]) -> Dispatched {
@@ -474,12 +538,22 @@ pub fn refuse_frame(frame: &[u8], error: codec::DecodeError, out: &mut [u8]) -> 
     codec::encode_error(&unreadable, &IpcError::Protocol(error.reason()), out).unwrap_or(0)
 }
 
+/// The earlier of two moments, either of which may never come.
+pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
 fn unix_seconds(session: &Session, now: Instant) -> Option<u64> {
     session.unix_micros(now).map(whole_seconds)
 }
 
 /// Longest token that a device mints for itself: three names, four numbers, no scopes, and the tag.
 const MAX_PROOF: usize = 2 + 3 * (1 + crate::limits::MAX_NAME) + 3 * 10 + 5 + 1 + 16;
+/// What an alias of no row stands for: no component but `bus` has an address there, and `bus` has not.
+const NO_SUCH_ROW: Address<'static> = Address::literal(bus::NO_SUCH_ROW);
 const NOT_DESCRIBED: IpcError = IpcError::Message(sentence::NOT_DESCRIBED);
 
 #[cfg(test)]

@@ -101,9 +101,9 @@ fn a_leaf_that_describes_nothing_announces_no_rows_and_serves_them() {
 fn what_is_published_arrives_once_the_session_is_ready() {
     let mut pair = new_pair(Setup { hub_requires: true, ..Setup::default() });
     let reading = Reading { at_us: 5, accel: [1, 2, 3] };
-    assert_eq!(pair.leaf.publish::<Sample>(&reading), Ok(false));
+    assert_eq!(pair.leaf.publish::<Imu, Sample>(&reading), Ok(false));
     pair.pump();
-    assert_eq!(pair.leaf.publish::<Sample>(&reading), Ok(true));
+    assert_eq!(pair.leaf.publish::<Imu, Sample>(&reading), Ok(true));
     pair.pump();
     assert_eq!(pair.hub.delivered.len(), 1);
     assert_eq!(pair.hub.delivered[0].destination, "imu/sample");
@@ -329,7 +329,7 @@ fn damage_that_no_checksum_saw_neither_panics_nor_outlasts_the_next_restart() {
 fn busy_seconds(pair: &mut Pair<Imu, DeviceKey, OUT>, seconds: u32, random: &mut Random) {
     for turn in 0..seconds * 10 {
         let reading = Reading { at_us: u64::from(turn), accel: [turn as i16, 0, 1_000] };
-        let _ = pair.leaf.publish::<Sample>(&reading);
+        let _ = pair.leaf.publish::<Imu, Sample>(&reading);
         if turn % 5 == 0 {
             let rate = postcard_of(&(random.below(1_000) as u16));
             let request = Message::request(0, SetRate::ADDRESS).with_payload(MessagePayload::Binary(&rate));

@@ -37,6 +37,16 @@ impl<'a> Address<'a> {
         self.0
     }
 
+    /// Whether it is the same as `other`; as `==`, and in constants too.
+    pub(crate) const fn is(self, other: Self) -> bool {
+        let (one, other) = (self.0.as_bytes(), other.0.as_bytes());
+        let mut at = 0;
+        while at < one.len() && at < other.len() && one[at] == other[at] {
+            at += 1;
+        }
+        at == one.len() && at == other.len()
+    }
+
     /// The first segment: the component that the address belongs to.
     pub fn component(self) -> &'a str {
         self.0.get(..first_segment_len(self.0.as_bytes())).unwrap_or_default()

@@ -11,7 +11,8 @@ pub use payload::{MessagePayload, PayloadKind};
 /// One message of the plane.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Message<'a> {
-    /// Unique per source; a Response or Error carries the id of what it answers. 0 where the id was unreadable.
+    /// Unique per source; a Response or Error carries the id of what it answers, 0 where that was unreadable. A
+    /// notification that wants no answer may have 0 on its way to a hub, which numbers it.
     pub id: u64,
     /// What kind of message it is.
     pub message_type: MessageType,
@@ -72,6 +73,15 @@ impl<'a> Message<'a> {
     /// Whether it answers another message.
     pub const fn is_reply(&self) -> bool {
         matches!(self.message_type, MessageType::Response | MessageType::Error)
+    }
+
+    /// Whether it is a notification that says nothing of itself, so that a hub has to number it: without id, without
+    /// source, and nobody waits for an answer.
+    pub const fn is_bare(&self) -> bool {
+        matches!(self.message_type, MessageType::Notification)
+            && self.id == 0
+            && self.source.is_none()
+            && !self.flags.requires_response
     }
 
     // Out of line for flash: there are more fields to fill than a call takes.

@@ -219,7 +219,7 @@ fn without_room_for_the_answer_nothing_is_taken_and_nothing_is_lost() {
     board.link().room = OUT - 1;
     assert_eq!(board.poll(), [] as [Vec<u8>; 0]);
     assert_eq!((board.link().incoming.len(), board.node.calls), (10, 0));
-    assert_eq!(board.peer.publish::<Sample>(&[1, 2, 3]), Ok(false));
+    assert_eq!(board.peer.publish::<Imu, Sample>(&[1, 2, 3]), Ok(false));
     assert_eq!(board.peer.request::<Lookup>(&1, 100, board.now), Ok(None));
     board.link().room = OUT;
     board.link().frames_of_room = 3;
@@ -255,9 +255,9 @@ fn no_frame_is_longer_than_the_other_end_takes() {
 #[test]
 fn what_the_node_publishes_goes_out_once_the_session_is_ready() {
     let mut board = Board::new(Vec::new());
-    assert_eq!(board.peer.publish::<Sample>(&[1, 2, 3]), Ok(false));
+    assert_eq!(board.peer.publish::<Imu, Sample>(&[1, 2, 3]), Ok(false));
     board.open_session(256);
-    assert_eq!(board.peer.publish::<Sample>(&[1, 2, 3]), Ok(true));
+    assert_eq!(board.peer.publish::<Imu, Sample>(&[1, 2, 3]), Ok(true));
     let sent = board.link().sent.pop().unwrap();
     let message = decode(&sent).unwrap();
     assert_eq!(message.destination, Some(Address::literal("imu/sample")));

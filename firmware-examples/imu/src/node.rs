@@ -57,7 +57,7 @@ impl<B: Board> ImuNode<B> {
         while schedule.next_us() <= now.as_micros() {
             let timestamp_us = schedule.next_us();
             let (accel, gyro) = sample_at(timestamp_us);
-            let counter = match peer.publish::<Samples>(&Sample { timestamp_us, accel, gyro })? {
+            let counter = match peer.publish::<Self, Samples>(&Sample { timestamp_us, accel, gyro })? {
                 true => &mut self.samples_sent,
                 false => &mut self.samples_dropped,
             };

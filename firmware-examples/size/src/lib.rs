@@ -81,7 +81,7 @@ impl<R: Rights, K: Keys> Application<Link, K, MAX_FRAME> for Counter<R> {
         _event: Option<Event>,
         _now: Instant,
     ) -> Result<(), visorbus_hal::SerialError> {
-        if self.changed && peer.publish::<Value>(&self.value)? {
+        if self.changed && peer.publish::<Self, Value>(&self.value)? {
             self.changed = false;
         }
         Ok(())
