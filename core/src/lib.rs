@@ -23,6 +23,8 @@ mod wire;
 pub mod bus;
 pub mod session;
 
+pub mod clock;
+
 pub mod auth;
 
 pub mod route;
