@@ -21,9 +21,8 @@ use visorbus_core::peer::{DeviceKey, Event, Keys, NoKeys, Node as Table};
 use visorbus_core::serve::{Application, serve};
 use visorbus_core::session::{Name, SessionConfig};
 use visorbus_core::{Instant, IpcError, Link, Peer};
-use visorbus_hal::SerialLink;
 use visorbus_imu::messages::{GetInfo, SelfTest, SetRate};
-use visorbus_imu::{ImuBoard, ImuNode, KEY_ID, LINK_BUFFER, MAX_FRAME, device_key, leaf, session_config};
+use visorbus_imu::{ImuBoard, ImuNode, KEY_ID, Line, MAX_FRAME, device_key, leaf, line, session_config};
 use visorbus_tests::faulty_link::Random;
 
 use line::{AT_ONCE, Operator, PATIENCE, Pty, TestHub, expect_no_gaps, samples};
@@ -115,7 +114,7 @@ fn unplugged_it_fails_its_calls_at_once_and_comes_back_by_itself() {
     let (hub, operator, pty, node) = sensor(1);
     // From here on nobody answers, but the line is there.
     drop(node);
-    let call = hub.pending_call(&hub.client("caller", &["*"]));
+    let call = hub.pending_call::<GetInfo>(&hub.client("caller", &["*"]));
     let pulled = Clock::now();
     drop(pty);
     call.expect_gone(pulled, "imu-line is gone");
@@ -138,7 +137,7 @@ fn unplugged_it_fails_its_calls_at_once_and_comes_back_by_itself() {
 fn a_node_that_restarts_is_noticed_at_once() {
     let (hub, operator, pty, node) = sensor(1);
     drop(node);
-    let call = hub.pending_call(&hub.client("caller", &["*"]));
+    let call = hub.pending_call::<GetInfo>(&hub.client("caller", &["*"]));
     // A reset loses what the UART holds.
     let mut lost = [0; 1_024];
     while rustix::io::read(&pty.master, &mut lost).is_ok() {}
@@ -155,7 +154,7 @@ fn a_node_that_restarts_is_noticed_at_once() {
 fn a_node_that_goes_silent_is_noticed_after_three_heartbeats() {
     let (hub, operator, _pty, node) = sensor(1);
     drop(node);
-    let call = hub.pending_call(&hub.client("caller", &["*"]));
+    let call = hub.pending_call::<GetInfo>(&hub.client("caller", &["*"]));
     let silent = Clock::now();
     operator.wait("imu", false);
     let (error, after) = call.error(silent);
@@ -394,7 +393,7 @@ impl Node {
             let config =
                 SessionConfig { name: Name::try_from(name).unwrap(), rows: 0, ..session_config(1, true) };
             let peer =
-                Peer::<_, _, MAX_FRAME>::new(config, SerialLink::new(uart), DeviceKey::new(KEY_ID, key));
+                Peer::<_, _, MAX_FRAME>::new(config, line(uart), DeviceKey::new(KEY_ID, key));
             run_plain(peer, events, wait);
         })
     }
@@ -404,7 +403,7 @@ impl Node {
         Self::start(pty, move |uart, events, wait| {
             let config =
                 SessionConfig { name: Name::try_from(name).unwrap(), rows: 1, ..session_config(1, false) };
-            run_plain(Peer::<_, _, MAX_FRAME>::new(config, SerialLink::new(uart), NoKeys), events, wait);
+            run_plain(Peer::<_, _, MAX_FRAME>::new(config, line(uart), NoKeys), events, wait);
         })
     }
 
@@ -516,7 +515,7 @@ impl<L: Link, K: Keys, const OUT: usize> Application<L, K, OUT> for Plain {
 }
 
 fn run_plain<K: Keys>(
-    mut peer: Peer<SerialLink<Uart, LINK_BUFFER>, K, MAX_FRAME>,
+    mut peer: Peer<Line<Uart>, K, MAX_FRAME>,
     events: Events,
     wait: &mut dyn FnMut(Option<Instant>) -> Instant,
 ) {

@@ -5,24 +5,18 @@ use visorbus_core::Peer;
 use visorbus_core::auth::Key;
 use visorbus_core::peer::DeviceKey;
 use visorbus_core::session::{Name, Role, SessionConfig};
-use visorbus_hal::{SerialLink, serial_buffer_len};
+use visorbus_device::{Line, MAX_FRAME, line};
 
 use crate::KEY_ID;
 use crate::messages::NAME;
 use crate::node::ROWS;
 
-/// Longest frame either way, in bytes. An input takes 40 on the line, the longest answer under 200.
-pub const MAX_FRAME: usize = 256;
-
-/// Length of each of the link's two buffers.
-pub const LINK_BUFFER: usize = serial_buffer_len(MAX_FRAME);
-
 /// The node's end of a serial link over the UART `U`.
-pub type Leaf<U> = Peer<SerialLink<U, LINK_BUFFER>, DeviceKey, MAX_FRAME>;
+pub type Leaf<U> = Peer<Line<U>, DeviceKey, MAX_FRAME>;
 
 /// The end that says hello over `uart` and proves itself by `key`; callers have to prove themselves too.
 pub fn leaf<U: Read + Write + ReadReady + WriteReady>(uart: U, boot_id: u64, key: Key) -> Leaf<U> {
-    Peer::new(session_config(boot_id, true), SerialLink::new(uart), DeviceKey::new(KEY_ID, key))
+    Peer::new(session_config(boot_id, true), line(uart), DeviceKey::new(KEY_ID, key))
 }
 
 /// What the node says of itself in its hello.

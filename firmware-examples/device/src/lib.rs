@@ -1,15 +1,18 @@
-//! What the example nodes have in common: the board as a node sees it, the device's key, and moments at a rate.
+//! What the example nodes have in common: the board as a node sees it, the device's key, its line, and
+//! moments at a rate.
 //!
-//! It knows no node and no link.
+//! It knows no node.
 #![no_std]
 #![forbid(unsafe_code)]
 
 mod board;
 mod keys;
+mod line;
 mod schedule;
 
 #[cfg(feature = "defmt")]
 pub use board::log_event;
 pub use board::{Board, fitting};
 pub use keys::{DEVELOPMENT_ROOT_KEY, KEY_ID, USES_DEVELOPMENT_KEY, device_key};
+pub use line::{Line, MAX_FRAME, line};
 pub use schedule::Schedule;

@@ -15,14 +15,13 @@ use visorbus_core::session::{Name, Role, SessionConfig, Verdict};
 use visorbus_core::{
     ErrorKind as Kind, Instant, IpcError, Link, Message, MessagePayload, MessageType, Session,
 };
-use visorbus_device::{DEVELOPMENT_ROOT_KEY, KEY_ID};
-use visorbus_hal::{SerialLink, serial_buffer_len};
+use visorbus_device::{DEVELOPMENT_ROOT_KEY, KEY_ID, Line, MAX_FRAME, line};
 
 /// The hub's end of the line of one device.
 pub struct Hub {
     device: &'static str,
     session: Session,
-    link: SerialLink<Wire, LINK_BUFFER>,
+    link: Line<Wire>,
     ring: KeyRing,
     started: std::time::Instant,
     scopes: Vec<&'static str>,
@@ -51,11 +50,12 @@ impl Hub {
             requires_authentication: true,
             lossy: true,
         });
+        session.offer_lane();
         session.set_clock(Instant::default(), unix().as_micros() as u64);
         Self {
             device,
             session,
-            link: SerialLink::new(Wire::new(stream)),
+            link: line(Wire::new(stream)),
             ring,
             started: std::time::Instant::now(),
             scopes: scopes.to_vec(),
@@ -176,6 +176,7 @@ impl Hub {
             }
             Verdict::Opened { answer } => {
                 self.hellos += 1;
+                self.link.reset(self.session.epoch());
                 answer
             }
             Verdict::Authenticate { token } => {
@@ -311,8 +312,3 @@ impl Write for Wire {
         Ok(())
     }
 }
-
-/// Longest frame either way, as the nodes have it.
-const MAX_FRAME: usize = 256;
-
-const LINK_BUFFER: usize = serial_buffer_len(MAX_FRAME);

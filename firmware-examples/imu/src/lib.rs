@@ -36,10 +36,12 @@ pub mod motion;
 mod node;
 pub mod self_test;
 
-pub use leaf::{LINK_BUFFER, Leaf, MAX_FRAME, leaf, session_config};
+pub use leaf::{Leaf, leaf, session_config};
 pub use messages::NAME;
 pub use node::ImuNode;
-pub use visorbus_device::{Board as ImuBoard, DEVELOPMENT_ROOT_KEY, KEY_ID, USES_DEVELOPMENT_KEY};
+pub use visorbus_device::{
+    Board as ImuBoard, DEVELOPMENT_ROOT_KEY, KEY_ID, Line, MAX_FRAME, USES_DEVELOPMENT_KEY, line,
+};
 
 /// The key that this device shares with its hub; see [`visorbus_device::device_key`].
 pub fn device_key() -> visorbus_core::auth::Key {
