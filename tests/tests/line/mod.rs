@@ -1,5 +1,6 @@
 //! What the tests of serial lines share: a hub with a socket, its clients, pseudo-terminals, calls that wait.
 
+use std::fmt::Debug;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,8 +13,10 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use visorbus_auth::{KeyFile, TokenRequest};
+use visorbus_controller::messages as controller;
 use visorbus_core::bus::{self, SlowConsumer};
 use visorbus_core::error::ErrorKind;
+use visorbus_core::message::Address;
 use visorbus_core::message::typed::Endpoint;
 use visorbus_hub::info::{PeerInfo, ServiceChange};
 use visorbus_hub::{Error, Hub, HubConfig, HubHandle, Result};
@@ -62,9 +65,9 @@ impl TestHub {
         client
     }
 
-    /// A client that may do everything with the sensor, and sees who comes and goes.
+    /// A client that may do everything with the devices, and sees who comes and goes.
     pub(crate) fn operator(&self) -> Operator {
-        let client = self.client("operator", &["request:**", "subscribe:**", CONTROL]);
+        let client = self.client("operator", &["request:**", "subscribe:**", CONTROL, controller::CONTROL]);
         let changes = client.subscribe(bus::SERVICES_CHANGED, SlowConsumer::default()).unwrap();
         Operator { client, changes }
     }
@@ -87,17 +90,20 @@ impl TestHub {
         }
     }
 
-    /// Calls the sensor on a thread of its own, with a deadline far away; comes back when the hub has the call.
-    pub(crate) fn pending_call(&self, caller: &UnixSocketClient) -> PendingCall {
+    /// Calls a device on a thread of its own, with a deadline far away; comes back when the hub has the call.
+    pub(crate) fn pending_call<E>(&self, caller: &UnixSocketClient) -> PendingCall<E::Response>
+    where
+        E: Endpoint<Request = (), Response: Send + 'static>,
+    {
         let name = caller.client_id();
         let before = self.peer(name).unwrap().frames_in;
         let client = caller.clone();
         let call = thread::spawn(move || {
-            let outcome = client.call::<GetInfo>(&(), Some(Duration::from_secs(60)));
+            let outcome = client.call::<E>(&(), Some(Duration::from_secs(60)));
             (outcome, Instant::now())
         });
         self.wait_for_peer(name, |peer| peer.frames_in > before);
-        PendingCall(call)
+        PendingCall { address: E::ADDRESS, call }
     }
 
     /// Ends the hub, and puts a new one in its place.
@@ -124,7 +130,7 @@ impl Drop for TestHub {
     }
 }
 
-/// A client that may do everything with the sensor.
+/// A client that may do everything with the devices.
 pub(crate) struct Operator {
     pub(crate) client: UnixSocketClient,
     changes: Subscription,
@@ -162,24 +168,29 @@ impl Operator {
 }
 
 /// A call that the hub has taken and nobody has answered.
-pub(crate) struct PendingCall(JoinHandle<(Result<Info>, Instant)>);
+pub(crate) struct PendingCall<R> {
+    address: Address<'static>,
+    call: JoinHandle<(Result<R>, Instant)>,
+}
 
-impl PendingCall {
+impl<R: Debug> PendingCall<R> {
     /// Demands that it ends with a connection error with `why` in it, at once after `cause`.
     #[track_caller]
     pub(crate) fn expect_gone(self, cause: Instant, why: &str) {
+        let address = self.address;
         let (error, after) = self.error(cause);
         assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
         let text = error.text();
-        assert!(text.starts_with("imu is gone (") && text.contains(why), "{text}");
-        assert!(text.ends_with("'imu/info' was not answered"), "{text}");
+        let component = address.component();
+        assert!(text.starts_with(&format!("{component} is gone (")) && text.contains(why), "{text}");
+        assert!(text.ends_with(&format!("'{address}' was not answered")), "{text}");
         assert!(after < AT_ONCE, "{after:?}");
     }
 
     /// What it ends with, and how long after `cause`.
     #[track_caller]
     pub(crate) fn error(self, cause: Instant) -> (Error, Duration) {
-        let (outcome, at) = self.0.join().unwrap();
+        let (outcome, at) = self.call.join().unwrap();
         (outcome.expect_err("nobody could answer"), at.saturating_duration_since(cause))
     }
 }

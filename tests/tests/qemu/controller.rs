@@ -1,0 +1,145 @@
+//! The hand controller on the Cortex-M3, alone and beside the sensor.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use visorbus_controller::hand::{buttons_at, next_change, stick_at};
+use visorbus_controller::messages::{
+    Buttons, GetBattery, GetInfo, Haptic, INPUT_RATE_HZ, Input, NAME, Pulse, Shake,
+};
+use visorbus_core::bus::SlowConsumer;
+use visorbus_core::error::ErrorKind;
+use visorbus_unix::{Delivery, Subscription};
+
+use crate::board::{Board, CONTROLLER, SENSOR};
+use crate::line::{AT_ONCE, Operator, PATIENCE, TestHub, expect_no_gaps, samples};
+
+#[test]
+fn the_controller_shakes_for_those_who_may_and_says_so_while_it_does() {
+    let (hub, operator, _board) = board();
+    assert_eq!(operator.call::<GetInfo>(&()).board, "mps2-an385");
+    let viewer = hub.client("viewer", &["request:controller/*"]);
+    let refusal = viewer.call::<Shake>(&HUM, None).unwrap_err();
+    assert_eq!(refusal.kind(), ErrorKind::Authorization);
+    assert!(
+        refusal.text().starts_with("controller/haptic: this needs the scope 'controller.control'"),
+        "{refusal}"
+    );
+    let hard = Haptic { amplitude: 2.0, ..HUM };
+    let wrong = operator.client.call::<Shake>(&hard, None).unwrap_err();
+    assert_eq!((wrong.kind(), wrong.text().as_str()), (ErrorKind::Message, "the amplitude goes from 0 to 1"));
+    let before = operator.call::<GetInfo>(&());
+    assert_eq!((before.pulse, before.pulses), (None, 0), "nothing of that shook");
+
+    let pulse = operator.call::<Shake>(&HUM);
+    let info = viewer.call::<GetInfo>(&(), None).unwrap();
+    assert_eq!((info.pulse, info.pulses), (Some(pulse), 1));
+    let inputs = hub.client("listener", &["subscribe:controller/input"]);
+    let inputs = inputs.subscribe("controller/input", SlowConsumer::default()).unwrap();
+    while next(&inputs).timestamp_us < pulse.ends_us {}
+    assert_eq!(operator.call::<GetInfo>(&()).pulse, None, "it is over in time");
+    let battery = viewer.call::<GetBattery>(&(), None).unwrap();
+    assert!(
+        battery.percent == 100 && battery.millivolts < 4_200 && battery.minutes_left == 479,
+        "{battery:?}"
+    );
+    let peer = hub.peer(NAME).unwrap();
+    assert_eq!((peer.sessions, peer.undecodable, peer.refused), (1, 0, 0), "{peer:?}");
+    assert!(peer.faults.iter().all(|fault| fault.count == 0), "{peer:?}");
+}
+
+#[test]
+fn every_change_of_a_button_is_published_and_the_stick_at_its_rate() {
+    let (_hub, operator, _board) = board();
+    let stream = operator.client.subscribe("controller/input", SlowConsumer::default()).unwrap();
+    let inputs: Vec<Input> = (0..150).map(|_| next(&stream)).collect();
+    for pair in inputs.windows(2) {
+        let apart_us = pair[1].timestamp_us - pair[0].timestamp_us;
+        assert!((1..=1_000_000 / u64::from(INPUT_RATE_HZ)).contains(&apart_us), "{pair:?}");
+        assert!(next_change(pair[0].timestamp_us) >= pair[1].timestamp_us, "no change is left out: {pair:?}");
+    }
+    for input in &inputs {
+        let expected = (buttons_at(input.timestamp_us), stick_at(input.timestamp_us));
+        assert_eq!((input.buttons, input.stick), expected, "the values of this machine");
+    }
+    let pressed = |input: &Input| input.buttons.contains(Buttons::TRIGGER);
+    assert!(inputs.iter().any(pressed) && !inputs.iter().all(pressed));
+    assert_eq!(operator.call::<GetInfo>(&()).inputs_dropped, 0);
+}
+
+#[test]
+fn a_reset_in_the_middle_of_a_call_fails_it_and_ends_the_pulse() {
+    let (hub, operator, mut board) = board();
+    let long = Haptic { duration_ms: 5_000, ..HUM };
+    let pulse = operator.call::<Shake>(&long);
+    let before = operator.call::<GetInfo>(&());
+    assert_eq!(before.pulse, Some(pulse));
+    // What is on the line at the reset is lost, as in a real UART.
+    board.relay.set_deaf(true);
+    let call = hub.pending_call::<GetBattery>(&hub.client("caller", &["*"]));
+    let reset = Instant::now();
+    board.monitor("system_reset");
+    board.relay.set_deaf(false);
+    call.expect_gone(reset, "it started again");
+    operator.wait(NAME, false);
+    operator.wait(NAME, true);
+    assert!(reset.elapsed() < 2 * AT_ONCE, "{:?}", reset.elapsed());
+    let after = operator.call::<GetInfo>(&());
+    assert_ne!(after.boot_id, before.boot_id);
+    assert_eq!((after.pulse, after.pulses), (None, 0));
+    assert_eq!(hub.peer(NAME).unwrap().sessions, 2);
+}
+
+#[test]
+fn two_boards_share_a_hub_and_the_loss_of_one_is_nothing_to_the_other() {
+    let (hub, operator, controller) = board();
+    let _sensor = controller.start_beside(&SENSOR, &hub.line("imu-line"));
+    hub.attach("imu-line", "");
+    operator.wait("imu", true);
+    let stream = operator.client.subscribe("imu/sample", SlowConsumer::default()).unwrap();
+    // What one board measures shakes the other.
+    let pulse = shake_at_a_nod(&operator, &stream);
+    assert_eq!(operator.call::<GetInfo>(&()).pulse, Some(pulse));
+
+    controller.signal(Signal::KILL);
+    operator.wait(NAME, false);
+    let refusal = operator.client.call::<Shake>(&HUM, None).unwrap_err();
+    assert!(refusal.text().starts_with("nobody serves 'controller'"), "{refusal}");
+    expect_no_gaps(&samples(&stream, 100), 100);
+    assert_eq!(hub.peer("imu").unwrap().sessions, 1);
+}
+
+/// Waits until the head goes through the level, nose down, and shakes the hand then.
+fn shake_at_a_nod(operator: &Operator, stream: &Subscription) -> Pulse {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut last = samples(stream, 1)[0];
+    loop {
+        assert!(Instant::now() < deadline, "the head nods every three seconds");
+        let next = samples(stream, 1)[0];
+        if last.accel[0] >= 0.0 && next.accel[0] < 0.0 {
+            return operator.call::<Shake>(&HUM);
+        }
+        last = next;
+    }
+}
+
+#[track_caller]
+fn next(inputs: &Subscription) -> Input {
+    match inputs.recv(Some(PATIENCE)).unwrap() {
+        Some(Delivery::Message(message)) => message.payload.parse().unwrap(),
+        Some(Delivery::Missed(count)) => panic!("{count} inputs were missed"),
+        None => panic!("no input came"),
+    }
+}
+
+/// A hub with the board in service.
+fn board() -> (TestHub, Operator, Board) {
+    let hub = TestHub::start();
+    let operator = hub.operator();
+    let board = Board::start(&CONTROLLER, &hub.line("controller-line"));
+    hub.attach("controller-line", "");
+    operator.wait(NAME, true);
+    (hub, operator, board)
+}
+
+const HUM: Haptic = Haptic { amplitude: 0.6, frequency_hz: 160, duration_ms: 800 };

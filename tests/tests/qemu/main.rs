@@ -1,0 +1,7 @@
+//! The real firmware on emulated boards, the hub at the other end of their UARTs, clients on the hub's socket.
+
+mod board;
+mod controller;
+mod imu;
+#[path = "../line/mod.rs"]
+mod line;
