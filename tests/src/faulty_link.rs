@@ -163,6 +163,11 @@ impl Random {
         (self.0 >> 11) % limit
     }
 
+    /// A number above 0 and at most 1.
+    pub const fn fraction(&mut self) -> f64 {
+        (self.below(1 << 52) + 1) as f64 / (1u64 << 52) as f64
+    }
+
     /// `true` that many times of a thousand.
     pub const fn per_mille(&mut self, share: u32) -> bool {
         self.below(1_000) < share as u64
