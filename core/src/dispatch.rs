@@ -389,7 +389,8 @@ pub struct RowHead {
 }
 
 impl RowHead {
-    const fn new(
+    /// The row of an address that its owner offers.
+    pub const fn new(
         kind: RowKind,
         address: Address<'static>,
         access: Access<'static>,

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use visorbus_core::MessagePriority;
 use visorbus_core::auth::{Access, BUS, Grant, Operation};
-use visorbus_core::bus::{self, Missed, SlowConsumer};
+use visorbus_core::bus::{self, Mismatch, Missed, SlowConsumer};
 use visorbus_core::message::address::is_name;
 use visorbus_core::message::{Address, Message, MessagePayload, MessageType, Pattern};
 
@@ -18,15 +18,19 @@ use crate::peers::{OwnedAccess, Peer, PeerKey, Subscription};
 impl Hub {
     /// Answers a request to the hub itself.
     pub(crate) fn answer_bus(&mut self, incoming: &Incoming<'_>, own: Option<&Grant>) -> Result<()> {
+        let address = incoming.message.destination.map_or(BUS, Address::as_str);
+        if address == bus::CANCEL && incoming.message.message_type == MessageType::Notification {
+            return self.handle_cancel(incoming);
+        }
         if incoming.message.message_type != MessageType::Request {
             return Err(Error::Message("the hub takes requests, no notifications".to_owned()));
         }
-        let address = incoming.message.destination.map_or(BUS, Address::as_str);
         match address {
             bus::SUBSCRIBE => self.subscribe(incoming, own),
             bus::UNSUBSCRIBE => self.unsubscribe(incoming),
             bus::REGISTER => self.register(incoming, own),
             bus::UNREGISTER => self.unregister(incoming),
+            bus::ANNOUNCE => self.take_row(incoming, own),
             bus::SERVICES | bus::PEERS => {
                 self.authorize(incoming, own, Operation::Request, Access::Permission)?;
                 match address {
@@ -67,7 +71,14 @@ impl Hub {
         } else {
             let number = peer.next_subscription;
             peer.next_subscription += 1;
-            peer.subscriptions.push(Subscription { number, pattern: text, policy, until, missed: 0 });
+            peer.subscriptions.push(Subscription {
+                number,
+                pattern: text,
+                policy,
+                until,
+                missed: 0,
+                refused_type: 0,
+            });
             self.matches.clear();
         }
         self.respond(incoming, MessagePayload::Empty);
@@ -119,10 +130,22 @@ impl Hub {
             return Err(Error::Message(format!("this session does not serve '{component}'")));
         };
         peer.components.swap_remove(at);
+        peer.rows.forget_component(&component);
         let name = peer.name.clone();
         self.names.remove(&component);
         self.respond(incoming, MessagePayload::Empty);
         self.announce(&component, &name, false);
+        Ok(())
+    }
+
+    /// The caller itself gives up a request. One that was answered meanwhile is over anyway.
+    fn handle_cancel(&mut self, incoming: &Incoming<'_>) -> Result<()> {
+        let key = (incoming.from, parse::<OwnedCancel>(&incoming.message.payload)?.id);
+        if let Some(call) = self.calls.give_up(key) {
+            self.uncount_call(incoming.from);
+            self.cancel_call(key, &call);
+        }
+        self.acknowledge(incoming);
         Ok(())
     }
 
@@ -131,11 +154,11 @@ impl Hub {
             component: name.to_owned(),
             peer: String::new(),
             transport: "hub".to_owned(),
-            addresses: Vec::new(),
+            addresses: self.registry.rows(name).iter().map(AddressInfo::from).collect(),
         });
         let service = |component: &String, key: &PeerKey| {
             let peer = self.peers.get(*key)?;
-            let own = |row: &&crate::peers::Row| row.address.split('/').next() == Some(component);
+            let own = |row: &&crate::peers::Row| row.kind.is_offered() && row.component() == component;
             Some(ServiceInfo {
                 component: component.clone(),
                 peer: peer.name.clone(),
@@ -152,8 +175,7 @@ impl Hub {
     /// Whether the asker may call an address or hear it: then it may know its types.
     fn may_use(&self, incoming: &Incoming<'_>, own: Option<&Grant>, address: &str) -> bool {
         let Ok(address) = Address::new(address) else { return false };
-        let peer = self.names.get(address.component()).and_then(|key| self.peers.get(*key));
-        let row = peer.and_then(|peer| peer.rows.known.iter().find(|row| row.address == address.as_str()));
+        let row = self.offered(address);
         let access = row.map_or(Access::Permission, |row| row.access.borrow());
         let asked = Message { destination: Some(address), ..incoming.message };
         let asked = Incoming { message: asked, ..*incoming };
@@ -162,15 +184,21 @@ impl Hub {
             || self.authorize(&asked, own, Operation::Subscribe, Access::Permission).is_ok()
     }
 
+    /// What is told of an address by whoever offers it.
+    fn offered(&self, address: Address<'_>) -> Option<&crate::peers::Row> {
+        let mut rows = self.rows_of(address.component()).iter();
+        rows.find(|row| row.kind.is_offered() && row.address == address.as_str())
+    }
+
     fn schemas(&self, address: &str) -> Result<SchemaInfo> {
         if let Some((request, response)) = own_schemas(address) {
             return Ok(SchemaInfo { address: address.to_owned(), request, response });
         }
         let asked = Address::new(address)
             .map_err(|e| Error::Message(format!("'{address}' is not an address: {e}")))?;
-        let peer = self.names.get(asked.component()).and_then(|key| self.peers.get(*key));
-        let row = peer.and_then(|peer| peer.rows.known.iter().find(|row| row.address == address));
-        let row = row.ok_or_else(|| Error::Message(format!("nobody has told the types of '{address}'")))?;
+        let row = self
+            .offered(asked)
+            .ok_or_else(|| Error::Message(format!("nobody has told the types of '{address}'")))?;
         Ok(SchemaInfo {
             address: address.to_owned(),
             request: row.request_schema.clone(),
@@ -202,7 +230,7 @@ impl Hub {
         message.source = Some(BUS_ADDRESS);
         message.payload = payload.borrow();
         let now = self.now();
-        self.publish(&message, false, now);
+        self.publish(None, &message, false, now);
     }
 
     /// Tells a subscriber that reads again what it missed.
@@ -312,6 +340,14 @@ struct OwnedSubscribe {
     policy: SlowConsumer,
 }
 
+/// [`bus::Cancel`] with its own text.
+#[derive(serde::Deserialize, Serialize, Schema)]
+struct OwnedCancel {
+    id: u64,
+    #[serde(default)]
+    source: String,
+}
+
 /// [`bus::Register`] with its own text.
 #[derive(serde::Deserialize, Serialize, Schema)]
 struct OwnedRegister {
@@ -368,13 +404,16 @@ fn own_schemas(address: &str) -> Option<(Vec<u8>, Vec<u8>)> {
     }
     Some(match address {
         bus::SUBSCRIBE => (bytes::<OwnedSubscribe>(), bytes::<()>()),
+        bus::ANNOUNCE => (bytes::<crate::expect::OwnedAnnounce>(), bytes::<()>()),
         bus::REGISTER => (bytes::<OwnedRegister>(), bytes::<()>()),
         bus::UNSUBSCRIBE | bus::UNREGISTER => (bytes::<String>(), bytes::<()>()),
         bus::SERVICES => (bytes::<()>(), bytes::<Vec<ServiceInfo>>()),
         bus::PEERS => (bytes::<()>(), bytes::<Vec<PeerInfo>>()),
         bus::SCHEMA => (bytes::<String>(), bytes::<SchemaInfo>()),
         bus::SERVICES_CHANGED => (bytes::<ServiceChange>(), bytes::<()>()),
+        bus::CANCEL => (bytes::<OwnedCancel>(), bytes::<()>()),
         bus::MISSED => (bytes::<Missed<'static>>(), bytes::<()>()),
+        bus::MISMATCH => (bytes::<Mismatch<'static>>(), bytes::<()>()),
         _ => return None,
     })
 }

@@ -59,6 +59,13 @@ impl Calls {
         self.by_key.remove(&key)
     }
 
+    /// Ends the request `key`, whoever was to answer it.
+    pub(crate) fn give_up(&mut self, key: CallKey) -> Option<Call> {
+        let call = self.by_key.remove(&key)?;
+        self.by_deadline.remove(&(call.deadline, key));
+        Some(call)
+    }
+
     /// Ends the first request whose time is over.
     pub(crate) fn take_expired(&mut self, now: Instant) -> Option<(CallKey, Call)> {
         let &(deadline, key) = self.by_deadline.first().filter(|(deadline, _)| *deadline <= now)?;
@@ -66,7 +73,7 @@ impl Calls {
         self.by_key.remove(&key).map(|call| (key, call))
     }
 
-    /// Ends all requests that `peer` sent, and returns those that it was to answer.
+    /// Ends all requests that `peer` sent or was to answer.
     pub(crate) fn take_peer(&mut self, peer: PeerKey) -> Vec<(CallKey, Call)> {
         let keys: Vec<CallKey> = self
             .by_key
@@ -74,16 +81,7 @@ impl Calls {
             .filter(|((caller, _), call)| *caller == peer || call.callee == Callee::Peer(peer))
             .map(|(key, _)| *key)
             .collect();
-        let mut orphans = Vec::new();
-        for key in keys {
-            if let Some(call) = self.by_key.remove(&key) {
-                self.by_deadline.remove(&(call.deadline, key));
-                if key.0 != peer {
-                    orphans.push((key, call));
-                }
-            }
-        }
-        orphans
+        keys.into_iter().filter_map(|key| Some((key, self.give_up(key)?))).collect()
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use visorbus_core::ErrorKind;
 use visorbus_core::auth::{Access, BUS, Grant, Operation, Refusal, UnverifiedToken, authorize};
-use visorbus_core::bus::RowKind;
+use visorbus_core::bus::{self, RowKind};
 use visorbus_core::dispatch::{Caller, NOBODY};
 use visorbus_core::message::{Address, AddressBuf, Message, MessageFlags, MessagePayload, MessageType};
 use visorbus_core::route::{Route, proven_source, route};
@@ -13,8 +13,9 @@ use visorbus_core::session::is_forgotten;
 use crate::calls::{Call, CallKey, Callee};
 use crate::handlers::Pool;
 use crate::hub::{BUS_ADDRESS, Hub, Incoming};
-use crate::owned::{Error, Result};
-use crate::peers::{Notice, PeerKey, Unsent};
+use crate::owned::{Error, OwnedPayload, Result};
+use crate::peers::{Frame, Notice, PeerKey, Unsent};
+use crate::queue::Timed;
 use crate::sending::{Head, too_long_answer};
 
 impl Hub {
@@ -129,6 +130,7 @@ impl Hub {
         let Incoming { from, message, at_once, now } = *incoming;
         let component = message.destination.map_or(BUS, Address::component);
         let unix_s = self.unix_s(now);
+        self.check_handlers_types(incoming, own)?;
         if self.registry.may_block(component) {
             return self.call_on_pool(incoming, own, unix_s);
         }
@@ -140,6 +142,18 @@ impl Hub {
         }
         self.send_answer(from, &message, dispatched.answer, at_once);
         Ok(())
+    }
+
+    /// The types of an address in the hub are told to nobody who may not use it.
+    fn check_handlers_types(&self, incoming: &Incoming<'_>, own: Option<&Grant>) -> Result<()> {
+        let (offered, operation) = match incoming.message.message_type {
+            MessageType::Request => (RowKind::Endpoint, Operation::Request),
+            _ => (RowKind::Hears, Operation::Notify),
+        };
+        let Err(error) = self.check_types(incoming, offered) else { return Ok(()) };
+        let row = self.row_of(incoming.message.destination.unwrap_or(BUS_ADDRESS), offered);
+        self.authorize(incoming, own, operation, row.map_or(Access::Permission, |row| row.access.borrow()))?;
+        Err(error)
     }
 
     fn call_on_pool(&mut self, incoming: &Incoming<'_>, own: Option<&Grant>, unix_s: u64) -> Result<()> {
@@ -178,9 +192,10 @@ impl Hub {
     }
 
     fn forward_request(&mut self, incoming: &Incoming<'_>, own: Option<&Grant>, to: PeerKey) -> Result<()> {
-        let Incoming { from, message, at_once, .. } = *incoming;
+        let Incoming { from, message, at_once, now } = *incoming;
         let access = self.row_access(to, &message, RowKind::Endpoint)?;
         self.authorize(incoming, own, Operation::Request, access.borrow())?;
+        self.check_types(incoming, RowKind::Endpoint)?;
         let timeout_ms = self.timeout_ms(&message);
         if message.wants_answer() {
             self.begin_call(incoming, Callee::Peer(to))?;
@@ -188,7 +203,13 @@ impl Hub {
         let flags = MessageFlags { timeout_ms: Some(timeout_ms), ..message.flags };
         let head = Head::new(&Message { flags, ..message }).ok_or_else(too_long_header)?;
         let payload = message.payload.as_bytes();
-        let sent = self.peers.send(to, head.as_slice(), payload, message.flags.priority, at_once);
+        let call = message.wants_answer().then(|| {
+            let deadline = now.plus_millis(timeout_ms);
+            Timed::new((from, message.id), deadline, timeout_ms, &head, message.auth_token)
+        });
+        let priority = message.flags.priority;
+        let sent =
+            self.peers.send_frame(to, &Frame { head: head.as_slice(), payload, priority, at_once, call });
         sent.map_err(|unsent| {
             self.end_call((from, message.id), Callee::Peer(to));
             self.unsent_error(to, head.as_slice().len() + payload.len(), unsent)
@@ -204,6 +225,13 @@ impl Hub {
         let Incoming { message, at_once, .. } = *incoming;
         let access = self.row_access(to, &message, RowKind::Hears)?;
         self.authorize(incoming, own, Operation::Notify, access.borrow())?;
+        if let Err(error) = self.check_types(incoming, RowKind::Hears) {
+            if !message.wants_answer() {
+                let address = message.destination.unwrap_or(BUS_ADDRESS);
+                self.tell_mismatch(incoming.from, address, &error);
+            }
+            return Err(error);
+        }
         let flags = MessageFlags { requires_response: false, ..message.flags };
         let head = Head::new(&Message { flags, ..message }).ok_or_else(too_long_header)?;
         let payload = message.payload.as_bytes();
@@ -244,13 +272,19 @@ impl Hub {
     }
 
     fn publish_and_answer(&mut self, incoming: &Incoming<'_>) -> Result<()> {
-        self.publish(&incoming.message, incoming.at_once, incoming.now);
+        self.publish(Some(incoming.from), &incoming.message, incoming.at_once, incoming.now);
         self.acknowledge(incoming);
         Ok(())
     }
 
     /// Gives a notification to whoever subscribed to its topic and may still have it.
-    pub(crate) fn publish(&mut self, message: &Message<'_>, at_once: bool, now: visorbus_core::Instant) {
+    pub(crate) fn publish(
+        &mut self,
+        from: Option<PeerKey>,
+        message: &Message<'_>,
+        at_once: bool,
+        now: visorbus_core::Instant,
+    ) {
         let Some(topic) = message.destination else { return };
         let selected = self.matches.find(topic, &self.peers);
         if selected.is_empty() {
@@ -267,13 +301,17 @@ impl Hub {
             at_once: at_once && selected.len() == 1,
             unix_s: self.unix_s(now),
         };
-        for &(key, number) in &*selected {
-            self.peers.publish(key, number, &notice);
+        let is_expected = selected.iter().any(|selected| selected.expects != 0);
+        let told = if is_expected { self.published_type(from, topic) } else { 0 };
+        for selected in &*selected {
+            if self.suits(selected, topic, told) {
+                self.peers.publish(selected.peer, selected.number, &notice);
+            }
         }
     }
 
     /// Tells the sender of a notification that it was taken, if it asked.
-    fn acknowledge(&mut self, incoming: &Incoming<'_>) {
+    pub(crate) fn acknowledge(&mut self, incoming: &Incoming<'_>) {
         if incoming.message.wants_answer() {
             self.respond(incoming, MessagePayload::Empty);
         }
@@ -326,6 +364,25 @@ impl Hub {
         Some(call)
     }
 
+    /// Has the callee know that nobody waits for its answer any more, where it can have a use for that: a request that
+    /// still waits for it is not sent at all. A board is done with a request before it hears of anything else.
+    pub(crate) fn cancel_call(&mut self, key: CallKey, call: &Call) {
+        let to = match call.callee {
+            Callee::Job(number) => return self.pool.iter_mut().for_each(|pool| pool.cancel(number)),
+            Callee::Peer(to) => to,
+        };
+        let Some(peer) = self.peers.get_mut(to) else { return };
+        if peer.queue.cancel(key) || peer.options.lossy {
+            return;
+        }
+        let cancel = bus::Cancel { id: key.1, source: call.source.as_str() };
+        let Ok(payload) = OwnedPayload::postcard(&cancel) else { return };
+        let mut notice = Message::notification(self.take_id(), const { Address::literal(bus::CANCEL) });
+        notice.source = Some(BUS_ADDRESS);
+        notice.flags.priority = call.priority;
+        self.send_notice(to, &notice.with_payload(payload.borrow()));
+    }
+
     fn timeout_ms(&self, message: &Message<'_>) -> u32 {
         let limits = &self.config.limits;
         message.flags.timeout_ms.unwrap_or(limits.request_ms).min(limits.max_request_ms)
@@ -344,7 +401,7 @@ impl Hub {
         if !peer.rows.complete {
             return Err(Error::Connection(format!("'{}' has only just connected: try again", peer.name)));
         }
-        let row = peer.rows.known.iter().find(|row| row.kind == kind && row.address == address);
+        let row = peer.rows.find(kind, address);
         Ok(row.map_or(crate::peers::OwnedAccess::Permission, |row| row.access.clone()))
     }
 

@@ -21,9 +21,7 @@ impl Hub {
             return self.ask(key, row, RowPart::Info, now);
         }
         self.announce_peer(key);
-        if rows > 0 {
-            self.ask(key, 0, RowPart::Request, now);
-        }
+        self.ask_for_schemas(key, 0, RowPart::Request, now);
     }
 
     /// Takes the answer to the question that was asked last.
@@ -36,14 +34,18 @@ impl Hub {
     ) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let Some(asking) = peer.rows.asking.take_if(|asking| asking.id == id) else { return };
-        let rows = peer.session.remote().map_or(0, |remote| remote.rows);
         let told = outcome.as_ref().map_or(0, |bytes| bytes.len());
         let room = peer.rows.make_room(told);
         let next = match (asking.part, outcome) {
             (RowPart::Info, Ok(bytes)) => match postcard::from_bytes::<RowInfo<'_>>(bytes) {
                 _ if !room => return self.give_up_on(key, "its table is longer than the hub keeps"),
                 Ok(info) if is_own(&info, &peer.name) => {
-                    peer.rows.known.push(Row::from(&info));
+                    let row = Row::from(&info);
+                    if !info.kind.is_offered() {
+                        peer.rows.uses.insert(info.kind, info.address, row.types());
+                    }
+                    // One that is only used keeps the place that its number says.
+                    peer.rows.known.push(row);
                     return self.describe_from(key, asking.row + 1, now);
                 }
                 _ => return self.give_up_on(key, "a row of its table is not one of its own"),
@@ -67,8 +69,22 @@ impl Hub {
                 }
             }
         };
-        if next.0 < rows {
-            self.ask(key, next.0, next.1, now);
+        self.ask_for_schemas(key, next.0, next.1, now);
+    }
+
+    /// Asks for a schema of the row, or of the next one that has some: what a peer only uses, its owner describes.
+    fn ask_for_schemas(&mut self, key: PeerKey, row: u16, part: RowPart, now: Instant) {
+        let Some(peer) = self.peers.get(key) else { return };
+        let rows = peer.session.remote().map_or(0, |remote| remote.rows);
+        // Whoever is asked for a schema takes it that all its rows are known.
+        if peer.rows.known.len() < usize::from(rows) {
+            return;
+        }
+        let uses = |row: u16| peer.rows.known.get(usize::from(row)).is_some_and(|row| !row.kind.is_offered());
+        match (row..rows).find(|row| !uses(*row)) {
+            Some(next) if next == row => self.ask(key, row, part, now),
+            Some(next) => self.ask(key, next, RowPart::Request, now),
+            None => {}
         }
     }
 
@@ -122,9 +138,10 @@ impl From<&RowInfo<'_>> for Row {
     }
 }
 
-/// Whether a row's address belongs to the peer that describes it.
+/// Whether a row's address belongs to the peer that describes it, or is one that it only uses.
 fn is_own(info: &RowInfo<'_>, name: &str) -> bool {
-    Address::new(info.address).is_ok_and(|address| address.component() == name)
+    let own = |address: Address<'_>| !info.kind.is_offered() || address.component() == name;
+    Address::new(info.address).is_ok_and(own)
 }
 
 /// For an answer to one question; lost ones are asked again.

@@ -1,18 +1,21 @@
 //! The hub's own message handlers: inline ones, run in the loop, and ones that may block, run on a small pool.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use visorbus_core::auth::{Access, Grant};
-use visorbus_core::dispatch::{Caller, Dispatched, Handlers, MessageHandler, NOBODY, Reply, dispatch};
+use visorbus_core::dispatch::{
+    Caller, Dispatched, Handlers, MessageHandler, NOBODY, Reply, RowHead, dispatch,
+};
 use visorbus_core::message::{Address, Message, MessageType};
 use visorbus_core::{IpcError, codec};
 
 use crate::HashMap;
 use crate::calls::CallKey;
-use crate::peers::PeerKey;
+use crate::peers::{PeerKey, Row};
 use crate::poller::Waker;
 
 /// A handler that can be given to a hub.
@@ -28,6 +31,8 @@ pub(crate) struct Registry {
 struct Entry {
     handler: Arc<Mutex<BoxedHandler>>,
     may_block: bool,
+    /// What it tells of its addresses.
+    rows: Arc<[Row]>,
 }
 
 impl Registry {
@@ -37,7 +42,10 @@ impl Registry {
             return Err(id);
         }
         let may_block = handler.may_block();
-        self.by_id.insert(id, Entry { handler: Arc::new(Mutex::new(handler)), may_block });
+        let heads = (0..usize::from(u16::MAX)).map_while(|number| handler.row(number));
+        let rows: Arc<[Row]> =
+            heads.map(|head| Row::from(&head)).filter(|row| row.component() == id).collect();
+        self.by_id.insert(id, Entry { handler: Arc::new(Mutex::new(handler)), may_block, rows });
         Ok(())
     }
 
@@ -53,6 +61,11 @@ impl Registry {
         self.by_id.keys().map(String::as_str)
     }
 
+    /// What a handler tells of its addresses.
+    pub(crate) fn rows(&self, component: &str) -> &[Row] {
+        self.by_id.get(component).map_or(&[], |entry| &*entry.rows)
+    }
+
     pub(crate) fn may_block(&self, component: &str) -> bool {
         self.by_id.get(component).is_some_and(|entry| entry.may_block)
     }
@@ -63,22 +76,28 @@ impl Registry {
             let answer = codec::encode_error(message, &NOBODY, out).filter(|_| message.wants_answer());
             return Dispatched { answer: answer.unwrap_or(0), refused: Some(NOBODY) };
         };
-        entry.dispatch(caller, message, out)
+        entry.dispatch(caller, message, &NOT_CANCELLED, out)
     }
 
     /// The job that runs the handler of `component` for the message in `frame`; `None` when there is no such handler.
     pub(crate) fn job(&self, component: &str, caller: Caller<'_>, frame: Box<[u8]>) -> Option<Job> {
         let entry = self.by_id.get(component)?.clone();
         let (grant, unix_s) = (caller.grant.cloned(), caller.unix_now);
-        Some(Job { entry, grant, unix_s, frame })
+        Some(Job { entry, grant, unix_s, frame, cancelled: Arc::default() })
     }
 }
 
 impl Entry {
-    fn dispatch(&self, caller: Caller<'_>, message: &Message<'_>, out: &mut [u8]) -> Dispatched {
+    fn dispatch(
+        &self,
+        caller: Caller<'_>,
+        message: &Message<'_>,
+        cancelled: &AtomicBool,
+        out: &mut [u8],
+    ) -> Dispatched {
         // A handler that panicked is as good or as bad as before; its state is its own affair.
         let mut handler = self.handler.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut target = Target(&mut **handler);
+        let mut target = Target { handler: &mut **handler, cancelled };
         let run = catch_unwind(AssertUnwindSafe(|| dispatch(&mut target, caller, message, &mut *out)));
         run.unwrap_or_else(|_| {
             let answer = codec::encode_error(message, &PANICKED, out).filter(|_| message.wants_answer());
@@ -87,21 +106,34 @@ impl Entry {
     }
 }
 
+impl From<&RowHead> for Row {
+    fn from(head: &RowHead) -> Self {
+        Self {
+            request_schema: head.schema.request.bytes.to_vec(),
+            response_schema: head.schema.response.bytes.to_vec(),
+            ..Self::from(&head.describe())
+        }
+    }
+}
+
 /// One [`MessageHandler`] as the [`Handlers`] that [`dispatch`] asks.
-struct Target<'a>(&'a mut (dyn MessageHandler + Send));
+struct Target<'a> {
+    handler: &'a mut (dyn MessageHandler + Send),
+    cancelled: &'a AtomicBool,
+}
 
 impl Handlers for Target<'_> {
     type Key = ();
 
     fn find(&self, address: Address<'_>, message_type: MessageType) -> Result<((), Access<'_>), IpcError> {
-        if !self.0.supported_message_types().contains(&message_type) {
+        if !self.handler.supported_message_types().contains(&message_type) {
             return Err(IpcError::Message("this handler does not take messages of this type"));
         }
-        Ok(((), self.0.access(address)))
+        Ok(((), self.handler.access(address)))
     }
 
     fn call(&mut self, (): (), message: &Message<'_>, reply: &mut Reply<'_>) -> Result<(), IpcError> {
-        self.0.handle_message(message, reply)
+        self.handler.handle_until(message, reply, self.cancelled)
     }
 }
 
@@ -111,6 +143,8 @@ pub(crate) struct Pool {
     done: Receiver<Done>,
     /// Bytes of the messages that wait or run, by the peer whose they are, also after it has gone.
     waiting: HashMap<PeerKey, usize>,
+    /// The jobs that wait or run, by their numbers.
+    cancelled: HashMap<u64, Arc<AtomicBool>>,
     next: u64,
 }
 
@@ -120,6 +154,8 @@ pub(crate) struct Job {
     grant: Option<Grant>,
     unix_s: Option<u64>,
     frame: Box<[u8]>,
+    /// Nobody waits for its answer any more.
+    cancelled: Arc<AtomicBool>,
 }
 
 /// A job on its way.
@@ -165,7 +201,7 @@ impl Pool {
                 }
             })?;
         }
-        Ok(Self { jobs, done, waiting: HashMap::default(), next: 0 })
+        Ok(Self { jobs, done, waiting: HashMap::default(), cancelled: HashMap::default(), next: 0 })
     }
 
     /// The number of the job that is started next.
@@ -186,6 +222,7 @@ impl Pool {
             return Err(PoolFull { waiting });
         }
         *own += job.cost();
+        self.cancelled.insert(self.next, Arc::clone(&job.cancelled));
         let task = Task { key, number: self.next, job };
         self.next += 1;
         // The threads live as long as the sender, so there is always one to take it.
@@ -193,8 +230,16 @@ impl Pool {
         Ok(())
     }
 
+    /// Has a job know that nobody waits for it any more; one that has not begun does not.
+    pub(crate) fn cancel(&mut self, number: u64) {
+        if let Some(cancelled) = self.cancelled.get(&number) {
+            cancelled.store(true, Ordering::Relaxed);
+        }
+    }
+
     pub(crate) fn take_done(&mut self) -> Option<Done> {
         let done = self.done.try_recv().ok()?;
+        self.cancelled.remove(&done.number);
         if let Some(waiting) = self.waiting.get_mut(&done.key.0) {
             *waiting -= done.cost;
             if *waiting == 0 {
@@ -207,9 +252,12 @@ impl Pool {
 
 impl Job {
     fn run(&self, out: &mut [u8]) -> usize {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return 0;
+        }
         let Ok(message) = codec::decode(&self.frame) else { return 0 };
         let caller = Caller { grant: self.grant.as_ref(), unix_now: self.unix_s };
-        self.entry.dispatch(caller, &message, out).answer
+        self.entry.dispatch(caller, &message, &self.cancelled, out).answer
     }
 
     const fn cost(&self) -> usize {
@@ -217,6 +265,8 @@ impl Job {
     }
 }
 
+/// For handlers that run in the loop: nothing is heard of while they do.
+static NOT_CANCELLED: AtomicBool = AtomicBool::new(false);
 /// So many peers may each have as much waiting as one may.
 const MANY: usize = 8;
 const PANICKED: IpcError = IpcError::Internal("the handler panicked; the hub goes on, its log says where");

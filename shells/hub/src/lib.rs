@@ -22,6 +22,7 @@ mod sending;
 
 mod bus;
 mod describe;
+mod expect;
 pub mod info;
 
 mod calls;

@@ -5,8 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use visorbus_core::MessagePriority;
 use visorbus_core::bus::SlowConsumer;
+use visorbus_core::{Instant, MessagePriority};
+
+use crate::calls::CallKey;
+use crate::sending::Head;
 
 /// Frames that wait for one peer.
 #[derive(Debug, Default)]
@@ -14,6 +17,8 @@ pub(crate) struct Queue {
     frames: BTreeMap<Place, Waiting>,
     /// Where the notifications of each subscription stand in `frames`.
     subscriptions: HashMap<u32, Held>,
+    /// Where the requests stand that somebody waits for.
+    calls: HashMap<CallKey, Place>,
     bytes: usize,
     next: u64,
 }
@@ -25,7 +30,55 @@ type Place = (u8, u64);
 #[derive(Debug)]
 struct Waiting {
     frame: Box<[u8]>,
+    /// Where the frame begins; what is before that was left over when its timeout got shorter.
+    start: usize,
     topic: Option<(u32, Box<str>)>,
+    call: Option<Timed>,
+}
+
+/// A request that somebody waits for, and where its frame says for how long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timed {
+    key: CallKey,
+    deadline: Instant,
+    /// Where the varint of its timeout begins and ends.
+    at: usize,
+    end: usize,
+}
+
+impl Timed {
+    /// Of a request with this header, in which only the token comes after the timeout.
+    pub(crate) fn new(
+        key: CallKey,
+        deadline: Instant,
+        timeout_ms: u32,
+        head: &Head,
+        token: Option<&[u8]>,
+    ) -> Self {
+        let token = token.map_or(0, |token| varint_len(token.len() as u32) + token.len());
+        let end = head.as_slice().len() - token;
+        Self { key, deadline, at: end - varint_len(timeout_ms), end }
+    }
+}
+
+impl Waiting {
+    /// Writes how long the caller still waits in the place of how long it did. The varint may have become shorter: then
+    /// what is before it moves up.
+    fn shorten(&mut self, now: Instant) {
+        let Some(call) = &mut self.call else { return };
+        let left = call.deadline.as_micros().saturating_sub(now.as_micros()) / 1000;
+        let mut left = u32::try_from(left).unwrap_or(u32::MAX).max(1);
+        let at = call.end - varint_len(left);
+        // The time left never gets longer.
+        let moves = at.saturating_sub(call.at);
+        self.frame.copy_within(self.start..call.at, self.start + moves);
+        (self.start, call.at) = (self.start + moves, at);
+        for place in &mut self.frame[at..call.end] {
+            *place = left as u8 | 0x80;
+            left >>= 7;
+        }
+        self.frame[call.end - 1] &= 0x7f;
+    }
 }
 
 /// What waits of one subscription.
@@ -56,11 +109,17 @@ impl Queue {
     }
 
     /// Lets a frame wait that must not be lost.
-    pub(crate) fn push(&mut self, frame: Box<[u8]>, priority: MessagePriority, limit: usize) -> Queued {
+    pub(crate) fn push(
+        &mut self,
+        frame: Box<[u8]>,
+        priority: MessagePriority,
+        call: Option<Timed>,
+        limit: usize,
+    ) -> Queued {
         if !self.fits(frame.len(), limit) {
             return Queued::Full { dropped: 0 };
         }
-        self.insert(Waiting { frame, topic: None }, priority);
+        self.insert(Waiting { frame, start: 0, topic: None, call }, priority);
         Queued::Waits { dropped: 0 }
     }
 
@@ -90,13 +149,22 @@ impl Queue {
         if !self.fits(frame.len(), limit) {
             return Queued::Full { dropped };
         }
-        self.insert(Waiting { frame, topic: Some((subscription, topic.into())) }, priority);
+        let topic = Some((subscription, topic.into()));
+        self.insert(Waiting { frame, start: 0, topic, call: None }, priority);
         Queued::Waits { dropped }
     }
 
-    /// The frame that goes next, by priority and age.
-    pub(crate) fn front(&self) -> Option<&[u8]> {
-        self.frames.first_key_value().map(|(_, waiting)| &*waiting.frame)
+    /// The frame that goes next, by priority and age. A request says how long its caller still waits; those whose
+    /// callers do not any more are gone.
+    pub(crate) fn front(&mut self, now: Instant) -> Option<&[u8]> {
+        while let Some((_, Waiting { call: Some(call), .. })) = self.frames.first_key_value()
+            && call.deadline <= now
+        {
+            self.pop();
+        }
+        let waiting = self.frames.first_entry()?.into_mut();
+        waiting.shorten(now);
+        waiting.frame.get(waiting.start..)
     }
 
     /// Takes away what [`Queue::front`] showed.
@@ -104,6 +172,12 @@ impl Queue {
         if let Some(&place) = self.frames.keys().next() {
             self.remove(place);
         }
+    }
+
+    /// Takes a request back that nobody waits for any more; `false` when it does not wait here.
+    pub(crate) fn cancel(&mut self, call: CallKey) -> bool {
+        let place = self.calls.get(&call).copied();
+        place.map(|place| self.remove(place)).is_some()
     }
 
     pub(crate) fn clear(&mut self) {
@@ -145,12 +219,18 @@ impl Queue {
             held.places.insert(place);
             held.newest.insert(topic.clone(), place);
         }
+        if let Some(call) = &waiting.call {
+            self.calls.insert(call.key, place);
+        }
         self.frames.insert(place, waiting);
     }
 
     fn remove(&mut self, place: Place) {
         let Some(waiting) = self.frames.remove(&place) else { return };
         self.bytes -= waiting.frame.len() + KEEPING;
+        if let Some(call) = &waiting.call {
+            self.calls.remove(&call.key);
+        }
         let Some((subscription, topic)) = waiting.topic else { return };
         let Some(held) = self.subscriptions.get_mut(&subscription) else { return };
         held.places.remove(&place);
@@ -163,12 +243,20 @@ impl Queue {
     }
 }
 
+/// Bytes of a varint.
+const fn varint_len(value: u32) -> usize {
+    (u32::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
+}
+
 /// What it costs to keep one frame, in bytes beside its own: small frames must not be free.
 const KEEPING: usize = 128;
 
 #[cfg(test)]
 mod tests {
+    use visorbus_core::message::{Address, Message, MessagePayload};
+
     use super::*;
+    use crate::peers::PeerKey;
 
     fn frame(byte: u8) -> Box<[u8]> {
         Box::new([byte; 10])
@@ -179,7 +267,7 @@ mod tests {
 
     fn drain(queue: &mut Queue) -> Vec<u8> {
         let mut order = Vec::new();
-        while let Some(front) = queue.front() {
+        while let Some(front) = queue.front(Instant::default()) {
             order.push(front[0]);
             queue.pop();
         }
@@ -196,7 +284,7 @@ mod tests {
             (3, MessagePriority::Critical),
             (4, MessagePriority::Normal),
         ] {
-            assert_eq!(queue.push(frame(byte), priority, 1000), Queued::Waits { dropped: 0 });
+            assert_eq!(queue.push(frame(byte), priority, None, 1000), Queued::Waits { dropped: 0 });
         }
         assert_eq!(drain(&mut queue), [3, 2, 4, 1]);
     }
@@ -204,8 +292,14 @@ mod tests {
     #[test]
     fn what_must_not_be_lost_is_refused_when_the_limit_is_reached() {
         let mut queue = Queue::default();
-        assert_eq!(queue.push(frame(1), MessagePriority::Normal, ONE + 5), Queued::Waits { dropped: 0 });
-        assert_eq!(queue.push(frame(2), MessagePriority::Critical, ONE + 5), Queued::Full { dropped: 0 });
+        assert_eq!(
+            queue.push(frame(1), MessagePriority::Normal, None, ONE + 5),
+            Queued::Waits { dropped: 0 }
+        );
+        assert_eq!(
+            queue.push(frame(2), MessagePriority::Critical, None, ONE + 5),
+            Queued::Full { dropped: 0 }
+        );
         assert_eq!(drain(&mut queue), [1]);
     }
 
@@ -269,5 +363,55 @@ mod tests {
         assert_eq!(push(4, SlowConsumer::DropOldest(1)), Queued::Waits { dropped: 2 });
         assert_eq!(drain(&mut queue), [4]);
         assert!(queue.is_empty() && queue.subscriptions.is_empty());
+    }
+
+    /// A request with this timeout, whose payload is `after`, and what is known of it.
+    fn timed(id: u64, timeout_ms: u32, token: Option<&[u8]>) -> (Box<[u8]>, Timed) {
+        let mut message = Message::request(id, Address::literal("imu/x"));
+        message.flags.timeout_ms = Some(timeout_ms);
+        message.timestamp = Some(1 << 40);
+        message.auth_token = token;
+        message.payload = MessagePayload::String("after");
+        let head = Head::new(&message).unwrap();
+        let deadline = Instant::default().plus_millis(timeout_ms);
+        let timed = Timed::new((PeerKey::default(), id), deadline, timeout_ms, &head, token);
+        ([head.as_slice(), b"after"].concat().into(), timed)
+    }
+
+    #[test]
+    fn a_request_says_how_much_time_is_left_and_nothing_else_of_it_changes() {
+        for timeout_ms in [1, 2, 127, 128, 300, 16_383, 16_384, 5_000_000, u32::MAX] {
+            for token in [None, Some(&[7; 20][..]), Some(&[7; 200])] {
+                let mut queue = Queue::default();
+                let (frame, timed) = timed(9, timeout_ms, token);
+                queue.push(frame.clone(), MessagePriority::Normal, Some(timed), 1000);
+                let before = visorbus_core::decode(&frame).unwrap();
+                for waited in [0, timeout_ms / 2, timeout_ms - timeout_ms / 9, timeout_ms - 1] {
+                    let now = Instant::default().plus_millis(waited);
+                    let front = queue.front(now).unwrap();
+                    let now = visorbus_core::decode(front).unwrap();
+                    assert_eq!(now.flags.timeout_ms, Some(timeout_ms - waited));
+                    assert_eq!(Message { flags: before.flags, ..now }, before);
+                }
+                queue.pop();
+                assert_eq!((queue.bytes(), queue.calls.len()), (0, 0));
+            }
+        }
+    }
+
+    #[test]
+    fn a_request_whose_time_is_over_is_gone_and_so_is_one_that_is_taken_back() {
+        let mut queue = Queue::default();
+        for (id, timeout_ms) in [(1, 10), (2, 20), (3, 30), (4, 40)] {
+            let (frame, timed) = timed(id, timeout_ms, None);
+            queue.push(frame, MessagePriority::Normal, Some(timed), 10_000);
+        }
+        assert!(queue.cancel((PeerKey::default(), 3)));
+        assert!(!queue.cancel((PeerKey::default(), 3)));
+        let front = queue.front(Instant::default().plus_millis(20)).unwrap();
+        assert_eq!(visorbus_core::decode(front).unwrap().id, 4, "the first two are over");
+        queue.pop();
+        assert!(queue.is_empty() && queue.calls.is_empty());
+        assert_eq!(queue.bytes(), 0);
     }
 }

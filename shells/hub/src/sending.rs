@@ -70,6 +70,13 @@ impl Hub {
         }
     }
 
+    /// Sends a notification of the hub's that its peer can do without.
+    pub(crate) fn send_notice(&mut self, key: PeerKey, notice: &Message<'_>) {
+        let len = codec::encode(notice, &mut self.out).unwrap_or(0);
+        // One that does not read is told of nothing else either.
+        let _ = self.try_send_out(key, len, false);
+    }
+
     fn try_send_out(&mut self, key: PeerKey, len: usize, at_once: bool) -> Result<(), Unsent> {
         if len == 0 {
             return Ok(());

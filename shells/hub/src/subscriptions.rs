@@ -2,26 +2,36 @@
 
 use std::sync::Arc;
 
+use visorbus_core::bus::RowKind;
 use visorbus_core::message::Address;
 
 use crate::HashMap;
 use crate::peers::{PeerKey, Peers};
 
+/// A subscription that selects a topic.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Selected {
+    pub(crate) peer: PeerKey,
+    pub(crate) number: u32,
+    /// Hash of the type that the peer was built with for this topic; 0 where it did not say.
+    pub(crate) expects: u64,
+}
+
 /// The subscriptions that select a topic: at most one of each peer, its first.
-pub(crate) type Selected = Arc<[(PeerKey, u32)]>;
+pub(crate) type AllSelected = Arc<[Selected]>;
 
 /// What matched each topic, as long as no subscription changes.
 #[derive(Debug, Default)]
-pub(crate) struct Matches(HashMap<Box<str>, Selected>);
+pub(crate) struct Matches(HashMap<Box<str>, AllSelected>);
 
 impl Matches {
-    /// To be called when a subscription came or went.
+    /// To be called when a subscription, or what a subscriber expects, came or went.
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 
     /// The subscriptions that select `topic`.
-    pub(crate) fn find(&mut self, topic: Address<'_>, peers: &Peers) -> Selected {
+    pub(crate) fn find(&mut self, topic: Address<'_>, peers: &Peers) -> AllSelected {
         if let Some(selected) = self.0.get(topic.as_str()) {
             return Arc::clone(selected);
         }
@@ -35,7 +45,12 @@ impl Matches {
                 .find(|subscription| subscription.matches(topic))
                 .map(|found| found.number)
         };
-        let selected: Selected = peers.iter().filter_map(|(key, peer)| Some((key, first(peer)?))).collect();
+        let selected = |(key, peer): (PeerKey, &crate::peers::Peer)| {
+            let expects = peer.rows.uses.get(RowKind::Expects, topic.as_str());
+            let expects = expects.map_or(0, |types| types.request);
+            Some(Selected { peer: key, number: first(peer)?, expects })
+        };
+        let selected: AllSelected = peers.iter().filter_map(selected).collect();
         self.0.insert(topic.as_str().into(), Arc::clone(&selected));
         selected
     }
