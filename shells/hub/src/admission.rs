@@ -111,7 +111,7 @@ impl Hub {
         if wants_proof {
             self.send_proof(key, now);
         }
-        self.describe_from(key, 0, now);
+        self.describe_rows(key, now);
     }
 
     /// What the new grant allows lasts as long as it.

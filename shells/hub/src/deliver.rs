@@ -201,7 +201,8 @@ impl Hub {
             self.begin_call(incoming, Callee::Peer(to))?;
         }
         let flags = MessageFlags { timeout_ms: Some(timeout_ms), ..message.flags };
-        let head = Head::new(&Message { flags, ..message }).ok_or_else(too_long_header)?;
+        let row = self.peers.get(to).and_then(|peer| peer.alias_of(message.destination));
+        let head = Head::to_row(&Message { flags, ..message }, row).ok_or_else(too_long_header)?;
         let payload = message.payload.as_bytes();
         let call = message.wants_answer().then(|| {
             let deadline = now.plus_millis(timeout_ms);
@@ -233,7 +234,8 @@ impl Hub {
             return Err(error);
         }
         let flags = MessageFlags { requires_response: false, ..message.flags };
-        let head = Head::new(&Message { flags, ..message }).ok_or_else(too_long_header)?;
+        let row = self.peers.get(to).and_then(|peer| peer.alias_of(message.destination));
+        let head = Head::to_row(&Message { flags, ..message }, row).ok_or_else(too_long_header)?;
         let payload = message.payload.as_bytes();
         let sent = self.peers.send(to, head.as_slice(), payload, message.flags.priority, at_once);
         sent.map_err(|unsent| self.unsent_error(to, head.as_slice().len() + payload.len(), unsent))?;

@@ -1,22 +1,25 @@
 //! How the hub learns what a peer's table offers: it asks for one row after the other, then for their schemas.
 
+use std::sync::Arc;
+
 use visorbus_core::IpcError;
 use visorbus_core::bus::{self, Describe, RowInfo, RowPart};
-use visorbus_core::message::{Address, Message, MessagePayload};
+use visorbus_core::message::{Address, AddressBuf, Message, MessagePayload};
 use visorbus_core::{Instant, codec};
 
 use crate::hub::Hub;
 use crate::peers::{Asking, PeerKey, Row};
 
 impl Hub {
-    /// Asks for the description of `row`, or announces the peer where there is none left.
-    pub(crate) fn describe_from(&mut self, key: PeerKey, row: u16, now: Instant) {
+    /// Asks for the description of the first row that is not known, or announces the peer where there is none left.
+    pub(crate) fn describe_rows(&mut self, key: PeerKey, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let ready = peer.session.is_ready() && !peer.name.is_empty();
         if !ready || peer.rows.asking.is_some() {
             return;
         }
         let rows = peer.session.remote().map_or(0, |remote| remote.rows);
+        let row = u16::try_from(peer.rows.aliases.len()).unwrap_or(rows);
         if row < rows && !peer.rows.complete {
             return self.ask(key, row, RowPart::Info, now);
         }
@@ -34,19 +37,21 @@ impl Hub {
     ) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let Some(asking) = peer.rows.asking.take_if(|asking| asking.id == id) else { return };
-        let told = outcome.as_ref().map_or(0, |bytes| bytes.len());
+        let told = size_of::<AddressBuf>() + outcome.as_ref().map_or(0, |bytes| bytes.len());
         let room = peer.rows.make_room(told);
         let next = match (asking.part, outcome) {
             (RowPart::Info, Ok(bytes)) => match postcard::from_bytes::<RowInfo<'_>>(bytes) {
                 _ if !room => return self.give_up_on(key, "its table is longer than the hub keeps"),
                 Ok(info) if is_own(&info, &peer.name) => {
+                    let Ok(address) = Address::new(info.address) else { return };
                     let row = Row::from(&info);
                     if !info.kind.is_offered() {
                         peer.rows.uses.insert(info.kind, info.address, row.types());
                     }
                     // One that is only used keeps the place that its number says.
                     peer.rows.known.push(row);
-                    return self.describe_from(key, asking.row + 1, now);
+                    Arc::make_mut(&mut peer.rows.aliases).push(address.into());
+                    return self.describe_rows(key, now);
                 }
                 _ => return self.give_up_on(key, "a row of its table is not one of its own"),
             },
@@ -77,7 +82,7 @@ impl Hub {
         let Some(peer) = self.peers.get(key) else { return };
         let rows = peer.session.remote().map_or(0, |remote| remote.rows);
         // Whoever is asked for a schema takes it that all its rows are known.
-        if peer.rows.known.len() < usize::from(rows) {
+        if peer.rows.aliases.len() < usize::from(rows) {
             return;
         }
         let uses = |row: u16| peer.rows.known.get(usize::from(row)).is_some_and(|row| !row.kind.is_offered());

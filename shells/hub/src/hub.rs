@@ -5,13 +5,15 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
 use slotmap::{Key as _, KeyData};
 use visorbus_core::auth::BUS;
-use visorbus_core::codec;
+use visorbus_core::bus;
+use visorbus_core::codec::{self, DecodeError};
 use visorbus_core::frame::length::{Split, split};
-use visorbus_core::message::{Address, Message};
+use visorbus_core::message::{Address, AddressBuf, Message};
 use visorbus_core::peer::refuse_frame;
 use visorbus_core::session::{CloseReason, Expired, Name, Role, SessionConfig, Verdict};
 use visorbus_core::{Instant, Session};
@@ -280,6 +282,7 @@ impl Hub {
             timer: None,
             pending_calls: 0,
             next_subscription: 0,
+            numbered: 0,
             counters: Counters::default(),
         });
         if self.watch_link(key).is_none() {
@@ -368,7 +371,17 @@ impl Hub {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.counters.frames_in += 1;
         peer.counters.bytes_in += frame.len() as u64;
-        let message = match codec::decode(frame) {
+        let aliases;
+        let decoded = match codec::decode(frame) {
+            Err(DecodeError::UnknownAlias(_)) => {
+                aliases = Arc::clone(&peer.rows.aliases);
+                let is_open = peer.session.is_open();
+                codec::decode_with(frame, |row| address_of(&aliases, row, is_open))
+            }
+            decoded => decoded,
+        };
+        let message = match decoded {
+            Ok(message) if message.is_bare() => Message { id: peer.number(), ..message },
             Ok(message) => message,
             Err(error) => {
                 peer.counters.undecodable += 1;
@@ -385,6 +398,10 @@ impl Hub {
             Verdict::Answer(len) => self.send_out(key, len, at_once),
             Verdict::Refused { answer } => {
                 peer.counters.refused += 1;
+                if message.destination.is_some_and(|to| to.as_str() == bus::HELLO) {
+                    // Whoever says hello knows of no session; it is told in plain frames.
+                    peer.link.reset(None);
+                }
                 self.send_out(key, answer, at_once);
             }
             Verdict::Opened { answer } => {
@@ -398,7 +415,7 @@ impl Hub {
             }
             Verdict::Restarted { answer } => self.send_out(key, answer, at_once),
             Verdict::Authenticate { token } => self.handle_token(key, &message, token, now),
-            Verdict::Authenticated => self.describe_from(key, 0, now),
+            Verdict::Authenticated => self.describe_rows(key, now),
             Verdict::NotAuthenticated(error) => {
                 let label = peer.label();
                 tracing::warn!(
@@ -577,6 +594,13 @@ fn since(start: std::time::Instant) -> Instant {
 /// Whether a message answers what another peer asked, and not the hub's own question: the ids of both may be the same.
 fn is_for_another(message: &Message<'_>) -> bool {
     message.is_reply() && message.destination.is_some_and(|to| to.component() != BUS)
+}
+
+/// What a peer's alias stands for. Before hello it may be one of a session that only the peer remembers: what it sends
+/// is then read as far as it takes to ask who is there.
+fn address_of(aliases: &[AddressBuf], row: u16, is_open: bool) -> Option<Address<'_>> {
+    let told = aliases.get(usize::from(row)).map(AddressBuf::as_address);
+    told.or((!is_open).then_some(const { Address::literal(bus::NO_SUCH_ROW) }))
 }
 
 pub(crate) const BUS_ADDRESS: Address<'static> = Address::literal(BUS);

@@ -1,9 +1,11 @@
 //! The peers of a hub: one slot for each connection, with its session, its queue, its subscriptions and its counters.
 
+use std::sync::Arc;
+
 use slotmap::SlotMap;
 use visorbus_core::auth::Access;
 use visorbus_core::bus::{RowKind, SlowConsumer};
-use visorbus_core::message::{AddressBuf, Pattern};
+use visorbus_core::message::{Address, AddressBuf, Pattern};
 use visorbus_core::{Instant, MessagePriority, Session};
 
 use crate::config::Limits;
@@ -317,6 +319,8 @@ pub(crate) struct Peer {
     pub(crate) timer: Option<Instant>,
     pub(crate) pending_calls: usize,
     pub(crate) next_subscription: u32,
+    /// Notifications that it left to the hub to number, so far.
+    pub(crate) numbered: u64,
     pub(crate) counters: Counters,
 }
 
@@ -353,6 +357,9 @@ pub(crate) struct Watched {
 pub(crate) struct Rows {
     /// What is told already, in the order of the table.
     pub(crate) known: Vec<Row>,
+    /// The addresses of the rows that it described, by their numbers: what aliases stand for until the session ends,
+    /// whatever else becomes known or is taken back. Shared with the frame that is being handled.
+    pub(crate) aliases: Arc<Vec<AddressBuf>>,
     /// What is being asked for.
     pub(crate) asking: Option<Asking>,
     /// Every row is known; its schemas may still be on their way.
@@ -384,7 +391,7 @@ impl Rows {
         }
         let before =
             self.known.iter().position(|known| known.kind == row.kind && known.address == row.address);
-        self.bytes -= before.map_or(0, |at| self.known[at].cost());
+        self.bytes = self.bytes.saturating_sub(before.map_or(0, |at| self.known[at].cost()));
         if !self.make_room(row.cost() - size_of::<Row>()) {
             self.bytes += before.map_or(0, |at| self.known[at].cost());
             return false;
@@ -401,7 +408,7 @@ impl Rows {
         let bytes = &mut self.bytes;
         self.known.retain(|row| {
             let stays = row.component() != component;
-            *bytes -= if stays { 0 } else { row.cost() };
+            *bytes = bytes.saturating_sub(if stays { 0 } else { row.cost() });
             stays
         });
     }
@@ -410,6 +417,9 @@ impl Rows {
         self.known.iter().find(|row| row.kind == kind && row.address == address)
     }
 }
+
+/// The hub numbers from here on, where no peer that counts from 1 gets; a number in JavaScript holds it.
+const FIRST_NUMBER: u64 = 1 << 52;
 
 /// What is kept of one peer's table, in bytes: a thousand rows with short schemas.
 const MAX_TABLE_BYTES: usize = 512 << 10;
@@ -581,6 +591,19 @@ impl Peer {
                 }
             }
         }
+    }
+
+    /// The alias by which it knows `address`: only on a line, where bytes count.
+    pub(crate) fn alias_of(&self, address: Option<Address<'_>>) -> Option<u16> {
+        let address = address.filter(|_| self.options.lossy)?;
+        let row = self.rows.aliases.iter().position(|told| told.as_address() == address)?;
+        u16::try_from(row).ok()
+    }
+
+    /// The id of a notification that came without.
+    pub(crate) fn number(&mut self) -> u64 {
+        self.numbered += 1;
+        FIRST_NUMBER + self.numbered
     }
 
     /// For texts: the proven name, else the claimed one with a question mark, else where it is.

@@ -95,8 +95,13 @@ pub(crate) struct Head {
 impl Head {
     /// `None` for what cannot be: the buffer fits every header.
     pub(crate) fn new(message: &Message<'_>) -> Option<Self> {
+        Self::to_row(message, None)
+    }
+
+    /// As [`Head::new`], the destination as the alias of that row where there is one.
+    pub(crate) fn to_row(message: &Message<'_>, row: Option<u16>) -> Option<Self> {
         let mut head = Self { bytes: [0; MAX_HEADER + MAX_TOKEN + 2], len: 0 };
-        head.len = codec::encode_header(message, &mut head.bytes).ok()?;
+        head.len = codec::encode_header_to(message, row, &mut head.bytes).ok()?;
         Some(head)
     }
 
