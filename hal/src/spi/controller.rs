@@ -120,14 +120,15 @@ impl SpiController {
     /// The transfer to be made now, if any. `ready` is the level of the target's ready line. One that is asked for and
     /// not made costs nothing.
     pub fn poll_transfer(&mut self, ready: bool, now: Instant) -> Option<SpiTransfer<'_>> {
-        if self.ready && !ready && !self.deaf {
-            // Whatever it wanted with nothing to say, that is over.
-            self.idle = 0;
-            self.not_before = self.turned_at;
-        }
         self.ready = ready;
         self.current = None;
-        if now < self.poll_timeout()? {
+        let wanted = self.poll_timeout();
+        if now < self.not_before {
+            return None;
+        }
+        if wanted.is_none() {
+            // The last wait is over and all is quiet: what comes next is not made to wait for what was before.
+            self.idle = 0;
             return None;
         }
         let mut offer = self.exchange.offer();
@@ -154,8 +155,7 @@ impl SpiController {
             if status.len != 0 {
                 self.guess = status.len;
             }
-            let came = outcome.carried && status.len != 0;
-            was_deaf || outcome.sent || came || before != (self.target_room, self.announced)
+            was_deaf || outcome.sent || outcome.came || before != (self.target_room, self.announced)
         });
         self.settle(progress, now);
     }

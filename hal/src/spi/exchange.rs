@@ -119,6 +119,7 @@ impl Exchange {
         };
         let sent = offer.len != 0 && status.room && len >= transfer_len(usize::from(offer.len));
         let frame = if offer.room { status.frame(bytes).map(|(_, crc)| crc) } else { Err(FrameFault::None) };
+        let held = self.held;
         match frame {
             Ok(crc) if self.last == Some((status.sequence, crc)) => count(&mut self.stats.repeated, 1),
             Ok(crc) => {
@@ -134,7 +135,8 @@ impl Exchange {
             self.sequence = (self.sequence + 1) & SEQUENCE;
             count(&mut self.stats.frames_sent, 1);
         }
-        Some(Outcome { status, sent, carried: offer.room && len >= status.transfer_len() })
+        let carried = offer.room && len >= status.transfer_len();
+        Some(Outcome { status, sent, carried, came: self.held && !held })
     }
 
     pub(super) fn count_error(&mut self) {
@@ -164,4 +166,6 @@ pub(super) struct Outcome {
     pub(super) sent: bool,
     /// Its own frame, if it had one, was carried, be it damaged.
     pub(super) carried: bool,
+    /// A frame came in that was not there before.
+    pub(super) came: bool,
 }
