@@ -430,7 +430,8 @@ impl<K: Keys> Turn<'_, K> {
                 node.handle_reply(id, outcome);
                 (0, None)
             }
-            Verdict::Drop(_) => {
+            // An end that says hello itself is never told of an echo.
+            Verdict::Drop(_) | Verdict::Echoed { .. } => {
                 self.counters.count_refused();
                 (0, None)
             }
@@ -472,14 +473,17 @@ impl<K: Keys> Turn<'_, K> {
 }
 
 /// Answers `bus/describe` from the node's table, and everything else on a leaf's own `bus` with a refusal. Who asks for
-/// a row knows those before it, and who asks for a schema knows all: `told` says how many.
+/// a row knows those before it, and who asks for its schema knows it too: `told` says how many.
 fn describe<N: Node>(message: &Message<'_>, told: &mut u16, out: &mut [u8]) -> Dispatched {
     let head = message.answer(crate::message::MessageType::Response);
     let row = match Describe::read(message.payload.as_bytes()) {
         Some(ask) if message.destination.is_some_and(|to| to.as_str() == bus::DESCRIBE) => {
             let row = N::ROWS.get(usize::from(ask.row));
             if row.is_some() {
-                *told = if matches!(ask.part, RowPart::Info) { ask.row } else { u16::MAX };
+                *told = match ask.part {
+                    RowPart::Info => ask.row,
+                    _ => (*told).max(ask.row.saturating_add(1)),
+                };
             }
             row.map(|row| (row, ask.part))
         }

@@ -8,6 +8,7 @@ use embedded_io::{ErrorType, Read, ReadReady, Write, WriteReady};
 use serde::de::DeserializeOwned;
 use visorbus_core::auth::{BUS, Claims, Key, KeyRing, Scopes, Slot};
 use visorbus_core::bus::{self, Describe, RowInfo, RowPart};
+use visorbus_core::codec::decode_with;
 use visorbus_core::limits::MAX_TOKEN;
 use visorbus_core::message::Address;
 use visorbus_core::message::typed::{Endpoint, Topic};
@@ -33,6 +34,8 @@ pub struct Hub {
     pub taken: u32,
     published: Vec<(String, Vec<u8>)>,
     answer: Option<(u64, Answer)>,
+    /// The addresses of the device's table, as far as it was asked for them.
+    rows: Vec<String>,
 }
 
 impl Hub {
@@ -64,6 +67,7 @@ impl Hub {
             taken: 0,
             published: Vec::new(),
             answer: None,
+            rows: Vec::new(),
         }
     }
 
@@ -124,6 +128,9 @@ impl Hub {
             .map(|row| {
                 let info = self.describe_part(row, RowPart::Info);
                 let info: RowInfo<'_> = postcard::from_bytes(&info).unwrap();
+                if self.rows.len() == usize::from(row) {
+                    self.rows.push(info.address.to_owned());
+                }
                 let [request, response] =
                     [RowPart::Request, RowPart::Response].map(|part| self.describe_part(row, part));
                 (info.address.to_owned(), request, response)
@@ -165,7 +172,12 @@ impl Hub {
             }
             return false;
         };
-        let message = visorbus_core::decode(&frame).unwrap();
+        let row = |row: u16| match self.session.is_open() {
+            true => Address::new(self.rows.get(usize::from(row))?).ok(),
+            // Of a session that this end knows nothing of.
+            false => Some(Address::literal("unknown")),
+        };
+        let message = decode_with(&frame, row).unwrap();
         let mut out = [0; MAX_FRAME];
         let len = match self.session.handle(&message, now, &mut out) {
             Verdict::Deliver => {
