@@ -36,13 +36,25 @@ pub fn serve<L: Link, K: Keys, N: Application<L, K, OUT>, const OUT: usize>(
 ) -> Result<core::convert::Infallible, L::Error> {
     let mut due = Some(Instant::default());
     loop {
-        let now = wait(due);
-        let event = peer.poll(node, now)?;
-        node.tick(peer, event, now)?;
-        due = match event {
-            // There may be more where it came from.
-            Some(_) => Some(now),
-            None => earlier(peer.poll_timeout(), node.next_due()),
-        };
+        due = turn(peer, node, wait(due))?;
     }
+}
+
+/// One turn of the loop, for firmware whose loop is an executor's or an interrupt's: what has arrived is served, what is
+/// due is done. When the next one is due; sooner, as soon as the link has something to read or room to write again.
+///
+/// # Errors
+/// The link is gone.
+pub fn turn<L: Link, K: Keys, N: Application<L, K, OUT>, const OUT: usize>(
+    peer: &mut Peer<L, K, OUT>,
+    node: &mut N,
+    now: Instant,
+) -> Result<Option<Instant>, L::Error> {
+    let event = peer.poll(node, now)?;
+    node.tick(peer, event, now)?;
+    Ok(match event {
+        // There may be more where it came from.
+        Some(_) => Some(now),
+        None => earlier(peer.poll_timeout(), node.next_due()),
+    })
 }

@@ -175,6 +175,12 @@ impl<L: Link, const N: usize> Link for Lane<L, N> {
     }
 }
 
+impl<L: AsMut<T>, T: ?Sized, const N: usize> AsMut<T> for Lane<L, N> {
+    fn as_mut(&mut self) -> &mut T {
+        self.link.as_mut()
+    }
+}
+
 /// The memory length `N` of a [`Lane`] whose longest message has `max_message` bytes. More lets more than one wait.
 pub const fn lane_len(max_message: usize) -> usize {
     let len = max_message + bytes::PREFIX;

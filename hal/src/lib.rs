@@ -12,6 +12,6 @@ mod spi;
 mod stats;
 
 pub use lane::{Lane, LaneStats, lane_len, piece_len};
-pub use serial::{SerialError, SerialLink, serial_buffer_len};
+pub use serial::{SerialError, SerialFrames, SerialLink, serial_buffer_len};
 pub use spi::{SpiController, SpiError, SpiLink, SpiStats, SpiTarget, SpiTargetLink, SpiTransfer};
 pub use stats::SerialStats;

@@ -3,11 +3,17 @@
 //! Knows bytes and frames; never what is in a frame, what time it is, or how to wait.
 
 use embedded_io::{Error as _, ErrorKind, Read, ReadReady, Write, WriteReady};
-use visorbus_core::frame::serial::{self, DELIMITER, SerialDecoder};
+use visorbus_core::frame::serial;
 use visorbus_core::link::Link;
 use visorbus_core::time::Instant;
 
 use crate::SerialStats;
+use queue::Queue;
+
+pub use frames::SerialFrames;
+
+mod frames;
+mod queue;
 
 /// A [`Link`] over a UART, or over anything else that moves bytes and can say whether it is ready.
 ///
@@ -56,38 +62,22 @@ use crate::SerialStats;
 #[derive(Debug)]
 pub struct SerialLink<U, const N: usize> {
     uart: U,
-    decoder: SerialDecoder<N>,
-    /// The decoder has a whole frame that nobody has seen.
-    held: bool,
+    frames: SerialFrames<N>,
     /// Bytes read and not yet looked at.
     inbox: Queue<INBOX>,
-    /// Bytes encoded and not yet written.
-    outbox: Queue<N>,
     /// Calls of `flush` since output moved last.
     stuck: u16,
-    stats: SerialStats,
 }
 
 impl<U: Read + Write + ReadReady + WriteReady, const N: usize> SerialLink<U, N> {
     /// Bytes of the longest frame, either way.
-    pub const MAX_FRAME: usize = serial::max_frame_len(N.saturating_sub(1));
+    pub const MAX_FRAME: usize = SerialFrames::<N>::MAX_FRAME;
 
     /// A link that takes the line for silent so far.
     ///
     /// A delimiter goes out before its first frame, so that noise on the line before that cannot spoil it.
     pub const fn new(uart: U) -> Self {
-        const { assert!(Self::MAX_FRAME > 0, "no room for a frame of one byte") };
-        let mut outbox = Queue::new();
-        outbox.end = 1; // Its buffer is filled with delimiters.
-        Self {
-            uart,
-            decoder: SerialDecoder::new(),
-            held: false,
-            inbox: Queue::new(),
-            outbox,
-            stuck: 0,
-            stats: SerialStats::NONE,
-        }
+        Self { uart, frames: SerialFrames::new(), inbox: Queue::new(), stuck: 0 }
     }
 
     /// The UART back, to set it up anew or to do something else with it. What was queued is lost.
@@ -107,17 +97,16 @@ impl<U: Read + Write + ReadReady + WriteReady, const N: usize> SerialLink<U, N> 
 
     /// What has gone over the link and what has gone wrong, since it was made.
     pub fn stats(&self) -> SerialStats {
-        SerialStats { faults: self.decoder.faults(), ..self.stats }
+        self.frames.stats()
     }
 
-    /// Reads until the decoder has a whole frame, or there is nothing more to read for now.
+    /// Reads until there is a whole frame, or nothing more to read for now.
     fn collect(&mut self) -> Result<(), SerialError> {
         let mut read = 0;
         loop {
-            let taken = self.decoder.push(self.inbox.bytes());
+            let taken = self.frames.decode(self.inbox.bytes());
             self.inbox.drop_front(taken);
-            self.held = self.decoder.frame().is_some();
-            if self.held || read >= N {
+            if self.frames.holds() || read >= N {
                 return Ok(());
             }
             match self.read()? {
@@ -129,7 +118,7 @@ impl<U: Read + Write + ReadReady + WriteReady, const N: usize> SerialLink<U, N> 
 
     /// Keeps input flowing while output is stuck.
     fn drain(&mut self) -> Result<(), SerialError> {
-        if !self.held {
+        if !self.frames.holds() {
             return self.collect();
         }
         let mut read = self.read()?;
@@ -137,13 +126,17 @@ impl<U: Read + Write + ReadReady + WriteReady, const N: usize> SerialLink<U, N> 
             return Ok(());
         }
         while !self.inbox.bytes().is_empty() {
-            self.decoder.skip(self.inbox.bytes());
-            self.inbox.clear();
+            self.skip_inbox();
             if read < N {
                 read += self.read()?;
             }
         }
         Ok(())
+    }
+
+    fn skip_inbox(&mut self) {
+        self.frames.pass_over(self.inbox.bytes());
+        self.inbox.clear();
     }
 
     /// Reads once, behind what the inbox holds; 0 bytes when the UART has none, the inbox is full, or an error cost
@@ -161,15 +154,13 @@ impl<U: Read + Write + ReadReady + WriteReady, const N: usize> SerialLink<U, N> 
         match result {
             Ok(0) => Err(SerialError::Closed),
             Ok(len) => {
-                count(&mut self.stats.bytes_received, len);
+                self.frames.handle_read(len);
                 Ok(self.inbox.grow(len))
             }
             Err(error) => {
                 if_gone(error.kind())?;
-                count(&mut self.stats.read_errors, 1);
-                self.decoder.skip(self.inbox.bytes());
-                self.inbox.clear();
-                self.decoder.desynchronise();
+                self.skip_inbox();
+                self.frames.handle_read_error();
                 Ok(0)
             }
         }
@@ -179,18 +170,17 @@ impl<U: Read + Write + ReadReady + WriteReady, const N: usize> SerialLink<U, N> 
     fn write(&mut self) -> Result<usize, SerialError> {
         let result = match self.uart.write_ready() {
             Ok(false) => return Ok(0),
-            Ok(true) => self.uart.write(self.outbox.bytes()),
+            Ok(true) => self.uart.write(self.frames.pending()),
             Err(error) => Err(error),
         };
         match result {
             Ok(len) => {
-                count(&mut self.stats.bytes_sent, len);
-                self.outbox.drop_front(len);
+                self.frames.handle_sent(len);
                 Ok(len)
             }
             Err(error) => {
                 if_gone(error.kind())?;
-                count(&mut self.stats.write_errors, 1);
+                self.frames.handle_write_error();
                 Ok(0)
             }
         }
@@ -201,35 +191,24 @@ impl<U: Read + Write + ReadReady + WriteReady, const N: usize> Link for SerialLi
     type Error = SerialError;
 
     fn room(&mut self) -> usize {
-        serial::max_frame_len(self.outbox.room().len()).min(Self::MAX_FRAME)
+        self.frames.room()
     }
 
     fn receive(&mut self) -> Result<Option<&[u8]>, SerialError> {
-        if !self.held {
+        if !self.frames.holds() {
             self.collect()?;
         }
-        if !self.held {
-            return Ok(None);
-        }
-        self.held = false;
-        count(&mut self.stats.frames_received, 1);
-        Ok(self.decoder.frame())
+        let Ok(frame) = self.frames.receive();
+        Ok(frame)
     }
 
     fn send(&mut self, frame: &[u8]) -> Result<bool, SerialError> {
-        if frame.len() > Self::MAX_FRAME {
-            return Ok(false);
-        }
-        let Some(len) = serial::encode(&[frame], self.outbox.room()) else {
-            return Ok(false);
-        };
-        self.outbox.grow(len);
-        count(&mut self.stats.frames_sent, 1);
-        Ok(true)
+        let Ok(taken) = self.frames.send(frame);
+        Ok(taken)
     }
 
     fn flush(&mut self, _now: Instant) -> Result<bool, SerialError> {
-        while !self.outbox.bytes().is_empty() {
+        while !self.frames.pending().is_empty() {
             if self.write()? > 0 {
                 self.stuck = 0;
             } else {
@@ -265,49 +244,8 @@ pub const fn serial_buffer_len(max_frame: usize) -> usize {
     serial::max_encoded_len(max_frame) + 1
 }
 
-/// Bytes that go in behind and out in front. Room in front is won back when the last byte has gone.
-#[derive(Debug)]
-struct Queue<const N: usize> {
-    buffer: [u8; N],
-    start: usize,
-    end: usize,
-}
-
-impl<const N: usize> Queue<N> {
-    const fn new() -> Self {
-        Self { buffer: [DELIMITER; N], start: 0, end: 0 }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        self.buffer.get(self.start..self.end).unwrap_or_default()
-    }
-
-    fn room(&mut self) -> &mut [u8] {
-        self.buffer.get_mut(self.end..).unwrap_or_default()
-    }
-
-    /// Takes in the first `len` bytes of the room, or what there is of it.
-    fn grow(&mut self, len: usize) -> usize {
-        let len = len.min(N - self.end);
-        self.end += len;
-        len
-    }
-
-    fn drop_front(&mut self, len: usize) {
-        self.start = self.start.saturating_add(len);
-        if self.start >= self.end {
-            self.clear();
-        }
-    }
-
-    fn clear(&mut self) {
-        self.start = 0;
-        self.end = 0;
-    }
-}
-
 /// The one place that tells a UART that is gone from a line that misbehaves.
-fn if_gone(kind: ErrorKind) -> Result<(), SerialError> {
+pub(crate) fn if_gone(kind: ErrorKind) -> Result<(), SerialError> {
     match kind {
         ErrorKind::NotConnected
         | ErrorKind::BrokenPipe
@@ -315,11 +253,6 @@ fn if_gone(kind: ErrorKind) -> Result<(), SerialError> {
         | ErrorKind::ConnectionAborted => Err(SerialError::Gone(kind)),
         _ => Ok(()),
     }
-}
-
-#[inline(never)]
-fn count(counter: &mut u32, add: usize) {
-    *counter = counter.saturating_add(u32::try_from(add).unwrap_or(u32::MAX));
 }
 
 /// Bytes read at a time: what a UART's own FIFO holds at most, usually 8 to 32.
