@@ -40,11 +40,11 @@ pub(crate) enum Command {
     /// Make and look at tokens, and the keys of boards
     #[command(subcommand)]
     Token(Token),
-    /// Show the whole system at work: a hub, a board, a client, a crash
+    /// Show the whole system at work: a hub, two boards, clients, a crash
     Demo(Demo),
-    /// The board of the demonstration, on a pseudo-terminal
+    /// A board of the demonstration, on a pseudo-terminal
     #[command(hide = true)]
-    DemoNode,
+    DemoNode(DemoNode),
 }
 
 /// Where the hub's socket and keys are.
@@ -193,13 +193,26 @@ pub(crate) struct DeviceKey {
 
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// Which board: emulated in QEMU, the same node as a process of this machine, or the first of these that works
+    /// Which boards: emulated in QEMU, the same nodes as processes of this machine, or the first of these that works
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) board: Board,
 
     /// For how long samples are streamed
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = parse_time)]
     pub(crate) stream: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoNode {
+    /// Which one
+    #[arg(value_enum, default_value = "imu")]
+    pub(crate) node: Node,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Node {
+    Imu,
+    Controller,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

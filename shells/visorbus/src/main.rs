@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         Command::Services(args) => commands::services(args, cli.json),
         Command::Token(args) => token::run(args, cli.json),
         Command::Demo(args) => demo::run(args, cli.json),
-        Command::DemoNode => demo::run_node(),
+        Command::DemoNode(args) => demo::run_node(args.node),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,5 @@
-//! The demonstration's board: a child process with a serial line, emulated or not, that can be stopped and replaced.
+//! The demonstration's boards: child processes with a serial line each, emulated or not, that can be stopped and
+//! replaced.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -16,11 +17,40 @@ use visorbus_hub::{Error, Result};
 
 use crate::args;
 
-/// How a board is started.
+/// One of the boards: its firmware, and what that runs on.
+#[derive(Debug)]
+pub(crate) struct Model {
+    /// Its name on the bus, and as an argument of `demo-node`.
+    pub(crate) name: &'static str,
+    firmware: &'static str,
+    machine: &'static str,
+    processor: &'static str,
+    target: &'static str,
+}
+
+/// The head's motion sensor.
+pub(crate) const SENSOR: Model = Model {
+    name: visorbus_imu::NAME,
+    firmware: "imu-sensor",
+    machine: "mps2-an386",
+    processor: "Cortex-M4",
+    target: "thumbv7em-none-eabihf",
+};
+
+/// What the hand holds.
+pub(crate) const CONTROLLER: Model = Model {
+    name: visorbus_controller::NAME,
+    firmware: "controller-board",
+    machine: "mps2-an385",
+    processor: "Cortex-M3",
+    target: "thumbv7m-none-eabi",
+};
+
+/// How boards are started.
 #[derive(Debug, Clone)]
 pub(crate) enum Kind {
-    /// The firmware in an emulator.
-    Qemu { image: PathBuf },
+    /// The firmware in an emulator; where cargo puts the images.
+    Qemu { images: PathBuf },
     /// The firmware's node as a process of this machine; why not the emulator.
     Pty { why: String },
 }
@@ -32,36 +62,44 @@ pub(crate) struct Board {
     running: Running,
 }
 
-/// The child process that runs, if one does, for whoever has to end it in a hurry.
+/// The child processes that run, for whoever has to end them in a hurry.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Running(Arc<Mutex<Option<Pid>>>);
+pub(crate) struct Running(Arc<Mutex<Vec<Pid>>>);
 
 impl Running {
-    /// Kills the child that runs, with what it has started; no other can be started after that.
+    /// Kills the children that run, with what they have started; no other can be started after that.
     pub(crate) fn kill(&self) {
-        let pid = self.lock();
-        if let Some(pid) = *pid {
+        let pids = self.lock();
+        for pid in pids.iter() {
             // It may have ended by itself.
-            let _ = kill_process_group(pid, Signal::KILL);
+            let _ = kill_process_group(*pid, Signal::KILL);
         }
-        std::mem::forget(pid);
+        std::mem::forget(pids);
     }
 
     /// Starts a child in a process group of its own: a Ctrl-C of the terminal is for this process to deal with.
     fn spawn(&self, command: &mut Command) -> std::io::Result<Child> {
         let mut noted = self.lock();
         let child = command.process_group(0).spawn()?;
-        *noted = pid_of(&child);
+        noted.extend(pid_of(&child));
         Ok(child)
     }
 
     /// To be called before the child is waited for: after that its id may be another's.
-    fn forget(&self) {
-        *self.lock() = None;
+    fn forget(&self, child: &Child) {
+        let gone = pid_of(child);
+        self.lock().retain(|pid| Some(*pid) != gone);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Pid>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Pid>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Model {
+    /// Its image, where cargo puts images.
+    fn image(&self, images: &Path) -> PathBuf {
+        images.join(self.target).join("release").join(self.firmware)
     }
 }
 
@@ -71,20 +109,29 @@ impl Kind {
         if wanted == args::Board::Pty {
             return Ok(Self::Pty { why: "as asked for".to_owned() });
         }
-        match find_image(running, say) {
-            Ok(image) => Ok(Self::Qemu { image }),
+        match build_images(running, say) {
+            Ok(images) => Ok(Self::Qemu { images }),
             Err(why) if wanted == args::Board::Qemu => Err(Error::Message(why)),
             Err(why) => Ok(Self::Pty { why }),
         }
     }
 
     /// What runs, for people.
-    pub(crate) fn describe(&self) -> String {
+    pub(crate) fn describe(&self, model: &Model) -> String {
+        let Model { firmware, machine, processor, .. } = model;
         match self {
             Self::Qemu { .. } => {
-                "the imu-sensor firmware on an emulated Cortex-M4 (QEMU, mps2-an386)".to_owned()
+                format!("the {firmware} firmware on an emulated {processor} (QEMU, {machine})")
             }
-            Self::Pty { why } => format!("the imu-sensor node as a process on a pseudo-terminal ({why})"),
+            Self::Pty { .. } => format!("the {firmware} node as a process on a pseudo-terminal"),
+        }
+    }
+
+    /// Why nothing is emulated; `None` when it is.
+    pub(crate) fn why_not_emulated(&self) -> Option<&str> {
+        match self {
+            Self::Qemu { .. } => None,
+            Self::Pty { why } => Some(why),
         }
     }
 
@@ -97,8 +144,8 @@ impl Kind {
     }
 
     /// Starts the board and lets `line` name its serial line.
-    pub(crate) fn start(&self, line: &Path, running: &Running) -> Result<Board> {
-        let mut command = self.command()?;
+    pub(crate) fn start(&self, model: &Model, line: &Path, running: &Running) -> Result<Board> {
+        let mut command = self.command(model)?;
         let spawned = running.spawn(&mut command);
         let mut child = spawned.map_err(|e| Error::Internal(format!("cannot start the board: {e}")))?;
         let paths = child.stdout.take().map(watch_for_path);
@@ -113,27 +160,20 @@ impl Kind {
         Ok(board)
     }
 
-    fn command(&self) -> Result<Command> {
+    fn command(&self, model: &Model) -> Result<Command> {
         let mut command = match self {
-            Self::Qemu { image } => {
+            Self::Qemu { images } => {
                 let mut command = Command::new(QEMU);
-                command.args([
-                    "-machine",
-                    "mps2-an386",
-                    "-display",
-                    "none",
-                    "-monitor",
-                    "none",
-                    "-serial",
-                    "pty",
-                ]);
-                command.args(["-semihosting-config", "enable=on,target=native", "-kernel"]).arg(image);
+                command.args(["-machine", model.machine, "-display", "none"]);
+                command.args(["-monitor", "none", "-serial", "pty"]);
+                command.args(["-semihosting-config", "enable=on,target=native"]);
+                command.arg("-kernel").arg(model.image(images));
                 command
             }
             Self::Pty { .. } => {
                 let program = std::env::current_exe().map_err(|e| Error::Internal(e.to_string()))?;
                 let mut command = Command::new(program);
-                command.arg("demo-node");
+                command.args(["demo-node", model.name]);
                 command
             }
         };
@@ -158,7 +198,7 @@ impl Board {
     fn end(&mut self) {
         // It may have ended by itself; then there is nothing to kill.
         let _ = self.child.kill();
-        self.running.forget();
+        self.running.forget(&self.child);
         let _ = self.child.wait();
     }
 }
@@ -195,22 +235,35 @@ fn watch_for_path(output: impl Read + Send + 'static) -> Receiver<String> {
     paths
 }
 
-/// The firmware's image, built if need be; or why the emulator cannot be used.
-fn find_image(running: &Running, say: &mut dyn FnMut(&str)) -> std::result::Result<PathBuf, String> {
+/// Where the images of all firmware are, built if need be; or why the emulator cannot be used.
+fn build_images(running: &Running, say: &mut dyn FnMut(&str)) -> std::result::Result<PathBuf, String> {
     let there =
         |program: &str| Command::new(program).arg("--version").output().is_ok_and(|o| o.status.success());
     if !there(QEMU) {
         return Err(format!("no {QEMU} here: install it, for example with `apt install qemu-system-arm`"));
     }
     let source = find_source().ok_or("the firmware's source is not here: run this in the repository")?;
-    if !has_target() {
-        return Err(format!("no target {TARGET} here: `rustup target add {TARGET}`"));
+    let models = [&SENSOR, &CONTROLLER];
+    if let Some(missing) = models.iter().map(|model| model.target).find(|target| !has_target(target)) {
+        return Err(format!("no target {missing} here: `rustup target add {missing}`"));
     }
     say("Building the firmware");
+    let images = source.join("target");
+    for model in models {
+        build_image(model, &source, running)?;
+        let image = model.image(&images);
+        if !image.is_file() {
+            return Err(format!("no firmware at {}", image.display()));
+        }
+    }
+    Ok(images)
+}
+
+fn build_image(model: &Model, source: &Path, running: &Running) -> std::result::Result<(), String> {
     let mut build = Command::new("cargo");
     // In its own folder, where cargo finds the settings of this build.
-    build.args(["build", "--quiet", "--release", "--locked", "--target", TARGET, "-p", "imu-sensor"]);
-    build.current_dir(&source).env_remove("CARGO_TARGET_DIR").env_remove("VISORBUS_DEVICE_KEY");
+    build.args(["build", "--quiet", "--release", "--locked", "--target", model.target, "-p", model.firmware]);
+    build.current_dir(source).env_remove("CARGO_TARGET_DIR").env_remove("VISORBUS_DEVICE_KEY");
     build.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut cargo = running.spawn(&mut build).map_err(|e| format!("cargo cannot be run: {e}"))?;
     let mut text = Vec::new();
@@ -218,16 +271,14 @@ fn find_image(running: &Running, say: &mut dyn FnMut(&str)) -> std::result::Resu
         // What could not be read is not shown.
         let _ = stderr.read_to_end(&mut text);
     }
-    running.forget();
+    running.forget(&cargo);
     let built = cargo.wait().map_err(|e| format!("cargo was lost: {e}"))?;
-    if !built.success() {
-        let text = String::from_utf8_lossy(&text);
-        let last =
-            text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no word why").to_owned();
-        return Err(format!("the firmware does not build: {last}"));
+    if built.success() {
+        return Ok(());
     }
-    let image = source.join("target").join(TARGET).join("release").join("imu-sensor");
-    if image.is_file() { Ok(image) } else { Err(format!("no firmware at {}", image.display())) }
+    let text = String::from_utf8_lossy(&text);
+    let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no word why");
+    Err(format!("the {} firmware does not build: {last}", model.firmware))
 }
 
 /// The folder of the firmware, from here or from where this program was built, upwards.
@@ -241,11 +292,10 @@ fn find_source() -> Option<PathBuf> {
         .find(|folder| folder.join("imu-sensor/Cargo.toml").is_file())
 }
 
-fn has_target() -> bool {
-    let asked = Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]).output();
+fn has_target(target: &str) -> bool {
+    let asked = Command::new("rustc").args(["--print", "target-libdir", "--target", target]).output();
     asked.is_ok_and(|out| Path::new(String::from_utf8_lossy(&out.stdout).trim()).is_dir())
 }
 
 const QEMU: &str = "qemu-system-arm";
-const TARGET: &str = "thumbv7em-none-eabihf";
 const START: Duration = Duration::from_secs(10);

@@ -1,6 +1,7 @@
-//! `visorbus demo`: a hub, a board and clients in a minute, with a crash in the middle; nothing is left behind.
+//! `visorbus demo`: a hub, two boards and clients in a minute, with a crash in the middle; nothing is left behind.
 
 mod board;
+mod nod;
 mod node;
 
 use std::path::PathBuf;
@@ -9,17 +10,19 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::SigSet;
 use visorbus_auth::{KeyFile, TokenRequest};
+use visorbus_controller::messages::{self as controller, Haptic};
 use visorbus_core::bus::{self, SlowConsumer};
 use visorbus_hub::info::ServiceChange;
 use visorbus_hub::{Error, Hub, HubConfig, Result};
 use visorbus_imu::messages::{CONTROL, GetInfo, Info, Sample, SetRate};
-use visorbus_imu::{DEVELOPMENT_ROOT_KEY, KEY_ID, NAME};
+use visorbus_imu::{DEVELOPMENT_ROOT_KEY, KEY_ID};
 use visorbus_mcu::{SerialPort, SerialSpec};
 use visorbus_unix::{Delivery, Subscription, Token, UnixSocketClient, UnixSocketListener};
 
 use crate::args;
 use crate::interrupt;
 use crate::output::{BOLD, INTERRUPTED, paint, print_line};
+use board::{CONTROLLER, SENSOR};
 
 pub(crate) use node::run as run_node;
 
@@ -30,18 +33,27 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
     let running = stage.end_on(signals);
     let kind = board::Kind::choose(args.board, &running, &mut |text| stage.print(&format!("{text} …")))?;
 
-    stage.title("A hub, and a board on a serial line");
+    stage.title("A hub, and two boards on serial lines");
     let hub = RunningHub::start(&stage)?;
-    let operator = hub.client("operator", &["request:**", "subscribe:**", CONTROL])?;
+    let operator = hub.client("operator", &["request:**", "subscribe:**", CONTROL, controller::CONTROL])?;
     let changes = operator.subscribe(bus::SERVICES_CHANGED, SlowConsumer::default())?;
     let started = Instant::now();
-    let first = kind.start(&stage.line, &running)?;
-    hub.handle.attach(Box::new(SerialPort::new(SerialSpec::new(&stage.line))))?;
-    stage.say("board", kind.describe());
-    wait_for_board(&changes, true)?;
+    let mut boards = Vec::new();
+    for model in [&SENSOR, &CONTROLLER] {
+        boards.push(kind.start(model, &stage.line(model), &running)?);
+        hub.handle.attach(Box::new(SerialPort::new(SerialSpec::new(&stage.line(model)))))?;
+        stage.say(model.name, kind.describe(model));
+    }
+    if let Some(why) = kind.why_not_emulated() {
+        stage.say("", format!("not emulated: {why}"));
+    }
+    wait_for_boards(&changes, &[SENSOR.name, CONTROLLER.name], true)?;
     stage.say(
         "in service",
-        format!("{} after its start: it proved its key and said what it offers", show(started.elapsed())),
+        format!(
+            "{} after the start: both proved their key and said what they offer",
+            show(started.elapsed())
+        ),
     );
 
     stage.title("A call");
@@ -74,17 +86,33 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
     );
     stage.say("jitter", format!("{delays} behind the fastest"));
 
+    stage.title("A nod of the head that shakes the hand");
+    let app = hub.client(
+        "app",
+        &["subscribe:imu/*", "subscribe:controller/*", "request:controller/*", controller::CONTROL],
+    )?;
+    let nod::Nod { answered, inputs, changes: pressed, missed } = nod::answer(&app)?;
+    let Haptic { amplitude, frequency_hz, duration_ms } = nod::PULSE;
+    let strength = format!("{amplitude} of full strength at {frequency_hz} Hz for {duration_ms} ms");
+    stage.say("app", format!("hears imu/sample and at a nod calls controller/haptic: {strength}"));
+    stage.say("shaken", format!("{} after the sample came, and for as long as asked", show(answered)));
+    stage.say(
+        "input",
+        format!("{inputs} controller/input meanwhile, {missed} missed, {pressed} changes of buttons"),
+    );
+
     stage.title("A crash in the middle of a call");
-    let (error, told) = crash(&operator, first)?;
+    let beside = nod::info(&operator)?;
+    let (error, told) = crash(&operator, boards.remove(0))?;
     stage.say(
         "killed",
-        format!("the board, while a call waited for it; {} later the caller was told", show(told)),
+        format!("the sensor, while a call waited for it; {} later the caller was told", show(told)),
     );
     stage.say("", error.to_string().replace(&stage.directory.path().display().to_string(), "…"));
-    wait_for_board(&changes, false)?;
+    wait_for_boards(&changes, &[SENSOR.name], false)?;
     let restarted = Instant::now();
-    let second = kind.start(&stage.line, &running)?;
-    wait_for_board(&changes, true)?;
+    boards.push(kind.start(&SENSOR, &stage.line(&SENSOR), &running)?);
+    wait_for_boards(&changes, &[SENSOR.name], true)?;
     let back = restarted.elapsed();
     let again = call_info(&operator)?.boot_id;
     if again == info.boot_id {
@@ -92,15 +120,22 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
             "the board that came back has the boot id of the one that was killed".to_owned(),
         ));
     }
-    stage.say("started", format!("the board again: in service after {}, boot id {again:x}", show(back)));
+    stage.say("started", format!("the sensor again: in service after {}, boot id {again:x}", show(back)));
+    let after = nod::info(&operator)?;
+    if after.boot_id != beside.boot_id {
+        return Err(Error::Internal("the controller restarted when the sensor was killed".to_owned()));
+    }
+    let published = after.inputs_sent.wrapping_sub(beside.inputs_sent);
+    stage.say("controller", format!("went on meanwhile and published {published} inputs"));
 
-    second.kill();
+    drop(boards);
     hub.stop()?;
     let summary = serde_json::json!({
         "board": kind.name(),
         "calls": calls.json(),
         "stream": { "asked_hz": rate, "measured_hz": stream.rate_hz, "missed": stream.missed, "delay": stream.delays.json() },
         "refused": refusal.to_string(),
+        "nod": { "answered_us": micros(answered), "inputs": inputs, "missed": missed },
         "crash": { "caller_saw": error.to_string(), "after_us": micros(told), "back_in_service_us": micros(back) },
     });
     stage.title("Summary");
@@ -114,7 +149,8 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
             show(stream.delays.p99)
         ),
     );
-    stage.say("crash", format!("caller told after {}, board back after {}", show(told), show(back)));
+    stage.say("nod", format!("hand shaken after {}", show(answered)));
+    stage.say("crash", format!("caller told after {}, sensor back after {}", show(told), show(back)));
     stage.finish(&summary)
 }
 
@@ -123,7 +159,6 @@ struct Stage {
     json: bool,
     directory: tempfile::TempDir,
     socket: PathBuf,
-    line: PathBuf,
 }
 
 impl Stage {
@@ -131,12 +166,16 @@ impl Stage {
         let directory = tempfile::Builder::new().prefix("visorbus-demo-").tempdir();
         let directory = directory.map_err(|e| Error::Internal(format!("no temporary directory: {e}")))?;
         let socket = directory.path().join("run/bus.sock");
-        let line = directory.path().join("ttyIMU");
-        Ok(Self { json, directory, socket, line })
+        Ok(Self { json, directory, socket })
     }
 
-    /// Has a signal end the board and remove what is on disk before it ends the process; returns where the board that
-    /// runs is noted.
+    /// What a board's serial line is called.
+    fn line(&self, model: &board::Model) -> PathBuf {
+        self.directory.path().join(format!("tty-{}", model.name))
+    }
+
+    /// Has a signal end the boards and remove what is on disk before it ends the process; returns where the boards that
+    /// run are noted.
     fn end_on(&self, signals: SigSet) -> board::Running {
         let running = board::Running::default();
         let (noted, directory) = (running.clone(), self.directory.path().to_owned());
@@ -212,25 +251,26 @@ impl RunningHub {
     }
 }
 
-/// Waits until the board came, or went.
-fn wait_for_board(changes: &Subscription, up: bool) -> Result<()> {
+/// Waits until boards came, or went.
+fn wait_for_boards(changes: &Subscription, names: &[&str], up: bool) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
-    loop {
+    let mut awaited = names.to_vec();
+    while !awaited.is_empty() {
         let left = deadline.saturating_duration_since(Instant::now());
         match changes.recv(Some(left))? {
             Some(Delivery::Message(message)) => {
                 let change: ServiceChange = message.payload.parse()?;
-                if change.component == NAME && change.up == up {
-                    return Ok(());
-                }
+                awaited.retain(|name| change.component != *name || change.up != up);
             }
             Some(Delivery::Missed(_)) => {}
             None => {
                 let what = if up { "come up" } else { "go" };
-                return Err(Error::Timeout(format!("the board did not {what} within {}", show(PATIENCE))));
+                let who = awaited.join(" and ");
+                return Err(Error::Timeout(format!("{who} did not {what} within {}", show(PATIENCE))));
             }
         }
     }
+    Ok(())
 }
 
 fn call_info(client: &UnixSocketClient) -> Result<Info> {

@@ -1,4 +1,4 @@
-//! The example's IMU node as a process of this machine: the same node as in the firmware, its UART one end of a
+//! An example's node as a process of this machine: the same node as in the firmware, its UART one end of a
 //! pseudo-terminal.
 
 use std::io;
@@ -10,39 +10,51 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use visorbus_controller::{Board, ControllerBoard, ControllerNode};
 use visorbus_core::Instant;
 use visorbus_core::serve::serve;
 use visorbus_hub::{Error, Result, unix_micros};
-use visorbus_imu::{ImuBoard, ImuNode, device_key, leaf};
+use visorbus_imu::ImuNode;
 
+use crate::args;
 use crate::output::print_line;
 
 /// Opens a pseudo-terminal, prints the path of its other end, and is the node on it until it is killed.
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(node: args::Node) -> Result<()> {
     let uart =
         PtyUart::open().map_err(|e| Error::Internal(format!("no pseudo-terminal for the node: {e}")))?;
     print_line(&uart.path).map_err(|e| Error::Internal(e.to_string()))?;
     let started = Clock::now();
     let boot_id = unix_micros();
-    let mut node = ImuNode::new(Host(started), boot_id);
     let waiter = uart.master.try_clone().map_err(|e| Error::Internal(e.to_string()))?;
-    let mut peer = leaf(uart, boot_id, device_key());
-    let Err(error) = serve(&mut peer, &mut node, |due| {
+    let wait = |due| {
         wait(&waiter, due, started);
         now(started)
-    });
+    };
+    let Err(error) = match node {
+        args::Node::Imu => {
+            let mut peer = visorbus_imu::leaf(uart, boot_id, visorbus_imu::device_key());
+            serve(&mut peer, &mut ImuNode::new(Host(started), boot_id), wait)
+        }
+        args::Node::Controller => {
+            let mut peer = visorbus_controller::leaf(uart, boot_id, visorbus_controller::device_key());
+            serve(&mut peer, &mut ControllerNode::new(Host(started), boot_id), wait)
+        }
+    };
     Err(Error::Connection(format!("the pseudo-terminal is gone: {error}")))
 }
 
 struct Host(Clock);
 
-impl ImuBoard for Host {
+impl Board for Host {
     const NAME: &'static str = "host-pty";
 
     fn now_us(&self) -> u64 {
         now(self.0).as_micros()
     }
 }
+
+impl ControllerBoard for Host {}
 
 fn now(started: Clock) -> Instant {
     Instant::from_micros(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX))

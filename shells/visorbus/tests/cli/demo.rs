@@ -37,6 +37,8 @@ fn expect_summary(done: &Done, board: &str) {
     assert!(summary["stream"]["measured_hz"].as_f64().unwrap() > 0.0, "{summary}");
     assert!(summary["stream"]["missed"].is_u64(), "{summary}");
     assert!(summary["refused"].as_str().unwrap().contains("'imu.control'"), "{summary}");
+    let nod = &summary["nod"];
+    assert!(nod["answered_us"].as_u64().unwrap() > 0 && nod["inputs"].as_u64().unwrap() >= 15, "{summary}");
     let crash = &summary["crash"];
     assert!(crash["caller_saw"].as_str().unwrap().starts_with("connection error: imu is gone"), "{summary}");
     assert!(crash["after_us"].is_u64() && crash["back_in_service_us"].as_u64().unwrap() > 0, "{summary}");
@@ -64,6 +66,7 @@ fn the_demonstration_fits_on_a_screen() {
     assert!(text.lines().count() <= 30, "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
     assert!(text.contains("connection error: imu is gone") && text.contains("'imu.control'"), "{text}");
+    assert!(text.contains("  controller  the controller-board node"), "{text}");
     assert!(text.contains("Summary"), "{text}");
 }
 
@@ -71,7 +74,7 @@ fn the_demonstration_fits_on_a_screen() {
 fn an_interrupted_demonstration_leaves_nothing_behind() {
     let place = Place::new();
     for (line, signal) in
-        [("A call", Signal::SIGINT), ("A stream", Signal::SIGTERM), ("A crash", Signal::SIGINT)]
+        [("A call", Signal::SIGINT), ("A nod", Signal::SIGTERM), ("A crash", Signal::SIGINT)]
     {
         let mut demo = place.start(&["demo", "--board", "pty", "--stream", "300ms"]);
         while !demo.line().contains(line) {}
