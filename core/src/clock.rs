@@ -85,6 +85,8 @@ impl ClockSync {
         }
         let mut probe = Message::heartbeat(session.take_id());
         probe.flags.requires_response = true;
+        // As long as its echo will be, so that a slow line holds up both alike.
+        probe.timestamp = Some(self.shows(now));
         self.probe = Some(Probe { id: probe.id, sent: now });
         self.due = now.plus_millis(self.patience_ms);
         codec::encode(&probe, out).unwrap_or(0)
@@ -144,6 +146,12 @@ impl ClockSync {
     /// What was taken, refused and begun again.
     pub const fn counters(&self) -> ClockCounters {
         self.counters
+    }
+
+    /// What the other clock may show at `now`.
+    fn shows(&self, now: Instant) -> u64 {
+        let offset = self.estimate(now).map_or(0, |estimate| estimate.offset_us);
+        now.as_micros().saturating_add_signed(offset)
     }
 
     fn handle_exchange(&mut self, exchange: Exchange) {

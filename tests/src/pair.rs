@@ -329,9 +329,11 @@ impl Acceptor {
                 self.outcomes.insert(id, outcome);
                 0
             }
-            Verdict::Authenticated | Verdict::NotAuthenticated(_) | Verdict::Closed(_) | Verdict::Drop(_) => {
-                0
-            }
+            Verdict::Authenticated
+            | Verdict::NotAuthenticated(_)
+            | Verdict::Closed(_)
+            | Verdict::Echoed { .. }
+            | Verdict::Drop(_) => 0,
         };
         if len != 0 {
             let _ = self.link.send(&out[..len]);

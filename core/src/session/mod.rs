@@ -94,6 +94,8 @@ pub struct Session {
     /// Milliseconds between heartbeats; 0 for none, and while the session is closed.
     beat_ms: u32,
     beat: Option<NonZeroU64>,
+    /// The other end's heartbeat that this end's next one answers.
+    probe: Option<NonZeroU64>,
     ask_identity: bool,
     /// Microseconds since 1970 at the zero of this end's clock.
     epoch: Option<u64>,
@@ -121,6 +123,7 @@ impl Session {
             heard: Instant::default(),
             beat_ms: 0,
             beat: None,
+            probe: None,
             ask_identity,
             epoch: None,
             own_clock: false,
@@ -155,9 +158,15 @@ impl Session {
     /// Takes one message that came from the other end; what it means for the owner is in the [`Verdict`]. An answer,
     /// where there is one, is written to `out`.
     pub fn handle<'f>(&mut self, message: &Message<'f>, now: Instant, out: &mut [u8]) -> Verdict<'f> {
-        if self.config.role == Role::Accepting && is_hello(message) {
-            self.heard = now;
-            return self.handle_hello(message, now, out);
+        if self.config.role == Role::Accepting {
+            if is_hello(message) {
+                self.heard = now;
+                return self.handle_hello(message, now, out);
+            }
+            if message.message_type == MessageType::Heartbeat && self.is_open() {
+                self.heard = now;
+                return self.handle_beat(message, now, out);
+            }
         }
         self.handle_as_connecting::<Everything>(message, now, out)
     }
@@ -174,7 +183,7 @@ impl Session {
             return self.handle_reply::<N>(message, now);
         }
         if message.message_type == MessageType::Heartbeat {
-            return self.handle_heartbeat(message, now, out);
+            return self.handle_probe(message, now, out);
         }
         match message.destination.map_or("", Address::as_str) {
             bus::HELLO => return refuse(message, IpcError::Protocol(sentence::SAYS_HELLO_ITSELF), out),
@@ -250,11 +259,17 @@ impl Session {
         }
         let id = match self.state {
             State::Open => {
-                self.due = now.plus_millis(self.beat_ms);
-                let mut beat = Message::heartbeat(self.take_id());
-                self.beat = NonZeroU64::new(beat.id);
-                beat.flags.requires_response = true;
+                self.due = self.beat_due(now);
+                let mut beat = Message::heartbeat(0);
                 beat.timestamp = Some(now.as_micros());
+                if let Some(id) = self.probe.take() {
+                    // Whoever asks is there and knows this end: nothing else is to be learnt from an answer.
+                    beat.id = id.get();
+                } else {
+                    beat.id = self.take_id();
+                    beat.flags.requires_response = true;
+                    self.beat = NonZeroU64::new(beat.id);
+                }
                 return encode_or_nothing(&beat, out);
             }
             State::Closed => self.take_id(),
@@ -340,6 +355,7 @@ impl Session {
         self.accepted = false;
         self.beat_ms = 0;
         self.beat = None;
+        self.probe = None;
         self.pending = [None; MAX_PENDING];
     }
 
@@ -415,7 +431,8 @@ impl Session {
         let Some(remote) = Remote::new(&identity) else {
             return refuse(message, IpcError::Message("the name in the hello is not a component name"), out);
         };
-        let answer = message.answer(MessageType::Response);
+        // Said by its source to be such an answer: it goes before and beside everything that a lane counts.
+        let answer = Message { source: message.destination, ..message.answer(MessageType::Response) };
         let same_start = self.remote.as_ref().is_some_and(|known| known.boot_id == remote.boot_id);
         if same_start && self.hello_id == message.id {
             // The same hello again, because the answer was late or lost: nothing has changed.
@@ -457,12 +474,10 @@ impl Session {
         }
     }
 
-    fn handle_heartbeat<'f>(&mut self, message: &Message<'f>, now: Instant, out: &mut [u8]) -> Verdict<'f> {
-        if !self.is_open() {
-            return self.refuse_before_hello(message, out);
-        }
+    /// Takes a heartbeat at the accepting end: that of the other end, or its echo of a probe of this one's.
+    fn handle_beat<'f>(&mut self, message: &Message<'f>, now: Instant, out: &mut [u8]) -> Verdict<'f> {
         if !message.wants_answer() {
-            return Verdict::Answer(0);
+            return Verdict::Echoed { id: message.id, stamp: message.timestamp };
         }
         if self.lacks_grant() {
             return refuse(message, UNPROVEN, out);
@@ -470,6 +485,24 @@ impl Session {
         let mut echo = Message::heartbeat(message.id);
         echo.timestamp = self.unix_micros(now);
         Verdict::Answer(encode_or_nothing(&echo, out))
+    }
+
+    /// Takes a heartbeat at the connecting end: the echo of its own, or the accepting end asks what this clock shows.
+    // In line for flash, as is what it is like: a leaf has one caller of each.
+    #[inline]
+    fn handle_probe<'f>(&mut self, message: &Message<'f>, now: Instant, out: &mut [u8]) -> Verdict<'f> {
+        if !self.is_open() {
+            return self.refuse_before_hello(message, out);
+        }
+        if message.wants_answer() {
+            if self.lacks_grant() {
+                return refuse(message, UNPROVEN, out);
+            }
+            self.probe = NonZeroU64::new(message.id);
+            // Later: what the clock shows now may have been read before the frame was there.
+            self.due = Instant::from_micros(now.as_micros() + 1);
+        }
+        Verdict::Answer(0)
     }
 
     fn handle_reply<'f, N: Needs>(&mut self, message: &Message<'f>, now: Instant) -> Verdict<'f> {
@@ -519,9 +552,11 @@ impl Session {
             Ok(Some(identity)) if identity.max_version == bus::WIRE_VERSION => {
                 if let Some(remote) = Remote::new(&identity) {
                     self.open(remote);
-                    self.due = if self.beat_ms == 0 { NEVER } else { now.plus_millis(self.beat_ms) };
+                    self.due = self.beat_due(now);
                     if identity.unix_us != 0 && !self.own_clock {
-                        self.epoch = Some(identity.unix_us.wrapping_sub(now.as_micros()));
+                        // Never backwards: what has expired stays so.
+                        let epoch = identity.unix_us.wrapping_sub(now.as_micros());
+                        self.epoch = Some(epoch.max(self.epoch.unwrap_or(0)));
                     }
                     return Verdict::Opened { answer: 0 };
                 }
@@ -589,6 +624,12 @@ impl Session {
 
     const fn lacks_grant(&self) -> bool {
         self.config.requires_authentication && self.grant.is_none()
+    }
+
+    /// When this end's next heartbeat is due if the last was at `now`.
+    #[inline]
+    fn beat_due(&self, now: Instant) -> Instant {
+        if self.beat_ms == 0 { NEVER } else { now.plus_millis(self.beat_ms) }
     }
 
     /// When the other end counts as gone unless it is heard before.
@@ -664,6 +705,13 @@ pub enum Verdict<'f> {
         id: u64,
         /// What came back.
         outcome: Result<MessagePayload<'f>, IpcError<&'f str>>,
+    },
+    /// The answer to a heartbeat of the accepting end's, of use to [`ClockSync`](crate::clock::ClockSync).
+    Echoed {
+        /// The heartbeat's id.
+        id: u64,
+        /// What the other end's clock showed between the two, in microseconds.
+        stamp: Option<u64>,
     },
     /// The session is over.
     Closed(CloseReason<'f>),

@@ -241,6 +241,74 @@ fn heartbeats_keep_a_session_open() {
 }
 
 #[test]
+fn a_probe_is_answered_with_what_the_clock_shows_once_it_has_gone_on() {
+    let mut pair = Pair::new(lossy());
+    pair.pump();
+    let mut probe = Message::heartbeat(41);
+    probe.flags.requires_response = true;
+    pair.leaf_hears(&probe);
+    let taken = pair.now;
+    let later = Instant::from_micros(taken.as_micros() + 1);
+    assert_eq!(pair.leaf.session.poll_timeout(), Some(later), "at once");
+    assert_eq!(pair.leaf.transmit(taken), None, "that time may have been read before the probe was there");
+    assert_eq!(pair.leaf.transmit(later), Some(41));
+    let echo = pair.leaf.outbox.pop().unwrap();
+    let echo = decode(&echo).unwrap();
+    assert_eq!((echo.message_type, echo.wants_answer()), (MessageType::Heartbeat, false));
+    assert_eq!(echo.timestamp, Some(later.as_micros()), "its own clock, not the time of day");
+    assert_eq!(pair.leaf.transmit(later), None, "once");
+    pair.hub_hears(&echo);
+    assert_eq!(pair.hub.seen[1..], [Seen::Echoed(41, Some(later.as_micros()))]);
+    assert_eq!(pair.leaf.session.poll_timeout(), Some(later.plus_millis(1_000)), "an echo is a heartbeat");
+}
+
+#[test]
+fn a_probe_is_answered_also_where_nobody_wishes_for_heartbeats() {
+    let mut pair = Pair::new(Setup { hub_heartbeat_ms: 0, ..lossy() });
+    pair.pump();
+    let mut probe = Message::heartbeat(41);
+    probe.flags.requires_response = true;
+    pair.leaf_hears(&probe);
+    pair.run_ms(10_000);
+    assert_eq!((pair.leaf.beats(), pair.leaf.session.poll_timeout()), (1, None));
+}
+
+#[test]
+fn a_hello_sets_a_clock_forward_and_never_back() {
+    let mut pair = Pair::new(lossy());
+    pair.pump();
+    let before = pair.unix_us();
+    for (hub_says, expected) in [(before - 9_000_000, before), (before + 9_000_000, before + 9_000_000)] {
+        pair.hub.session.set_clock(pair.now, hub_says);
+        pair.leaf.session.reset(pair.now);
+        pair.pump();
+        assert!(pair.is_open());
+        assert_eq!(pair.leaf.session.unix_micros(pair.now), Some(expected));
+    }
+}
+
+#[test]
+fn a_probe_finds_no_clock_before_hello_before_a_token_and_after_the_end() {
+    let mut probe = Message::heartbeat(41);
+    probe.flags.requires_response = true;
+    let mut pair = Pair::new(lossy());
+    pair.leaf_hears(&probe);
+    assert_ne!(pair.leaf.transmit(pair.now.plus_millis(1)), Some(41));
+    let mut pair = Pair::new(Setup { leaf_requires: true, ..lossy() });
+    pair.hub.mints = None;
+    pair.hub.tokens.clear();
+    pair.pump();
+    let refusal = pair.leaf_hears(&probe);
+    assert_eq!(decode(&refusal).unwrap().message_type, MessageType::Error);
+    assert_eq!(pair.leaf.transmit(pair.now.plus_millis(1)), None);
+    let mut pair = Pair::new(lossy());
+    pair.pump();
+    pair.leaf_hears(&probe);
+    pair.leaf.session.reset(pair.now);
+    assert_ne!(pair.leaf.transmit(pair.now.plus_millis(1)), Some(41));
+}
+
+#[test]
 fn silence_of_three_intervals_closes_both_ends_and_the_connecting_one_says_hello_again() {
     let mut pair = Pair::new(lossy());
     pair.pump();
@@ -816,6 +884,7 @@ impl End {
             Verdict::Closed(CloseReason::Goodbye) => (0, Some(Seen::Closed)),
             Verdict::Closed(CloseReason::Refused(error)) => (0, Some(Seen::Refused(error.kind()))),
             Verdict::Drop(reason) => (0, Some(Seen::Drop(reason))),
+            Verdict::Echoed { id, stamp } => (0, Some(Seen::Echoed(id, stamp))),
         };
         self.seen.extend(seen);
         self.send(&out[..len]);
@@ -852,6 +921,7 @@ enum Seen {
     Closed,
     Refused(ErrorKind),
     Drop(DropReason),
+    Echoed(u64, Option<u64>),
     SessionExpired,
     RequestExpired(u64),
 }

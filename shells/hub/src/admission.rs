@@ -15,6 +15,9 @@ impl Hub {
     pub(crate) fn handle_opened(&mut self, key: PeerKey, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.counters.sessions += 1;
+        if let Some(clock) = &mut peer.clock {
+            clock.reset();
+        }
         let Some(remote) = peer.session.remote() else { return };
         let name = remote.name.clone();
         if peer.options.unauthenticated.as_deref() != Some(&*name) {

@@ -207,9 +207,31 @@ impl Hub {
     }
 
     fn peer_infos(&self) -> Vec<PeerInfo> {
-        let mut infos: Vec<PeerInfo> = self.peers.iter().map(|(_, peer)| PeerInfo::from(peer)).collect();
+        let mut infos: Vec<PeerInfo> = self.peers.iter().map(|(_, peer)| self.peer_info(peer)).collect();
         infos.sort_by(|a, b| a.name.cmp(&b.name));
         infos
+    }
+
+    fn peer_info(&self, peer: &Peer) -> PeerInfo {
+        let counters = &peer.counters;
+        let faults = peer.link.faults().into_iter();
+        PeerInfo {
+            name: peer.label(),
+            origin: peer.origin.to_string(),
+            authenticated: !peer.name.is_empty(),
+            frames_in: counters.frames_in,
+            frames_out: counters.frames_out,
+            bytes_in: counters.bytes_in,
+            bytes_out: counters.bytes_out,
+            queued_bytes: peer.queue.bytes() as u64,
+            undecodable: counters.undecodable,
+            refused: counters.refused,
+            missed: counters.missed,
+            late: counters.late,
+            sessions: counters.sessions,
+            faults: faults.map(|(name, count)| Fault { name: name.to_owned(), count }).collect(),
+            clock: self.clock_info(peer),
+        }
     }
 
     /// Answers in the form in which was asked: JSON to JSON, else postcard.
@@ -366,33 +388,6 @@ impl From<&crate::peers::Row> for AddressInfo {
             },
             request_hash: format!("{:016x}", row.request_hash),
             response_hash: format!("{:016x}", row.response_hash),
-        }
-    }
-}
-
-impl From<&Peer> for PeerInfo {
-    fn from(peer: &Peer) -> Self {
-        let counters = &peer.counters;
-        Self {
-            name: peer.label(),
-            origin: peer.origin.to_string(),
-            authenticated: !peer.name.is_empty(),
-            frames_in: counters.frames_in,
-            frames_out: counters.frames_out,
-            bytes_in: counters.bytes_in,
-            bytes_out: counters.bytes_out,
-            queued_bytes: peer.queue.bytes() as u64,
-            undecodable: counters.undecodable,
-            refused: counters.refused,
-            missed: counters.missed,
-            late: counters.late,
-            sessions: counters.sessions,
-            faults: peer
-                .link
-                .faults()
-                .into_iter()
-                .map(|(name, count)| Fault { name: name.to_owned(), count })
-                .collect(),
         }
     }
 }

@@ -51,7 +51,7 @@ pub struct Hub {
     receive: ReceiveBuffer,
     start: std::time::Instant,
     /// Microseconds from 1970 to `start`, by the wall clock as it was last read.
-    start_unix_us: u64,
+    pub(crate) start_unix_us: u64,
     /// When the wall clock is read again.
     read_clock_at: Instant,
     stopping: bool,
@@ -266,6 +266,7 @@ impl Hub {
             link,
             options,
             session,
+            clock: Peer::new_clock(line),
             name: String::new(),
             address: None,
             components: Vec::new(),
@@ -390,9 +391,11 @@ impl Hub {
                 return self.send_out(key, len, at_once);
             }
         };
+        let message = self.map_timestamp(key, message);
         if is_for_another(&message) {
             return self.forward_reply(&Incoming { from: key, message, at_once, now });
         }
+        let Some(peer) = self.peers.get_mut(key) else { return };
         match peer.session.handle(&message, now, &mut self.out) {
             Verdict::Deliver => self.deliver(&Incoming { from: key, message, at_once, now }),
             Verdict::Answer(len) => self.send_out(key, len, at_once),
@@ -426,6 +429,7 @@ impl Hub {
                 let outcome = outcome.map(|payload| payload.as_bytes());
                 self.handle_description(key, id, outcome, now);
             }
+            Verdict::Echoed { id, stamp } => self.handle_echo(key, id, stamp),
             Verdict::Closed(CloseReason::Goodbye) if peer.options.lossy => {
                 self.forget(key, "it said goodbye")
             }
@@ -439,6 +443,7 @@ impl Hub {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let len = peer.session.poll_transmit(now, &mut self.out);
         self.send_out(key, len, true);
+        self.poll_clock(key);
     }
 
     /// Switches on that nothing is lost on the way to and from a peer that has just opened its session, where that can be.

@@ -74,6 +74,26 @@ pub struct PeerInfo {
     pub sessions: u64,
     /// Faults of its line, by name.
     pub faults: Vec<Fault>,
+    /// What is known of its clock; nothing of a process on this machine, which has the hub's.
+    pub clock: Option<ClockInfo>,
+}
+
+/// What the hub knows of a board's clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct ClockInfo {
+    /// When the board's clock was 0, in microseconds since 1970 by the hub's: add what the board's clock shows. Null, as
+    /// the next two, while nothing is known.
+    pub offset_us: Option<i64>,
+    /// What the board's clock gains on the hub's, in billionths.
+    pub drift_ppb: Option<i32>,
+    /// By how many microseconds the offset may be wrong at present.
+    pub bound_us: Option<u32>,
+    /// Times that the board told what its clock shows.
+    pub exchanges: u64,
+    /// Its answers that came too late or twice.
+    pub refused: u64,
+    /// Times that the answers contradicted each other, and all was begun again: its clock stepped, or is none.
+    pub restarts: u64,
 }
 
 /// A counted fault of a line.

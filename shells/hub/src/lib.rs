@@ -16,6 +16,7 @@ mod hub;
 mod poller;
 
 mod admission;
+mod clocks;
 mod deliver;
 mod parting;
 mod sending;

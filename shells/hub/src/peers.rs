@@ -5,6 +5,7 @@ use std::sync::Arc;
 use slotmap::SlotMap;
 use visorbus_core::auth::Access;
 use visorbus_core::bus::{RowKind, SlowConsumer};
+use visorbus_core::clock::ClockSync;
 use visorbus_core::message::{Address, AddressBuf, Pattern};
 use visorbus_core::{Instant, MessagePriority, Session};
 
@@ -293,6 +294,8 @@ pub(crate) struct Peer {
     pub(crate) options: LinkOptions,
     pub(crate) origin: Origin,
     pub(crate) session: Session,
+    /// What is known of its clock, where it has its own.
+    pub(crate) clock: Option<Box<ClockSync>>,
     /// The name that the session has proven; empty before that.
     pub(crate) name: String,
     /// The same as an address, once there is one.
@@ -495,7 +498,7 @@ pub(crate) struct Subscription {
     pub(crate) until: u64,
     /// Notifications dropped since the subscriber was told last.
     pub(crate) missed: u32,
-    /// Hash of the type of what was published last, where the subscriber expects one.
+    /// Hash of the type of what was published last, where that is not what the subscriber expects; else 0.
     pub(crate) refused_type: u64,
 }
 
@@ -551,7 +554,10 @@ impl Peer {
                 let unproven = self.name.is_empty() && !self.options.lossy;
                 let handshake = unproven.then_some(self.handshake_by);
                 let session = self.session.poll_timeout().filter(|_| self.watched.is_some());
-                [session, self.link.poll_timeout(), handshake, self.reopen_at].into_iter().flatten().min()
+                let clock =
+                    self.clock.as_ref().filter(|_| self.is_probed()).map(|clock| clock.poll_timeout());
+                let due = [session, clock, self.link.poll_timeout(), handshake, self.reopen_at];
+                due.into_iter().flatten().min()
             }
         }
     }
