@@ -41,7 +41,7 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
     let mut boards = Vec::new();
     for model in [&SENSOR, &CONTROLLER] {
         boards.push(kind.start(model, &stage.line(model), &running)?);
-        hub.handle.attach(Box::new(SerialPort::new(SerialSpec::new(&stage.line(model)))))?;
+        hub.handle.attach(Box::new(SerialPort::new(SerialSpec::new(stage.line(model)))))?;
         stage.say(model.name, kind.describe(model));
     }
     if let Some(why) = kind.why_not_emulated() {
