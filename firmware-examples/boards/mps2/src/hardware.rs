@@ -61,6 +61,18 @@ pub(crate) mod fpga_io {
     pub(crate) const COUNTER: Register = Register::at(0x4002_8018);
     pub(crate) const PRESCALE: Register = Register::at(0x4002_801C);
     pub(crate) const PRESCALE_COUNTER: Register = Register::at(0x4002_8020);
+    pub(crate) const MISC: Register = Register::at(0x4002_804C);
+}
+
+/// PrimeCell PL022, the first SPI controller (its TRM, section 3.2).
+pub(crate) mod spi0 {
+    use super::Register;
+
+    pub(crate) const CR0: Register = Register::at(0x4002_0000);
+    pub(crate) const CR1: Register = Register::at(0x4002_0004);
+    pub(crate) const DR: Register = Register::at(0x4002_0008);
+    pub(crate) const SR: Register = Register::at(0x4002_000C);
+    pub(crate) const CPSR: Register = Register::at(0x4002_0010);
 }
 
 /// The interrupt lines in use.

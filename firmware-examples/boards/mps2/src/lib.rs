@@ -11,6 +11,7 @@ mod hardware;
 mod idle;
 mod lamp;
 mod memory;
+mod pl022;
 mod ring;
 mod stack;
 mod uart;
@@ -21,6 +22,7 @@ pub use crate::{
     clock::{Clock, Stopwatch},
     idle::Idle,
     lamp::Lamp,
+    pl022::{Pl022, Spi, SpiSelect},
     stack::stack_depth,
     uart::{Uart, UartError},
 };
@@ -36,6 +38,8 @@ pub struct Board {
     pub idle: Idle,
     /// A lamp.
     pub lamp: Lamp,
+    /// The first SPI controller.
+    pub spi: Spi,
     /// Counts single cycles of the 25 MHz clock, for measuring.
     pub stopwatch: Stopwatch,
     /// Differs at every start; see [`boot_id`](Board::boot_id).
@@ -54,6 +58,7 @@ impl Board {
             uart: Uart::start(baud),
             idle: Idle::start(),
             lamp: Lamp::start(),
+            spi: Spi(()),
             stopwatch: Stopwatch::start(),
             boot_id: boot::boot_id(),
         })
