@@ -7,9 +7,9 @@ use visorbus_core::time::Instant;
 
 use super::LaneStats;
 use super::bytes::Bytes;
-use super::header::{self, EPOCH, Header};
+use super::header::{self, EPOCH, Header, Heard};
 use super::round_trip::RoundTrip;
-use super::stream::{Acked, NEVER, Stream};
+use super::stream::{NEVER, Progress, Stream};
 
 /// One end of a lane.
 #[derive(Debug)]
@@ -24,14 +24,15 @@ pub(super) struct Arq<const N: usize> {
     taken: Option<From>,
     /// Number of the newest frame with bytes.
     packet: u8,
-    /// Number of the newest frame that came.
-    heard: u8,
+    /// Which frames came.
+    heard: Heard,
     /// A frame of which the round trip is measured.
     timed: Option<(u8, Instant)>,
     round_trip: RoundTrip,
     chunk: usize,
     max_chunk: usize,
-    loose_goes: bool,
+    /// Frames sent, modulo the length of the order in which they go.
+    turn: u8,
     stats: LaneStats,
 }
 
@@ -52,12 +53,12 @@ impl<const N: usize> Arq<N> {
             held: Bytes::new(),
             taken: None,
             packet: 0,
-            heard: 0,
+            heard: Heard::FIRST,
             timed: None,
             round_trip: RoundTrip::new(),
             chunk: max_chunk,
             max_chunk,
-            loose_goes: false,
+            turn: 0,
             stats: LaneStats::NONE,
         }
     }
@@ -75,7 +76,7 @@ impl<const N: usize> Arq<N> {
         self.held.clear();
         self.epoch = epoch.map(|epoch| epoch & EPOCH);
         (self.taken, self.timed) = (None, None);
-        (self.packet, self.heard) = (0, 0);
+        (self.packet, self.heard) = (0, Heard::FIRST);
     }
 
     pub(super) const fn is_on(&self) -> bool {
@@ -136,20 +137,26 @@ impl<const N: usize> Arq<N> {
 
     /// Writes the next frame to `out` and says how many bytes it has; 0 when there is nothing to send.
     pub(super) fn poll_transmit(&mut self, now: Instant, out: &mut [u8; MAX_LINE_FRAME]) -> usize {
-        self.loose_goes = !self.loose_goes;
-        let order = if self.loose_goes { [URGENT, LOOSE, BULK] } else { [URGENT, BULK, LOOSE] };
         for stream in [URGENT, BULK] {
             // Its own bytes carry the word along.
-            if self.streams[stream].ack_due && self.streams[stream].segment(1).is_none() {
+            if self.streams[stream].ack_due && self.streams[stream].segment(self.chunk).is_none() {
                 return self.write(stream, 0, now, out);
             }
         }
+        // Urgent ones first, but never for ever; of the others each in turn.
+        let order = match self.turn {
+            0 | 1 => [URGENT, LOOSE, BULK],
+            2 | 3 => [URGENT, BULK, LOOSE],
+            4 => [LOOSE, BULK, URGENT],
+            _ => [BULK, LOOSE, URGENT],
+        };
         for stream in order {
             let len = match stream {
                 LOOSE => self.write_loose(out),
                 _ => self.write(stream, self.chunk, now, out),
             };
             if len > 0 {
+                self.turn = (self.turn + 1) % 6;
                 return len;
             }
         }
@@ -197,33 +204,41 @@ impl<const N: usize> Arq<N> {
     }
 
     fn handle_own(&mut self, header: Header, bytes: &[u8], now: Instant) {
-        if let Some((_, sent_at)) =
-            self.timed.take_if(|(packet, _)| (header.heard.wrapping_sub(*packet) as i8) >= 0)
+        let Some(stream) = self.streams.get_mut(header.stream) else { return };
+        let has_come = !bytes.is_empty() && stream.handle_bytes(header.offset, bytes);
+        // A frame that did not come is missed with the next one that does, whatever that carries.
+        let newer = self.heard.note(header.packet, has_come);
+        stream.ack_due |= newer || !bytes.is_empty();
+        let arrived = stream.handle_ack(header.ack);
+        self.handle_heard(header.heard, [header.stream == 0 && arrived, header.stream == 1 && arrived], now);
+    }
+
+    fn handle_heard(&mut self, heard: Heard, arrived: [bool; 2], now: Instant) {
+        if let Some((packet, sent_at)) = self.timed.take_if(|(packet, _)| heard.has_come(*packet).is_some())
+            && heard.newest == packet
+            && heard.bits & 1 != 0
         {
             self.round_trip.measure(u32::try_from(now.micros_since(sent_at)).unwrap_or(u32::MAX));
         }
         let overdue_at = self.overdue_at(now);
-        let Some(stream) = self.streams.get_mut(header.stream) else { return };
-        // A frame that did not come is missed with the next one that does, whatever that carries.
-        stream.ack_due |= header.packet != self.heard;
-        self.heard = header.packet;
-        if !bytes.is_empty() {
-            stream.handle_bytes(header.offset, bytes);
+        let mut all = Progress::default();
+        for (stream, arrived) in self.streams.iter_mut().zip(arrived) {
+            let progress = stream.handle_heard(heard, arrived, overdue_at);
+            all.arrived |= progress.arrived;
+            all.lost |= progress.lost;
         }
-        match stream.handle_ack(header.ack, header.heard, overdue_at) {
-            Acked::Nothing => {}
-            Acked::Some => {
-                self.round_trip.progress();
-                self.chunk = (self.chunk + CHUNK_STEP).min(self.max_chunk);
-            }
-            Acked::Lost => self.handle_loss(),
+        if all.arrived {
+            self.round_trip.progress();
+            self.chunk = (self.chunk + CHUNK_STEP).min(self.max_chunk);
+        }
+        if all.lost {
+            self.handle_loss();
         }
     }
 
     /// The more a line loses, the shorter the pieces: a short one gets through where a long one does not.
     fn handle_loss(&mut self) {
         count(&mut self.stats.resent);
-        self.timed = None;
         self.chunk = (self.chunk / 2).max(MIN_CHUNK.min(self.max_chunk));
     }
 
@@ -256,36 +271,37 @@ impl<const N: usize> Arq<N> {
     fn write(&mut self, index: usize, chunk: usize, now: Instant, out: &mut [u8; MAX_LINE_FRAME]) -> usize {
         let overdue_at = self.overdue_at(now);
         let stream = &mut self.streams[index];
-        let (offset, count) = match stream.segment(chunk) {
-            Some((offset, bytes)) => {
+        let mut offset_and_len = (0, 0);
+        self.packet = self.packet.wrapping_add(u8::from(stream.asks));
+        match stream.segment(chunk) {
+            Some(range) => {
+                let (offset, bytes) = stream.bytes(range);
                 if let Some(out) = out.get_mut(header::LEN..header::LEN + bytes.len()) {
                     out.copy_from_slice(bytes);
                 }
-                (offset, bytes.len())
+                offset_and_len = (offset, bytes.len());
+                self.packet = self.packet.wrapping_add(1);
+                self.timed.get_or_insert((self.packet, now));
+                stream.handle_sent(range, self.packet, overdue_at);
             }
-            None if chunk == 0 => (0, 0),
+            None if chunk == 0 => {}
             None => {
                 stream.handle_closed_window(overdue_at);
                 return 0;
             }
-        };
-        if count > 0 {
-            self.packet = self.packet.wrapping_add(1);
-            stream.handle_sent(count, self.packet, overdue_at);
-            self.timed.get_or_insert((self.packet, now));
         }
         let header = Header {
             epoch: self.epoch.unwrap_or(0),
             stream: index,
             packet: self.packet,
             heard: self.heard,
-            offset,
+            offset: offset_and_len.0,
             ack: stream.take_ack(),
         };
         if let Some(out) = out.first_chunk_mut() {
             *out = header.to_bytes();
         }
-        header::LEN + count
+        header::LEN + offset_and_len.1
     }
 
     fn overdue_at(&self, now: Instant) -> Instant {

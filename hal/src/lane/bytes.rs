@@ -31,20 +31,30 @@ impl<const N: usize> Bytes<N> {
     }
 
     /// Takes as many of `bytes` as there is room for; says how many.
-    #[inline(never)]
     pub(super) fn push(&mut self, bytes: &[u8]) -> usize {
-        if N - self.end < bytes.len() {
-            self.buffer.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
-        }
-        let count = bytes.len().min(N - self.end);
-        if let (Some(to), Some(from)) = (self.buffer.get_mut(self.end..self.end + count), bytes.get(..count))
-        {
-            to.copy_from_slice(from);
-        }
+        let count = self.put_ahead(0, bytes);
         self.end += count;
         count
+    }
+
+    /// Puts bytes down where they belong, `gap` bytes behind the last; they are not in before [`Bytes::grow`]. Says how
+    /// many of them there was room for.
+    #[inline(never)]
+    pub(super) fn put_ahead(&mut self, gap: usize, bytes: &[u8]) -> usize {
+        if N - self.end < gap + bytes.len() {
+            self.move_to_front();
+        }
+        let at = N.min(self.end + gap);
+        let count = bytes.len().min(N - at);
+        if let (Some(to), Some(from)) = (self.buffer.get_mut(at..at + count), bytes.get(..count)) {
+            to.copy_from_slice(from);
+        }
+        count
+    }
+
+    /// Takes in `count` bytes that were put down ahead.
+    pub(super) fn grow(&mut self, count: usize) {
+        self.end = N.min(self.end + count);
     }
 
     /// Takes a whole record, or nothing of it: `false` when there is no room.
@@ -95,6 +105,13 @@ impl<const N: usize> Bytes<N> {
     pub(super) const fn clear(&mut self) {
         self.start = 0;
         self.end = 0;
+    }
+
+    /// All of it, what lies ahead of the last byte too.
+    fn move_to_front(&mut self) {
+        self.buffer.copy_within(self.start.., 0);
+        self.end -= self.start;
+        self.start = 0;
     }
 }
 

@@ -3,8 +3,10 @@
 //! ```text
 //! head    1  bits 0-2: 7; 3: stream; 4: zero; 5-7: epoch, upper bits
 //! epoch   1  lower bits
-//! packet  1  number of this frame, counted over both streams; of a frame without bytes, that of the last one before it
-//! heard   1  number of the newest frame that has come from the other end
+//! packet  1  number of this frame, counted over both streams; of a frame that only acknowledges, that of the last one
+//!            before it; a frame without bytes and with a number of its own asks for a word on the room
+//! heard   1  number of the newest frame that the other end has sent, as far as is known
+//! bits    1  which of the eight up to that one have come, the newest in the lowest bit
 //! offset  2  of the first byte in its stream, modulo 2^16, little endian
 //! acked   2  offset of the next byte that is expected of the same stream from the other end, little endian
 //! room    1  bytes of that stream that may come from there on, in sixteenths
@@ -21,7 +23,7 @@ pub(super) struct Header {
     /// 0 or 1.
     pub(super) stream: usize,
     pub(super) packet: u8,
-    pub(super) heard: u8,
+    pub(super) heard: Heard,
     pub(super) offset: u16,
     pub(super) ack: Ack,
 }
@@ -34,7 +36,7 @@ impl Header {
 
     /// Takes the header off a frame.
     pub(super) fn read(frame: &[u8]) -> Option<(Self, &[u8])> {
-        let (&[head, epoch, packet, heard, o0, o1, a0, a1, room], bytes) =
+        let (&[head, epoch, packet, newest, bits, o0, o1, a0, a1, room], bytes) =
             frame.split_first_chunk::<LEN>()?;
         if head & (MARK | ZERO) != MARK {
             return None;
@@ -43,7 +45,7 @@ impl Header {
             epoch: u16::from(head >> 5) << 8 | u16::from(epoch),
             stream: usize::from(head >> 3 & 1),
             packet,
-            heard,
+            heard: Heard { newest, bits },
             offset: u16::from_le_bytes([o0, o1]),
             ack: Ack { offset: u16::from_le_bytes([a0, a1]), room },
         };
@@ -54,12 +56,55 @@ impl Header {
         let [o0, o1] = self.offset.to_le_bytes();
         let [a0, a1] = self.ack.offset.to_le_bytes();
         let head = MARK | (self.stream as u8) << 3 | ((self.epoch >> 8) as u8) << 5;
-        [head, self.epoch as u8, self.packet, self.heard, o0, o1, a0, a1, self.ack.room]
+        [
+            head,
+            self.epoch as u8,
+            self.packet,
+            self.heard.newest,
+            self.heard.bits,
+            o0,
+            o1,
+            a0,
+            a1,
+            self.ack.room,
+        ]
+    }
+}
+
+/// Which frames have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// Number of the newest.
+    pub(super) newest: u8,
+    /// The lowest bit is the newest, the next the one before it.
+    pub(super) bits: u8,
+}
+
+impl Heard {
+    /// As if all before the first had come.
+    pub(super) const FIRST: Self = Self { newest: 0, bits: 0xFF };
+
+    /// Takes note of frame `packet`; `true` when it is newer than all before.
+    pub(super) fn note(&mut self, packet: u8, has_come: bool) -> bool {
+        let ahead = packet.wrapping_sub(self.newest) as i8;
+        if ahead > 0 {
+            self.newest = packet;
+            self.bits = self.bits.checked_shl(ahead as u32).unwrap_or(0) | u8::from(has_come);
+        } else {
+            self.bits |= u8::from(has_come).checked_shl(ahead.unsigned_abs().into()).unwrap_or(0);
+        }
+        ahead > 0
+    }
+
+    /// Whether a frame has come; `None` when it may still be on its way.
+    pub(super) fn has_come(self, packet: u8) -> Option<bool> {
+        let age = self.newest.wrapping_sub(packet);
+        if (age as i8) < 0 { None } else { Some(self.bits.checked_shr(age.into()).unwrap_or(0) & 1 != 0) }
     }
 }
 
 /// Bytes of a header.
-pub(super) const LEN: usize = 9;
+pub(super) const LEN: usize = 10;
 /// The bits of an epoch that a header has room for.
 pub(super) const EPOCH: u16 = 0x7FF;
 const MARK: u8 = 7;
@@ -75,16 +120,35 @@ mod tests {
             epoch: 0x5A3,
             stream: 1,
             packet: 200,
-            heard: 7,
+            heard: Heard { newest: 7, bits: 0xFD },
             offset: 0xFFFE,
             ack: Ack { offset: 0x0102, room: 255 },
         };
         let bytes = header.to_bytes();
-        assert_eq!(bytes, [0b1010_1111, 0xA3, 200, 7, 0xFE, 0xFF, 0x02, 0x01, 255]);
+        assert_eq!(bytes, [0b1010_1111, 0xA3, 200, 7, 0xFD, 0xFE, 0xFF, 0x02, 0x01, 255]);
         assert_eq!(Header::read(&[&bytes[..], b"xyz"].concat()), Some((header, &b"xyz"[..])));
-        assert_eq!(Header::read(&bytes[..8]), None);
+        assert_eq!(Header::read(&bytes[..LEN - 1]), None);
         assert!(Header::marks(&bytes) && !Header::marks(&[0x28]) && !Header::marks(&[]));
-        let reserved = [bytes[0] | ZERO, 0, 0, 0, 0, 0, 0, 0, 0];
+        let reserved = [bytes[0] | ZERO, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(Header::read(&reserved), None);
+    }
+
+    #[test]
+    fn what_has_come_is_told_of_the_last_eight() {
+        let mut heard = Heard::FIRST;
+        assert!(heard.note(1, true) && heard.note(2, true));
+        assert!(heard.note(5, true), "3 and 4 are missing");
+        assert_eq!(heard, Heard { newest: 5, bits: 0b1111_1001 });
+        assert!(!heard.note(4, true), "overtaken");
+        assert_eq!(
+            [2, 3, 4, 5, 6].map(|packet| heard.has_come(packet)),
+            [Some(true), Some(false), Some(true), Some(true), None]
+        );
+        assert!(!heard.note(5, false) && heard.note(6, false), "the word that there was a frame 6");
+        assert_eq!((heard.has_come(5), heard.has_come(6)), (Some(true), Some(false)));
+        assert!(heard.note(120, true));
+        assert_eq!((heard.bits, heard.has_come(6)), (1, Some(false)));
+        assert!(heard.note(200, true) && heard.note(10, true), "numbers begin again");
+        assert_eq!((heard.has_come(200), heard.has_come(11)), (Some(false), None));
     }
 }

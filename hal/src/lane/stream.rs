@@ -1,39 +1,41 @@
 //! One direction each way of a stream: bytes that are sent until they are acknowledged, bytes that come in order.
 //!
-//! Bytes have offsets, not frames: what is sent again may be cut into other pieces than at first. What comes behind a
-//! gap is dropped (go-back-N), which costs no memory. Nothing overtakes on a line, so that a frame is known to be lost
-//! as soon as a later one has been heard.
+//! Bytes have offsets, not frames: what is sent again may be cut into other pieces than at first. Only what was lost is
+//! sent again: what comes behind a gap is kept where it belongs, in the memory that is free anyway.
 
 use visorbus_core::limits::MAX_LINE_FRAME;
 use visorbus_core::time::Instant;
 
 use super::bytes::{Bytes, PREFIX};
+use super::header::Heard;
 
 /// Both directions of one stream.
 #[derive(Debug)]
 pub(super) struct Stream<const N: usize> {
-    /// What is not acknowledged yet: first what is on its way, then what was not sent.
+    /// What is not acknowledged yet.
     out: Bytes<N>,
     /// Offset of its first byte.
     acked: u16,
-    /// Bytes of it that are on their way.
-    in_flight: u16,
-    /// Bytes of it that have ever been on their way.
-    sent: u16,
     /// Bytes of it that the other end has room for.
     allowed: u16,
-    flights: Flights,
-    /// When what is on its way counts as lost, or a closed window is tried.
+    /// Bytes of it that are on their way or have come; what no flight covers is to be sent.
+    flights: [Flight; FLIGHTS],
+    /// When what is on its way counts as lost, or a closed window is asked for.
     overdue_at: Instant,
 
     /// What has come and was not taken.
     input: Bytes<N>,
     /// Offset of the next byte that is to come.
     received: u16,
+    /// Bytes behind that one that have come before it.
+    islands: [Range; ISLANDS],
     /// Bytes of a message that is too long which are still to be passed over.
     skip: usize,
     told_room: u8,
+    /// The other end is to be told of what came.
     pub(super) ack_due: bool,
+    /// And is to answer to that.
+    pub(super) asks: bool,
 }
 
 /// What an end says of the bytes that it gets.
@@ -45,14 +47,13 @@ pub(super) struct Ack {
     pub(super) room: u8,
 }
 
-/// What came of an acknowledgement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Acked {
-    Nothing,
+/// What came of the word on some frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Progress {
     /// Something new has arrived.
-    Some,
-    /// What was on its way is lost, and goes again.
-    Lost,
+    pub(super) arrived: bool,
+    /// Something is lost, and goes again.
+    pub(super) lost: bool,
 }
 
 impl<const N: usize> Stream<N> {
@@ -60,16 +61,16 @@ impl<const N: usize> Stream<N> {
         Self {
             out: Bytes::new(),
             acked: 0,
-            in_flight: 0,
-            sent: 0,
             allowed: MAX_LINE_FRAME as u16,
-            flights: Flights::NONE,
+            flights: [Flight::NONE; FLIGHTS],
             overdue_at: NEVER,
             input: Bytes::new(),
             received: 0,
+            islands: [Range::NONE; ISLANDS],
             skip: 0,
             told_room: 0,
             ack_due: false,
+            asks: false,
         }
     }
 
@@ -77,12 +78,12 @@ impl<const N: usize> Stream<N> {
     pub(super) const fn clear(&mut self) {
         self.out.clear();
         self.input.clear();
-        self.flights = Flights::NONE;
-        (self.acked, self.in_flight, self.sent, self.received) = (0, 0, 0, 0);
-        self.allowed = MAX_LINE_FRAME as u16;
+        self.flights = [Flight::NONE; FLIGHTS];
+        self.islands = [Range::NONE; ISLANDS];
+        (self.acked, self.received, self.allowed) = (0, 0, MAX_LINE_FRAME as u16);
         (self.skip, self.told_room) = (0, 0);
+        (self.ack_due, self.asks) = (false, false);
         self.overdue_at = NEVER;
-        self.ack_due = false;
     }
 
     /// Bytes of the longest message that [`Stream::send`] takes now.
@@ -94,87 +95,120 @@ impl<const N: usize> Stream<N> {
         self.out.push_record(message)
     }
 
-    /// The next bytes to send, at most `chunk`, and their offset.
-    pub(super) fn segment(&self, chunk: usize) -> Option<(u16, &[u8])> {
-        let unsent = self.out.as_slice().get(usize::from(self.in_flight)..)?;
-        let wanted = unsent.len().min(chunk);
-        let allowed = usize::from(self.allowed.saturating_sub(self.in_flight));
-        // Rather wait for the next word on the room than send crumbs.
-        if wanted == 0 || self.flights.is_full() || (allowed < wanted && (allowed == 0 || self.in_flight > 0))
-        {
+    /// The next bytes to send, at most `chunk`, counted from the first that is not acknowledged.
+    pub(super) fn segment(&self, chunk: usize) -> Option<Range> {
+        if self.flights.iter().all(|flight| flight.range.is_some()) {
             return None;
         }
-        Some((self.acked.wrapping_add(self.in_flight), unsent.get(..wanted.min(allowed))?))
+        let mut start = 0;
+        while let Some(flight) = self.flights.iter().find(|flight| flight.range.holds(start)) {
+            start = flight.range.end;
+        }
+        let later = self.flights.iter().map(|flight| flight.range.start).filter(|later| *later > start);
+        let end = later.min().unwrap_or(self.out.len() as u16).min(start.saturating_add(chunk as u16));
+        if end <= self.allowed {
+            return Some(Range { start, end }).filter(|range| range.is_some());
+        }
+        // Rather wait for the next word on the room than send crumbs.
+        Some(Range { start, end: self.allowed }).filter(|range| start == 0 && range.is_some())
     }
 
-    /// The first `count` bytes of [`Stream::segment`] are on their way, as frame `packet`.
-    pub(super) fn handle_sent(&mut self, count: usize, packet: u8, overdue_at: Instant) {
-        self.in_flight += count as u16;
-        self.sent = self.sent.max(self.in_flight);
-        self.flights.push(Flight { end: self.acked.wrapping_add(self.in_flight), packet });
+    /// The bytes of a [`Stream::segment`], and the offset of the first.
+    pub(super) fn bytes(&self, range: Range) -> (u16, &[u8]) {
+        let bytes = self.out.as_slice().get(usize::from(range.start)..usize::from(range.end));
+        (self.acked.wrapping_add(range.start), bytes.unwrap_or_default())
+    }
+
+    /// The bytes of a [`Stream::segment`] are on their way, as frame `packet`.
+    pub(super) fn handle_sent(&mut self, range: Range, packet: u8, overdue_at: Instant) {
+        if let Some(flight) = self.flights.iter_mut().find(|flight| !flight.range.is_some()) {
+            *flight = Flight { range, packet, has_come: false };
+        }
         self.overdue_at = self.overdue_at.min(overdue_at);
     }
 
-    /// Whether something waits that the other end has no room for; it is then tried again at `overdue_at`.
+    /// Whether something waits that the other end has no room for; it is then asked at `overdue_at`.
     pub(super) fn handle_closed_window(&mut self, overdue_at: Instant) {
         if self.allowed == 0 && !self.out.is_empty() {
             self.overdue_at = self.overdue_at.min(overdue_at);
         }
     }
 
-    pub(super) fn handle_ack(&mut self, ack: Ack, heard: u8, overdue_at: Instant) -> Acked {
+    /// Takes the other end's word on this stream.
+    pub(super) fn handle_ack(&mut self, ack: Ack) -> bool {
         let newly = ack.offset.wrapping_sub(self.acked);
-        if newly > self.sent {
-            return Acked::Nothing; // Older than what is known.
+        // Otherwise it is older than what is known.
+        let fits = usize::from(newly) <= self.out.len();
+        if fits {
+            self.advance(newly);
+            self.allowed = u16::from(ack.room) * ROOM_UNIT as u16;
         }
-        self.allowed = u16::from(ack.room) * ROOM_UNIT as u16;
-        if newly > 0 {
-            self.out.drop_front(usize::from(newly));
-            self.acked = ack.offset;
-            self.sent -= newly;
-            self.in_flight = self.in_flight.saturating_sub(newly);
-            self.flights.drop_until(ack.offset);
-            self.overdue_at = if self.in_flight > 0 { overdue_at } else { NEVER };
-        }
-        match self.flights.first() {
-            Some(first) if (heard.wrapping_sub(first.packet) as i8) >= 0 => {
-                self.go_back();
-                Acked::Lost
+        fits && newly > 0
+    }
+
+    /// Takes the other end's word on the frames of both streams.
+    pub(super) fn handle_heard(&mut self, heard: Heard, arrived: bool, overdue_at: Instant) -> Progress {
+        let mut progress = Progress { arrived, lost: false };
+        for flight in self.flights.iter_mut().filter(|flight| flight.range.is_some() && !flight.has_come) {
+            match heard.has_come(flight.packet) {
+                Some(true) => (flight.has_come, progress.arrived) = (true, true),
+                Some(false) => (*flight, progress.lost) = (Flight::NONE, true),
+                None => {}
             }
-            _ if newly > 0 => Acked::Some,
-            _ => Acked::Nothing,
         }
+        while let Some(flight) = self.flights.iter().find(|flight| flight.has_come && flight.range.holds(0)) {
+            self.advance(flight.range.end);
+        }
+        if progress.arrived || progress.lost {
+            let waits = self.flights.iter().any(|flight| flight.range.is_some());
+            self.overdue_at = if waits { overdue_at } else { NEVER };
+        }
+        progress
     }
 
     /// `true` when what was on its way goes again, because no word on it came in time.
     pub(super) fn handle_timeout(&mut self, now: Instant) -> bool {
-        let overdue = self.overdue_at <= now;
-        if overdue {
-            self.go_back();
-            // The word that there is room again may have been lost.
-            self.allowed = self.allowed.max(ROOM_UNIT as u16);
+        if self.overdue_at > now {
+            return false;
         }
-        overdue
+        self.overdue_at = NEVER;
+        let mut lost = false;
+        for flight in self.flights.iter_mut().filter(|flight| flight.range.is_some() && !flight.has_come) {
+            *flight = Flight::NONE;
+            lost = true;
+        }
+        // The word that there is room again may have been lost.
+        (self.ack_due, self.asks) = (self.ack_due || !lost, !lost);
+        lost
     }
 
     pub(super) const fn overdue_at(&self) -> Instant {
         self.overdue_at
     }
 
-    pub(super) fn handle_bytes(&mut self, offset: u16, bytes: &[u8]) {
-        self.ack_due = true;
-        let known = usize::from(self.received.wrapping_sub(offset));
-        // Behind a gap, more is "known" than there are bytes.
-        if let Some(new) = bytes.get(known..) {
-            let count = self.input.push(new);
-            self.received = self.received.wrapping_add(count as u16);
+    /// Takes bytes that came; `false` when they are to come again.
+    pub(super) fn handle_bytes(&mut self, offset: u16, bytes: &[u8]) -> bool {
+        let ahead = offset.wrapping_sub(self.received) as i16;
+        if ahead > 0 {
+            return self.keep(ahead as u16, bytes);
         }
+        let Some(new) = bytes.get(usize::from(ahead.unsigned_abs())..) else { return true };
+        let count = self.input.push(new);
+        self.take_in(count as u16);
+        while let Some(island) = self.islands.iter().find(|island| island.holds(0)) {
+            let count = island.end;
+            self.input.grow(usize::from(count));
+            self.take_in(count);
+        }
+        count == new.len()
     }
 
     /// What the other end is told next.
     pub(super) fn take_ack(&mut self) -> Ack {
-        self.ack_due = false;
-        self.told_room = self.input.room().div_ceil(ROOM_UNIT).min(255) as u8;
+        (self.ack_due, self.asks) = (false, false);
+        // Any room at all is told, so that a message that needs the last byte gets it.
+        let room = self.input.room();
+        self.told_room = (room / ROOM_UNIT).clamp(room.min(1), 255) as u8;
         Ack { offset: self.received, room: self.told_room }
     }
 
@@ -201,57 +235,87 @@ impl<const N: usize> Stream<N> {
         self.ack_due |= self.told_room < LITTLE_ROOM;
     }
 
-    const fn go_back(&mut self) {
-        self.in_flight = 0;
-        self.flights = Flights::NONE;
-        self.overdue_at = NEVER;
+    /// The first `count` bytes of what goes out have come.
+    fn advance(&mut self, count: u16) {
+        self.out.drop_front(usize::from(count));
+        self.acked = self.acked.wrapping_add(count);
+        self.allowed = self.allowed.saturating_sub(count);
+        for flight in &mut self.flights {
+            flight.range.shift(count);
+        }
+    }
+
+    /// The next `count` bytes that were to come have.
+    fn take_in(&mut self, count: u16) {
+        self.received = self.received.wrapping_add(count);
+        for island in &mut self.islands {
+            island.shift(count);
+        }
+    }
+
+    /// Keeps bytes that came before others; `false` when there is no room for them.
+    fn keep(&mut self, ahead: u16, bytes: &[u8]) -> bool {
+        let range = Range { start: ahead, end: ahead.saturating_add(bytes.len() as u16) };
+        if usize::from(range.end) > self.input.room() {
+            return false;
+        }
+        let Some(island) = self.islands.iter_mut().find(|island| island.touches(range)) else { return false };
+        *island = if island.is_some() { island.with(range) } else { range };
+        self.input.put_ahead(usize::from(ahead), bytes);
+        true
     }
 }
 
-/// Frames on their way, oldest first.
-#[derive(Debug, Clone, Copy)]
-struct Flights {
-    flights: [Flight; MAX_FLIGHTS],
-    count: usize,
+/// Bytes from `start` to before `end`; none when they are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Range {
+    pub(super) start: u16,
+    pub(super) end: u16,
 }
 
-/// One frame on its way.
+impl Range {
+    const NONE: Self = Self { start: 0, end: 0 };
+
+    const fn is_some(self) -> bool {
+        self.start < self.end
+    }
+
+    const fn holds(self, at: u16) -> bool {
+        self.start <= at && at < self.end
+    }
+
+    /// Whether the two together have no gap, or this is none.
+    const fn touches(self, other: Self) -> bool {
+        !self.is_some() || (self.start <= other.end && other.start <= self.end)
+    }
+
+    fn with(self, other: Self) -> Self {
+        Self { start: self.start.min(other.start), end: self.end.max(other.end) }
+    }
+
+    /// Counts from `count` bytes further on.
+    const fn shift(&mut self, count: u16) {
+        self.start = self.start.saturating_sub(count);
+        self.end = self.end.saturating_sub(count);
+    }
+}
+
+/// A frame on its way, or one that has come before others.
 #[derive(Debug, Clone, Copy)]
 struct Flight {
-    /// Offset behind its last byte.
-    end: u16,
+    range: Range,
     packet: u8,
+    has_come: bool,
 }
 
-impl Flights {
-    const NONE: Self = Self { flights: [Flight { end: 0, packet: 0 }; MAX_FLIGHTS], count: 0 };
-
-    fn first(&self) -> Option<Flight> {
-        self.flights.first().copied().filter(|_| self.count > 0)
-    }
-
-    const fn is_full(&self) -> bool {
-        self.count == MAX_FLIGHTS
-    }
-
-    fn push(&mut self, flight: Flight) {
-        if let Some(place) = self.flights.get_mut(self.count) {
-            *place = flight;
-            self.count += 1;
-        }
-    }
-
-    /// Forgets those whose bytes all lie before `offset`.
-    fn drop_until(&mut self, offset: u16) {
-        while self.first().is_some_and(|first| (first.end.wrapping_sub(offset) as i16) <= 0) {
-            self.flights.rotate_left(1);
-            self.count -= 1;
-        }
-    }
+impl Flight {
+    const NONE: Self = Self { range: Range::NONE, packet: 0, has_come: false };
 }
 
 /// Frames of one stream that may be on their way at once.
-const MAX_FLIGHTS: usize = 8;
+const FLIGHTS: usize = 8;
+/// Pieces that one stream keeps while others before them are missing.
+const ISLANDS: usize = 4;
 /// What [`Ack::room`] counts in, in bytes.
 const ROOM_UNIT: usize = 16;
 /// An end that was told of no more room than this is told when there is more: a line frame.
