@@ -1,8 +1,6 @@
 //! From a message to the handler of its address, and to the answer. One path for all handlers: who may is asked before
 //! anything is decoded, and a handler sees a message and a [`Reply`], no link, no session, no clock.
 
-use core::sync::atomic::AtomicBool;
-
 use serde::Serialize;
 
 use crate::auth::{Access, Grant, Operation, authorize};
@@ -51,9 +49,9 @@ pub trait MessageHandler {
     /// What the caller is told, as an Error message.
     fn handle_message(&mut self, message: &Message<'_>, reply: &mut Reply<'_>) -> Result<(), IpcError>;
 
-    /// As [`MessageHandler::handle_message`], for a handler that takes its time: `cancelled` becomes true once nobody
-    /// waits for the answer any more, and then it may stop with any outcome. It is asked for where messages are handled
-    /// on another thread than the one that takes them from the link.
+    /// As [`MessageHandler::handle_message`], for a handler that takes its time: it may ask `cancelled` now and then, and
+    /// stop with any outcome once that says true, because nobody waits for the answer any more. What runs handlers while
+    /// nothing is heard of in the meantime says false.
     ///
     /// # Errors
     /// As [`MessageHandler::handle_message`].
@@ -61,7 +59,7 @@ pub trait MessageHandler {
         &mut self,
         message: &Message<'_>,
         reply: &mut Reply<'_>,
-        cancelled: &AtomicBool,
+        cancelled: &dyn Fn() -> bool,
     ) -> Result<(), IpcError> {
         let _ = cancelled;
         self.handle_message(message, reply)

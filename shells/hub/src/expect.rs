@@ -178,9 +178,10 @@ impl Hub {
         let outcome = compare(topic, RowKind::Publishes, told, expected);
         let peer = self.peers.get_mut(selected.peer);
         let subscription = peer.and_then(|peer| peer.subscription_mut(selected.number));
-        let before = subscription.map(|own| std::mem::replace(&mut own.refused_type, told.request));
+        let refused = if outcome.is_ok() { 0 } else { told.request };
+        let before = subscription.map(|own| std::mem::replace(&mut own.refused_type, refused));
         let Err(error) = outcome else { return true };
-        if before != Some(told.request) {
+        if before != Some(refused) {
             self.tell_mismatch(selected.peer, topic, &error);
         }
         false

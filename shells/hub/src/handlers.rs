@@ -76,7 +76,8 @@ impl Registry {
             let answer = codec::encode_error(message, &NOBODY, out).filter(|_| message.wants_answer());
             return Dispatched { answer: answer.unwrap_or(0), refused: Some(NOBODY) };
         };
-        entry.dispatch(caller, message, &NOT_CANCELLED, out)
+        // Nothing is heard of in the loop while a handler runs.
+        entry.dispatch(caller, message, &|| false, out)
     }
 
     /// The job that runs the handler of `component` for the message in `frame`; `None` when there is no such handler.
@@ -92,7 +93,7 @@ impl Entry {
         &self,
         caller: Caller<'_>,
         message: &Message<'_>,
-        cancelled: &AtomicBool,
+        cancelled: &dyn Fn() -> bool,
         out: &mut [u8],
     ) -> Dispatched {
         // A handler that panicked is as good or as bad as before; its state is its own affair.
@@ -119,7 +120,7 @@ impl From<&RowHead> for Row {
 /// One [`MessageHandler`] as the [`Handlers`] that [`dispatch`] asks.
 struct Target<'a> {
     handler: &'a mut (dyn MessageHandler + Send),
-    cancelled: &'a AtomicBool,
+    cancelled: &'a dyn Fn() -> bool,
 }
 
 impl Handlers for Target<'_> {
@@ -257,7 +258,8 @@ impl Job {
         }
         let Ok(message) = codec::decode(&self.frame) else { return 0 };
         let caller = Caller { grant: self.grant.as_ref(), unix_now: self.unix_s };
-        self.entry.dispatch(caller, &message, &self.cancelled, out).answer
+        let cancelled = || self.cancelled.load(Ordering::Relaxed);
+        self.entry.dispatch(caller, &message, &cancelled, out).answer
     }
 
     const fn cost(&self) -> usize {
@@ -265,8 +267,6 @@ impl Job {
     }
 }
 
-/// For handlers that run in the loop: nothing is heard of while they do.
-static NOT_CANCELLED: AtomicBool = AtomicBool::new(false);
 /// So many peers may each have as much waiting as one may.
 const MANY: usize = 8;
 const PANICKED: IpcError = IpcError::Internal("the handler panicked; the hub goes on, its log says where");

@@ -386,7 +386,8 @@ mod tests {
                 let (frame, timed) = timed(9, timeout_ms, token);
                 queue.push(frame.clone(), MessagePriority::Normal, Some(timed), 1000);
                 let before = visorbus_core::decode(&frame).unwrap();
-                for waited in [0, timeout_ms / 2, timeout_ms - timeout_ms / 9, timeout_ms - 1] {
+                let last = timeout_ms - 1;
+                for waited in [0, timeout_ms / 2, last - last / 9, last] {
                     let now = Instant::default().plus_millis(waited);
                     let front = queue.front(now).unwrap();
                     let now = visorbus_core::decode(front).unwrap();

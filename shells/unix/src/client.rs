@@ -14,23 +14,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use visorbus_core::bus::{self, SlowConsumer};
-use visorbus_core::dispatch::MessageHandler;
+use visorbus_core::bus::{self, RowKind, SlowConsumer};
+use visorbus_core::dispatch::{MessageHandler, RowHead};
 use visorbus_core::message::typed::{Endpoint, Topic};
 use visorbus_core::message::{Message, Pattern};
 use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
 
 pub use feed::Delivery;
 pub use state::StateChange;
-pub use subscription::{Subscription, SubscriptionGuard};
+pub use subscription::{Subscription, SubscriptionGuard, TopicSubscription, TypedDelivery};
 
 use crate::address::address;
 use crate::dialog::Dialog;
 use crate::token::Token;
 use feed::{Callback, Feed};
-use inbox::Wait;
 use shared::Shared;
-use state::{Link, Registered};
+use state::Registered;
 
 /// A client of a hub on a Unix socket. Cloning it is cheap: clones are the same client.
 ///
@@ -153,21 +152,32 @@ impl UnixSocketClient {
         self.shared().request(request.borrow()?, timeout.or(own).unwrap_or(self.0.config.timeout))
     }
 
-    /// Calls a typed endpoint and waits for its answer at most `timeout`.
+    /// Calls a typed endpoint and waits for its answer at most `timeout`. The first call on a connection tells the hub the
+    /// endpoint's types: while those that its owner has told are others, the hub refuses this client's calls to it.
     ///
     /// # Errors
-    /// As [`UnixSocketClient::send_request`]; `Serialization` when what comes back is not the endpoint's response.
+    /// As [`UnixSocketClient::send_request`]; `Serialization` when the types differ, naming the address and both hashes,
+    /// or when what comes back is not the endpoint's response.
     pub fn call<E: Endpoint>(&self, request: &E::Request, timeout: Option<Duration>) -> Result<E::Response> {
+        let timeout = timeout.unwrap_or(self.0.config.timeout);
+        self.shared().agree(&RowHead::used(RowKind::Calls, E::ADDRESS, E::ACCESS, E::SCHEMA), timeout)?;
         let payload = OwnedPayload::postcard(request)?;
         let message = Message::request(0, E::ADDRESS).with_payload(payload.borrow());
-        self.shared().request(message, timeout.unwrap_or(self.0.config.timeout))?.payload.parse()
+        self.shared().request(message, timeout)?.payload.parse()
     }
 
-    /// Publishes a typed notification; returns once the socket has it.
+    /// Publishes a typed notification; returns once the socket has it. The first one on a connection tells the hub its
+    /// type: of a topic of this client's own for its subscribers, else to have it held against that of who takes it.
     ///
     /// # Errors
-    /// As [`UnixSocketClient::send_message`].
+    /// As [`UnixSocketClient::send_message`]; `Serialization` when who takes it has told another type.
     pub fn publish<T: Topic>(&self, message: &T::Message) -> Result<()> {
+        let row = if self.shared().lock().is_own(self.client_id(), T::ADDRESS) {
+            RowHead::new(RowKind::Publishes, T::ADDRESS, T::ACCESS, T::SCHEMA)
+        } else {
+            RowHead::used(RowKind::Sends, T::ADDRESS, T::ACCESS, T::SCHEMA)
+        };
+        self.shared().agree(&row, self.0.config.timeout)?;
         let payload = OwnedPayload::postcard(message)?;
         let message = Message::notification(0, T::ADDRESS).with_payload(payload.borrow());
         self.shared().send(message, self.0.config.timeout).map(|_| ())
@@ -182,6 +192,21 @@ impl UnixSocketClient {
     /// `Message` when `pattern` is not one; `Authorization` when this client may not.
     pub fn subscribe(&self, pattern: &str, policy: SlowConsumer) -> Result<Subscription> {
         self.add_feed(Feed::new(pattern, policy, None)).map(Subscription::new)
+    }
+
+    /// Subscribes to a typed topic. While its publisher has told another type than `T`'s, the hub gives this client
+    /// nothing of it, and [`TopicSubscription::recv`] says so once.
+    ///
+    /// # Errors
+    /// As [`UnixSocketClient::subscribe`]; `Serialization` when the publisher has told another type already.
+    pub fn subscribe_to<T: Topic>(&self, policy: SlowConsumer) -> Result<TopicSubscription<T>> {
+        let row = RowHead::used(RowKind::Expects, T::ADDRESS, T::ACCESS, T::SCHEMA);
+        match self.shared().agree(&row, self.0.config.timeout) {
+            // Told with the next connection, as the subscription itself.
+            Ok(()) | Err(Error::Connection(_)) => {}
+            Err(error) => return Err(error),
+        }
+        self.subscribe(T::ADDRESS.as_str(), policy).map(TopicSubscription::new)
     }
 
     /// As [`UnixSocketClient::subscribe`], with a callback that the client's own thread runs.
@@ -214,14 +239,19 @@ impl UnixSocketClient {
     /// Serves the component `handler.id()`: requests and notifications to its addresses run it on the client's own
     /// thread. Where there is no connection, from the next one on.
     ///
-    /// The hub asks whether a caller may before it hands a message on. It asks for a permission on the address; an
-    /// address for which the handler asks for a scope is refused here, because nobody has looked at the caller's scopes.
+    /// The hub is told the handler's [rows](MessageHandler::row) first, and then holds the types of typed callers against
+    /// theirs. It asks whether a caller may before it hands a message on: for what the address's row says, without one
+    /// for a permission on the address. A scope without a row, or under this client's own name, is refused here, because
+    /// nobody has looked at the caller's scopes.
     ///
     /// # Errors
     /// `Message` when this client serves the component already, `Connection` when another does, `Authorization` when
     /// this client may not.
     pub fn register_handler(&self, handler: Box<dyn MessageHandler + Send>) -> Result<()> {
         let id = handler.id().to_owned();
+        let heads = (0..usize::from(u16::MAX)).map_while(|number| handler.row(number));
+        let own = |row: &RowHead| !row.kind.is_offered() || row.address.component() == id;
+        let rows: Arc<[RowHead]> = heads.filter(own).collect();
         self.start_worker()?;
         let setup = self.shared().setup();
         let mut state = self.shared().lock();
@@ -231,7 +261,7 @@ impl UnixSocketClient {
             )));
         }
         let handler = Arc::new(Mutex::new(handler));
-        state.handlers.insert(id.clone(), Registered { handler, generation: 0 });
+        state.handlers.insert(id.clone(), Registered { handler, rows, generation: 0 });
         let connected = state.up().is_some();
         drop(state);
         let outcome = if connected { self.shared().announce(&id) } else { Ok(()) };
@@ -265,13 +295,8 @@ impl UnixSocketClient {
 
     /// Whether there is a connection right now.
     pub fn is_connected(&self) -> bool {
-        let mut state = self.shared().lock();
         // The end of the connection may have arrived while nobody was reading.
-        if matches!(&state.link, Link::Up(up) if up.inbox.is_some()) {
-            state = self.shared().step(state, Wait::No);
-            state.pass_on();
-        }
-        state.up().is_some()
+        self.shared().look().up().is_some()
     }
 
     /// Has `watcher` told when the connection is lost and made again; replaces the watcher before. The client's own

@@ -24,7 +24,10 @@ mod client;
 mod clock;
 mod token;
 
-pub use client::{ClientConfig, Delivery, StateChange, Subscription, SubscriptionGuard, UnixSocketClient};
+pub use client::{
+    ClientConfig, Delivery, StateChange, Subscription, SubscriptionGuard, TopicSubscription, TypedDelivery,
+    UnixSocketClient,
+};
 pub use connection::UnixSocketConnection;
 pub use listener::UnixSocketListener;
 pub use server::UnixSocketServer;

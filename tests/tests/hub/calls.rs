@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use visorbus_core::bus::Identity;
+use visorbus_core::bus::{Cancel, Identity};
 use visorbus_core::error::ErrorKind;
-use visorbus_core::message::{Message, MessagePayload, MessageType};
-use visorbus_hub::Limits;
+use visorbus_core::message::{Address, Message, MessagePayload, MessageType};
+use visorbus_hub::{Limits, OwnedMessage, OwnedPayload};
 use visorbus_tests::raw_peer::{expect_error, identity};
 
 use crate::harness::{Client, TestHub, request, text, wire};
@@ -117,6 +117,7 @@ fn only_the_peer_that_was_asked_can_answer_and_only_once_and_in_time() {
     caller.send(&hasty);
     let call = server.read_call();
     expect_error(caller.answer_to(51), ErrorKind::Timeout, "'server/x' did not answer in time");
+    assert_cancelled(&server.read_so_far(), &[(51, "caller")]);
     server.answer(&call, "late");
     assert!(server.read_so_far().is_empty() && caller.read_so_far().is_empty());
     assert_eq!(hub.peer("server").late, 2);
@@ -203,7 +204,7 @@ fn when_the_caller_dies_the_answer_goes_nowhere_and_nothing_is_left() {
     hub.wait_until(|peers| peers.len() == 1);
     let mut caller = hub.connect("caller", &["*"]);
     server.answer(&call, "for the dead");
-    assert!(server.read_so_far().is_empty());
+    assert_cancelled(&server.read_so_far(), &[(50, "caller")]);
     assert!(caller.read_so_far().is_empty(), "its namesake did not ask");
     assert_eq!(hub.peer("server").late, 1);
 }
@@ -339,9 +340,16 @@ fn requests_to_a_peer_that_never_reads_end_in_errors_that_say_so() {
     assert!(refused > 50, "{refused}");
     assert!(hub.peer("deaf").queued_bytes <= queue_bytes as u64);
     innocent.is_served_alone(&hub);
-    // What was accepted arrives when it reads again, in order and once.
-    let ids: Vec<u64> = (refused..200).map(|_| deaf.read_call().id).collect();
+    let queued = hub.peer("deaf").queued_bytes;
+    assert!(queued < 8_000, "{queued}: what waited in the hub is not sent, nobody waits for it");
+    // What had left it before that arrives when it reads again, in order and once, and then that it is in vain.
+    let arrived = deaf.read_so_far();
+    let requests = arrived.iter().filter(|message| message.message_type == MessageType::Request);
+    let ids: Vec<u64> = requests.map(|call| call.id).collect();
     assert!(ids.is_sorted() && ids.len() == ids.iter().collect::<HashSet<_>>().len());
+    assert!(ids.len() < 200 - refused, "{} and {refused}", ids.len());
+    let cancelled: Vec<_> = ids.iter().map(|id| (*id, "caller")).collect();
+    assert_cancelled(&arrived[ids.len()..], &cancelled);
     assert!(deaf.request("echo/ping", MessagePayload::Empty).is_ok());
 }
 
@@ -396,4 +404,75 @@ fn a_peer_that_reads_again_in_time_is_told_why_it_has_to_go() {
     let goodbye = messages.last().expect("a goodbye");
     assert_eq!(goodbye.destination, visorbus_core::bus::GOODBYE);
     assert!(crate::harness::text(goodbye).contains("it does not read its answers"), "{goodbye:?}");
+}
+
+#[test]
+fn a_request_that_its_caller_takes_back_is_over_for_everybody() {
+    let hub = TestHub::with_limits(Limits { pending_calls: 1, ..Limits::default() });
+    let mut server = hub.connect("server", &[]);
+    let mut caller = hub.connect("caller", &["*"]);
+    let mut stranger = hub.connect("stranger", &["*"]);
+    caller.send(&request(50, "server/x"));
+    let call = server.read_call();
+    let cancel = OwnedPayload::postcard(&Cancel { id: 50, source: "" }).unwrap();
+    stranger.notify("bus/cancel", cancel.borrow());
+    assert!(stranger.read_so_far().is_empty() && server.read_so_far().is_empty(), "it is not his");
+    caller.notify("bus/cancel", cancel.borrow());
+    // Its place is free, its id too, and its answer goes nowhere.
+    caller.send(&request(50, "server/x"));
+    let again = server.read_call();
+    assert_cancelled(&server.read_so_far(), &[(50, "caller")]);
+    server.answer(&again, "second");
+    assert_eq!(text(&caller.answer_to(50).unwrap()), "second");
+    server.answer(&call, "first");
+    assert!(server.read_so_far().is_empty() && caller.read_so_far().is_empty());
+    let mut wanted = Message::notification(60, Address::literal("bus/cancel"));
+    wanted.flags.requires_response = true;
+    caller.send(&wanted.with_payload(cancel.borrow()));
+    assert!(caller.answer_to(60).is_ok(), "one that is over already is no offence");
+    let nonsense = wanted.with_payload(MessagePayload::Binary(&[0xff]));
+    caller.send(&Message { id: 61, ..nonsense });
+    assert_eq!(caller.answer_to(61).unwrap_err().kind(), ErrorKind::Serialization);
+}
+
+#[test]
+fn a_request_that_waited_in_the_hub_says_how_much_time_is_left() {
+    let hub = TestHub::start();
+    let mut deaf = hub.connect("deaf", &["*"]);
+    let mut caller = hub.connect("caller", &["*"]);
+    let text = "x".repeat(64_000);
+    for id in 1_000..1_020 {
+        let mut call = request(id, "deaf/x").with_payload(MessagePayload::String(&text));
+        call.flags.timeout_ms = Some(600_000);
+        caller.send(&call);
+    }
+    hub.wait_until(|peers| peers.iter().any(|peer| peer.name == "deaf" && peer.queued_bytes > 0));
+    let mut last = request(1_020, "deaf/x");
+    last.flags.timeout_ms = Some(600_000);
+    caller.send(&last);
+    // Time passes for the hub: another request's whole deadline.
+    let mut hasty = request(1_021, "deaf/x");
+    hasty.flags.timeout_ms = Some(30);
+    caller.send(&hasty);
+    expect_error(caller.answer_to(1_021), ErrorKind::Timeout, "did not answer in time");
+    let left: Vec<(u64, u32)> =
+        (0..21).map(|_| deaf.read_call()).map(|call| (call.id, call.flags.timeout_ms.unwrap())).collect();
+    assert!(left.iter().map(|(id, _)| *id).eq(1_000..1_021), "{left:?}");
+    assert!(left[20].1 <= 600_000 - 30, "{left:?}");
+    assert_eq!(left[0].1, 600_000, "the first left at once");
+    assert!(deaf.read_so_far().is_empty(), "the hasty one was never sent, so it needs no taking back");
+}
+
+/// These are the requests that were given up, and nothing else.
+#[track_caller]
+fn assert_cancelled(messages: &[OwnedMessage], calls: &[(u64, &str)]) {
+    let cancelled: Vec<(u64, &str)> = messages
+        .iter()
+        .map(|message| {
+            assert_eq!((message.message_type, &*message.destination), (MessageType::Notification, "bus/cancel"));
+            let cancel: Cancel<'_> = message.payload.borrow().parse().unwrap();
+            (cancel.id, cancel.source)
+        })
+        .collect();
+    assert_eq!(cancelled, calls);
 }

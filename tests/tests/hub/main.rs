@@ -11,3 +11,4 @@ mod services;
 mod sessions;
 mod tokens;
 mod topics;
+mod types;

@@ -33,6 +33,8 @@ struct Queue {
     messages: VecDeque<OwnedMessage>,
     bytes: usize,
     missed: u32,
+    /// Why nothing comes, to be told once.
+    refused: Option<Error>,
     /// It is in the worker's list already.
     scheduled: bool,
     ended: Option<Error>,
@@ -75,6 +77,12 @@ impl Feed {
         let mut queue = self.lock();
         queue.missed = queue.missed.saturating_add(count);
         self.tell(&mut queue)
+    }
+
+    /// Notes why what is published does not arrive.
+    pub(crate) fn offer_error(&self, error: Error) {
+        self.lock().refused = Some(error);
+        self.filled.notify_one();
     }
 
     /// The next delivery, if there is one.
@@ -160,6 +168,9 @@ impl Queue {
     }
 
     fn pop(&mut self) -> Result<Option<Delivery>> {
+        if let Some(refused) = self.refused.take_if(|_| self.messages.is_empty()) {
+            return Err(refused);
+        }
         if self.missed != 0 {
             return Ok(Some(Delivery::Missed(std::mem::take(&mut self.missed))));
         }

@@ -12,12 +12,14 @@ use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
 
-use visorbus_core::bus::{self, Register, Subscribe};
+use visorbus_core::bus::{self, Announce, Register, Subscribe};
+use visorbus_core::dispatch::RowHead;
+use visorbus_core::message::Address;
 use visorbus_core::{Message, MessagePayload};
 use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
 
 use super::inbox::{Frame, Inbox, Wait};
-use super::state::{Link, State, StateChange, Unwritten, Up, Worker, back_off};
+use super::state::{Link, State, StateChange, Unwritten, Up, Used, Worker, back_off};
 use super::worker::OnChange;
 use crate::address::dial;
 use crate::clock;
@@ -309,6 +311,16 @@ impl Shared {
         state
     }
 
+    /// Takes what has arrived, if nobody else reads; does not wait.
+    pub(crate) fn look(&self) -> Locked<'_> {
+        let mut state = self.lock();
+        if matches!(&state.link, Link::Up(up) if up.inbox.is_some()) {
+            state = self.step(state, Wait::No);
+            state.pass_on();
+        }
+        state
+    }
+
     /// Takes a connection that cannot be written to to its end: what the hub had sent before is read first.
     fn give_up_broken<'s>(&'s self, mut state: Locked<'s>, deadline: Instant) -> Locked<'s> {
         let generation = state.generation;
@@ -438,8 +450,13 @@ impl Shared {
         let _setup = self.setup();
         let state = self.lock();
         let components: Vec<String> = state.handlers.keys().cloned().collect();
+        let uses: Vec<RowHead> = state.uses.values().map(|used| used.row).collect();
         let feeds = state.feeds.clone();
         drop(state);
+        for row in uses {
+            // One that does not agree is told to whoever uses it next; all others go on.
+            let _ = self.agree(&row, HANDSHAKE);
+        }
         let components =
             components.iter().map(|name| (format!("the component '{name}'"), self.announce(name)));
         let feeds = feeds.iter().map(|feed| {
@@ -452,16 +469,56 @@ impl Shared {
     pub(crate) fn announce(&self, component: &str) -> Result<()> {
         let mut state = self.lock();
         let generation = state.generation;
-        match state.handlers.get_mut(component) {
-            Some(known) if known.generation != generation => known.generation = generation,
+        let rows = match state.handlers.get_mut(component) {
+            Some(known) if known.generation != generation => {
+                known.generation = generation;
+                Arc::clone(&known.rows)
+            }
             _ => return Ok(()),
-        }
+        };
         drop(state);
+        // Before the component: nobody reaches it before the hub knows what it asks of its callers.
+        for row in &*rows {
+            match row.kind.is_offered() {
+                true => self.tell_row(row, HANDSHAKE)?,
+                false => drop(self.agree(row, HANDSHAKE)),
+            }
+        }
         // Its own name is a client's without saying so.
         if component == self.name {
             return Ok(());
         }
         self.tell_hub(bus::REGISTER, &OwnedPayload::postcard(&Register { component })?)
+    }
+
+    /// Tells the hub, once on each connection, which types this program was built with for an address.
+    ///
+    /// # Errors
+    /// `Serialization` when the address has others; then the hub is asked anew the next time.
+    pub(crate) fn agree(&self, row: &RowHead, timeout: Duration) -> Result<()> {
+        let place = (row.kind, row.address.as_str());
+        let mut state = self.lock();
+        let generation = state.generation;
+        match state.uses.get(&place) {
+            Some(used) if used.agreed == Some(generation) && used.row.describe() == row.describe() => {
+                return Ok(());
+            }
+            _ => drop(state.uses.insert(place, Used { row: *row, agreed: None })),
+        }
+        drop(state);
+        self.tell_row(row, timeout)?;
+        self.lock().uses.insert(place, Used { row: *row, agreed: Some(generation) });
+        Ok(())
+    }
+
+    fn tell_row(&self, row: &RowHead, timeout: Duration) -> Result<()> {
+        let payload = OwnedPayload::postcard(&Announce {
+            row: row.describe(),
+            request_schema: row.schema.request.bytes,
+            response_schema: row.schema.response.bytes,
+        })?;
+        let message = Message::request(0, const { Address::literal(bus::ANNOUNCE) });
+        self.request(message.with_payload(payload.borrow()), timeout).map(|_| ())
     }
 
     /// Has the hub send what `pattern` selects.

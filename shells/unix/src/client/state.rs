@@ -3,12 +3,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use visorbus_core::dispatch::{MessageHandler, NOBODY};
-use visorbus_core::message::{Address, MessageType, Pattern};
+use visorbus_core::bus::RowKind;
+use visorbus_core::dispatch::{MessageHandler, NOBODY, RowHead};
+use visorbus_core::message::{Address, AddressBuf, MessageType, Pattern};
 use visorbus_core::{ErrorKind, IpcError, Message, bus, codec};
 use visorbus_hub::{Error, OwnedMessage, Result, error};
 
@@ -33,7 +35,13 @@ pub(crate) struct State {
     /// Takes the notifications that no subscription selects.
     pub(crate) unmatched: Option<Arc<Feed>>,
     pub(crate) handlers: HashMap<String, Registered>,
+    /// The types that this program was built with, by address and what it does there.
+    pub(crate) uses: HashMap<(RowKind, &'static str), Used>,
     pub(crate) jobs: Jobs,
+    /// The request whose handler runs, by its id and its source.
+    pub(crate) running: Option<(u64, AddressBuf)>,
+    /// Nobody waits for the answer of [`State::running`] any more.
+    pub(crate) cancelled: Arc<AtomicBool>,
     pub(crate) worker: Option<Worker>,
     pub(crate) stopping: bool,
     pub(crate) watches_changes: bool,
@@ -76,7 +84,16 @@ pub(crate) struct Worker {
 /// A handler, and for which connection the hub knows of it.
 pub(crate) struct Registered {
     pub(crate) handler: SharedHandler,
+    /// What it tells of its addresses.
+    pub(crate) rows: Arc<[RowHead]>,
     pub(crate) generation: u64,
+}
+
+/// What this program was built with for an address, and for which connection the hub knows of it and agrees.
+#[derive(Clone, Copy)]
+pub(crate) struct Used {
+    pub(crate) row: RowHead,
+    pub(crate) agreed: Option<u64>,
 }
 
 pub(crate) type SharedHandler = Arc<Mutex<Box<dyn MessageHandler + Send>>>;
@@ -121,6 +138,19 @@ impl Jobs {
         Some(job)
     }
 
+    /// Drops the request `id` of `source` if its handler does not run yet; `true` when it was there.
+    fn cancel(&mut self, id: u64, source: &str) -> bool {
+        let asks = |job: &Job| {
+            let Job::Serve { frame, .. } = job else { return false };
+            codec::decode(frame.bytes()).is_ok_and(|message| is_request(&message, id, source))
+        };
+        let Some(at) = self.list.iter().position(asks) else { return false };
+        if let Some(Job::Serve { frame, .. }) = self.list.remove(at) {
+            self.serve_bytes -= frame.bytes().len();
+        }
+        true
+    }
+
     pub(crate) fn clear(&mut self) -> VecDeque<Job> {
         self.serve_bytes = 0;
         std::mem::take(&mut self.list)
@@ -137,6 +167,9 @@ impl State {
             feeds: Vec::new(),
             unmatched: None,
             handlers: HashMap::new(),
+            uses: HashMap::new(),
+            running: None,
+            cancelled: Arc::default(),
             jobs: Jobs::default(),
             worker: None,
             stopping: false,
@@ -343,14 +376,25 @@ impl State {
         }
         let Some(destination) = message.destination else { return For::Nobody(NOBODY) };
         if message.message_type == MessageType::Notification {
-            if destination.as_str() == bus::MISSED {
-                self.note_missed(message);
-                return For::Client;
+            match destination.as_str() {
+                bus::MISSED => self.note_missed(message),
+                bus::MISMATCH => self.note_mismatch(message),
+                bus::CANCEL => self.cancel(message),
+                _ => return self.deliver_notification(message, destination),
             }
-            if self.feed(message, destination) && !self.serves(destination) {
-                return For::Client;
-            }
+            return For::Client;
         }
+        self.find_handler(destination)
+    }
+
+    fn deliver_notification(&mut self, message: &Message<'_>, destination: Address<'_>) -> For {
+        if self.feed(message, destination) && !self.serves(destination) {
+            return For::Client;
+        }
+        self.find_handler(destination)
+    }
+
+    fn find_handler(&self, destination: Address<'_>) -> For {
         if !self.serves(destination) {
             return For::Nobody(NOBODY);
         }
@@ -386,12 +430,39 @@ impl State {
         self.handlers.contains_key(address.component())
     }
 
+    /// Whether an address belongs to this client, which is called `name`.
+    pub(crate) fn is_own(&self, name: &str, address: Address<'_>) -> bool {
+        address.component() == name || self.serves(address)
+    }
+
     fn note_missed(&mut self, message: &Message<'_>) {
         let Ok(missed) = message.payload.parse::<bus::Missed<'_>>() else { return };
         let told = self.feeds.iter().find(|feed| feed.pattern == missed.pattern).cloned();
         if let Some(feed) = told {
             let offered = feed.offer_missed(missed.count);
             self.schedule(&feed, offered);
+        }
+    }
+
+    /// What agreed does not any more: who uses the address next asks again, who awaits something from it is told.
+    fn note_mismatch(&mut self, message: &Message<'_>) {
+        let Ok(mismatch) = message.payload.parse::<bus::Mismatch<'_>>() else { return };
+        for ((_, address), used) in &mut self.uses {
+            if *address == mismatch.address {
+                used.agreed = None;
+            }
+        }
+        for feed in self.feeds.iter().filter(|feed| feed.pattern == mismatch.address) {
+            feed.offer_error(Error::Serialization(mismatch.text.to_owned()));
+        }
+    }
+
+    /// Nobody waits for the answer to a request any more: its handler is not run, or hears of it.
+    fn cancel(&mut self, message: &Message<'_>) {
+        let Ok(bus::Cancel { id, source }) = message.payload.parse() else { return };
+        let runs = |(running, from): &(u64, AddressBuf)| *running == id && from.as_str() == source;
+        if !self.jobs.cancel(id, source) && self.running.as_ref().is_some_and(runs) {
+            self.cancelled.store(true, Ordering::Relaxed);
         }
     }
 
@@ -443,6 +514,11 @@ impl Up {
         self.dialog.check_len(len + payload.len()).map_err(Unwritten::Refused)?;
         self.outgoing.send(&self.stream, &head[..len], payload, true).map_err(|_| Unwritten::Broken)
     }
+}
+
+fn is_request(message: &Message<'_>, id: u64, source: &str) -> bool {
+    let asks = message.message_type == MessageType::Request && message.wants_answer();
+    asks && message.id == id && message.source.is_some_and(|from| from.as_str() == source)
 }
 
 /// Whom a message is for.

@@ -1,9 +1,11 @@
 //! What a subscriber holds; dropping it ends the subscription.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use visorbus_core::bus;
+use visorbus_core::message::typed::Topic;
 use visorbus_hub::{OwnedPayload, Result};
 
 use super::feed::{Delivery, Feed};
@@ -21,7 +23,8 @@ impl Subscription {
     /// The next delivery, waiting for it at most `timeout`, or for ever; `None` when none came in time.
     ///
     /// # Errors
-    /// `Connection` when the client was dropped and everything that came before was taken.
+    /// `Serialization`, once, when the hub gives this client nothing of a topic whose type it was told; see
+    /// [`UnixSocketClient::subscribe_to`](crate::UnixSocketClient::subscribe_to). `Connection` when the client was dropped and everything that came before was taken.
     pub fn recv(&self, timeout: Option<Duration>) -> Result<Option<Delivery>> {
         self.0.feed.wait(timeout.map(|timeout| Instant::now() + timeout))
     }
@@ -45,6 +48,67 @@ impl Subscription {
     /// As [`SubscriptionGuard::unsubscribe`].
     pub fn unsubscribe(self) -> Result<()> {
         self.0.unsubscribe()
+    }
+}
+
+/// A subscription to a typed topic. Dropping it ends it.
+#[must_use = "a subscription that is dropped ends"]
+pub struct TopicSubscription<T> {
+    inner: Subscription,
+    topic: PhantomData<fn() -> T>,
+}
+
+/// What a [`TopicSubscription`] brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TypedDelivery<M> {
+    /// A notification.
+    Message(M),
+    /// So many were dropped since the last word on it, because this subscriber did not keep up.
+    Missed(u32),
+}
+
+impl<T: Topic> TopicSubscription<T> {
+    pub(crate) const fn new(inner: Subscription) -> Self {
+        Self { inner, topic: PhantomData }
+    }
+
+    /// The next delivery, waiting for it at most `timeout`, or for ever; `None` when none came in time.
+    ///
+    /// # Errors
+    /// `Serialization`, once each time, when the publisher comes to have another type, naming the topic and both hashes;
+    /// what comes after it has come back as it was is delivered. The same for what does not read as the topic's type. As
+    /// [`Subscription::recv`].
+    pub fn recv(&self, timeout: Option<Duration>) -> Result<Option<TypedDelivery<T::Message>>> {
+        self.inner.recv(timeout)?.map(typed::<T>).transpose()
+    }
+
+    /// The next delivery that is there already.
+    ///
+    /// # Errors
+    /// As [`TopicSubscription::recv`].
+    pub fn try_recv(&self) -> Result<Option<TypedDelivery<T::Message>>> {
+        self.inner.try_recv()?.map(typed::<T>).transpose()
+    }
+
+    /// Ends the subscription and waits until the hub has done so.
+    ///
+    /// # Errors
+    /// As [`SubscriptionGuard::unsubscribe`].
+    pub fn unsubscribe(self) -> Result<()> {
+        self.inner.unsubscribe()
+    }
+}
+
+fn typed<T: Topic>(delivery: Delivery) -> Result<TypedDelivery<T::Message>> {
+    Ok(match delivery {
+        Delivery::Message(message) => TypedDelivery::Message(message.payload.parse()?),
+        Delivery::Missed(count) => TypedDelivery::Missed(count),
+    })
+}
+
+impl<T> std::fmt::Debug for TopicSubscription<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("TopicSubscription").field(&self.inner.pattern()).finish()
     }
 }
 

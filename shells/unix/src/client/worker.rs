@@ -1,13 +1,15 @@
 //! The client's own thread: runs handlers and callbacks, reads while nobody else does, connects again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::Instant;
 
 use visorbus_core::auth::Access;
-use visorbus_core::dispatch::{Caller, Handlers, MessageHandler, Reply, dispatch};
-use visorbus_core::message::{Address, MessageType};
+use visorbus_core::bus::RowKind;
+use visorbus_core::dispatch::{Caller, Handlers, MessageHandler, Reply, RowHead, dispatch};
+use visorbus_core::message::{Address, AddressBuf, MessageType};
 use visorbus_core::{IpcError, Message, codec};
 
 use super::feed::Feed;
@@ -109,7 +111,14 @@ fn serve(shared: &Shared, frame: &[u8], generation: u64, expires: Instant, answe
         return;
     }
     let component = message.destination.map_or("", Address::component);
-    let handler = state.handlers.get(component).map(|known| Arc::clone(&known.handler));
+    let known = state.handlers.get(component);
+    let handler = known.map(|known| Arc::clone(&known.handler));
+    // A client's own name leads to it before the hub has been told any rows.
+    let rows = known.filter(|_| component != shared.name()).map(|known| Arc::clone(&known.rows));
+    let cancelled = Arc::clone(&state.cancelled);
+    cancelled.store(false, Ordering::Relaxed);
+    let source = message.source.filter(|_| message.wants_answer());
+    state.running = source.map(|source| (message.id, AddressBuf::from(source)));
     let room = state.up().map_or(0, |up| up.dialog.max_frame());
     drop(state);
     // Pages that no answer has reached yet cost nothing.
@@ -117,14 +126,18 @@ fn serve(shared: &Shared, frame: &[u8], generation: u64, expires: Instant, answe
         *answer = vec![0; room];
     }
     let caller = Caller { grant: None, unix_now: None };
-    let mut target = Target(handler);
+    let asks = || {
+        drop(shared.look());
+        cancelled.load(Ordering::Relaxed)
+    };
+    let mut target = Target { handler, rows, cancelled: &asks };
     let run = guard(|| dispatch(&mut target, caller, &message, answer).answer);
     let len = match run {
         Some(len) => len,
         None if message.wants_answer() => codec::encode_error(&message, &PANICKED, answer).unwrap_or(0),
         None => 0,
     };
-    if len != 0 {
+    if len != 0 && !cancelled.load(Ordering::Relaxed) {
         shared.answer(&answer[..len], generation);
     }
 }
@@ -139,31 +152,49 @@ pub(crate) fn guard<T>(code: impl FnOnce() -> T) -> Option<T> {
 /// # Who may call it
 /// The hub has asked its one question, may this caller do this operation on this address, before it handed the message
 /// on, and only the hub can: it knows the caller's grant, which it never forwards. So an address that takes a
-/// *permission* is open here; nobody but the hub can reach it, over a socket that the kernel says is the hub's. An
-/// address that takes a *scope* is refused: the hub does not know that this handler asks for one, so nobody has looked.
-struct Target(Option<SharedHandler>);
+/// *permission* is open here; nobody but the hub can reach it, over a socket that the kernel says is the hub's. So is
+/// one that takes a *scope* if the hub was told so, in a row, before it knew that the component is here. Any other scope
+/// is refused: the hub does not know that this handler asks for it, so nobody has looked.
+struct Target<'a> {
+    handler: Option<SharedHandler>,
+    /// The rows that the hub knows.
+    rows: Option<Arc<[RowHead]>>,
+    cancelled: &'a dyn Fn() -> bool,
+}
 
-impl Handlers for Target {
+impl Target<'_> {
+    /// Whether the hub has asked what `access` asks.
+    fn was_asked(&self, address: Address<'_>, message_type: MessageType, access: Access<'_>) -> bool {
+        let kind = if message_type == MessageType::Request { RowKind::Endpoint } else { RowKind::Hears };
+        // As the hub: of two rows for the same the first counts.
+        let own = |row: &&RowHead| row.kind == kind && row.address == address;
+        let row = self.rows.iter().flat_map(|rows| rows.iter()).find(own);
+        row.is_some_and(|row| row.access == access)
+    }
+}
+
+impl Handlers for Target<'_> {
     type Key = ();
 
     fn find(&self, address: Address<'_>, message_type: MessageType) -> Result<((), Access<'_>), IpcError> {
-        let handler = self.0.as_ref().ok_or(visorbus_core::dispatch::NOBODY)?;
+        let handler = self.handler.as_ref().ok_or(visorbus_core::dispatch::NOBODY)?;
         let handler = handler.lock().unwrap_or_else(PoisonError::into_inner);
         if !handler.supported_message_types().contains(&message_type) {
             return Err(IpcError::Message("this handler does not take messages of this type"));
         }
         match handler.access(address) {
             Access::Permission | Access::Open => Ok(((), Access::Open)),
+            scope if self.was_asked(address, message_type, scope) => Ok(((), Access::Open)),
             Access::Scope(_) => Err(IpcError::Authorization(
-                "this address needs a scope, which only a handler inside the hub can ask for; ask for a permission there",
+                "this address needs a scope that the hub was not told of: serve it from a row, under a registered name",
             )),
         }
     }
 
     fn call(&mut self, (): (), message: &Message<'_>, reply: &mut Reply<'_>) -> Result<(), IpcError> {
-        let Some(handler) = &self.0 else { return Err(visorbus_core::dispatch::NOBODY) };
+        let Some(handler) = &self.handler else { return Err(visorbus_core::dispatch::NOBODY) };
         let mut handler = handler.lock().unwrap_or_else(PoisonError::into_inner);
-        MessageHandler::handle_message(&mut **handler, message, reply)
+        MessageHandler::handle_until(&mut **handler, message, reply, self.cancelled)
     }
 }
 

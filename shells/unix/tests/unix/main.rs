@@ -6,3 +6,4 @@ mod opposite;
 mod server;
 mod socket_file;
 mod stream;
+mod types;

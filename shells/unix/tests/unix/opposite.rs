@@ -62,7 +62,7 @@ impl Link {
         let mut stream = self.stream.lock().unwrap();
         // A client that is gone is not what these tests are about.
         let _ = stream.send(frame, &[], true);
-        while stream.flush().is_ok_and(|empty| !empty) {
+        while stream.flush(Instant::default()).is_ok_and(|empty| !empty) {
             wait(&self.raw, PollFlags::POLLOUT);
         }
     }

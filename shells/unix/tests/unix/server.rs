@@ -21,32 +21,32 @@ use visorbus_unix::{Delivery, StateChange, Token, UnixSocketClient, UnixSocketCo
 use crate::opposite::SOON;
 
 /// A place for a server, and the keys that its tokens are made with.
-struct House {
+pub(crate) struct House {
     directory: TempDir,
 }
 
 impl House {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { directory: TempDir::new().unwrap() }
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.directory.path().join("hub.sock")
     }
 
-    fn keys() -> KeyRing {
+    pub(crate) fn keys() -> KeyRing {
         let mut keys = KeyRing::new();
         keys.add(Slot::root(1, Key::new([7; 32]))).unwrap();
         keys
     }
 
-    fn server(&self) -> UnixSocketServer {
+    pub(crate) fn server(&self) -> UnixSocketServer {
         let mut server = UnixSocketServer::new(self.path(), HubConfig::new(Self::keys(), 1)).unwrap();
         server.start().unwrap();
         server
     }
 
-    fn token_with(subject: &str, scopes: &[&str]) -> Token {
+    pub(crate) fn token_with(subject: &str, scopes: &[&str]) -> Token {
         let now = visorbus_hub::unix_micros() / 1_000_000;
         let claims = Claims {
             issuer: "bus",
@@ -63,7 +63,7 @@ impl House {
         Token::new(&out[..len]).unwrap()
     }
 
-    fn client(&self, name: &str) -> UnixSocketClient {
+    pub(crate) fn client(&self, name: &str) -> UnixSocketClient {
         let client = UnixSocketClient::new(self.path(), name).unwrap();
         client.authenticate(Self::token_with(name, &["*"])).unwrap();
         client.connect().unwrap();

@@ -94,7 +94,7 @@ fn what_the_socket_does_not_take_waits_and_nothing_is_lost_or_mixed() {
     let mut link = FramedStream::new(here.try_clone().unwrap()).unwrap();
     let mut expected = Vec::new();
     let mut number = 0u8;
-    while link.has_room(1000) {
+    while link.has_room(0, 1000) {
         link.send(&[number; 7], &vec![number; 5000], number.is_multiple_of(2)).unwrap();
         expected.extend(framed(&[&[number; 7][..], &vec![number; 5000]].concat()));
         number = number.wrapping_add(1);
@@ -106,10 +106,10 @@ fn what_the_socket_does_not_take_waits_and_nothing_is_lost_or_mixed() {
         there.read_exact(&mut got).unwrap();
         got
     });
-    while !link.flush().unwrap() {
+    while !link.flush(visorbus_core::Instant::default()).unwrap() {
         wait(&here, PollFlags::POLLOUT);
     }
-    assert!(link.has_room(1000));
+    assert!(link.has_room(0, 1000));
     assert!(reader.join().unwrap() == expected);
 }
 
