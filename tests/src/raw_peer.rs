@@ -27,6 +27,7 @@ pub struct RawPeer {
     /// Frames that arrived while something else was waited for.
     aside: VecDeque<OwnedMessage>,
     next_id: u64,
+    rows: &'static [&'static str],
 }
 
 impl RawPeer {
@@ -37,7 +38,7 @@ impl RawPeer {
     pub fn pair() -> (Self, FramedStream) {
         let (near, far) = UnixStream::pair().expect("a socket pair");
         let link = FramedStream::new(far).expect("the kernel knows who is at a pair's end");
-        (Self { stream: near, bytes: Vec::new(), aside: VecDeque::new(), next_id: 1 }, link)
+        (Self { stream: near, bytes: Vec::new(), aside: VecDeque::new(), next_id: 1, rows: &[] }, link)
     }
 
     /// A peer that is connected to `hub` and has not said anything.
@@ -56,6 +57,11 @@ impl RawPeer {
         let (peer, link) = Self::pair();
         hub.attach(wrap(link)).expect("the hub runs");
         peer
+    }
+
+    /// Reads the alias of a row as the address in its place from now on.
+    pub const fn read_aliases(&mut self, rows: &'static [&'static str]) {
+        self.rows = rows;
     }
 
     /// Writes bytes as they are, as far as the other end takes them in time.
@@ -239,7 +245,8 @@ impl RawPeer {
         let end = Instant::now() + PATIENCE;
         loop {
             if let Ok(Split::Frame { frame, consumed }) = split(&self.bytes, usize::MAX) {
-                let message = codec::decode(frame).expect("the hub sends messages");
+                let address_of = |row: u16| self.rows.get(usize::from(row)).copied().map(parse);
+                let message = codec::decode_with(frame, address_of).expect("the hub sends messages");
                 let message = OwnedMessage::from(&message);
                 self.bytes.drain(..consumed);
                 return Some(message);

@@ -313,8 +313,14 @@ fn a_topic_goes_as_the_number_of_its_row_once_the_other_end_is_known_to_know_tha
     assert_eq!(board.publish(), [0x0a, 0x42, 0x83]);
     board.describe(0, RowPart::Info);
     assert_eq!(board.publish(), text, "it asks anew: it has lost what it knew");
-    board.describe(0, RowPart::Request);
+    for row in 0..3 {
+        board.describe(row, RowPart::Request);
+        assert_eq!(board.publish(), text, "the schema of row {row} tells nothing of row 3");
+    }
+    board.describe(3, RowPart::Request);
     assert_eq!(board.publish(), [0x0a, 0x42, 0x83]);
+    board.describe(0, RowPart::Response);
+    assert_eq!(board.publish(), [0x0a, 0x42, 0x83], "what is known stays known");
     board.open_session(256);
     assert_eq!(board.publish(), text, "another session");
     for beyond in [5, 300, u16::MAX] {

@@ -376,8 +376,8 @@ impl Hub {
         let decoded = match codec::decode(frame) {
             Err(DecodeError::UnknownAlias(_)) => {
                 aliases = Arc::clone(&peer.rows.aliases);
-                let is_open = peer.session.is_open();
-                codec::decode_with(frame, |row| address_of(&aliases, row, is_open))
+                let is_early = peer.options.lossy && !peer.session.is_open();
+                codec::decode_with(frame, |row| address_of(&aliases, row, is_early))
             }
             decoded => decoded,
         };
@@ -601,11 +601,11 @@ fn is_for_another(message: &Message<'_>) -> bool {
     message.is_reply() && message.destination.is_some_and(|to| to.component() != BUS)
 }
 
-/// What a peer's alias stands for. Before hello it may be one of a session that only the peer remembers: what it sends
-/// is then read as far as it takes to ask who is there.
-fn address_of(aliases: &[AddressBuf], row: u16, is_open: bool) -> Option<Address<'_>> {
+/// What a peer's alias stands for. Before hello, on a line, it may be one of a session that only the peer remembers: what
+/// it sends is then read as far as it takes to ask who is there.
+fn address_of(aliases: &[AddressBuf], row: u16, is_early: bool) -> Option<Address<'_>> {
     let told = aliases.get(usize::from(row)).map(AddressBuf::as_address);
-    told.or((!is_open).then_some(const { Address::literal(bus::NO_SUCH_ROW) }))
+    told.or(is_early.then_some(const { Address::literal(bus::NO_SUCH_ROW) }))
 }
 
 pub(crate) const BUS_ADDRESS: Address<'static> = Address::literal(BUS);

@@ -424,9 +424,9 @@ impl Link for SocketLink {
 }
 
 /// A socket that says of itself that it loses frames.
-struct Line {
-    inner: FramedStream,
-    options: LinkOptions,
+pub(crate) struct Line {
+    pub(crate) inner: FramedStream,
+    pub(crate) options: LinkOptions,
 }
 
 impl HubLink for Line {

@@ -2,6 +2,7 @@
 
 mod harness;
 
+mod aliases;
 mod bytes;
 mod calls;
 mod endurance;
