@@ -11,9 +11,13 @@ use crate::SerialStats;
 use queue::Queue;
 
 pub use frames::SerialFrames;
+#[cfg(feature = "async")]
+pub use serve::serve_serial;
 
 mod frames;
 mod queue;
+#[cfg(feature = "async")]
+mod serve;
 
 /// A [`Link`] over a UART, or over anything else that moves bytes and can say whether it is ready.
 ///

@@ -8,10 +8,14 @@
 mod controller;
 mod exchange;
 mod link;
+#[cfg(feature = "async")]
+mod serve;
 mod stats;
 mod target;
 
 pub use controller::{SpiController, SpiTransfer};
 pub use link::{SpiError, SpiLink};
+#[cfg(feature = "async")]
+pub use serve::{SpiFrames, serve_spi};
 pub use stats::SpiStats;
 pub use target::{SpiTarget, SpiTargetLink};
