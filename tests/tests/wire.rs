@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use visorbus_core::auth::{Access, Claims, Key, KeyRing, Scopes, Slot};
 use visorbus_core::bus::{
-    Credentials, Describe, Identity, Missed, Register, RowInfo, RowKind, RowPart, SlowConsumer, Subscribe,
+    Announce, Cancel, Credentials, Describe, Identity, Mismatch, Missed, Register, RowInfo, RowKind, RowPart,
+    SlowConsumer, Subscribe,
 };
 use visorbus_core::codec::{DecodeError, decode, encode, encode_error};
 use visorbus_core::error::ErrorKind;
@@ -328,6 +329,8 @@ fn payloads() -> Vec<(&'static str, &'static [u8])> {
         request_hash: 128,
         response_hash: 0,
     };
+    let announce =
+        Announce { row: publishes, request_schema: b"\x03u16\x07", response_schema: b"\x02()\x13" };
     vec![
         ("Identity", there_and_back(IMU)),
         ("Identity/hub", there_and_back(HUB)),
@@ -338,11 +341,17 @@ fn payloads() -> Vec<(&'static str, &'static [u8])> {
         ("RowInfo/endpoint", there_and_back(endpoint)),
         ("RowInfo/publishes", there_and_back(publishes)),
         ("RowInfo/hears", there_and_back(hears)),
+        ("RowInfo/calls", there_and_back(RowInfo { kind: RowKind::Calls, ..endpoint })),
+        ("RowInfo/sends", there_and_back(RowInfo { kind: RowKind::Sends, ..hears })),
+        ("RowInfo/expects", there_and_back(RowInfo { kind: RowKind::Expects, ..publishes })),
         ("Subscribe/latest", there_and_back(subscribe("imu/*", SlowConsumer::Latest))),
         ("Subscribe/drop-oldest", there_and_back(subscribe("**", SlowConsumer::DropOldest(300)))),
         ("Subscribe/disconnect", there_and_back(subscribe("imu/sample", SlowConsumer::Disconnect))),
         ("Register", there_and_back(Register { component: "camera" })),
         ("Missed", there_and_back(Missed { pattern: "imu/*", count: 37 })),
+        ("Announce", there_and_back(announce)),
+        ("Cancel", there_and_back(Cancel { id: 300, source: "cli.1" })),
+        ("Mismatch", there_and_back(Mismatch { address: "imu/light", text: "no" })),
     ]
 }
 

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal};
 
 use visorbus_core::bus::{self, SlowConsumer};
-use visorbus_hub::info::{ServiceChange, ServiceInfo};
+use visorbus_hub::info::{AddressInfo, ServiceChange, ServiceInfo};
 use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
 use visorbus_unix::Delivery;
 
@@ -89,19 +89,27 @@ fn show_services(services: &[ServiceInfo]) -> String {
     let mut rows = Vec::new();
     for service in services {
         let who = if service.peer.is_empty() { "(hub)" } else { &service.peer };
-        let row = |address: &str, kind: &str, access: &str| {
-            [address, kind, access, who, &service.transport].map(str::to_owned).to_vec()
+        let row = |address: &str, kind: &str, access: &str, types: &str| {
+            [address, kind, access, who, &service.transport, types].map(str::to_owned).to_vec()
         };
-        rows.push(row(&service.component, "component", ""));
+        rows.push(row(&service.component, "component", "", ""));
         for address in &service.addresses {
-            rows.push(row(&address.address, &address.kind, &address.access));
+            rows.push(row(&address.address, &address.kind, &address.access, &show_types(address)));
         }
     }
-    let header = ["ADDRESS", "KIND", "NEEDS", "PEER", "TRANSPORT"];
+    let header = ["ADDRESS", "KIND", "NEEDS", "PEER", "TRANSPORT", "TYPES"];
     let text = table(&header, &rows);
     let (head, body) = text.split_once('\n').unwrap_or((&text, ""));
     let head = paint(io::stdout().is_terminal(), BOLD, head);
     if body.is_empty() { format!("{head}\n(nobody but the hub)") } else { format!("{head}\n{body}") }
+}
+
+/// The hashes of an address's types, as a refusal for other types names them.
+fn show_types(address: &AddressInfo) -> String {
+    match address.kind.as_str() {
+        "endpoint" => format!("0x{} -> 0x{}", address.request_hash, address.response_hash),
+        _ => format!("0x{}", address.request_hash),
+    }
 }
 
 fn show_change(change: &ServiceChange) -> String {

@@ -11,7 +11,7 @@ fn a_hub_without_peers_lists_nobody() {
     let text = place.succeed(&["services"]);
     assert_eq!(
         text.lines().collect::<Vec<_>>(),
-        ["ADDRESS  KIND  NEEDS  PEER  TRANSPORT", "(nobody but the hub)"]
+        ["ADDRESS  KIND  NEEDS  PEER  TRANSPORT  TYPES", "(nobody but the hub)"]
     );
     assert_eq!(place.succeed(&["services", "--json"]), "[]");
     assert_eq!(place.succeed(&["--json", "services"]), "[]");
@@ -37,6 +37,12 @@ fn a_board_is_listed_with_what_it_offers_and_what_that_needs() {
     let services: Vec<ServiceInfo> = serde_json::from_str(&place.succeed(&["services", "--json"])).unwrap();
     let imu = services.iter().find(|service| service.component == "imu").unwrap();
     assert_eq!((imu.peer.as_str(), imu.addresses.len()), ("imu", 4));
+    let info = &imu.addresses.iter().find(|address| address.address == "imu/info").unwrap();
+    let types = format!("0x{} -> 0x{}", info.request_hash, info.response_hash);
+    assert!(
+        text.lines().any(|line| line.starts_with("imu/info") && line.ends_with(&types)),
+        "{types}:\n{text}"
+    );
 }
 
 #[test]
