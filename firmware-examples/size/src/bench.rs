@@ -4,12 +4,13 @@ use visorbus_core::{
     Instant, Message, Peer, Session,
     auth::{BUS, Claims, Key, KeyRing, Scopes, Slot},
     frame::serial::{self, SerialDecoder},
-    limits::MAX_TOKEN,
+    limits::{MAX_LINE_FRAME, MAX_TOKEN},
+    link::Link,
     message::{Address, typed::Endpoint},
     peer::{DeviceKey, Keys},
     session::{Name, Role, SessionConfig, Verdict},
 };
-use visorbus_hal::{SerialLink, serial_buffer_len};
+use visorbus_hal::{Lane, SerialLink, lane_len, serial_buffer_len};
 
 use crate::{
     Anyone, Counter, MAX_FRAME, NAME, Read, Rights, config,
@@ -18,7 +19,10 @@ use crate::{
 
 /// Something whose work on one frame is counted.
 pub trait Bench {
-    /// Lets the frame arrive once more, and takes the answer away.
+    /// What the hub's end does before each turn, which is not counted.
+    fn prepare(&mut self) {}
+
+    /// Lets the frame arrive, and the node answer it.
     fn turn(&mut self);
 }
 
@@ -29,6 +33,9 @@ pub trait Leaf {
 
     /// Makes `frame` the one of every [`Bench::turn`].
     fn load(&mut self, frame: &[u8]);
+
+    /// A session has begun, and `epoch` is what the links of both ends are told.
+    fn handle_opened(&mut self, _epoch: Option<u16>) {}
 }
 
 /// The node on a link of whole frames.
@@ -127,6 +134,81 @@ impl<R: Rights, K: Keys> Leaf for Line<R, K> {
     }
 }
 
+/// The node on a serial line with a lane over it, and the hub's end of that lane.
+#[derive(Debug)]
+pub struct Lanes<R, K> {
+    peer: Peer<MemoryLane, K, MAX_FRAME>,
+    node: Counter<R>,
+    hub: MemoryLane,
+    request: [u8; MAX_FRAME],
+    len: usize,
+    /// A request is on its way.
+    asked: bool,
+}
+
+impl<R: Rights, K: Keys> Lanes<R, K> {
+    /// A node that has said nothing yet.
+    pub fn new(keys: K) -> Self {
+        let lane = || Lane::new(SerialLink::new(MemoryUart::new()));
+        let peer = Peer::new(config::<R>(1), lane(), keys);
+        Self { peer, node: Counter::new(), hub: lane(), request: [0; MAX_FRAME], len: 0, asked: false }
+    }
+
+    fn carry_to_leaf(&mut self) {
+        let _ = self.hub.flush(NOW);
+        self.peer.link_mut().link_mut().uart_mut().put(self.hub.link_mut().uart_mut().take());
+    }
+
+    fn carry_to_hub(&mut self) {
+        self.hub.link_mut().uart_mut().put(self.peer.link_mut().link_mut().uart_mut().take());
+    }
+
+    fn poll(&mut self) {
+        while let Ok(Some(_)) = self.peer.poll(&mut self.node, NOW) {}
+    }
+}
+
+impl<R: Rights, K: Keys> Bench for Lanes<R, K> {
+    /// The hub's end takes the answer to the request before, and sends the next, which acknowledges it.
+    fn prepare(&mut self) {
+        self.carry_to_hub();
+        let answered = matches!(self.hub.receive(), Ok(Some(_)));
+        assert_eq!((answered, self.hub.receive()), (self.asked, Ok(None)), "each request is answered, once");
+        assert_eq!(self.hub.stats().resent + self.peer.link().stats().resent, 0, "nothing is lost");
+        self.asked = matches!(self.hub.send(&self.request[..self.len]), Ok(true));
+        self.carry_to_leaf();
+    }
+
+    fn turn(&mut self) {
+        self.poll();
+        assert!(self.peer.link().link().uart().has_written(), "the request is answered");
+    }
+}
+
+impl<R: Rights, K: Keys> Leaf for Lanes<R, K> {
+    fn exchange(&mut self, frame: &[u8], out: &mut [u8]) -> usize {
+        if !frame.is_empty() {
+            let _ = self.hub.send(frame);
+        }
+        self.carry_to_leaf();
+        self.poll();
+        self.carry_to_hub();
+        let sent = self.hub.receive().unwrap_or_default().unwrap_or_default();
+        out[..sent.len()].copy_from_slice(sent);
+        sent.len()
+    }
+
+    fn load(&mut self, frame: &[u8]) {
+        self.request[..frame.len()].copy_from_slice(frame);
+        self.len = frame.len();
+    }
+
+    fn handle_opened(&mut self, epoch: Option<u16>) {
+        assert!(epoch.is_some(), "both ends have a lane");
+        self.hub.reset(epoch);
+    }
+}
+
 /// The hub's end.
 #[derive(Debug)]
 pub struct Hub {
@@ -146,6 +228,7 @@ impl Hub {
             ..config::<Anyone>(2)
         });
         session.set_clock(NOW, UNIX_S * 1_000_000);
+        session.offer_lane();
         Self { session, ring }
     }
 
@@ -174,7 +257,7 @@ impl Hub {
         for _ in 0..TURNS {
             let sent = leaf.exchange(&to_leaf[..len], &mut from_leaf);
             len = match visorbus_core::decode(&from_leaf[..sent]) {
-                Ok(message) => self.handle(&message, &mut to_leaf),
+                Ok(message) => self.handle(&message, leaf, &mut to_leaf),
                 Err(_) if self.session.wants_token(NOW) => self.prove(&mut to_leaf),
                 Err(_) => 0,
             };
@@ -182,9 +265,13 @@ impl Hub {
         assert!(self.session.is_ready(), "the session opens");
     }
 
-    fn handle(&mut self, message: &Message<'_>, out: &mut [u8]) -> usize {
+    fn handle(&mut self, message: &Message<'_>, leaf: &mut dyn Leaf, out: &mut [u8]) -> usize {
         match self.session.handle(message, NOW, out) {
-            Verdict::Opened { answer } | Verdict::Answer(answer) => answer,
+            Verdict::Opened { answer } => {
+                leaf.handle_opened(self.session.epoch());
+                answer
+            }
+            Verdict::Answer(answer) => answer,
             Verdict::Authenticate { token } => {
                 let grant = self.ring.check(token, BUS, Some(UNIX_S));
                 let grant = grant.map_err(|_| visorbus_core::IpcError::Authentication("no"));
@@ -215,6 +302,9 @@ impl Hub {
 pub fn device_key() -> DeviceKey {
     DeviceKey::new(KEY_ID, Key::new(ROOT_KEY).derive(NAME))
 }
+
+type MemoryLane =
+    Lane<SerialLink<MemoryUart, { serial_buffer_len(MAX_LINE_FRAME) }>, { lane_len(MAX_FRAME) }>;
 
 const BUFFER: usize = serial_buffer_len(MAX_FRAME);
 const KEY_ID: u8 = 0;

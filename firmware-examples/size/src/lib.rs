@@ -1,8 +1,9 @@
-//! The smallest node that is one: two endpoints, a topic, and the main loop, whatever its keys are.
+//! The smallest node that is one: two endpoints, a topic, and the main loop, whatever its keys and its link are.
 #![no_std]
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod dma;
 pub mod memory;
 
 use core::marker::PhantomData;
@@ -10,9 +11,10 @@ use core::marker::PhantomData;
 use board_mps2_an386::{Board, Uart};
 use static_cell::StaticCell;
 use visorbus_core::{
-    Instant, IpcError, Peer,
+    Instant, IpcError, Link, Peer,
     auth::Access,
     dispatch::{Answers, Row},
+    limits::MAX_LINE_FRAME,
     message::{
         Address,
         typed::{Endpoint, Topic},
@@ -21,10 +23,24 @@ use visorbus_core::{
     serve::{Application, serve},
     session::{Name, Role, SessionConfig},
 };
-use visorbus_hal::{SerialLink, serial_buffer_len};
+use visorbus_hal::{Lane, SerialLink, SpiTargetLink, lane_len, serial_buffer_len};
 
-/// The end of the link as the images have it: frames of up to [`MAX_FRAME`] bytes over UART0.
-pub type Leaf<K> = Peer<SerialLink<Uart, { serial_buffer_len(MAX_FRAME) }>, K, MAX_FRAME>;
+use crate::dma::DmaTarget;
+
+/// The end of a link as the images have it: messages of up to [`MAX_FRAME`] bytes.
+pub type Leaf<L, K> = Peer<L, K, MAX_FRAME>;
+
+/// UART0, a message in a frame; what the line damages is lost.
+pub type Serial = SerialLink<Uart, { serial_buffer_len(MAX_FRAME) }>;
+
+/// UART0 with a lane over it: messages in pieces, and nothing is lost.
+pub type SerialLane = Lane<SerialLink<Uart, { serial_buffer_len(MAX_LINE_FRAME) }>, { lane_len(MAX_FRAME) }>;
+
+/// SPI, a message of up to [`MAX_LINE_FRAME`] bytes in a frame.
+pub type Spi = SpiTargetLink<DmaTarget>;
+
+/// SPI with a lane over it.
+pub type SpiLane = Lane<Spi, { lane_len(MAX_FRAME) }>;
 
 /// A counter that is read and set, and published when it is set.
 #[derive(Debug)]
@@ -74,13 +90,8 @@ impl<R: Rights> Node for Counter<R> {
     const READS_TEXT: bool = R::DESCRIBED;
 }
 
-impl<R: Rights, K: Keys> Application<Link, K, MAX_FRAME> for Counter<R> {
-    fn tick(
-        &mut self,
-        peer: &mut Leaf<K>,
-        _event: Option<Event>,
-        _now: Instant,
-    ) -> Result<(), visorbus_hal::SerialError> {
+impl<L: Link, R: Rights, K: Keys> Application<L, K, MAX_FRAME> for Counter<R> {
+    fn tick(&mut self, peer: &mut Leaf<L, K>, _event: Option<Event>, _now: Instant) -> Result<(), L::Error> {
         if self.changed && peer.publish::<Self, Value>(&self.value)? {
             self.changed = false;
         }
@@ -88,10 +99,15 @@ impl<R: Rights, K: Keys> Application<Link, K, MAX_FRAME> for Counter<R> {
     }
 }
 
-/// Serves the counter for ever; the images are this and their keys.
-pub fn run<R: Rights, K: Keys + 'static>(mut board: Board, leaf: &'static StaticCell<Leaf<K>>, keys: K) {
+/// Serves the counter for ever; the images are this, their keys and their link, which `link` makes.
+pub fn run<R: Rights, L: Link + 'static, K: Keys + 'static>(
+    mut board: Board,
+    leaf: &'static StaticCell<Leaf<L, K>>,
+    keys: K,
+    link: impl FnOnce(Uart) -> L,
+) {
     let config = config::<R>(board.boot_id());
-    let peer = leaf.init_with(|| Peer::new(config, SerialLink::new(board.uart), keys));
+    let peer = leaf.init_with(|| Peer::new(config, link(board.uart), keys));
     let mut counter = Counter::<R>::new();
     let _ = serve(peer, &mut counter, |due| {
         let now = Instant::from_micros(board.clock.now_us());
@@ -190,12 +206,10 @@ impl Topic for Value {
     const ACCESS: Access<'static> = Access::Permission;
 }
 
-type Link = SerialLink<Uart, { serial_buffer_len(MAX_FRAME) }>;
-
 /// The name of the node.
 pub const NAME: &str = "counter";
 
-/// Bytes of the longest frame either way.
+/// Bytes of the longest message either way.
 pub const MAX_FRAME: usize = 256;
 
 const LIMIT: u32 = 1_000_000;

@@ -99,6 +99,11 @@ impl MemoryUart {
         self.arrived = len;
     }
 
+    /// Whether anything was written since.
+    pub const fn has_written(&self) -> bool {
+        self.written > 0
+    }
+
     /// What was written since, once.
     pub fn take(&mut self) -> &[u8] {
         let len = core::mem::take(&mut self.written);

@@ -14,7 +14,7 @@ use cortex_m::asm::delay;
 use cortex_m_rt::entry;
 use firmware_size::{
     Anyone, Holders,
-    bench::{Bench, Frames, Hub, Line, device_key},
+    bench::{Bench, Frames, Hub, Lanes, Line, device_key},
 };
 use semihosting::println;
 use visorbus_core::peer::NoKeys;
@@ -29,8 +29,8 @@ fn main() -> ! {
         exit(1);
     }
     let mut report = |name: &str, bench: &mut dyn Bench| {
-        let counted = cycles(&mut board.stopwatch, &mut || bench.turn());
-        println!("instructions {} {}", name, mean(counted));
+        println!("instructions {} {}", name, mean(cycles_of(&mut board.stopwatch, bench)));
+        bench.prepare();
         println!("stack {} {}", name, stack_depth(|| bench.turn()));
     };
     let mut bench = Frames::<Anyone, _>::new(NoKeys);
@@ -39,6 +39,9 @@ fn main() -> ! {
     let mut bench = Line::<Anyone, _>::new(NoKeys);
     Hub::new(false).request(&mut bench);
     report("request-serial", &mut bench);
+    let mut bench = Lanes::<Anyone, _>::new(NoKeys);
+    Hub::new(false).request(&mut bench);
+    report("lane-request-serial", &mut bench);
     let mut bench = Frames::<Holders, _>::new(device_key());
     Hub::new(true).request(&mut bench);
     report("auth-request", &mut bench);
@@ -71,6 +74,18 @@ fn cycles(stopwatch: &mut Stopwatch, work: &mut dyn FnMut()) -> u32 {
             work();
         }
     })
+}
+
+/// The cycles that all repetitions of a turn take, without what comes before each.
+fn cycles_of(stopwatch: &mut Stopwatch, bench: &mut dyn Bench) -> u32 {
+    let mut sum = 0;
+    for repetition in 0..REPETITIONS as u32 {
+        bench.prepare();
+        // The stopwatch counts whole cycles: begun anywhere in one, the turns make up for each other.
+        delay(repetition);
+        sum += stopwatch.cycles(|| bench.turn());
+    }
+    sum
 }
 
 /// The instructions of one repetition, rounded.

@@ -4,15 +4,16 @@
 
 use board_mps2_an386::{Board, DEFAULT_BAUD};
 use cortex_m_rt::entry;
-use firmware_size::{Anyone, Leaf, run};
+use firmware_size::{Anyone, Leaf, Serial, run};
 use static_cell::StaticCell;
 use visorbus_core::peer::NoKeys;
+use visorbus_hal::SerialLink;
 
 #[entry]
 fn main() -> ! {
-    static LEAF: StaticCell<Leaf<NoKeys>> = StaticCell::new();
+    static LEAF: StaticCell<Leaf<Serial, NoKeys>> = StaticCell::new();
     if let Some(board) = Board::take(DEFAULT_BAUD) {
-        run::<Anyone, _>(board, &LEAF, NoKeys);
+        run::<Anyone, _, _>(board, &LEAF, NoKeys, SerialLink::new);
     }
     halt()
 }

@@ -1,0 +1,35 @@
+//! The smallest node with keys both ways, on an SPI bus where nothing is lost.
+#![no_std]
+#![no_main]
+
+use board_mps2_an386::{Board, DEFAULT_BAUD};
+use cortex_m_rt::entry;
+use firmware_size::{Holders, Leaf, SpiLane, dma::DmaTarget, run};
+use static_cell::StaticCell;
+use visorbus_core::{auth::Key, peer::DeviceKey};
+use visorbus_hal::{Lane, SpiTargetLink};
+
+#[entry]
+fn main() -> ! {
+    static LEAF: StaticCell<Leaf<SpiLane, DeviceKey>> = StaticCell::new();
+    if let Some(board) = Board::take(DEFAULT_BAUD) {
+        run::<Holders, _, _>(board, &LEAF, DeviceKey::new(0, Key::new(KEY)), |_| {
+            Lane::new(SpiTargetLink::new(DmaTarget::new()))
+        });
+    }
+    halt()
+}
+
+/// A device's own key; a real one comes from its provisioning.
+const KEY: [u8; 32] = [0x5A; 32];
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    halt()
+}
+
+fn halt() -> ! {
+    loop {
+        cortex_m::asm::wfi();
+    }
+}
