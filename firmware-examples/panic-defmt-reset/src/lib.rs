@@ -10,14 +10,18 @@ use core::{
 };
 
 use cortex_m::peripheral::SCB;
+#[cfg(feature = "semihosting")]
 use defmt_semihosting as _;
 
 #[panic_handler]
 fn panic(info: &PanicInfo) -> ! {
     static PANICKING: AtomicBool = AtomicBool::new(false);
     cortex_m::interrupt::disable();
-    // The second time the logger itself panicked, for instance because the first panic was within a log statement.
-    if !PANICKING.swap(true, Ordering::Relaxed) {
+    // The second time the logger itself panicked, for instance because the first panic was within a log statement. No
+    // interrupt comes between the two: a Cortex-M0 has no swap.
+    let again = PANICKING.load(Ordering::Relaxed);
+    PANICKING.store(true, Ordering::Relaxed);
+    if !again {
         defmt::error!("{}", defmt::Display2Format(info));
     }
     SCB::sys_reset()
