@@ -5,6 +5,7 @@ mod harness;
 mod aliases;
 mod bytes;
 mod calls;
+mod clocks;
 mod endurance;
 mod handlers;
 mod leaf;
