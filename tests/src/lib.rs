@@ -3,6 +3,7 @@
 
 pub mod bare;
 pub mod clock;
+pub mod clock_sim;
 pub mod contest;
 pub mod cpu;
 pub mod faulty_link;
