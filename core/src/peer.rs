@@ -95,15 +95,20 @@ impl<L: Link, K: Keys, const OUT: usize> Peer<L, K, OUT> {
     /// # Errors
     /// The link is gone.
     pub fn publish<N: Node, T: Topic>(&mut self, message: &T::Message) -> Result<bool, L::Error> {
-        if !self.session.is_ready() || !(self.link.has_lane() || self.has_room()) {
-            return Ok(false);
-        }
-        let row = const { row_of::<N>(T::ADDRESS) }.filter(|row| *row < self.told);
-        let notification = Message::notification(0, T::ADDRESS);
-        let mut writer = codec::begin_to(&notification, row, PayloadKind::Binary, self.out());
-        writer.value(message);
-        let len = writer.finish().unwrap_or(0);
-        self.send(len)
+        self.publish_stamped::<N, T>(message, None)
+    }
+
+    /// As [`Peer::publish`], and says when what the message tells of was so: a moment that is past, on the clock that
+    /// the peer is polled by. A hub that knows that clock hands it on as a moment of its own.
+    ///
+    /// # Errors
+    /// The link is gone.
+    pub fn publish_at<N: Node, T: Topic>(
+        &mut self,
+        message: &T::Message,
+        made: Instant,
+    ) -> Result<bool, L::Error> {
+        self.publish_stamped::<N, T>(message, Some(made.as_micros()))
     }
 
     /// Sends a typed request; its answer goes to [`Node::handle_reply`] under the id returned, or
@@ -167,6 +172,22 @@ impl<L: Link, K: Keys, const OUT: usize> Peer<L, K, OUT> {
     /// What was refused and dropped.
     pub const fn counters(&self) -> &PeerCounters {
         &self.counters
+    }
+
+    fn publish_stamped<N: Node, T: Topic>(
+        &mut self,
+        message: &T::Message,
+        timestamp: Option<u64>,
+    ) -> Result<bool, L::Error> {
+        if !self.session.is_ready() || !(self.link.has_lane() || self.has_room()) {
+            return Ok(false);
+        }
+        let row = const { row_of::<N>(T::ADDRESS) }.filter(|row| *row < self.told);
+        let notification = Message { timestamp, ..Message::notification(0, T::ADDRESS) };
+        let mut writer = codec::begin_to(&notification, row, PayloadKind::Binary, self.out());
+        writer.value(message);
+        let len = writer.finish().unwrap_or(0);
+        self.send(len)
     }
 
     fn poll_session(&mut self, now: Instant) -> Result<Option<Event>, L::Error> {
