@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Subscribe(Subscribe),
     /// List who can be called and what they offer
     Services(Services),
+    /// List the hub's connections: what went over them, and how far the clocks of boards are off
+    Peers(Peers),
     /// Make and look at tokens, and the keys of boards
     #[command(subcommand)]
     Token(Token),
@@ -122,6 +124,12 @@ pub(crate) struct Subscribe {
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
 
+    #[command(flatten)]
+    pub(crate) client: Client,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Peers {
     #[command(flatten)]
     pub(crate) client: Client,
 }

@@ -1,9 +1,9 @@
-//! `visorbus call`, `publish`, `subscribe` and `services`.
+//! `visorbus call`, `publish`, `subscribe`, `services` and `peers`.
 
 use std::io::{self, IsTerminal};
 
 use visorbus_core::bus::{self, SlowConsumer};
-use visorbus_hub::info::{AddressInfo, ServiceChange, ServiceInfo};
+use visorbus_hub::info::{AddressInfo, ClockInfo, PeerInfo, ServiceChange, ServiceInfo};
 use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
 use visorbus_unix::Delivery;
 
@@ -41,7 +41,8 @@ pub(crate) fn subscribe(args: &args::Subscribe) -> Result<()> {
                 let payload = client.notification_json(&message)?;
                 let line = serde_json::json!({
                     "topic": message.destination, "source": message.source, "id": message.id.to_string(),
-                    "timestamp": message.timestamp, "payload": payload,
+                    "timestamp": message.timestamp, "uncertainty_us": message.uncertainty_us,
+                    "payload": payload,
                 });
                 print(&line.to_string())?;
                 left = left.map(|left| left - 1);
@@ -85,6 +86,62 @@ pub(crate) fn services(args: &args::Services, json: bool) -> Result<()> {
     }
 }
 
+/// Lists the hub's connections.
+pub(crate) fn peers(args: &args::Peers, json: bool) -> Result<()> {
+    let client = Client::connect(&args.client)?;
+    let answer = client.inner.send_request(OwnedMessage::request(bus::PEERS, OwnedPayload::Empty), None)?;
+    let mut peers: Vec<PeerInfo> = answer.payload.parse()?;
+    // As in `services`.
+    peers.retain(|peer| peer.name != client.inner.client_id());
+    if json {
+        return print(&serde_json::to_string(&peers).map_err(|e| Error::Internal(e.to_string()))?);
+    }
+    print(&show_table(&PEERS_HEADER, &peers.iter().map(show_peer).collect::<Vec<_>>()))
+}
+
+fn show_peer(peer: &PeerInfo) -> Vec<String> {
+    let mut cells = vec![
+        peer.name.clone(),
+        peer.frames_in.to_string(),
+        peer.frames_out.to_string(),
+        peer.queued_bytes.to_string(),
+        (peer.refused + peer.undecodable).to_string(),
+        peer.missed.to_string(),
+    ];
+    cells.extend(show_clock(peer.clock.as_ref()));
+    cells.push(peer.origin.clone());
+    cells
+}
+
+/// When a board's clock was 0 in seconds since 1970, its drift in millionths, by how many microseconds it may be off,
+/// how often it was asked and how many answers were refused.
+fn show_clock(clock: Option<&ClockInfo>) -> [String; 5] {
+    let Some(clock) = clock else { return std::array::from_fn(|_| "-".to_owned()) };
+    let or_unknown = |text: Option<String>| text.unwrap_or_else(|| "?".to_owned());
+    [
+        or_unknown(clock.offset_us.map(|us| format!("{:.6}", us as f64 / 1e6))),
+        or_unknown(clock.drift_ppb.map(|ppb| format!("{:+.1}", f64::from(ppb) / 1e3))),
+        or_unknown(clock.bound_us.map(|us| us.to_string())),
+        clock.exchanges.to_string(),
+        clock.refused.to_string(),
+    ]
+}
+
+const PEERS_HEADER: [&str; 12] = [
+    "PEER",
+    "IN",
+    "OUT",
+    "WAITING",
+    "REFUSED",
+    "MISSED",
+    "CLOCK-ZERO-S",
+    "DRIFT-PPM",
+    "BOUND-US",
+    "ECHOES",
+    "LATE",
+    "ORIGIN",
+];
+
 fn show_services(services: &[ServiceInfo]) -> String {
     let mut rows = Vec::new();
     for service in services {
@@ -97,8 +154,12 @@ fn show_services(services: &[ServiceInfo]) -> String {
             rows.push(row(&address.address, &address.kind, &address.access, &show_types(address)));
         }
     }
-    let header = ["ADDRESS", "KIND", "NEEDS", "PEER", "TRANSPORT", "TYPES"];
-    let text = table(&header, &rows);
+    show_table(&["ADDRESS", "KIND", "NEEDS", "PEER", "TRANSPORT", "TYPES"], &rows)
+}
+
+/// The rows below their header.
+fn show_table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let text = table(header, rows);
     let (head, body) = text.split_once('\n').unwrap_or((&text, ""));
     let head = paint(io::stdout().is_terminal(), BOLD, head);
     if body.is_empty() { format!("{head}\n(nobody but the hub)") } else { format!("{head}\n{body}") }

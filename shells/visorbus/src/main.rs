@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Command::Publish(args) => commands::publish(args, cli.json),
         Command::Subscribe(args) => commands::subscribe(args),
         Command::Services(args) => commands::services(args, cli.json),
+        Command::Peers(args) => commands::peers(args, cli.json),
         Command::Token(args) => token::run(args, cli.json),
         Command::Demo(args) => demo::run(args, cli.json),
         Command::DemoNode(args) => demo::run_node(args.node),

@@ -1,6 +1,6 @@
-//! `visorbus services`: who is there, who comes and goes.
+//! `visorbus services` and `visorbus peers`: who is there, who comes and goes, whose clock is how far off.
 
-use visorbus_hub::info::{ServiceChange, ServiceInfo};
+use visorbus_hub::info::{PeerInfo, ServiceChange, ServiceInfo};
 
 use crate::place::Place;
 
@@ -43,6 +43,31 @@ fn a_board_is_listed_with_what_it_offers_and_what_that_needs() {
         text.lines().any(|line| line.starts_with("imu/info") && line.ends_with(&types)),
         "{types}:\n{text}"
     );
+}
+
+#[test]
+fn the_clock_of_a_board_is_shown_with_its_drift_and_a_bound() {
+    let place = Place::for_boards();
+    let _running = place.serve_board();
+    let clock = loop {
+        let peers: Vec<PeerInfo> = serde_json::from_str(&place.succeed(&["peers", "--json"])).unwrap();
+        let board = peers.into_iter().find(|peer| peer.name == "imu");
+        match board.and_then(|board| board.clock) {
+            Some(clock) if clock.bound_us.is_some_and(|bound| bound < 100_000) => break clock,
+            _ => {}
+        }
+    };
+    let now_us = visorbus_hub::unix_micros() as i64;
+    let started_s = (now_us - clock.offset_us.unwrap()) / 1_000_000;
+    assert!((0..600).contains(&started_s), "the board has run for {started_s} s: {clock:?}");
+    let text = place.succeed(&["peers"]);
+    let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0][6..], ["CLOCK-ZERO-S", "DRIFT-PPM", "BOUND-US", "ECHOES", "LATE", "ORIGIN"]);
+    let row = rows.iter().find(|row| row[0] == "imu").unwrap();
+    let zero_us = (row[6].parse::<f64>().unwrap() * 1e6) as i64;
+    assert!((zero_us - clock.offset_us.unwrap()).abs() < 200_000, "{text}");
+    assert!(row[7].starts_with(['+', '-']) && row[8].parse::<u32>().is_ok(), "{text}");
+    assert!(row[9].parse::<u64>().unwrap() >= clock.exchanges, "{text}");
 }
 
 #[test]
