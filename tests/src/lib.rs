@@ -7,6 +7,7 @@ pub mod clock_sim;
 pub mod contest;
 pub mod cpu;
 pub mod faulty_link;
+pub mod line_bytes;
 pub mod memory_link;
 pub mod pair;
 pub mod raw_peer;

@@ -10,7 +10,7 @@ use visorbus_core::bus::{
     Announce, Cancel, Credentials, Describe, Identity, Mismatch, Missed, Register, RowInfo, RowKind, RowPart,
     SlowConsumer, Subscribe,
 };
-use visorbus_core::codec::{DecodeError, decode, encode, encode_error};
+use visorbus_core::codec::{DecodeError, decode, decode_with, encode, encode_error, encode_header_to};
 use visorbus_core::error::ErrorKind;
 use visorbus_core::frame::length::{self, LengthError, Split};
 use visorbus_core::frame::serial::{self, SerialDecoder};
@@ -26,6 +26,22 @@ fn every_message_decodes_to_what_it_means_and_encodes_to_the_same_bytes() {
         let bytes = &golden[name].bytes;
         assert_eq!(decode(bytes), Ok(message), "{name}");
         assert_eq!(frame_of(&message), *bytes, "{name}");
+    }
+}
+
+#[test]
+fn every_alias_stands_for_the_address_of_its_row() {
+    let golden = golden();
+    for (name, row, message) in aliased() {
+        let bytes = &golden[name].bytes;
+        assert_eq!(decode_with(bytes, address_of), Ok(message), "{name}");
+        assert!(matches!(decode(bytes), Err(DecodeError::UnknownAlias(_))), "{name}");
+        let mut head = [0; 64];
+        let len = encode_header_to(&message, row, &mut head).unwrap();
+        // This end never writes an alias for a source.
+        if message.source.is_none() {
+            assert_eq!([&head[..len], message.payload.as_bytes()].concat(), *bytes, "{name}");
+        }
     }
 }
 
@@ -192,6 +208,7 @@ fn sessions_say_what_the_file_says() {
 #[test]
 fn every_line_of_the_file_is_checked_by_one_of_these_tests() {
     let mut checked: BTreeSet<String> = messages().into_iter().map(|(name, _)| name.to_string()).collect();
+    checked.extend(aliased().into_iter().map(|(name, ..)| name.to_string()));
     checked.extend(errors().into_iter().map(|(name, _)| name));
     checked.extend(payloads().into_iter().map(|(name, _)| name.to_string()));
     let own = |name: &str| ["serial/", "length/", "refused/"].iter().any(|kind| name.starts_with(kind));
@@ -255,6 +272,16 @@ fn messages() -> Vec<(&'static str, Message<'static>)> {
             notification(8, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"),
         ),
         ("address-bytes", notification(8, "a.b_c-9/0/z")),
+        ("bare", notification(0, "imu/sample").with_payload(binary(SAMPLE))),
+        (
+            "bare-timestamp",
+            Message { timestamp: Some(9 * H + H / 2), ..notification(0, "imu/sample") }
+                .with_payload(binary(SAMPLE)),
+        ),
+        (
+            "bare-critical",
+            with(notification(0, "imu/tap"), MessageFlags { priority: MessagePriority::Critical, ..quiet }),
+        ),
         ("id-zero", response(0)),
         ("id-one-byte", response(127)),
         ("id-two-bytes", response(128)),
@@ -275,6 +302,7 @@ fn messages() -> Vec<(&'static str, Message<'static>)> {
                 destination: Some(to("imu/set-rate")),
                 payload: MessagePayload::Json("{}"),
                 timestamp: Some(1_000_000),
+                uncertainty_us: None,
                 auth_token: Some(&[7; 20]),
                 flags: everything,
             },
@@ -302,6 +330,36 @@ fn messages() -> Vec<(&'static str, Message<'static>)> {
             notification(18, "bus/missed").with_payload(typed(&Missed { pattern: "imu/**", count: 37 })),
         ),
     ]
+}
+
+/// Each message of the file with an alias in it, and the row that its destination is of, in its order.
+fn aliased() -> Vec<(&'static str, Option<u16>, Message<'static>)> {
+    let to = Address::literal;
+    let bare = Message::notification(0, to("imu/sample")).with_payload(binary(SAMPLE));
+    let one = Message::notification(8, to("imu/sample")).with_payload(binary(&[7]));
+    let from = Message { source: Some(to("imu/sample")), ..one };
+    let far = Message::request(1, to("imu/far"));
+    let set_rate = Message::request(1, to("imu/set-rate")).with_payload(binary(&[0xc8, 0x01]));
+    vec![
+        ("alias/bare", Some(3), bare),
+        ("alias/bare-timestamp", Some(3), Message { timestamp: Some(9 * H + H / 2), ..bare }),
+        ("alias/destination", Some(1), set_rate),
+        ("alias/source", None, from),
+        ("alias/both", Some(3), from),
+        ("alias/last-of-one-byte", Some(63), far),
+        ("alias/first-of-two-bytes", Some(64), far),
+        ("alias/last-of-two-bytes", Some(16_383), far),
+    ]
+}
+
+/// The table that the file has for its aliases.
+fn address_of(row: u16) -> Option<Address<'static>> {
+    Some(Address::literal(match row {
+        1 => "imu/set-rate",
+        3 => "imu/sample",
+        63 | 64 | 16_383 => "imu/far",
+        _ => return None,
+    }))
 }
 
 /// Each payload of the file, in its order.
@@ -478,5 +536,7 @@ const IMU: Identity<'_> = Identity {
 const HUB: Identity<'_> =
     Identity { name: "bus", boot_id: u64::MAX, max_frame: 65_536, rows: 0, unix_us: UNIX_US, ..IMU };
 const UNIX_US: u64 = 1_790_000_000_000_000;
+/// An hour, in microseconds.
+const H: u64 = 3_600_000_000;
 const TOKEN: &[u8] = b"\x01\x01token";
 const SAMPLE: &[u8] = &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23];
