@@ -157,9 +157,11 @@ impl Queue {
     /// The frame that goes next, by priority and age. A request says how long its caller still waits; those whose
     /// callers do not any more are gone.
     pub(crate) fn front(&mut self, now: Instant) -> Option<&[u8]> {
-        while let Some((_, Waiting { call: Some(call), .. })) = self.frames.first_key_value()
-            && call.deadline <= now
+        while let Some(mut first) = self.frames.first_entry()
+            && first.get().call.is_some_and(|call| call.deadline <= now)
         {
+            // Its entry in `calls` stays: who ends the call at this deadline learns from it that nothing was sent.
+            first.get_mut().call = None;
             self.pop();
         }
         let waiting = self.frames.first_entry()?.into_mut();
@@ -174,9 +176,9 @@ impl Queue {
         }
     }
 
-    /// Takes a request back that nobody waits for any more; `false` when it does not wait here.
+    /// Takes a request back that nobody waits for any more; `false` when it has left.
     pub(crate) fn cancel(&mut self, call: CallKey) -> bool {
-        let place = self.calls.get(&call).copied();
+        let place = self.calls.remove(&call);
         place.map(|place| self.remove(place)).is_some()
     }
 
@@ -412,6 +414,11 @@ mod tests {
         let front = queue.front(Instant::default().plus_millis(20)).unwrap();
         assert_eq!(visorbus_core::decode(front).unwrap().id, 4, "the first two are over");
         queue.pop();
+        assert!(
+            queue.cancel((PeerKey::default(), 1)) && queue.cancel((PeerKey::default(), 2)),
+            "they never left"
+        );
+        assert!(!queue.cancel((PeerKey::default(), 4)), "this one did");
         assert!(queue.is_empty() && queue.calls.is_empty());
         assert_eq!(queue.bytes(), 0);
     }

@@ -15,7 +15,7 @@ use visorbus_core::{IpcError, Message, codec};
 use super::feed::Feed;
 use super::inbox::{Frame, Wait};
 use super::shared::{Locked, Shared};
-use super::state::{Link, SharedHandler, StateChange};
+use super::state::{Link, Registered, SharedHandler, StateChange};
 use crate::clock;
 
 /// One thing to do.
@@ -114,7 +114,8 @@ fn serve(shared: &Shared, frame: &[u8], generation: u64, expires: Instant, answe
     let known = state.handlers.get(component);
     let handler = known.map(|known| Arc::clone(&known.handler));
     // A client's own name leads to it before the hub has been told any rows.
-    let rows = known.filter(|_| component != shared.name()).map(|known| Arc::clone(&known.rows));
+    let has_rows = |known: &&Registered| !known.rows.is_empty() && component != shared.name();
+    let rows = known.filter(has_rows).map(|known| Arc::clone(&known.rows));
     let cancelled = Arc::clone(&state.cancelled);
     cancelled.store(false, Ordering::Relaxed);
     let source = message.source.filter(|_| message.wants_answer());
