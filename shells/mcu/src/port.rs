@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
 use embedded_io::{ErrorType, Read, ReadReady, Write, WriteReady};
 use visorbus_core::frame::length::prefix;
@@ -115,15 +116,21 @@ impl HubLink for SerialPort {
     }
 
     fn flush(&mut self, now: Instant) -> io::Result<bool> {
-        match self.link.as_mut().map(|line| line.flush(now)) {
-            Some(Ok(done)) => Ok(done),
-            Some(Err(_)) => Err(self.gone()),
-            None => Ok(true),
+        let Some(line) = &mut self.link else { return Ok(true) };
+        line.link_mut().uart_mut().pace.now = now;
+        match line.flush(now) {
+            // The device would take more, but it is to wait: `poll_timeout` says when.
+            Ok(done) => Ok(done || line.link().uart().pace.waits_until().is_some()),
+            Err(_) => Err(self.gone()),
         }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.link.as_ref()?.poll_timeout()
+        let line = self.link.as_ref()?;
+        match (line.link().uart().pace.waits_until(), line.poll_timeout()) {
+            (Some(pace), Some(lane)) => Some(pace.min(lane)),
+            (pace, lane) => pace.or(lane),
+        }
     }
 
     fn reset(&mut self, epoch: Option<u16>) {
@@ -148,8 +155,10 @@ impl HubLink for SerialPort {
                     Some(_) => tracing::warn!("{path} is there again, at {baud} baud"),
                     None => tracing::info!("{path} is open at {baud} baud"),
                 }
-                let raw = Raw::new(Buffered::new(tty));
-                self.link = Some(Box::new(Line::new(raw).with_piece(piece_len(baud))));
+                // On a USB port the speed says nothing.
+                let pace = if is_usb(&self.spec.path) { u32::MAX } else { baud };
+                let raw = Raw::new(Buffered::new(tty, Pace::new(pace, now)));
+                self.link = Some(Box::new(Line::new(raw).with_piece(piece_len(pace))));
                 self.reopener.handle_opened(now);
                 Reopen::Done
             }
@@ -206,11 +215,12 @@ struct Buffered {
     /// Reads that are left until the hub asks again: none once the device was empty, for epoll tells of what comes
     /// after that; and a bounded number, so that a babbling line does not hold up the others.
     reads_left: u8,
+    pace: Pace,
 }
 
 impl Buffered {
-    fn new(tty: Tty) -> Self {
-        Self { tty, bytes: Box::new([0; 4096]), start: 0, end: 0, reads_left: 0 }
+    fn new(tty: Tty, pace: Pace) -> Self {
+        Self { tty, bytes: Box::new([0; 4096]), start: 0, end: 0, reads_left: 0, pace }
     }
 
     const fn allow_reads(&mut self) {
@@ -257,7 +267,9 @@ impl Read for Buffered {
 
 impl Write for Buffered {
     fn write(&mut self, bytes: &[u8]) -> Result<usize, TtyError> {
-        self.tty.write(bytes)
+        let count = self.tty.write(bytes)?;
+        self.pace.handle_written(count);
+        Ok(count)
     }
 
     fn flush(&mut self) -> Result<(), TtyError> {
@@ -267,9 +279,53 @@ impl Write for Buffered {
 
 impl WriteReady for Buffered {
     fn write_ready(&mut self) -> Result<bool, TtyError> {
-        self.tty.write_ready()
+        Ok(self.pace.allows_more() && self.tty.write_ready()?)
     }
 }
+
+/// Gives the kernel no more than the line carries in a few milliseconds: it would take 4 KiB, a third of a second at
+/// 115 200 baud, and nothing urgent could overtake that.
+#[derive(Debug)]
+struct Pace {
+    baud: u32,
+    now: Instant,
+    /// When the line has carried all that was written.
+    carried_at: Instant,
+    /// More was to be written than there is time for.
+    waits: bool,
+}
+
+impl Pace {
+    const fn new(baud: u32, now: Instant) -> Self {
+        Self { baud, now, carried_at: now, waits: false }
+    }
+
+    fn allows_more(&mut self) -> bool {
+        self.waits = self.carried_at.micros_since(self.now) > AHEAD_US;
+        !self.waits
+    }
+
+    fn handle_written(&mut self, bytes: usize) {
+        // Ten bits a byte: start, eight, stop.
+        let micros = bytes as u64 * 10_000_000 / u64::from(self.baud.max(1));
+        self.carried_at = Instant::from_micros(self.carried_at.max(self.now).as_micros() + micros);
+    }
+
+    /// When more may be written, while something waits for that.
+    fn waits_until(&self) -> Option<Instant> {
+        let until = Instant::from_micros(self.carried_at.as_micros().saturating_sub(AHEAD_US));
+        self.waits.then_some(until)
+    }
+}
+
+/// Whether a device is one of those that Linux has for USB's own serial class (CDC ACM).
+fn is_usb(path: &Path) -> bool {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ttyACM"))
+}
+
+/// How far the kernel may be ahead of the line, in microseconds: more than the hub's loop needs to come back to it.
+const AHEAD_US: u64 = 4_000;
 
 /// What a line has counted.
 #[derive(Debug, Clone, Copy, Default)]
@@ -305,5 +361,29 @@ impl Counted {
             *sum = sum.saturating_add(more);
         }
         sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_is_never_given_more_than_a_few_milliseconds_of_the_line() {
+        let mut pace = Pace::new(115_200, Instant::from_micros(0));
+        let mut written = 0;
+        for micros in (0..1_000_000).step_by(500) {
+            pace.now = Instant::from_micros(micros);
+            while pace.allows_more() {
+                pace.handle_written(16);
+                written += 16;
+            }
+            let waits = pace.waits_until().unwrap();
+            assert!(pace.now <= waits && waits.micros_since(pace.now) <= 16 * 10_000_000 / 115_200);
+            let carried = micros * 115_200 / 10_000_000;
+            assert!(written <= carried + 46 + 16, "{written} bytes given, {carried} carried");
+        }
+        assert!(written >= 11_520, "the line was idle: {written} bytes");
+        assert!(pace.waits_until().is_some());
     }
 }
