@@ -25,7 +25,8 @@ impl Idle {
     ///
     /// Returns at once when there already is something to read, and may return early for no reason: look again.
     pub fn wait(&mut self, max_us: u32) {
-        let max_us = if hardware::uart_is_sending() { max_us.min(SENDING_US) } else { max_us.min(LONGEST_US) };
+        let max_us =
+            if hardware::uart_is_sending() { max_us.min(SENDING_US) } else { max_us.min(LONGEST_US) };
         // An alarm that is closer could be over before it is set.
         if max_us < SHORTEST_US || self.0.schedule(MicrosDurationU32::micros(max_us)).is_err() {
             return;

@@ -28,11 +28,8 @@ pub use crate::idle::Idle;
 pub const NAME: &str = "rp-pico";
 
 /// UART0 as an `embedded-io` stream.
-pub type Uart = UartPeripheral<
-    Enabled,
-    UART0,
-    (Pin<Gpio0, FunctionUart, PullNone>, Pin<Gpio1, FunctionUart, PullNone>),
->;
+pub type Uart =
+    UartPeripheral<Enabled, UART0, (Pin<Gpio0, FunctionUart, PullNone>, Pin<Gpio1, FunctionUart, PullNone>)>;
 
 /// Everything on the board that a program may own, once.
 #[allow(missing_debug_implementations, reason = "the HAL's parts have none")]
