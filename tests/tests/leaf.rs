@@ -98,6 +98,36 @@ fn a_leaf_that_describes_nothing_announces_no_rows_and_serves_them() {
 }
 
 #[test]
+fn what_a_leaf_calls_is_told_with_its_hashes_and_served_to_nobody() {
+    struct Caller;
+    impl Node for Caller {
+        const ROWS: &'static [Row<Self>] = &[Row::calls::<Lookup>(), Row::sends::<Lamp>()];
+    }
+    let keys = DeviceKey::new(1, Key::new([9; 32]).derive(LEAF));
+    let setup = Setup { hub_requires: true, leaf_requires: true, ..Setup::default() };
+    let mut pair: Pair<Caller, _, OUT> = Pair::new(setup, Caller, keys);
+    pair.pump();
+    let mut ask = |row, part| {
+        let ask = postcard_of(&Describe { row, part });
+        pair.call(bus::DESCRIBE, MessagePayload::Binary(&ask)).unwrap()
+    };
+    let told = ask(0, RowPart::Info);
+    let told: RowInfo<'_> = postcard::from_bytes(&told).unwrap();
+    assert_eq!((told.kind, told.address), (RowKind::Calls, "registry/lookup"));
+    let (request, response) = (Lookup::SCHEMA.request.hash, Lookup::SCHEMA.response.hash);
+    assert_eq!((told.request_hash, told.response_hash), (request, response));
+    assert!(ask(0, RowPart::Request).is_empty(), "its owner describes it");
+    let told = ask(1, RowPart::Info);
+    let told: RowInfo<'_> = postcard::from_bytes(&told).unwrap();
+    assert_eq!((told.kind, told.request_hash), (RowKind::Sends, Lamp::SCHEMA.request.hash));
+    let blink = postcard_of(&Light::Blink { hz: 3 });
+    let light = Message::notification(9, Lamp::ADDRESS).with_payload(MessagePayload::Binary(&blink));
+    assert!(pair.hub.send(&light));
+    pair.pump();
+    assert_eq!(pair.leaf.counters().refused, 1, "a row that is only used serves nobody");
+}
+
+#[test]
 fn what_is_published_arrives_once_the_session_is_ready() {
     let mut pair = new_pair(Setup { hub_requires: true, ..Setup::default() });
     let reading = Reading { at_us: 5, accel: [1, 2, 3] };
