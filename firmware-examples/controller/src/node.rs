@@ -56,7 +56,8 @@ impl<B: ControllerBoard> ControllerNode<B> {
         while moments.next_us() <= now_us {
             let timestamp_us = moments.take();
             let (buttons, stick) = (buttons_at(timestamp_us), stick_at(timestamp_us));
-            let counter = match peer.publish::<Self, Inputs>(&Input { timestamp_us, buttons, stick })? {
+            let input = Input { timestamp_us, buttons, stick };
+            let counter = match peer.publish_at::<Self, Inputs>(&input, Instant::from_micros(timestamp_us))? {
                 true => &mut self.inputs_sent,
                 false => &mut self.inputs_dropped,
             };

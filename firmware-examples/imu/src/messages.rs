@@ -34,7 +34,8 @@ impl Topic for Samples {
 /// One reading of the sensor.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Schema)]
 pub struct Sample {
-    /// When it was taken: microseconds on the board's clock, which starts with the board.
+    /// When it was taken: microseconds on the board's clock, which starts with the board. The message's own timestamp is
+    /// the same moment, in the hub's clock once that is known.
     pub timestamp_us: u64,
     /// Acceleration on x, y and z, in m/s²; at rest and level it is +g on z.
     pub accel: [f32; 3],

@@ -57,7 +57,9 @@ impl<B: Board> ImuNode<B> {
         while schedule.next_us() <= now.as_micros() {
             let timestamp_us = schedule.next_us();
             let (accel, gyro) = sample_at(timestamp_us);
-            let counter = match peer.publish::<Self, Samples>(&Sample { timestamp_us, accel, gyro })? {
+            let sample = Sample { timestamp_us, accel, gyro };
+            let taken = Instant::from_micros(timestamp_us);
+            let counter = match peer.publish_at::<Self, Samples>(&sample, taken)? {
                 true => &mut self.samples_sent,
                 false => &mut self.samples_dropped,
             };

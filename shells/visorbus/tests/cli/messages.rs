@@ -165,9 +165,9 @@ fn what_is_published_reaches_who_subscribed_as_a_json_line() {
 fn the_samples_of_a_board_are_json_lines() {
     let place = Place::for_boards();
     let _running = place.serve_board();
-    let text = place.succeed(&["subscribe", "imu/**", "--count", "20"]);
+    let text = place.succeed(&["subscribe", "imu/**", "--count", "50"]);
     let samples: Vec<Value> = text.lines().map(parse).collect();
-    assert_eq!(samples.len(), 20);
+    assert_eq!(samples.len(), 50);
     for pair in samples.windows(2) {
         assert_eq!((&pair[0]["topic"], &pair[0]["source"]), (&json!("imu/sample"), &json!("imu")));
         let [before, after] =
@@ -175,6 +175,11 @@ fn the_samples_of_a_board_are_json_lines() {
         assert_eq!(after - before, 10_000);
         assert_eq!(pair[0]["payload"]["accel"].as_array().unwrap().len(), 3);
     }
+    // By then the hub knows the board's clock, and says when the sample was taken by its own.
+    let last = samples.last().unwrap();
+    let (made, uncertainty) = (last["timestamp"].as_u64().unwrap(), last["uncertainty_us"].as_u64().unwrap());
+    assert!(visorbus_hub::unix_micros().abs_diff(made) < 60_000_000, "{last}");
+    assert!(uncertainty < 500_000, "{last}");
 }
 
 #[test]
