@@ -329,7 +329,7 @@ enum Alias {
 const fn alias(row: u16) -> Option<Alias> {
     match row {
         ..SHORT_ALIASES => Some(Alias::Short(0x80 | row as u8)),
-        ..ALIASES => Some(Alias::Long([0xc0 | (row >> 8) as u8, row as u8])),
+        SHORT_ALIASES..ALIASES => Some(Alias::Long([0xc0 | (row >> 8) as u8, row as u8])),
         _ => None,
     }
 }
