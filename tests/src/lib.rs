@@ -11,5 +11,6 @@ pub mod line_bytes;
 pub mod memory_link;
 pub mod pair;
 pub mod raw_peer;
+pub mod spi_bus;
 pub mod stats;
 pub mod through_hub;

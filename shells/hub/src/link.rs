@@ -120,6 +120,11 @@ pub enum Origin {
         /// The device's path.
         path: String,
     },
+    /// Whatever is wired to this chip select.
+    Spi {
+        /// The device's path.
+        path: String,
+    },
     /// The transport cannot tell.
     Unknown,
 }
@@ -129,6 +134,7 @@ impl std::fmt::Display for Origin {
         match self {
             Self::Unix { uid, pid, .. } => write!(f, "unix uid {uid} pid {pid}"),
             Self::Serial { path } => write!(f, "serial {path}"),
+            Self::Spi { path } => write!(f, "spi {path}"),
             Self::Unknown => f.write_str("unknown"),
         }
     }

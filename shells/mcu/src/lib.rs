@@ -1,8 +1,9 @@
-//! The Linux end of a serial link to a microcontroller.
+//! The Linux end of the links to microcontrollers: serial lines, and SPI by spidev.
 //!
 //! [`SerialSpec`] says which device, how fast and as whom; [`Tty`] is that device, opened raw and non-blocking behind
 //! the traits of `embedded-io`, so that a serial link cannot tell it from a microcontroller's own UART; [`Reopener`]
 //! says when to look for a device again that was pulled out; [`SerialPort`] puts these together as a link of the hub.
+//! [`SpiSpec`], [`SpidevDevice`] with [`SpidevReady`] and [`SpiPort`] are the same for an SPI target.
 //!
 //! ```no_run
 //! use embedded_io::{Read, ReadReady};
@@ -23,9 +24,14 @@
 mod port;
 mod reopener;
 mod spec;
+mod spi;
 mod tty;
 
 pub use port::SerialPort;
 pub use reopener::Reopener;
 pub use spec::{SerialSpec, SpecError};
+pub use spi::{
+    ReadyLine, SpiHardware, SpiOpenError, SpiPort, SpiSpec, SpiSpecError, SpidevDevice, SpidevHardware,
+    SpidevReady,
+};
 pub use tty::{OpenError, Tty, TtyError};

@@ -308,7 +308,7 @@ fn is_pty(fd: &OwnedFd) -> rustix::io::Result<bool> {
 }
 
 /// The name of the group that owns `path`, its number when it has no name here.
-fn group_of(path: &Path) -> String {
+pub(crate) fn group_of(path: &Path) -> String {
     let Ok(metadata) = fs::metadata(path) else { return "unknown".to_owned() };
     let number = metadata.gid().to_string();
     let groups = fs::read_to_string("/etc/group").unwrap_or_default();
