@@ -417,3 +417,164 @@ const MAX_DRIFT: i64 = MAX_DRIFT_PPM * PPT_PER_PPM;
 const STRIPS: i64 = 16;
 /// The ends of the possible drifts are found this closely, in trillionths: 3 ns over half a minute.
 const DRIFT_STEP: u64 = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::decode;
+    use crate::session::{Name, Role, SessionConfig};
+
+    #[test]
+    fn one_exchange_bounds_the_offset_by_its_round_trip() {
+        let mut line = Line::new();
+        let received = line.exchange(300, 100);
+        let known = line.clock.estimate(received).unwrap();
+        assert!((known.offset_us - 6_000_100).abs() <= 1, "half way, as it is taken: {known:?}");
+        assert!((200..=205).contains(&known.bound_us), "{known:?}");
+        // What a drift of 1 000 ppm may do in a second.
+        let later = line.clock.estimate(received.plus_millis(1_000)).unwrap();
+        assert!((1_200..=1_210).contains(&later.bound_us), "{later:?}");
+        assert_eq!(
+            line.clock.estimate(received.plus_millis(3_700_000)),
+            None,
+            "an hour later nothing is known"
+        );
+    }
+
+    #[test]
+    fn fast_exchanges_each_way_bind_and_slow_ones_cost_nothing() {
+        let mut line = Line::new();
+        line.exchange(10, 50_000);
+        line.exchange(50_000, 10);
+        line.exchange(10, 50_000);
+        let received = line.exchange(50_000, 10);
+        let known = line.clock.estimate(received).unwrap();
+        assert!(known.bound_us < 500, "{known:?}: two delays of 10 us, and what drift there may be");
+        let received = line.exchange(100_000, 100_000);
+        let known = line.clock.estimate(received).unwrap();
+        assert!(known.bound_us < 1_000 && line.clock.counters().restarts == 0, "{known:?}");
+    }
+
+    #[test]
+    fn an_echo_counts_once_in_time_and_for_the_probe_that_waits() {
+        let mut line = Line::new();
+        let first = line.probe();
+        line.clock.handle_echo(first + 1, Some(7_000_000), line.now);
+        line.clock.handle_echo(first, None, line.now);
+        line.clock.handle_echo(first, Some(7_000_000), line.now);
+        let second = line.probe();
+        line.clock.handle_echo(second, Some(u64::MAX), line.now);
+        let third = line.probe();
+        line.clock.handle_echo(third, Some(7_000_000), line.now.plus_millis(MAX_PATIENCE_MS + 1));
+        assert_eq!(line.clock.counters(), ClockCounters { exchanges: 0, refused: 5, restarts: 0 });
+        assert_eq!((line.clock.estimate(line.now), line.clock.map(7_000_000, line.now)), (None, None));
+    }
+
+    #[test]
+    fn a_clock_that_steps_is_begun_again_with() {
+        let mut line = Line::new();
+        line.exchange(100, 100);
+        line.offset_us = -900_000;
+        let received = line.exchange(100, 100);
+        assert_eq!(line.clock.counters().restarts, 1);
+        let known = line.clock.estimate(received).unwrap();
+        assert!((known.offset_us + 900_000).abs() <= 1 && known.bound_us < 110, "{known:?}");
+    }
+
+    #[test]
+    fn mapped_stamps_never_step_back_and_what_is_no_stamp_of_that_clock_is_not_mapped() {
+        let mut line = Line::new();
+        line.exchange(1_000, 9_000);
+        let (first, uncertainty) = line.clock.map(7_003_000, line.now).unwrap();
+        assert!(first.as_micros().abs_diff(1_003_000) <= u64::from(uncertainty), "{first:?}");
+        // Now it is known better: 4 ms from what it seemed.
+        line.exchange(10, 10);
+        let (second, uncertainty) = line.clock.map(7_003_001, line.now).unwrap();
+        assert!(second >= first && second.as_micros().abs_diff(1_003_001) <= u64::from(uncertainty));
+        let (earlier, _) = line.clock.map(7_002_000, line.now).unwrap();
+        assert!(earlier <= second);
+        let yet_to_come = line.now.as_micros() + 6_100_000;
+        for stamp in [yet_to_come, 0, FAR, u64::MAX, 1_795_000_000_000_000] {
+            assert_eq!(line.clock.map(stamp, line.now), None, "{stamp}");
+        }
+    }
+
+    #[test]
+    fn probes_are_frequent_at_first_and_never_two_at_a_time() {
+        let mut line = Line::new();
+        let mut out = [0; 64];
+        for _ in 0..FAST {
+            line.exchange(100, 100);
+        }
+        let sent = line.clock.poll_timeout();
+        line.exchange(100, 100);
+        assert_eq!(line.clock.poll_timeout(), sent.plus_millis(STEADY_MS));
+        let probe = line.probe();
+        assert_eq!(line.clock.poll_transmit(&mut line.session, line.now, &mut out), 0);
+        assert_eq!(line.clock.poll_timeout(), line.now.plus_millis(MIN_PATIENCE_MS));
+        assert!(line.probe() > probe, "the echo was lost");
+        assert_eq!(line.clock.poll_timeout(), line.now.plus_millis(2 * MIN_PATIENCE_MS));
+    }
+
+    #[test]
+    fn nonsense_for_stamps_never_panics() {
+        let mut line = Line::new();
+        let mut state = 0x9e37_79b9_7f4a_7c15u64;
+        for _ in 0..20_000 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let probe = line.probe();
+            line.now = Instant::from_micros(line.now.as_micros() + (state >> 44));
+            line.clock.handle_echo(probe, Some(state >> (state & 63)), line.now);
+            let _ = line.clock.map(state >> (state >> 8 & 63), line.now);
+            let _ = line.clock.estimate(line.now);
+        }
+        assert!(line.clock.counters().restarts > 1_000);
+    }
+
+    /// This end of a line, from one second on, and a clock at the other that shows six more.
+    struct Line {
+        clock: ClockSync,
+        session: Session,
+        now: Instant,
+        offset_us: i64,
+    }
+
+    impl Line {
+        fn new() -> Self {
+            let session = Session::new(SessionConfig {
+                role: Role::Accepting,
+                name: Name::try_from("bus").unwrap(),
+                boot_id: 1,
+                max_frame: 256,
+                heartbeat_ms: 500,
+                rows: 0,
+                requires_authentication: false,
+                lossy: true,
+            });
+            let now = Instant::from_micros(1_000_000);
+            Self { clock: ClockSync::new(), session, now, offset_us: 6_000_000 }
+        }
+
+        /// Sends the next probe as soon as it is due.
+        fn probe(&mut self) -> u64 {
+            let mut out = [0; 64];
+            self.now = self.now.max(self.clock.poll_timeout());
+            let len = self.clock.poll_transmit(&mut self.session, self.now, &mut out);
+            let probe = decode(&out[..len]).unwrap();
+            assert!(probe.wants_answer());
+            probe.id
+        }
+
+        /// A probe that takes so long there, an echo that takes so long back; when that came.
+        fn exchange(&mut self, there_us: u64, back_us: u64) -> Instant {
+            let probe = self.probe();
+            let taken = self.now.as_micros() + there_us;
+            let stamp = taken.saturating_add_signed(self.offset_us);
+            self.now = Instant::from_micros(taken + back_us);
+            self.clock.handle_echo(probe, Some(stamp), self.now);
+            self.now
+        }
+    }
+}
