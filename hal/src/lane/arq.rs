@@ -29,6 +29,8 @@ pub(super) struct Arq<const N: usize> {
     /// A frame of which the round trip is measured.
     timed: Option<(u8, Instant)>,
     round_trip: RoundTrip,
+    /// When something was acknowledged last, or is waited for since.
+    silent_since: Instant,
     chunk: usize,
     max_chunk: usize,
     /// Frames sent, modulo the length of the order in which they go.
@@ -56,6 +58,7 @@ impl<const N: usize> Arq<N> {
             heard: Heard::FIRST,
             timed: None,
             round_trip: RoundTrip::new(),
+            silent_since: Instant::from_micros(0),
             chunk: max_chunk,
             max_chunk,
             turn: 0,
@@ -120,12 +123,12 @@ impl<const N: usize> Arq<N> {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
+        let overdue_at = self.overdue_at(now, 4);
         let mut late = false;
         for stream in &mut self.streams {
-            late |= stream.handle_timeout(now);
+            late |= stream.handle_timeout(now, overdue_at);
         }
         if late {
-            self.round_trip.back_off();
             self.handle_loss();
         }
     }
@@ -139,7 +142,7 @@ impl<const N: usize> Arq<N> {
     pub(super) fn poll_transmit(&mut self, now: Instant, out: &mut [u8; MAX_LINE_FRAME]) -> usize {
         for stream in [URGENT, BULK] {
             // Its own bytes carry the word along.
-            if self.streams[stream].ack_due && self.streams[stream].segment(self.chunk).is_none() {
+            if self.streams[stream].acks_due > 0 && self.streams[stream].segment(self.chunk).is_none() {
                 return self.write(stream, 0, now, out);
             }
         }
@@ -208,7 +211,9 @@ impl<const N: usize> Arq<N> {
         let has_come = !bytes.is_empty() && stream.handle_bytes(header.offset, bytes);
         // A frame that did not come is missed with the next one that does, whatever that carries.
         let newer = self.heard.note(header.packet, has_come);
-        stream.ack_due |= newer || !bytes.is_empty();
+        if newer || !bytes.is_empty() {
+            stream.acks_due = if self.heard.bits == 0xFF { 1 } else { 2 };
+        }
         let arrived = stream.handle_ack(header.ack);
         self.handle_heard(header.heard, [header.stream == 0 && arrived, header.stream == 1 && arrived], now);
     }
@@ -220,7 +225,7 @@ impl<const N: usize> Arq<N> {
         {
             self.round_trip.measure(u32::try_from(now.micros_since(sent_at)).unwrap_or(u32::MAX));
         }
-        let overdue_at = self.overdue_at(now);
+        let overdue_at = self.overdue_at(now, 1);
         let mut all = Progress::default();
         for (stream, arrived) in self.streams.iter_mut().zip(arrived) {
             let progress = stream.handle_heard(heard, arrived, overdue_at);
@@ -228,7 +233,7 @@ impl<const N: usize> Arq<N> {
             all.lost |= progress.lost;
         }
         if all.arrived {
-            self.round_trip.progress();
+            self.silent_since = now;
             self.chunk = (self.chunk + CHUNK_STEP).min(self.max_chunk);
         }
         if all.lost {
@@ -269,7 +274,10 @@ impl<const N: usize> Arq<N> {
 
     /// Writes the next at most `chunk` bytes of a stream, or with 0 only what is acknowledged.
     fn write(&mut self, index: usize, chunk: usize, now: Instant, out: &mut [u8; MAX_LINE_FRAME]) -> usize {
-        let overdue_at = self.overdue_at(now);
+        if self.poll_timeout().is_none() {
+            self.silent_since = now;
+        }
+        let overdue_at = self.overdue_at(now, 1);
         let stream = &mut self.streams[index];
         let mut offset_and_len = (0, 0);
         self.packet = self.packet.wrapping_add(u8::from(stream.asks));
@@ -304,8 +312,9 @@ impl<const N: usize> Arq<N> {
         header::LEN + offset_and_len.1
     }
 
-    fn overdue_at(&self, now: Instant) -> Instant {
-        Instant::from_micros(now.as_micros() + u64::from(self.round_trip.timeout_us()))
+    fn overdue_at(&self, now: Instant, share: u32) -> Instant {
+        let silent_us = u32::try_from(now.micros_since(self.silent_since)).unwrap_or(u32::MAX);
+        Instant::from_micros(now.as_micros() + u64::from(self.round_trip.timeout_us(silent_us) / share))
     }
 }
 

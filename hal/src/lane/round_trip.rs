@@ -5,39 +5,28 @@
 pub(super) struct RoundTrip {
     smoothed_us: u32,
     variation_us: u32,
-    backoff: u32,
 }
 
 impl RoundTrip {
     pub(super) const fn new() -> Self {
-        // As if one had been measured: half the time to wait, and half of that as its variation (2.2).
-        Self { smoothed_us: FIRST_US / 3, variation_us: FIRST_US / 6, backoff: 0 }
+        Self { smoothed_us: 0, variation_us: FIRST_US / 4 }
     }
 
-    /// Takes a measurement (2.3).
+    /// Takes a measurement (2.2 and 2.3).
     pub(super) fn measure(&mut self, us: u32) {
         let us = us.min(MAX_US);
-        self.variation_us = (3 * self.variation_us + us.abs_diff(self.smoothed_us)) / 4;
-        self.smoothed_us = (7 * self.smoothed_us + us) / 8;
-        self.backoff = 0;
-    }
-
-    /// Nothing came in time (5.5).
-    pub(super) const fn back_off(&mut self) {
-        if self.backoff < MAX_BACKOFF {
-            self.backoff += 1;
+        if self.smoothed_us == 0 {
+            (self.smoothed_us, self.variation_us) = (us, us / 2);
+        } else {
+            self.variation_us = (3 * self.variation_us + us.abs_diff(self.smoothed_us)) / 4;
+            self.smoothed_us = (7 * self.smoothed_us + us) / 8;
         }
     }
 
-    /// Something new was acknowledged.
-    pub(super) const fn progress(&mut self) {
-        self.backoff = 0;
-    }
-
-    /// Microseconds to wait for an acknowledgement.
-    pub(super) fn timeout_us(self) -> u32 {
+    /// Microseconds to wait for an acknowledgement when none has come for `silent_us`: the longer, the longer (5.5).
+    pub(super) fn timeout_us(self, silent_us: u32) -> u32 {
         let wait = self.smoothed_us + (4 * self.variation_us).max(GRANULARITY_US);
-        (wait.clamp(MIN_US, MAX_US) << self.backoff).min(MAX_US)
+        wait.max(silent_us / PATIENCE).clamp(MIN_US, MAX_US)
     }
 
     /// Microseconds that an acknowledgement takes.
@@ -47,36 +36,34 @@ impl RoundTrip {
 }
 
 /// The first wait: a slow line's own time for two frames is part of it.
-const FIRST_US: u32 = 60_000;
+const FIRST_US: u32 = 30_000;
 /// What the owner's loop adds by turning only now and then.
-const GRANULARITY_US: u32 = 1_000;
-const MIN_US: u32 = 3_000;
+const GRANULARITY_US: u32 = 500;
+const MIN_US: u32 = 1_000;
 /// Short, because nobody else shares the line: waiting helps no one, and a hub that is back should be found.
 const MAX_US: u32 = 250_000;
-const MAX_BACKOFF: u32 = 6;
+/// A line that is silent is tried that many times until it has been silent for twice as long, about.
+const PATIENCE: u32 = 8;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_wait_follows_what_is_measured_and_doubles_when_nothing_comes() {
+    fn the_wait_follows_what_is_measured_and_grows_while_nothing_comes() {
         let mut round_trip = RoundTrip::new();
-        assert_eq!(round_trip.timeout_us(), FIRST_US);
+        assert_eq!(round_trip.timeout_us(0), FIRST_US);
+        round_trip.measure(8_000);
+        assert_eq!(round_trip.timeout_us(0), 8_000 + 4 * 4_000, "the first counts whole");
         for _ in 0..100 {
             round_trip.measure(4_000);
         }
-        let steady = round_trip.timeout_us();
-        assert!((5_000..6_000).contains(&steady), "{steady}");
-        round_trip.back_off();
-        assert_eq!(round_trip.timeout_us(), 2 * steady);
-        for _ in 0..100 {
-            round_trip.back_off();
-        }
-        assert_eq!(round_trip.timeout_us(), MAX_US);
-        round_trip.progress();
-        assert_eq!(round_trip.timeout_us(), steady);
+        let steady = round_trip.timeout_us(0);
+        assert!((4_500..5_000).contains(&steady), "{steady}");
+        assert_eq!([10_000, 80_000, 800_000, u32::MAX].map(|silent| round_trip.timeout_us(silent)), [
+            steady, 10_000, 100_000, MAX_US
+        ]);
         round_trip.measure(u32::MAX);
-        assert!(round_trip.timeout_us() <= MAX_US);
+        assert!(round_trip.timeout_us(0) <= MAX_US);
     }
 }

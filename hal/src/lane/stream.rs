@@ -32,8 +32,8 @@ pub(super) struct Stream<const N: usize> {
     /// Bytes of a message that is too long which are still to be passed over.
     skip: usize,
     told_room: u8,
-    /// The other end is to be told of what came.
-    pub(super) ack_due: bool,
+    /// How often the other end is to be told of what came.
+    pub(super) acks_due: u8,
     /// And is to answer to that.
     pub(super) asks: bool,
 }
@@ -69,7 +69,7 @@ impl<const N: usize> Stream<N> {
             islands: [Range::NONE; ISLANDS],
             skip: 0,
             told_room: 0,
-            ack_due: false,
+            acks_due: 0,
             asks: false,
         }
     }
@@ -82,7 +82,7 @@ impl<const N: usize> Stream<N> {
         self.islands = [Range::NONE; ISLANDS];
         (self.acked, self.received, self.allowed) = (0, 0, MAX_LINE_FRAME as u16);
         (self.skip, self.told_room) = (0, 0);
-        (self.ack_due, self.asks) = (false, false);
+        (self.acks_due, self.asks) = (0, false);
         self.overdue_at = NEVER;
     }
 
@@ -167,18 +167,19 @@ impl<const N: usize> Stream<N> {
     }
 
     /// `true` when what was on its way goes again, because no word on it came in time.
-    pub(super) fn handle_timeout(&mut self, now: Instant) -> bool {
+    pub(super) fn handle_timeout(&mut self, now: Instant, overdue_at: Instant) -> bool {
         if self.overdue_at > now {
             return false;
         }
-        self.overdue_at = NEVER;
-        let mut lost = false;
-        for flight in self.flights.iter_mut().filter(|flight| flight.range.is_some() && !flight.has_come) {
-            *flight = Flight::NONE;
-            lost = true;
+        self.overdue_at = overdue_at;
+        let waiting = self.flights.iter_mut().filter(|flight| flight.range.is_some() && !flight.has_come);
+        let first = waiting.min_by_key(|flight| flight.range.start);
+        let lost = first.is_some();
+        if let Some(first) = first {
+            *first = Flight::NONE;
         }
         // The word that there is room again may have been lost.
-        (self.ack_due, self.asks) = (self.ack_due || !lost, !lost);
+        (self.acks_due, self.asks) = (self.acks_due.max(u8::from(!lost)), !lost);
         lost
     }
 
@@ -205,7 +206,7 @@ impl<const N: usize> Stream<N> {
 
     /// What the other end is told next.
     pub(super) fn take_ack(&mut self) -> Ack {
-        (self.ack_due, self.asks) = (false, false);
+        (self.acks_due, self.asks) = (self.acks_due.saturating_sub(1), false);
         // Any room at all is told, so that a message that needs the last byte gets it.
         let room = self.input.room();
         self.told_room = (room / ROOM_UNIT).clamp(room.min(1), 255) as u8;
@@ -232,7 +233,7 @@ impl<const N: usize> Stream<N> {
 
     pub(super) fn drop_message(&mut self) {
         self.input.drop_record();
-        self.ack_due |= self.told_room < LITTLE_ROOM;
+        self.acks_due = self.acks_due.max(u8::from(self.told_room < LITTLE_ROOM));
     }
 
     /// The first `count` bytes of what goes out have come.
@@ -313,7 +314,7 @@ impl Flight {
 }
 
 /// Frames of one stream that may be on their way at once.
-const FLIGHTS: usize = 8;
+const FLIGHTS: usize = 12;
 /// Pieces that one stream keeps while others before them are missing.
 const ISLANDS: usize = 4;
 /// What [`Ack::room`] counts in, in bytes.
