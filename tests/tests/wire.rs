@@ -14,6 +14,7 @@ use visorbus_core::codec::{DecodeError, decode, decode_with, encode, encode_erro
 use visorbus_core::error::ErrorKind;
 use visorbus_core::frame::length::{self, LengthError, Split};
 use visorbus_core::frame::serial::{self, SerialDecoder};
+use visorbus_core::frame::spi::{self, Side, Status};
 use visorbus_core::message::{Address, Message, MessageFlags, MessagePayload, MessagePriority, MessageType};
 use visorbus_core::sentence::SENTENCES;
 use visorbus_core::session::{Name, Role, Session, SessionConfig, Verdict};
@@ -131,6 +132,25 @@ fn a_frame_goes_over_a_line_as_cobs_with_its_crc() {
 }
 
 #[test]
+fn a_frame_goes_over_an_spi_bus_behind_a_status() {
+    let golden = golden();
+    for (name, line) in golden.iter().filter_map(|(name, line)| Some((name.strip_prefix("spi/")?, line))) {
+        let frame = &golden[name].bytes;
+        let (from, said) = line.meaning.split_once(' ').unwrap();
+        let from = if from == "controller" { Side::Controller } else { Side::Target };
+        let (number, room) = said.split_once(", ").unwrap();
+        let status =
+            Status { room: room == "room", sequence: number.parse().unwrap(), len: frame.len() as u8 };
+        assert_eq!(Status::decode(from, &line.bytes), Some(status), "{name}");
+        assert_eq!(status.frame(&line.bytes).map(|(frame, _)| frame), Ok(frame.as_slice()), "{name}");
+        let mut out = [0; spi::MAX_TRANSFER];
+        let len = spi::encode_frame(status.sequence, frame, &mut out).unwrap();
+        out[..spi::STATUS_LEN].copy_from_slice(&status.encode(from));
+        assert_eq!(out[..len], line.bytes, "{name}");
+    }
+}
+
+#[test]
 fn a_frame_goes_over_a_socket_behind_its_length() {
     let golden = golden();
     for (name, line) in golden.iter().filter_map(|(name, line)| Some((name.strip_prefix("length/")?, line))) {
@@ -147,6 +167,7 @@ fn what_is_not_of_version_1_is_refused_by_its_reason() {
         let reason = match name.strip_prefix("refused/").and_then(|name| name.split('-').next()) {
             Some("serial") => serial_fault(&line.bytes),
             Some("length") => length_fault(&line.bytes),
+            Some("spi") => spi_fault(&line.bytes),
             _ => format!("{:?}", decode(&line.bytes).expect_err(name)),
         };
         assert_eq!(reason, line.meaning, "{name}");
@@ -211,7 +232,8 @@ fn every_line_of_the_file_is_checked_by_one_of_these_tests() {
     checked.extend(aliased().into_iter().map(|(name, ..)| name.to_string()));
     checked.extend(errors().into_iter().map(|(name, _)| name));
     checked.extend(payloads().into_iter().map(|(name, _)| name.to_string()));
-    let own = |name: &str| ["serial/", "length/", "refused/"].iter().any(|kind| name.starts_with(kind));
+    let own =
+        |name: &str| ["serial/", "spi/", "length/", "refused/"].iter().any(|kind| name.starts_with(kind));
     for name in golden().keys().filter(|name| !own(name)) {
         assert!(checked.remove(*name), "{name} stands in the file alone");
     }
@@ -288,6 +310,14 @@ fn messages() -> Vec<(&'static str, Message<'static>)> {
         ("id-three-bytes", response(16_384)),
         ("id-longest", response(u64::MAX)),
         ("timestamp-longest", Message { timestamp: Some(u64::MAX), ..notification(9, "imu/tap") }),
+        (
+            "timestamp-of-the-hub",
+            Message { timestamp: Some(UNIX_US), uncertainty_us: Some(312), ..notification(9, "imu/tap") },
+        ),
+        (
+            "uncertainty-longest",
+            Message { timestamp: Some(1), uncertainty_us: Some(u32::MAX), ..notification(9, "imu/tap") },
+        ),
         ("timeout", timeout(500)),
         ("timeout-longest", timeout(u32::MAX)),
         ("timeout-none-left", timeout(0)),
@@ -432,6 +462,13 @@ fn serial_fault(bytes: &[u8]) -> String {
     let faults = decoder.faults();
     let named = [("too_long", faults.too_long), ("cut_off", faults.cut_off), ("bad_crc", faults.bad_crc)];
     named.iter().filter(|(_, count)| *count == 1).map(|(name, _)| *name).collect()
+}
+
+fn spi_fault(bytes: &[u8]) -> String {
+    match Status::decode(Side::Target, bytes) {
+        Some(status) => format!("{:?}", status.frame(bytes).expect_err("a whole frame")),
+        None => "no status".into(),
+    }
 }
 
 fn length_fault(bytes: &[u8]) -> String {
