@@ -338,7 +338,10 @@ fn messages() -> Vec<(&'static str, Message<'static>)> {
             },
         ),
         ("hello", request(1, "bus/hello").with_payload(typed(&IMU))),
-        ("hello-answer", response(1).with_payload(typed(&HUB))),
+        (
+            "hello-answer",
+            Message { source: request(1, "bus/hello").destination, ..response(1) }.with_payload(typed(&HUB)),
+        ),
         ("hello-refused", error(b"\x07no common wire version: this end speaks version 1")),
         ("identity", request(0, "bus/identity").with_payload(typed(&HUB))),
         ("authenticate", request(2, "bus/authenticate").with_payload(typed(&Credentials::Token(TOKEN)))),
