@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use visorbus_core::message::{Address, Pattern};
-use visorbus_mcu::SerialSpec;
+use visorbus_mcu::{SerialSpec, SpiSpec};
 
 /// The message plane of a headset: run its hub, call its boards, watch what they say.
 #[derive(Debug, Parser)]
@@ -80,6 +80,11 @@ pub(crate) struct Serve {
     /// A board on a serial line: PATH, PATH@BAUD or PATH@BAUD,unauthenticated=NAME; may be given more than once
     #[arg(long, value_name = "SPEC")]
     pub(crate) serial: Vec<SerialSpec>,
+
+    /// A board on an SPI bus: PATH@HZ,ready=CHIP:LINE, then mode=0..3, turnaround=MICROSECONDS, unauthenticated=NAME as
+    /// wanted; may be given more than once
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) spi: Vec<SpiSpec>,
 }
 
 #[derive(Debug, Args)]
@@ -286,6 +291,7 @@ Examples:
   visorbus serve
   visorbus serve --serial /dev/ttyACM0@921600
   visorbus serve --serial /dev/ttyUSB0@115200,unauthenticated=imu   a board without a key: for development
+  visorbus serve --spi /dev/spidev0.0@8000000,ready=/dev/gpiochip0:17
 
 A board proves itself with its key: flash the one that `visorbus token device-key NAME` prints.";
 

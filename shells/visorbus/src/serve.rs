@@ -1,4 +1,4 @@
-//! `visorbus serve`: a hub on a socket, with boards on serial lines, until a signal ends it.
+//! `visorbus serve`: a hub on a socket, with boards on serial lines and SPI buses, until a signal ends it.
 
 use std::io::{IsTerminal, stderr};
 use std::thread;
@@ -6,7 +6,7 @@ use std::thread;
 use nix::sys::signal::SigSet;
 use visorbus_auth::KeyFile;
 use visorbus_hub::{Error, Hub, HubConfig, HubHandle, Result};
-use visorbus_mcu::SerialPort;
+use visorbus_mcu::{SerialPort, SpiPort};
 use visorbus_unix::UnixSocketListener;
 
 use crate::{args, interrupt};
@@ -27,6 +27,9 @@ pub(crate) fn run(args: &args::Serve) -> Result<()> {
     handle.listen(Box::new(listener))?;
     for spec in &args.serial {
         handle.attach(Box::new(SerialPort::new(spec.clone())))?;
+    }
+    for spec in &args.spi {
+        handle.attach(Box::new(SpiPort::new(spec.clone())))?;
     }
     let hint = if stderr().is_terminal() { "; Ctrl-C ends it" } else { "" };
     eprintln!("visorbus serves on {}, keys in {}{hint}", socket.display(), keys.path().display());

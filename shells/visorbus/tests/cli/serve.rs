@@ -136,6 +136,32 @@ fn a_board_that_is_not_there_is_waited_for_and_said_once() {
 }
 
 #[test]
+fn an_spi_target_that_is_not_there_is_named_and_waited_for() {
+    let place = Place::new();
+    let missing = place.path().join("spidevNothing");
+    let spec = format!("{}@8000000,ready=/dev/gpiochip0:17", missing.display());
+    let mut hub = place.start(&["serve", "--spi", &spec]);
+    let said = hub.wait_for_error("no SPI device at");
+    assert!(said.contains("spidevNothing") && said.contains("trying again until it is there"), "{said}");
+    assert!(place.succeed(&["services"]).ends_with("(nobody but the hub)"));
+    hub.signal(Signal::SIGTERM);
+    let done = hub.finish();
+    assert!(!done.err.contains("spidevNothing"), "said again: {}", done.err);
+}
+
+#[test]
+fn an_spi_link_that_is_none_is_wrong_usage() {
+    let place = Place::new();
+    for (spec, text) in [
+        ("/dev/spidev0.0", "ready=CHIP:LINE"),
+        ("/dev/spidev0.0@0,ready=/dev/gpiochip0:17", "no speed"),
+        ("/dev/spidev0.0,ready=/dev/gpiochip0:17,speed=5", "known are ready=CHIP:LINE"),
+    ] {
+        place.run(&["serve", "--spi", spec]).expect_failure(2, "error: invalid value", &[text]);
+    }
+}
+
+#[test]
 fn a_serial_line_that_is_none_is_wrong_usage() {
     let place = Place::new();
     for (spec, text) in [
