@@ -2,7 +2,7 @@
 
 use embedded_io::{Read, ReadReady, Write, WriteReady};
 use visorbus_core::limits::MAX_LINE_FRAME;
-use visorbus_hal::{Lane, SerialLink, lane_len, serial_buffer_len};
+use visorbus_hal::{Lane, SerialFrames, SerialLink, lane_len, serial_buffer_len};
 
 /// Longest message either way, in bytes.
 pub const MAX_FRAME: usize = 256;
@@ -11,7 +11,17 @@ pub const MAX_FRAME: usize = 256;
 /// does not hold up the next question.
 pub type Line<U> = Lane<SerialLink<U, { serial_buffer_len(MAX_LINE_FRAME) }>, { 2 * lane_len(MAX_FRAME) }>;
 
+/// As [`Line`], without the UART: for `visorbus_hal::serve_serial`, which has it. Frames of one turn wait here until the
+/// UART takes them, so there is room for some.
+pub type AsyncLine =
+    Lane<SerialFrames<{ serial_buffer_len(3 * MAX_LINE_FRAME) }>, { 2 * lane_len(MAX_FRAME) }>;
+
 /// A link over `uart`. At 921 600 baud its longest piece takes 1.5 ms.
 pub fn line<U: Read + Write + ReadReady + WriteReady>(uart: U) -> Line<U> {
     Lane::new(SerialLink::new(uart))
+}
+
+/// A link whose bytes somebody else moves.
+pub fn async_line() -> AsyncLine {
+    Lane::new(SerialFrames::new())
 }

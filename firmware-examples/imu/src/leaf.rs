@@ -5,7 +5,7 @@ use visorbus_core::Peer;
 use visorbus_core::auth::Key;
 use visorbus_core::peer::DeviceKey;
 use visorbus_core::session::{Name, Role, SessionConfig};
-use visorbus_device::{Line, MAX_FRAME, line};
+use visorbus_device::{AsyncLine, Line, MAX_FRAME, async_line, line};
 
 use crate::KEY_ID;
 use crate::messages::NAME;
@@ -17,6 +17,14 @@ pub type Leaf<U> = Peer<Line<U>, DeviceKey, MAX_FRAME>;
 /// The end that says hello over `uart` and proves itself by `key`; callers have to prove themselves too.
 pub fn leaf<U: Read + Write + ReadReady + WriteReady>(uart: U, boot_id: u64, key: Key) -> Leaf<U> {
     Peer::new(session_config(boot_id, true), line(uart), DeviceKey::new(KEY_ID, key))
+}
+
+/// As [`Leaf`], for `visorbus_hal::serve_serial`.
+pub type AsyncLeaf = Peer<AsyncLine, DeviceKey, MAX_FRAME>;
+
+/// As [`leaf`], over a UART that `visorbus_hal::serve_serial` is given.
+pub fn async_leaf(boot_id: u64, key: Key) -> AsyncLeaf {
+    Peer::new(session_config(boot_id, true), async_line(), DeviceKey::new(KEY_ID, key))
 }
 
 /// What the node says of itself in its hello.

@@ -36,7 +36,7 @@ pub mod motion;
 mod node;
 pub mod self_test;
 
-pub use leaf::{Leaf, leaf, session_config};
+pub use leaf::{AsyncLeaf, Leaf, async_leaf, leaf, session_config};
 pub use messages::NAME;
 pub use node::ImuNode;
 pub use visorbus_device::{

@@ -35,7 +35,21 @@ fn the_node_on_this_machine() {
 
 #[test]
 fn the_firmware_in_the_emulator() {
-    let mut emulator = Emulator::start("mps2-an386", &build_firmware("imu-sensor", "thumbv7em-none-eabihf"));
+    run_firmware("imu-sensor");
+}
+
+#[test]
+fn the_firmware_under_embassy() {
+    run_firmware("imu-sensor-embassy");
+}
+
+#[test]
+fn the_firmware_under_rtic() {
+    run_firmware("imu-sensor-rtic");
+}
+
+fn run_firmware(package: &str) {
+    let mut emulator = Emulator::start("mps2-an386", &build_firmware(package, "thumbv7em-none-eabihf"));
     let mut hub = Hub::new(emulator.connect("uart.sock"), NAME, &["request:imu/*"]);
     let mut monitor = emulator.connect("monitor.sock");
     scenario(&mut hub, "mps2-an386", || monitor.write_all(b"system_reset\n").unwrap());

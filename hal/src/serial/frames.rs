@@ -14,7 +14,8 @@ use crate::SerialStats;
 /// The two directions of a serial line, sans I/O: whoever owns the UART moves the bytes, blocking
 /// ([`SerialLink`](crate::SerialLink)), with `.await` (`serve_serial`), or in interrupts.
 ///
-/// `N` is the length of each of its two buffers, [`serial_buffer_len`](crate::serial_buffer_len) of the longest frame.
+/// `N` is the length of each of its two buffers, [`serial_buffer_len`](crate::serial_buffer_len) of the longest frame, or
+/// more: frames that are sent together wait here until the bytes are moved, where a blocking UART has taken some.
 ///
 /// # How to drive it
 /// 1. [`SerialFrames::push`] takes bytes that were read, up to the end of a frame. That frame waits for
@@ -162,9 +163,9 @@ impl<const N: usize> Link for SerialFrames<N> {
         Ok(true)
     }
 
-    /// Whether nothing is pending.
+    /// Does nothing: what is pending goes by itself.
     fn flush(&mut self, _now: Instant) -> Result<bool, Infallible> {
-        Ok(self.pending().is_empty())
+        Ok(true)
     }
 
     fn max_frame(&self) -> usize {

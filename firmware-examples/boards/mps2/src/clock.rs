@@ -24,6 +24,12 @@ impl Clock {
     pub fn now_us(&self) -> u64 {
         now_us()
     }
+
+    /// As [`Clock::now_us`], for who has no clock in hand, such as an interrupt; before the board is taken it means
+    /// nothing.
+    pub fn now() -> u64 {
+        now_us()
+    }
 }
 
 /// Counts cycles of the 25 MHz clock; under QEMU's `-icount shift=0` one cycle is 40 instructions.

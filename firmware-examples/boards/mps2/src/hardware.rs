@@ -75,13 +75,21 @@ pub(crate) mod spi0 {
     pub(crate) const CPSR: Register = Register::at(0x4002_0010);
 }
 
-/// The interrupt lines in use.
+/// The interrupt lines in use, by the names of their vectors (application notes AN385 and AN386, section 3.5).
+///
+/// A program may have a handler of its own for each: a function that is exported under the vector's name. It calls what
+/// stands for the vector in [`interrupts`](crate::interrupts).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u16)]
-pub(crate) enum Interrupt {
-    UartReceive = 0,
-    UartTransmit = 1,
-    Alarm = 9,
+pub enum Interrupt {
+    /// UART0 has received a byte.
+    UARTRX0 = 0,
+    /// UART0 has room for a byte to send.
+    UARTTX0 = 1,
+    /// The alarm: [`Idle`](crate::Idle) sleeps by it.
+    TIMER1 = 9,
+    /// The dual timer, which nothing here uses: a program may pend it for itself.
+    DUALTIMER = 10,
 }
 
 // SAFETY: every value is below the 32 lines that the board has, and each names one line.
@@ -117,8 +125,28 @@ pub(crate) fn next_start() -> u32 {
 /// An entry of the vector table.
 type Vector = unsafe extern "C" fn();
 
+// The board's own handlers unless the program has others; `device.x` says so to the linker.
 unsafe extern "C" {
     fn DefaultHandler();
+    fn UARTRX0();
+    fn UARTTX0();
+    fn TIMER1();
+    fn DUALTIMER();
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn board_uart_receive() {
+    crate::uart::on_receive();
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn board_uart_transmit() {
+    crate::uart::on_transmit();
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn board_alarm() {
+    crate::idle::on_alarm();
 }
 
 /// The vectors of the 32 lines, which cortex-m-rt places behind the processor's own.
@@ -126,9 +154,10 @@ unsafe extern "C" {
 #[unsafe(no_mangle)]
 static __INTERRUPTS: [Vector; 32] = {
     let mut vectors = [DefaultHandler as Vector; 32];
-    vectors[Interrupt::UartReceive as usize] = crate::uart::on_receive;
-    vectors[Interrupt::UartTransmit as usize] = crate::uart::on_transmit;
-    vectors[Interrupt::Alarm as usize] = crate::idle::on_alarm;
+    vectors[Interrupt::UARTRX0 as usize] = UARTRX0;
+    vectors[Interrupt::UARTTX0 as usize] = UARTTX0;
+    vectors[Interrupt::TIMER1 as usize] = TIMER1;
+    vectors[Interrupt::DUALTIMER as usize] = DUALTIMER;
     vectors
 };
 

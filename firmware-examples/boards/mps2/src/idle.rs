@@ -16,7 +16,7 @@ pub struct Idle(());
 impl Idle {
     pub(crate) fn start() -> Idle {
         timer::ALARM_RELOAD.write(0);
-        hardware::unmask(Interrupt::Alarm);
+        hardware::unmask(Interrupt::TIMER1);
         Idle(())
     }
 
@@ -34,18 +34,22 @@ impl Idle {
             if uart::has_input() {
                 return;
             }
-            timer::ALARM_VALUE.write(cycles);
-            timer::ALARM_CTRL.write(TIMER_ENABLE | TIMER_INTERRUPT);
+            start_alarm(cycles);
             asm::wfi();
             stop_alarm();
-            NVIC::unpend(Interrupt::Alarm);
+            NVIC::unpend(Interrupt::TIMER1);
         });
     }
 }
 
 /// The alarm's handler; `wait` stops the alarm before it can run.
-pub(crate) extern "C" fn on_alarm() {
+pub(crate) fn on_alarm() {
     stop_alarm();
+}
+
+pub(crate) fn start_alarm(cycles: u32) {
+    timer::ALARM_VALUE.write(cycles);
+    timer::ALARM_CTRL.write(TIMER_ENABLE | TIMER_INTERRUPT);
 }
 
 fn stop_alarm() {
@@ -56,4 +60,4 @@ fn stop_alarm() {
 /// CTRL: reaching zero is an interrupt.
 const TIMER_INTERRUPT: u32 = 1 << 3;
 
-const CYCLES_PER_US: u32 = CLOCK_HZ / 1_000_000;
+pub(crate) const CYCLES_PER_US: u32 = CLOCK_HZ / 1_000_000;

@@ -9,6 +9,7 @@ mod boot;
 mod clock;
 mod hardware;
 mod idle;
+pub mod interrupts;
 mod lamp;
 mod memory;
 mod pl022;

@@ -30,8 +30,8 @@ impl Uart {
         uart0::CTRL.write(CTRL_TX_ENABLE | CTRL_RX_ENABLE | CTRL_TX_INTERRUPT | CTRL_RX_INTERRUPT);
         // What lay in the receiver is from before; taking it also lets the emulator send the next byte.
         uart0::DATA.read();
-        hardware::unmask(Interrupt::UartReceive);
-        hardware::unmask(Interrupt::UartTransmit);
+        hardware::unmask(Interrupt::UARTRX0);
+        hardware::unmask(Interrupt::UARTTX0);
         Uart(())
     }
 }
@@ -120,12 +120,14 @@ pub(crate) fn has_input() -> bool {
     !RECEIVED.is_empty() || OVERRUN.load(Ordering::Relaxed)
 }
 
-pub(crate) extern "C" fn on_receive() {
+pub(crate) fn on_receive() {
     receive();
 }
 
-pub(crate) extern "C" fn on_transmit() {
+/// Whether all that was written has gone.
+pub(crate) fn on_transmit() -> bool {
     transmit();
+    TO_SEND.is_empty()
 }
 
 /// Moves bytes from the UART to the ring; in the interrupt or with interrupts off.
