@@ -213,12 +213,14 @@ pub struct LaneStats {
     pub missed: u32,
     /// Frames of a lane, but of another session.
     pub stale: u32,
+    /// Messages that were passed over: longer than this end takes, or empty.
+    pub unfit: u32,
     /// The round trip on the line, smoothed, in microseconds.
     pub round_trip_us: u32,
 }
 
 impl LaneStats {
-    const NONE: Self = Self { resent: 0, overtaken: 0, missed: 0, stale: 0, round_trip_us: 0 };
+    const NONE: Self = Self { resent: 0, overtaken: 0, missed: 0, stale: 0, unfit: 0, round_trip_us: 0 };
 }
 
 #[cfg(test)]

@@ -169,7 +169,7 @@ impl<const N: usize> Arq<N> {
     /// Whether [`Arq::message`] has one.
     pub(super) fn has_message(&mut self) -> bool {
         for stream in &mut self.streams {
-            stream.skip_unfit();
+            stream.skip_unfit(&mut self.stats.unfit);
         }
         !self.held.is_empty() || self.streams.iter().any(|stream| stream.message().is_some())
     }

@@ -14,7 +14,7 @@ impl RoundTrip {
 
     /// Takes a measurement (2.2 and 2.3).
     pub(super) fn measure(&mut self, us: u32) {
-        let us = us.min(MAX_US);
+        let us = us.min(MAX_TRIP_US);
         if self.smoothed_us == 0 {
             (self.smoothed_us, self.variation_us) = (us, us / 2);
         } else {
@@ -26,7 +26,7 @@ impl RoundTrip {
     /// Microseconds to wait for an acknowledgement when none has come for `silent_us`: the longer, the longer (5.5).
     pub(super) fn timeout_us(self, silent_us: u32) -> u32 {
         let wait = self.smoothed_us + (4 * self.variation_us).max(GRANULARITY_US);
-        wait.max(silent_us / PATIENCE).clamp(MIN_US, MAX_US)
+        wait.max((silent_us / PATIENCE).min(MAX_US)).max(MIN_US)
     }
 
     /// Microseconds that an acknowledgement takes.
@@ -40,7 +40,9 @@ const FIRST_US: u32 = 30_000;
 /// What the owner's loop adds by turning only now and then.
 const GRANULARITY_US: u32 = 500;
 const MIN_US: u32 = 1_000;
-/// Short, because nobody else shares the line: waiting helps no one, and a hub that is back should be found.
+/// What a very slow line takes, full.
+const MAX_TRIP_US: u32 = 1_000_000;
+/// How often a silent line is tried at least, unless it is that slow. Short, because nobody else shares the line: waiting helps no one, and a hub that is back should be found.
 const MAX_US: u32 = 250_000;
 /// A line that is silent is tried that many times until it has been silent for twice as long, about.
 const PATIENCE: u32 = 8;
@@ -60,10 +62,11 @@ mod tests {
         }
         let steady = round_trip.timeout_us(0);
         assert!((4_500..5_000).contains(&steady), "{steady}");
-        assert_eq!([10_000, 80_000, 800_000, u32::MAX].map(|silent| round_trip.timeout_us(silent)), [
-            steady, 10_000, 100_000, MAX_US
-        ]);
+        assert_eq!(
+            [10_000, 80_000, 800_000, u32::MAX].map(|silent| round_trip.timeout_us(silent)),
+            [steady, 10_000, 100_000, MAX_US]
+        );
         round_trip.measure(u32::MAX);
-        assert!(round_trip.timeout_us(0) <= MAX_US);
+        assert!(round_trip.timeout_us(0) < 2 * MAX_TRIP_US);
     }
 }

@@ -213,14 +213,17 @@ impl<const N: usize> Stream<N> {
         Ack { offset: self.received, room: self.told_room }
     }
 
-    /// Passes over a message that is none, or too long for this end.
-    pub(super) fn skip_unfit(&mut self) {
+    /// Passes over messages that are none, or too long for this end; counts them.
+    pub(super) fn skip_unfit(&mut self, counter: &mut u32) {
         loop {
             let count = self.skip.min(self.input.len());
             self.input.drop_front(count);
             self.skip -= count;
             match self.input.record_len() {
-                Some(len) if self.skip == 0 && (len == 0 || len + PREFIX > N) => self.skip = len + PREFIX,
+                Some(len) if self.skip == 0 && (len == 0 || len + PREFIX > N) => {
+                    self.skip = len + PREFIX;
+                    *counter = counter.saturating_add(1);
+                }
                 _ => return,
             }
         }
