@@ -47,11 +47,11 @@ impl Pl022 {
     fn exchange(&mut self, len: usize, mut next: impl FnMut(usize) -> u8, mut put: impl FnMut(usize, u8)) {
         let (mut sent, mut received) = (0, 0);
         while received < len {
-            if sent < len && sent - received < FIFO && spi0::SR.read() & SR_SEND_NOT_FULL != 0 {
+            while sent < len && sent - received < FIFO && spi0::SR.read() & SR_SEND_NOT_FULL != 0 {
                 spi0::DR.write(next(sent).into());
                 sent += 1;
             }
-            if let Some(byte) = self.pop() {
+            while let Some(byte) = self.pop() {
                 put(received, byte);
                 received += 1;
             }
