@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, kill_process};
+use visorbus_hub::info::PeerInfo;
 
 use crate::line::{PATIENCE, Pty};
 
@@ -202,6 +203,14 @@ fn write_all(line: impl AsFd, mut bytes: &[u8]) {
             Err(_) => return,
         }
     }
+}
+
+/// Demands that nothing was lost or garbled on a line. On a busy machine the emulator may be late to acknowledge, and
+/// then something is sent again.
+#[track_caller]
+pub(crate) fn expect_sound_line(peer: &PeerInfo) {
+    let mut faults = peer.faults.iter().filter(|fault| fault.name != "resent");
+    assert!(faults.all(|fault| fault.count == 0), "{peer:?}");
 }
 
 /// A firmware, and the board that it is for.
