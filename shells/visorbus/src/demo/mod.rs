@@ -98,7 +98,7 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
     stage.say("shaken", format!("{} after the sample came, and for as long as asked", show(answered)));
     stage.say(
         "input",
-        format!("{inputs} controller/input meanwhile, {missed} missed, {pressed} changes of buttons"),
+        format!("{inputs} controller/input meanwhile, {missed} missed; the buttons changed {pressed} times"),
     );
 
     stage.title("A crash in the middle of a call");
