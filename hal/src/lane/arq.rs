@@ -7,9 +7,9 @@ use visorbus_core::time::Instant;
 
 use super::LaneStats;
 use super::bytes::Bytes;
-use super::header::{self, EPOCH, Header, Heard};
+use super::header::{self, EPOCH, Header, Heard, UNHEARD};
 use super::round_trip::RoundTrip;
-use super::stream::{NEVER, Progress, Stream};
+use super::stream::{NEVER, Progress, Range, Stream};
 
 /// One end of a lane.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(super) struct Arq<const N: usize> {
     taken: Option<From>,
     /// Number of the newest frame with bytes.
     packet: u8,
+    /// Number of the newest of them that the other end has told of.
+    known: u8,
     /// Which frames came.
     heard: Heard,
     /// A frame of which the round trip is measured.
@@ -33,8 +35,9 @@ pub(super) struct Arq<const N: usize> {
     silent_since: Instant,
     chunk: usize,
     max_chunk: usize,
-    /// Frames sent, modulo the length of the order in which they go.
-    turn: u8,
+    /// Urgent frames sent since another was.
+    urgent_run: u8,
+    loose_next: bool,
     stats: LaneStats,
 }
 
@@ -55,13 +58,15 @@ impl<const N: usize> Arq<N> {
             held: Bytes::new(),
             taken: None,
             packet: 0,
+            known: 0,
             heard: Heard::FIRST,
             timed: None,
             round_trip: RoundTrip::new(),
             silent_since: Instant::from_micros(0),
             chunk: max_chunk,
             max_chunk,
-            turn: 0,
+            urgent_run: 0,
+            loose_next: false,
             stats: LaneStats::NONE,
         }
     }
@@ -79,7 +84,7 @@ impl<const N: usize> Arq<N> {
         self.held.clear();
         self.epoch = epoch.map(|epoch| epoch & EPOCH);
         (self.taken, self.timed) = (None, None);
-        (self.packet, self.heard) = (0, Heard::FIRST);
+        (self.packet, self.known, self.heard) = (0, 0, Heard::FIRST);
     }
 
     pub(super) const fn is_on(&self) -> bool {
@@ -142,24 +147,24 @@ impl<const N: usize> Arq<N> {
     pub(super) fn poll_transmit(&mut self, now: Instant, out: &mut [u8; MAX_LINE_FRAME]) -> usize {
         for stream in [URGENT, BULK] {
             // Its own bytes carry the word along.
-            if self.streams[stream].acks_due > 0 && self.streams[stream].segment(self.chunk).is_none() {
+            if self.streams[stream].acks_due > 0 && self.segment(stream, self.chunk).is_none() {
                 return self.write(stream, 0, now, out);
             }
         }
         // Urgent ones first, but never for ever; of the others each in turn.
-        let order = match self.turn {
-            0 | 1 => [URGENT, LOOSE, BULK],
-            2 | 3 => [URGENT, BULK, LOOSE],
-            4 => [LOOSE, BULK, URGENT],
-            _ => [BULK, LOOSE, URGENT],
-        };
-        for stream in order {
+        let others = if self.loose_next { [LOOSE, BULK] } else { [BULK, LOOSE] };
+        let (first, then) =
+            if self.urgent_run < URGENT_RUN { (URGENT, others) } else { (others[0], [others[1], URGENT]) };
+        for stream in [first, then[0], then[1]] {
             let len = match stream {
                 LOOSE => self.write_loose(out),
                 _ => self.write(stream, self.chunk, now, out),
             };
             if len > 0 {
-                self.turn = (self.turn + 1) % 6;
+                match stream {
+                    URGENT => self.urgent_run = self.urgent_run.saturating_add(1),
+                    other => (self.urgent_run, self.loose_next) = (0, other == BULK),
+                }
                 return len;
             }
         }
@@ -211,7 +216,7 @@ impl<const N: usize> Arq<N> {
         let has_come = !bytes.is_empty() && stream.handle_bytes(header.offset, bytes);
         // A frame that did not come is missed with the next one that does, whatever that carries.
         let newer = self.heard.note(header.packet, has_come);
-        if newer || !bytes.is_empty() {
+        if newer || header.asks || !bytes.is_empty() {
             stream.acks_due = if self.heard.bits == 0xFF { 1 } else { 2 };
         }
         let arrived = stream.handle_ack(header.ack);
@@ -219,6 +224,9 @@ impl<const N: usize> Arq<N> {
     }
 
     fn handle_heard(&mut self, heard: Heard, arrived: [bool; 2], now: Instant) {
+        if self.packet.wrapping_sub(heard.newest) < self.packet.wrapping_sub(self.known) {
+            self.known = heard.newest;
+        }
         if let Some((packet, sent_at)) = self.timed.take_if(|(packet, _)| heard.has_come(*packet).is_some())
             && heard.newest == packet
             && heard.bits & 1 != 0
@@ -278,10 +286,10 @@ impl<const N: usize> Arq<N> {
             self.silent_since = now;
         }
         let overdue_at = self.overdue_at(now, 1);
+        let segment = self.segment(index, chunk);
         let stream = &mut self.streams[index];
         let mut offset_and_len = (0, 0);
-        self.packet = self.packet.wrapping_add(u8::from(stream.asks));
-        match stream.segment(chunk) {
+        match segment {
             Some(range) => {
                 let (offset, bytes) = stream.bytes(range);
                 if let Some(out) = out.get_mut(header::LEN..header::LEN + bytes.len()) {
@@ -289,7 +297,10 @@ impl<const N: usize> Arq<N> {
                 }
                 offset_and_len = (offset, bytes.len());
                 self.packet = self.packet.wrapping_add(1);
-                self.timed.get_or_insert((self.packet, now));
+                // One that nobody heard of for long is given up.
+                if self.timed.is_none_or(|(packet, _)| self.packet.wrapping_sub(packet) > UNHEARD / 2) {
+                    self.timed = Some((self.packet, now));
+                }
                 stream.handle_sent(range, self.packet, overdue_at);
             }
             None if chunk == 0 => {}
@@ -301,6 +312,7 @@ impl<const N: usize> Arq<N> {
         let header = Header {
             epoch: self.epoch.unwrap_or(0),
             stream: index,
+            asks: stream.asks,
             packet: self.packet,
             heard: self.heard,
             offset: offset_and_len.0,
@@ -310,6 +322,12 @@ impl<const N: usize> Arq<N> {
             *out = header.to_bytes();
         }
         header::LEN + offset_and_len.1
+    }
+
+    /// The next bytes of a stream to send. None when so many frames were not heard of that their numbers run out.
+    fn segment(&self, stream: usize, chunk: usize) -> Option<Range> {
+        let unheard = self.packet.wrapping_sub(self.known);
+        self.streams.get(stream).filter(|_| unheard < UNHEARD)?.segment(chunk)
     }
 
     fn overdue_at(&self, now: Instant, share: u32) -> Instant {
@@ -369,6 +387,8 @@ const NOTIFICATION: u8 = 2;
 const HEARTBEAT: u8 = 4;
 /// Set for High and Critical.
 const HIGH: u8 = 1 << 4;
+/// Urgent frames that go before one of the others does.
+const URGENT_RUN: u8 = 4;
 /// A piece is never shorter than this for want of luck: its frame has as much again around it.
 const MIN_CHUNK: usize = 12;
 /// What a piece grows by with each that arrives.

@@ -1,10 +1,10 @@
 //! The header of a lane's own frames. The first byte tells them from messages, whose types end at 4.
 //!
 //! ```text
-//! head    1  bits 0-2: 7; 3: stream; 4: zero; 5-7: epoch, upper bits
+//! head    1  bits 0-2: 7; 3: stream; 4: asks for a word on the stream; 5-7: epoch, upper bits
 //! epoch   1  lower bits
 //! packet  1  number of this frame, counted over both streams; of a frame that only acknowledges, that of the last one
-//!            before it; a frame without bytes and with a number of its own asks for a word on the room
+//!            before it; never more than 192 ahead of the last that the other end told of
 //! heard   1  number of the newest frame that the other end has sent, as far as is known
 //! bits    1  which of the eight up to that one have come, the newest in the lowest bit
 //! offset  2  of the first byte in its stream, modulo 2^16, little endian
@@ -22,6 +22,7 @@ pub(super) struct Header {
     pub(super) epoch: u16,
     /// 0 or 1.
     pub(super) stream: usize,
+    pub(super) asks: bool,
     pub(super) packet: u8,
     pub(super) heard: Heard,
     pub(super) offset: u16,
@@ -38,12 +39,13 @@ impl Header {
     pub(super) fn read(frame: &[u8]) -> Option<(Self, &[u8])> {
         let (&[head, epoch, packet, newest, bits, o0, o1, a0, a1, room], bytes) =
             frame.split_first_chunk::<LEN>()?;
-        if head & (MARK | ZERO) != MARK {
+        if head & MARK != MARK {
             return None;
         }
         let header = Self {
             epoch: u16::from(head >> 5) << 8 | u16::from(epoch),
             stream: usize::from(head >> 3 & 1),
+            asks: head & ASKS != 0,
             packet,
             heard: Heard { newest, bits },
             offset: u16::from_le_bytes([o0, o1]),
@@ -55,7 +57,8 @@ impl Header {
     pub(super) fn to_bytes(self) -> [u8; LEN] {
         let [o0, o1] = self.offset.to_le_bytes();
         let [a0, a1] = self.ack.offset.to_le_bytes();
-        let head = MARK | (self.stream as u8) << 3 | ((self.epoch >> 8) as u8) << 5;
+        let asks = if self.asks { ASKS } else { 0 };
+        let head = MARK | (self.stream as u8) << 3 | asks | ((self.epoch >> 8) as u8) << 5;
         [
             head,
             self.epoch as u8,
@@ -86,29 +89,34 @@ impl Heard {
 
     /// Takes note of frame `packet`; `true` when it is newer than all before.
     pub(super) fn note(&mut self, packet: u8, has_come: bool) -> bool {
-        let ahead = packet.wrapping_sub(self.newest) as i8;
-        if ahead > 0 {
+        let has_come = u8::from(has_come);
+        let ahead = packet.wrapping_sub(self.newest);
+        let newer = (1..=UNHEARD).contains(&ahead);
+        if newer {
+            self.bits = self.bits.checked_shl(ahead.into()).unwrap_or(0) | has_come;
             self.newest = packet;
-            self.bits = self.bits.checked_shl(ahead as u32).unwrap_or(0) | u8::from(has_come);
         } else {
-            self.bits |= u8::from(has_come).checked_shl(ahead.unsigned_abs().into()).unwrap_or(0);
+            self.bits |= has_come.checked_shl(ahead.wrapping_neg().into()).unwrap_or(0);
         }
-        ahead > 0
+        newer
     }
 
     /// Whether a frame has come; `None` when it may still be on its way.
     pub(super) fn has_come(self, packet: u8) -> Option<bool> {
         let age = self.newest.wrapping_sub(packet);
-        if (age as i8) < 0 { None } else { Some(self.bits.checked_shr(age.into()).unwrap_or(0) & 1 != 0) }
+        let is_known = age < UNHEARD.wrapping_neg();
+        is_known.then(|| self.bits.checked_shr(age.into()).unwrap_or(0) & 1 != 0)
     }
 }
 
+/// So many numbers may be used ahead of the last that was heard of; the others are of the past.
+pub(super) const UNHEARD: u8 = 192;
 /// Bytes of a header.
 pub(super) const LEN: usize = 10;
 /// The bits of an epoch that a header has room for.
 pub(super) const EPOCH: u16 = 0x7FF;
 const MARK: u8 = 7;
-const ZERO: u8 = 1 << 4;
+const ASKS: u8 = 1 << 4;
 
 #[cfg(test)]
 mod tests {
@@ -119,6 +127,7 @@ mod tests {
         let header = Header {
             epoch: 0x5A3,
             stream: 1,
+            asks: false,
             packet: 200,
             heard: Heard { newest: 7, bits: 0xFD },
             offset: 0xFFFE,
@@ -129,8 +138,9 @@ mod tests {
         assert_eq!(Header::read(&[&bytes[..], b"xyz"].concat()), Some((header, &b"xyz"[..])));
         assert_eq!(Header::read(&bytes[..LEN - 1]), None);
         assert!(Header::marks(&bytes) && !Header::marks(&[0x28]) && !Header::marks(&[]));
-        let reserved = [bytes[0] | ZERO, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        assert_eq!(Header::read(&reserved), None);
+        let asking = Header { asks: true, stream: 0, ..header };
+        assert_eq!(asking.to_bytes()[0], 0b1011_0111);
+        assert_eq!(Header::read(&asking.to_bytes()), Some((asking, &[][..])));
     }
 
     #[test]
@@ -146,9 +156,11 @@ mod tests {
         );
         assert!(!heard.note(5, false) && heard.note(6, false), "the word that there was a frame 6");
         assert_eq!((heard.has_come(5), heard.has_come(6)), (Some(true), Some(false)));
-        assert!(heard.note(120, true));
+        assert!(heard.note(60, true));
         assert_eq!((heard.bits, heard.has_come(6)), (1, Some(false)));
-        assert!(heard.note(200, true) && heard.note(10, true), "numbers begin again");
-        assert_eq!((heard.has_come(200), heard.has_come(11)), (Some(false), None));
+        assert!(heard.note(230, true) && heard.note(10, true), "numbers begin again");
+        assert_eq!((heard.has_come(230), heard.has_come(11)), (Some(false), None));
+        assert_eq!((heard.has_come(10 + UNHEARD), heard.has_come(11 + UNHEARD)), (None, Some(false)));
+        assert!(heard.note(10 + UNHEARD, true) && !heard.note(140, true), "long ago by now");
     }
 }

@@ -178,8 +178,8 @@ impl<const N: usize> Stream<N> {
         if let Some(first) = first {
             *first = Flight::NONE;
         }
-        // The word that there is room again may have been lost.
-        (self.acks_due, self.asks) = (self.acks_due.max(u8::from(!lost)), !lost);
+        // The word that there is room again may have been lost, or this end may have no number left for a frame.
+        (self.acks_due, self.asks) = (self.acks_due.max(1), true);
         lost
     }
 

@@ -231,7 +231,7 @@ fn what_never_ends_does_not_starve_the_rest() {
     }
     // By the priority in the head; requests and best-effort notifications have the same.
     assert!(taken[2] > 500, "urgent: {taken:?}");
-    assert!(taken[1] > 600, "the others: {taken:?}");
+    assert!(taken[1] > 350, "the others: {taken:?}");
 }
 
 #[test]
@@ -395,6 +395,39 @@ fn offsets_and_packet_numbers_begin_again() {
 }
 
 #[test]
+fn frames_that_nobody_hears_for_a_minute_are_not_taken_for_others_with_their_number() {
+    let mut pair = Pair::<516, 516>::new();
+    for number in 0..6 {
+        pair.send(&message(REQUEST, "a/b", number, 10));
+    }
+    assert_eq!(pair.pump(nothing).len(), 6);
+    for number in 0..4 {
+        pair.send(&message(REQUEST, "a/b", number, 100));
+        pair.send(&message(URGENT_REQUEST, "a/b", number, 100));
+    }
+    let mut tried = 0;
+    // Nothing of the near end comes through; the far end says again and again what it heard last.
+    for number in 0..60_000_u32 {
+        pair.far.send(&message(NOTIFICATION, "x/y", number as u8, 10)).unwrap();
+        if number % 100 == 0 {
+            pair.far.send(&message(REQUEST, "x/y", number as u8, 10)).unwrap();
+        }
+        pair.near.flush(pair.now).unwrap();
+        tried += pair.near.link().out.borrow_mut().drain(..).filter(|frame| Header::marks(frame)).count();
+        pair.far.flush(pair.now).unwrap();
+        while pair.near.receive().unwrap().is_some() {}
+        pair.wait_us(1_000);
+    }
+    assert!(tried > 512, "numbers went round: {tried}");
+    let fills = |messages: Vec<Vec<u8>>, head: u8| -> Vec<u8> {
+        messages.iter().filter(|message| message[0] == head).map(|message| message[8]).collect()
+    };
+    let taken = pair.pump(nothing);
+    assert_eq!(fills(taken.clone(), REQUEST), [0, 1, 2, 3]);
+    assert_eq!(fills(taken, URGENT_REQUEST), [0, 1, 2, 3]);
+}
+
+#[test]
 fn a_message_that_is_too_long_for_an_end_is_passed_over() {
     let mut pair = Pair::<1_026, 258>::new();
     let fits = message(REQUEST, "a/b", 1, 240);
@@ -413,6 +446,7 @@ fn records_of_no_length_are_passed_over() {
     let header = Header {
         epoch: 5,
         stream: 0,
+        asks: false,
         packet: 1,
         heard: super::header::Heard::FIRST,
         offset: 0,
