@@ -68,8 +68,29 @@ pub async fn serve_link<L: Link, K: Keys, A: Application<L, K, OUT>, const OUT: 
     mut wait: impl AsyncFnMut(Option<Instant>) -> Instant,
 ) -> Result<Infallible, L::Error> {
     let mut due = Some(Instant::default());
+    let mut pace = Pace::default();
     loop {
-        due = turn(peer, node, wait(due).await)?;
+        let now = wait(due).await;
+        due = pace.limit(turn(peer, node, now)?, now);
+    }
+}
+
+/// Keeps a loop from spinning on what is due and cannot be done, for want of room on the link.
+#[derive(Default)]
+pub(crate) struct Pace {
+    /// Turns in a row after which something was due at once.
+    eager: u8,
+}
+
+impl Pace {
+    /// When the next turn is, if `due` is what the last one said at `now`.
+    pub(crate) fn limit(&mut self, due: Option<Instant>, now: Instant) -> Option<Instant> {
+        if due.is_none_or(|due| due > now) {
+            self.eager = 0;
+            return due;
+        }
+        self.eager = self.eager.saturating_add(1);
+        if self.eager > MAX_EAGER { Some(now.plus_millis(1)) } else { due }
     }
 }
 
@@ -94,3 +115,6 @@ async fn sleep(timer: &mut impl Timer, due: Option<Instant>) {
         None => pending().await,
     }
 }
+
+/// Turns in a row at once: more than things happen together.
+const MAX_EAGER: u8 = 8;

@@ -211,11 +211,11 @@ impl Setup {
 
 /// The accepting end: a session, and an owner that keeps what reaches it.
 #[derive(Debug)]
-pub struct Acceptor {
+pub struct Acceptor<L = TestLink> {
     /// The session.
     pub session: Session,
     /// Its end of the link.
-    pub link: TestLink,
+    pub link: L,
     /// Requests and notifications that passed the session.
     pub delivered: Vec<Delivered>,
     /// What came of its own requests.
@@ -229,10 +229,15 @@ pub struct Acceptor {
     out: Vec<u8>,
 }
 
-impl Acceptor {
-    fn new(setup: Setup, link: TestLink, now: Instant) -> Self {
+impl<L: Link> Acceptor<L> {
+    /// An end that nothing has reached yet.
+    pub fn new(setup: Setup, link: L, now: Instant) -> Self {
+        let mut session = setup.hub_session(now);
+        if link.has_lane() {
+            session.offer_lane();
+        }
         Self {
-            session: setup.hub_session(now),
+            session,
             link,
             delivered: Vec::new(),
             outcomes: BTreeMap::new(),
@@ -278,7 +283,8 @@ impl Acceptor {
         token[..len].to_vec()
     }
 
-    fn turn(&mut self, now: Instant) {
+    /// Hears what has arrived, and says what is due.
+    pub fn turn(&mut self, now: Instant) {
         let _ = self.link.flush(now);
         while let Ok(Some(frame)) = self.link.receive() {
             let frame = frame.to_vec();
@@ -314,6 +320,7 @@ impl Acceptor {
             }
             Verdict::Opened { answer } => {
                 self.opened += 1;
+                self.link.reset(self.session.epoch());
                 answer
             }
             Verdict::Answer(answer) | Verdict::Refused { answer } | Verdict::Restarted { answer } => answer,

@@ -12,7 +12,7 @@ use visorbus_core::peer::{Keys, Peer};
 use visorbus_core::serve::{Application, turn};
 
 use super::{SerialError, SerialFrames, if_gone};
-use crate::serve::{Timer, until};
+use crate::serve::{Pace, Timer, until};
 
 /// Serves `node` on `peer` until the line is gone: bytes from `rx` become frames in the link of `peer`, which is a
 /// [`SerialFrames`] or a [`Lane`](crate::Lane) over one, and frames become bytes for `tx`.
@@ -203,6 +203,7 @@ where
         A: Application<L, K, OUT>,
     {
         let mut sent_at = timer.now();
+        let mut pace = Pace::default();
         loop {
             let now = timer.now();
             self.flow.turn_due.set(false);
@@ -210,7 +211,8 @@ where
             if self.flow.sent.take() || self.is_idle() {
                 sent_at = now;
             }
-            let Ok(mut due) = turn(&mut self.peer.borrow_mut(), node, now);
+            let Ok(due) = turn(&mut self.peer.borrow_mut(), node, now);
+            let mut due = pace.limit(due, now);
             if !self.is_idle() && !self.flow.stuck.get() {
                 let patience = sent_at.plus_millis(PATIENCE_MS);
                 self.flow.stuck.set(patience <= now);

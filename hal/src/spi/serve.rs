@@ -14,7 +14,7 @@ use visorbus_core::time::Instant;
 
 use super::link::{MAX_ERRORS, SpiError};
 use super::{SpiController, SpiStats};
-use crate::serve::{Timer, until};
+use crate::serve::{Pace, Timer, until};
 
 /// A [`SpiController`] as a [`Link`] in memory, whose transfers [`serve_spi`] makes.
 #[derive(Debug, Default)]
@@ -89,8 +89,11 @@ where
     A: Application<L, K, OUT>,
 {
     let mut bus = Bus { device, ready, errors: 0 };
+    let mut pace = Pace::default();
     loop {
-        let Ok(due) = turn(peer, node, timer.now());
+        let now = timer.now();
+        let Ok(due) = turn(peer, node, now);
+        let due = pace.limit(due, now);
         let SpiFrames(controller) = peer.link_mut().as_mut();
         let is_ready = bus.is_ready(controller, timer).await?;
         if bus.transfer(controller, is_ready, timer).await? {

@@ -225,6 +225,18 @@ pub(crate) struct Firmware {
 pub(crate) static SENSOR: Firmware =
     Firmware { machine: "mps2-an386", image: LazyLock::new(|| build("imu-sensor", "thumbv7em-none-eabihf")) };
 
+/// The sensor on a Cortex-M4, under Embassy.
+pub(crate) static SENSOR_EMBASSY: Firmware = Firmware {
+    machine: "mps2-an386",
+    image: LazyLock::new(|| build("imu-sensor-embassy", "thumbv7em-none-eabihf")),
+};
+
+/// The sensor on a Cortex-M4, under RTIC.
+pub(crate) static SENSOR_RTIC: Firmware = Firmware {
+    machine: "mps2-an386",
+    image: LazyLock::new(|| build("imu-sensor-rtic", "thumbv7em-none-eabihf")),
+};
+
 /// The controller on a Cortex-M3.
 pub(crate) static CONTROLLER: Firmware = Firmware {
     machine: "mps2-an385",

@@ -5,3 +5,4 @@ mod controller;
 mod imu;
 #[path = "../line/mod.rs"]
 mod line;
+mod styles;
