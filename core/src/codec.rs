@@ -71,23 +71,18 @@ pub(crate) fn begin_to<'o>(
     out: &'o mut [u8],
 ) -> Writer<'o> {
     let flags = &message.flags;
-    // Only of a timestamp.
-    let uncertainty_us = message.uncertainty_us.filter(|_| message.timestamp.is_some());
     let head = message.message_type as u8
         | (flags.priority as u8) << 3
         | bit(flags.requires_response, REQUIRES_RESPONSE)
         | bit(flags.encrypted, ENCRYPTED)
         | bit(flags.compressed, COMPRESSED);
-    let bare = may_be_bare(head) && message.id == 0 && message.source.is_none();
+    let mut parts = kind as u8;
     let mut writer = Writer::new(out);
-    let parts = kind as u8
-        | bit(message.timestamp.is_some(), HAS_TIMESTAMP)
-        | bit(flags.timeout_ms.is_some(), HAS_TIMEOUT)
-        | bit(message.auth_token.is_some(), HAS_TOKEN)
-        | bit(bare, BARE)
-        | bit(uncertainty_us.is_some(), HAS_UNCERTAINTY);
+    // The second is written once more when all that it tells of is: less flash than to ask everything twice.
     writer.bytes(&[head, parts]);
-    if !bare {
+    if may_be_bare(head) && message.id == 0 && message.source.is_none() {
+        parts |= BARE;
+    } else {
         writer.varint(message.id);
         writer.run(message.source.map_or("", Address::as_str).as_bytes());
     }
@@ -97,17 +92,22 @@ pub(crate) fn begin_to<'o>(
         None => writer.run(message.destination.map_or("", Address::as_str).as_bytes()),
     }
     if let Some(timestamp) = message.timestamp {
+        parts |= HAS_TIMESTAMP;
         writer.varint(timestamp);
-    }
-    if let Some(uncertainty_us) = uncertainty_us {
-        writer.varint(u64::from(uncertainty_us));
+        if let Some(uncertainty_us) = message.uncertainty_us {
+            parts |= HAS_UNCERTAINTY;
+            writer.varint(u64::from(uncertainty_us));
+        }
     }
     if let Some(timeout_ms) = flags.timeout_ms {
+        parts |= HAS_TIMEOUT;
         writer.varint(u64::from(timeout_ms));
     }
     if let Some(token) = message.auth_token {
+        parts |= HAS_TOKEN;
         writer.run(token);
     }
+    writer.replace(1, parts);
     writer
 }
 
@@ -305,11 +305,14 @@ fn decode_address<'f, 't: 'f>(
     let row = u16::from(first & 0x3f);
     let len = match first {
         0 => return Ok(None),
-        0x80..=0xbf => return address_of(row).map(Some).ok_or(DecodeError::UnknownAlias(row)),
-        0xc0..=0xff => {
-            let row = row << 8 | u16::from(reader.u8().ok_or(DecodeError::CutOff)?);
+        0x80.. => {
+            let is_short = first < 0xc0;
+            let row = match is_short {
+                true => row,
+                false => row << 8 | u16::from(reader.u8().ok_or(DecodeError::CutOff)?),
+            };
             // Only the shorter form is an alias.
-            let address = address_of(row).filter(|_| row >= SHORT_ALIASES);
+            let address = address_of(row).filter(|_| is_short || row >= SHORT_ALIASES);
             return address.map(Some).ok_or(DecodeError::UnknownAlias(row));
         }
         len => usize::from(len),

@@ -161,6 +161,13 @@ impl<'a> Writer<'a> {
         self.bytes(bytes);
     }
 
+    /// Writes another byte in place of the one at `at`.
+    pub(crate) fn replace(&mut self, at: usize, byte: u8) {
+        if let Some(place) = self.out.get_mut(at) {
+            *place = byte;
+        }
+    }
+
     /// As much of `text` as fits, up to a character's end.
     #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn text_or_less(&mut self, text: &str) {
