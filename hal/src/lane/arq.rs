@@ -110,7 +110,8 @@ impl<const N: usize> Arq<N> {
     /// As [`Arq::room`], for a message that begins with `head`; none for best effort while any of it waits.
     pub(super) fn room_for(&self, head: u8) -> usize {
         match stream_of(&[head]) {
-            None if self.loose.is_empty() => MAX_LINE_FRAME,
+            // A long one goes on the stream.
+            None if self.loose.is_empty() => MAX_LINE_FRAME.max(self.streams[BULK].room()),
             None => 0,
             Some(stream) => self.streams.get(stream).map_or(0, Stream::room),
         }

@@ -522,3 +522,12 @@ fn pieces_are_as_long_as_the_line_carries_in_a_few_milliseconds() {
     lane.flush(Instant::default()).unwrap();
     assert!(lane.link().out.borrow().iter().all(|frame| frame.len() == header::LEN + 41));
 }
+
+#[test]
+fn room_is_told_for_a_notification_that_is_longer_than_a_line_frame() {
+    let mut pair = Pair::<516, 516>::new();
+    let long = message(NOTIFICATION, "a/long", 7, 200);
+    assert!(pair.near.room_for(NOTIFICATION) >= long.len());
+    pair.send(&long);
+    assert_eq!(pair.pump(nothing), [long]);
+}
