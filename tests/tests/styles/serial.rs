@@ -14,6 +14,7 @@ use visorbus_hal::{
 };
 use visorbus_imu::messages::{GetInfo, SetRate};
 use visorbus_imu::{ImuNode, MAX_FRAME};
+use visorbus_tests::faulty_link::Random;
 
 use crate::line::{FakeTimer, Rx, Tx, Uart, Wire};
 use crate::task::Task;
@@ -62,6 +63,29 @@ fn errors_of_the_uart_cost_frames_and_no_session() {
     let (_, stats) = stage.leaf.end(ErrorKind::BrokenPipe);
     assert_eq!((stats.read_errors, stats.write_errors), (20, 20));
     assert_eq!((stats.faults.bad_crc, stats.faults.cut_off), (0, 0), "what an error hit is passed over");
+}
+
+#[test]
+fn no_call_is_lost_on_a_bad_line_behind_a_bad_uart() {
+    for seed in 1..=10 {
+        let mut random = Random::new(seed);
+        let mut stage = awaited(lane(), 1 + random.below(100) as usize);
+        stage.wait_for_service();
+        for _ in 0..200 {
+            let garbage: Vec<u8> = (0..random.below(200)).map(|_| random.below(256) as u8).collect();
+            match random.below(6) {
+                0 => drop(stage.leaf.rx.put(&garbage)),
+                1 => stage.leaf.rx.put_error(ErrorKind::Other),
+                2 => stage.leaf.tx.set_write_result(Err(ErrorKind::Other)),
+                3 => drop(stage.leaf.rx.take(&mut vec![0; garbage.len() + 1])),
+                4 => drop(stage.leaf.tx.take(&mut vec![0; garbage.len() + 1])),
+                _ => stage.leaf.tx.set_capacity(1 + random.below(300) as usize),
+            }
+            stage.run_ms(random.below(30) as u32);
+            assert_eq!(stage.call_ok::<GetInfo>(&()).boot_id, 7);
+        }
+        assert_eq!((stage.hub.opened, stage.leaf.dropped.get()), (1, 0), "seed {seed}");
+    }
 }
 
 #[test]
