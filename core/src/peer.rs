@@ -183,7 +183,9 @@ impl<L: Link, K: Keys, const OUT: usize> Peer<L, K, OUT> {
             return Ok(false);
         }
         let row = const { row_of::<N>(T::ADDRESS) }.filter(|row| *row < self.told);
-        let notification = Message { timestamp, ..Message::notification(0, T::ADDRESS) };
+        let mut notification = Message::notification(0, T::ADDRESS);
+        notification.timestamp = timestamp;
+        notification.flags.priority = T::PRIORITY;
         let mut writer = codec::begin_to(&notification, row, PayloadKind::Binary, self.out());
         writer.value(message);
         let len = writer.finish().unwrap_or(0);

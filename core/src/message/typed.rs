@@ -4,7 +4,7 @@ use postcard_schema::Schema;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::auth::Access;
-use crate::message::Address;
+use crate::message::{Address, MessagePriority};
 pub use crate::message::schema::TypeSchema;
 
 /// A typed request and its response at one address.
@@ -46,6 +46,9 @@ pub trait Topic {
     const ADDRESS: Address<'static>;
     /// What it takes to send a notification to this address.
     const ACCESS: Access<'static>;
+    /// What goes first. High and Critical ones are acknowledged and sent again on links with a lane; of others, what is
+    /// newer replaces what waits.
+    const PRIORITY: MessagePriority = MessagePriority::Normal;
     /// The type's structure.
     const SCHEMA: SchemaPair =
         SchemaPair { request: TypeSchema::of::<Self::Message>(), response: TypeSchema::of::<()>() };

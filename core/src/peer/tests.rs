@@ -13,7 +13,7 @@ use crate::codec::{decode, decode_with, encode, encode_header_to};
 use crate::dispatch::{Answers, Hears};
 use crate::error::ErrorKind;
 use crate::limits::MAX_PENDING;
-use crate::message::MessageType;
+use crate::message::{MessagePriority, MessageType};
 use crate::session::{Name, Role};
 
 #[test]
@@ -262,6 +262,22 @@ fn what_the_node_publishes_goes_out_once_the_session_is_ready() {
     let message = decode(&sent).unwrap();
     assert_eq!(message.destination, Some(Address::literal("imu/sample")));
     assert_eq!(message.payload.parse::<[i16; 3]>(), Ok([1, 2, 3]));
+    assert_eq!(message.flags.priority, MessagePriority::Normal);
+}
+
+#[test]
+fn what_is_published_has_the_priority_of_its_topic() {
+    struct Alarm;
+    impl Topic for Alarm {
+        type Message = bool;
+        const ADDRESS: Address<'static> = Address::literal("imu/alarm");
+        const ACCESS: Access<'static> = Access::Permission;
+        const PRIORITY: MessagePriority = MessagePriority::High;
+    }
+    let mut board = Board::open();
+    assert_eq!(board.peer.publish::<Imu, Alarm>(&true), Ok(true));
+    let sent = board.link().sent.pop().unwrap();
+    assert_eq!(decode(&sent).unwrap().flags.priority, MessagePriority::High);
 }
 
 #[test]
