@@ -8,7 +8,7 @@ use embedded_io::{ErrorType, Read, ReadReady, Write, WriteReady};
 use serde::de::DeserializeOwned;
 use visorbus_core::auth::{BUS, Claims, Key, KeyRing, Scopes, Slot};
 use visorbus_core::bus::{self, Describe, RowInfo, RowPart};
-use visorbus_core::codec::decode_with;
+use visorbus_core::codec::{decode_with, encode_error};
 use visorbus_core::limits::MAX_TOKEN;
 use visorbus_core::message::Address;
 use visorbus_core::message::typed::{Endpoint, Topic};
@@ -180,6 +180,10 @@ impl Hub {
         let message = decode_with(&frame, row).unwrap();
         let mut out = [0; MAX_FRAME];
         let len = match self.session.handle(&message, now, &mut out) {
+            // A call to another component, of which there is none here.
+            Verdict::Deliver if message.message_type == MessageType::Request => {
+                encode_error(&message, &IpcError::Message("nobody else is here"), &mut out).unwrap()
+            }
             Verdict::Deliver => {
                 assert_eq!(message.message_type, MessageType::Notification);
                 let topic = message.destination.expect("a notification has a topic").as_str().to_owned();
