@@ -126,7 +126,7 @@ impl<L: Link, const N: usize> Link for Lane<L, N> {
             return self.link.receive();
         }
         self.arq.drop_taken();
-        while !self.arq.has_message() && self.pull()? {}
+        while !self.arq.find_message() && self.pull()? {}
         Ok(self.arq.message())
     }
 

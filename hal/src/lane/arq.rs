@@ -153,10 +153,13 @@ impl<const N: usize> Arq<N> {
             }
         }
         // Urgent ones first, but never for ever; of the others each in turn.
-        let others = if self.loose_next { [LOOSE, BULK] } else { [BULK, LOOSE] };
-        let (first, then) =
-            if self.urgent_run < URGENT_RUN { (URGENT, others) } else { (others[0], [others[1], URGENT]) };
-        for stream in [first, then[0], then[1]] {
+        let order = match (self.urgent_run < URGENT_RUN, self.loose_next) {
+            (true, true) => [URGENT, LOOSE, BULK],
+            (true, false) => [URGENT, BULK, LOOSE],
+            (false, true) => [LOOSE, BULK, URGENT],
+            (false, false) => [BULK, LOOSE, URGENT],
+        };
+        for stream in order {
             let len = match stream {
                 LOOSE => self.write_loose(out),
                 _ => self.write(stream, self.chunk, now, out),
@@ -172,23 +175,23 @@ impl<const N: usize> Arq<N> {
         0
     }
 
-    /// Whether [`Arq::message`] has one.
-    pub(super) fn has_message(&mut self) -> bool {
+    /// Whether a message has come that [`Arq::message`] then shows.
+    pub(super) fn find_message(&mut self) -> bool {
         for stream in &mut self.streams {
             stream.skip_unfit(&mut self.stats.unfit);
         }
-        !self.held.is_empty() || self.streams.iter().any(|stream| stream.message().is_some())
-    }
-
-    /// The next message that has come. It stays until [`Arq::drop_taken`].
-    pub(super) fn message(&mut self) -> Option<&[u8]> {
-        let whole = |stream: usize| self.streams[stream].message().is_some();
+        let [bulk, urgent] = &self.streams;
         self.taken = match () {
-            () if whole(URGENT) => Some(From::Stream(URGENT)),
-            () if !self.held.is_empty() => Some(From::Held),
-            () if whole(BULK) => Some(From::Stream(BULK)),
+            () if urgent.message().is_some() => Some(From::Stream(URGENT)),
+            () if self.holds() => Some(From::Held),
+            () if bulk.message().is_some() => Some(From::Stream(BULK)),
             () => None,
         };
+        self.taken.is_some()
+    }
+
+    /// The message that [`Arq::find_message`] has found. It stays until [`Arq::drop_taken`].
+    pub(super) fn message(&self) -> Option<&[u8]> {
         match self.taken? {
             From::Stream(stream) => self.streams.get(stream)?.message(),
             From::Held => self.held.record(),
@@ -220,11 +223,11 @@ impl<const N: usize> Arq<N> {
         if newer || header.asks || !bytes.is_empty() {
             stream.acks_due = if self.heard.bits == 0xFF { 1 } else { 2 };
         }
-        let arrived = stream.handle_ack(header.ack);
-        self.handle_heard(header.heard, [header.stream == 0 && arrived, header.stream == 1 && arrived], now);
+        stream.handle_ack(header.ack);
+        self.handle_heard(header.heard, now);
     }
 
-    fn handle_heard(&mut self, heard: Heard, arrived: [bool; 2], now: Instant) {
+    fn handle_heard(&mut self, heard: Heard, now: Instant) {
         if self.packet.wrapping_sub(heard.newest) < self.packet.wrapping_sub(self.known) {
             self.known = heard.newest;
         }
@@ -236,8 +239,8 @@ impl<const N: usize> Arq<N> {
         }
         let overdue_at = self.overdue_at(now, 1);
         let mut all = Progress::default();
-        for (stream, arrived) in self.streams.iter_mut().zip(arrived) {
-            let progress = stream.handle_heard(heard, arrived, overdue_at);
+        for stream in &mut self.streams {
+            let progress = stream.handle_heard(heard, overdue_at);
             all.arrived |= progress.arrived;
             all.lost |= progress.lost;
         }

@@ -22,6 +22,8 @@ pub(super) struct Stream<const N: usize> {
     flights: [Flight; FLIGHTS],
     /// When what is on its way counts as lost, or a closed window is asked for.
     overdue_at: Instant,
+    /// Something new was acknowledged since [`Stream::handle_heard`].
+    arrived: bool,
 
     /// What has come and was not taken.
     input: Bytes<N>,
@@ -64,6 +66,7 @@ impl<const N: usize> Stream<N> {
             allowed: MAX_LINE_FRAME as u16,
             flights: [Flight::NONE; FLIGHTS],
             overdue_at: NEVER,
+            arrived: false,
             input: Bytes::new(),
             received: 0,
             islands: [Range::NONE; ISLANDS],
@@ -136,20 +139,20 @@ impl<const N: usize> Stream<N> {
     }
 
     /// Takes the other end's word on this stream.
-    pub(super) fn handle_ack(&mut self, ack: Ack) -> bool {
+    pub(super) fn handle_ack(&mut self, ack: Ack) {
         let newly = ack.offset.wrapping_sub(self.acked);
         // Otherwise it is older than what is known.
         let fits = usize::from(newly) <= self.out.len();
         if fits {
             self.advance(newly);
             self.allowed = u16::from(ack.room) * ROOM_UNIT as u16;
+            self.arrived = newly > 0;
         }
-        fits && newly > 0
     }
 
     /// Takes the other end's word on the frames of both streams.
-    pub(super) fn handle_heard(&mut self, heard: Heard, arrived: bool, overdue_at: Instant) -> Progress {
-        let mut progress = Progress { arrived, lost: false };
+    pub(super) fn handle_heard(&mut self, heard: Heard, overdue_at: Instant) -> Progress {
+        let mut progress = Progress { arrived: core::mem::take(&mut self.arrived), lost: false };
         for flight in self.flights.iter_mut().filter(|flight| flight.range.is_some() && !flight.has_come) {
             match heard.has_come(flight.packet) {
                 Some(true) => (flight.has_come, progress.arrived) = (true, true),
