@@ -1,5 +1,5 @@
-//! What the tests and benches of Visorbus share: a fake clock, links in memory that lose and damage frames, pairs of
-//! ends, and round trips to measure.
+//! What the tests and benches of Visorbus share: a fake clock, links in memory that lose and damage frames, a simulated
+//! line, pairs of ends, and round trips to measure.
 
 pub mod bare;
 pub mod clock;
@@ -8,6 +8,7 @@ pub mod contest;
 pub mod cpu;
 pub mod faulty_link;
 pub mod line_bytes;
+pub mod line_sim;
 pub mod memory_link;
 pub mod pair;
 pub mod raw_peer;
