@@ -179,7 +179,8 @@ impl UnixSocketClient {
         };
         self.shared().agree(&row, self.0.config.timeout)?;
         let payload = OwnedPayload::postcard(message)?;
-        let message = Message::notification(0, T::ADDRESS).with_payload(payload.borrow());
+        let mut message = Message::notification(0, T::ADDRESS).with_payload(payload.borrow());
+        message.flags.priority = T::PRIORITY;
         self.shared().send(message, self.0.config.timeout).map(|_| ())
     }
 

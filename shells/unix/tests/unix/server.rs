@@ -14,7 +14,7 @@ use visorbus_core::dispatch::{MessageHandler, Reply};
 use visorbus_core::limits::MAX_TOKEN;
 use visorbus_core::message::Address;
 use visorbus_core::message::typed::{Endpoint, Topic};
-use visorbus_core::{IpcError, Message};
+use visorbus_core::{IpcError, Message, MessagePriority};
 use visorbus_hub::{Error, HubConfig, OwnedMessage, OwnedPayload};
 use visorbus_unix::{Delivery, StateChange, Token, UnixSocketClient, UnixSocketConnection, UnixSocketServer};
 
@@ -168,7 +168,28 @@ fn a_typed_notification_reaches_its_subscribers() {
     };
     assert_eq!(message.payload.parse::<Sample>().unwrap(), Sample { x: 1, y: 2 });
     assert_eq!((message.source.as_str(), message.destination.as_str()), ("source", "source/samples"));
+    assert_eq!(message.flags.priority, MessagePriority::Normal);
     subscription.unsubscribe().unwrap();
+}
+
+#[test]
+fn a_typed_notification_has_the_priority_of_its_topic() {
+    struct Alarms;
+    impl Topic for Alarms {
+        type Message = bool;
+        const ADDRESS: Address<'static> = Address::literal("source/alarms");
+        const ACCESS: Access<'static> = Access::Permission;
+        const PRIORITY: MessagePriority = MessagePriority::High;
+    }
+    let house = House::new();
+    let _server = house.server();
+    let (source, sink) = (house.client("source"), house.client("sink"));
+    let subscription = sink.subscribe("source/*", SlowConsumer::default()).unwrap();
+    source.publish::<Alarms>(&true).unwrap();
+    let Some(Delivery::Message(message)) = subscription.recv(Some(SOON)).unwrap() else {
+        panic!("no message")
+    };
+    assert_eq!(message.flags.priority, MessagePriority::High);
 }
 
 #[test]
