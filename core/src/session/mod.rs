@@ -80,6 +80,8 @@ pub struct Session {
     remote: Option<Remote>,
     /// The id of the hello that opened the session.
     hello_id: u64,
+    /// The other end has used the session: it will not say that hello again unless it has restarted.
+    used: bool,
     /// This end's link can acknowledge and send again.
     has_lane: bool,
     grant: Option<Grant>,
@@ -113,6 +115,7 @@ impl Session {
             due,
             remote: None,
             hello_id: 0,
+            used: false,
             has_lane: false,
             grant: None,
             proof: None,
@@ -163,6 +166,8 @@ impl Session {
                 self.heard = now;
                 return self.handle_hello(message, now, out);
             }
+            // Only who it is it may still have been asked before it knew of the session.
+            self.used |= self.is_open() && !(message.is_reply() && message.id == ASK_IDENTITY);
             if message.message_type == MessageType::Heartbeat && self.is_open() {
                 self.heard = now;
                 return self.handle_beat(message, now, out);
@@ -435,12 +440,22 @@ impl Session {
         let answer = Message { source: message.destination, ..message.answer(MessageType::Response) };
         let same_start = self.remote.as_ref().is_some_and(|known| known.boot_id == remote.boot_id);
         if same_start && self.hello_id == message.id {
-            // The same hello again, because the answer was late or lost: nothing has changed.
-            return Verdict::Answer(self.encode_own_identity(&answer, now, out));
+            if !self.used {
+                // The same hello again, because the answer was late or lost: nothing has changed.
+                return Verdict::Answer(self.encode_own_identity(&answer, now, out));
+            }
+            // Of a board that starts with the same boot id each time, or a copy that came late. Nothing would tell the
+            // new session from the old: it says hello under another id, or learns from its heartbeat that it has to.
+            self.reset(now);
+            let said_before =
+                IpcError::Protocol("this hello has opened a session before: say it under another id");
+            return Verdict::Restarted {
+                answer: codec::encode_error(&answer, &said_before, out).unwrap_or(0),
+            };
         }
         self.reset(now);
         self.ask_identity = false;
-        self.hello_id = message.id;
+        (self.hello_id, self.used) = (message.id, false);
         self.open(remote);
         Verdict::Opened { answer: self.encode_own_identity(&answer, now, out) }
     }

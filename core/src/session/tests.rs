@@ -408,11 +408,30 @@ fn an_end_that_did_not_say_that_it_wants_a_token_is_given_one_when_a_heartbeat_i
 }
 
 #[test]
-fn the_same_hello_that_comes_late_a_second_time_costs_nothing() {
+fn the_same_hello_that_comes_twice_costs_nothing() {
+    let mut pair = Pair::new(Setup { hub_requires: true, ..lossy() });
+    pair.leaf.transmit(pair.now).unwrap();
+    let hello = pair.leaf.outbox.pop().unwrap();
+    pair.hub_hears_frame(&hello);
+    let answer = pair.hub_hears_frame(&hello);
+    pair.leaf_hears(&decode(&answer).unwrap());
+    pair.pump();
+    assert!(pair.leaf.session.is_ready() && pair.hub.session.grant().is_some());
+}
+
+#[test]
+fn the_same_hello_after_the_session_was_used_ends_it_and_the_next_one_has_another_id() {
     let mut pair = Pair::new(Setup { hub_requires: true, ..lossy() });
     pair.pump();
     let first = pair.leaf.sent[0].clone();
-    pair.hub_hears_frame(&first);
+    let answer = pair.hub_hears_frame(&first);
+    let refusal = decode(&answer).unwrap();
+    assert_eq!((refusal.message_type, refusal.id), (MessageType::Error, decode(&first).unwrap().id));
+    assert!(!pair.hub.session.is_open() && pair.hub.session.grant().is_none());
+    // To one that has not started again it says nothing; the heartbeat does.
+    pair.leaf_hears(&refusal);
+    assert!(pair.leaf.session.is_open());
+    pair.run_ms(2_000);
     assert!(pair.leaf.session.is_ready() && pair.hub.session.grant().is_some());
 }
 

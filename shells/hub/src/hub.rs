@@ -408,15 +408,10 @@ impl Hub {
                 self.send_out(key, answer, at_once);
             }
             Verdict::Opened { answer } => {
-                // What the end of an earlier session brings about is written where the answer stands now.
-                let answer = self.out[..answer].to_vec();
-                self.forget(key, "it started again");
-                self.begin_lane(key);
-                self.out[..answer.len()].copy_from_slice(&answer);
-                self.send_out(key, answer.len(), at_once);
+                self.begin_anew(key, answer, at_once);
                 self.handle_opened(key, now);
             }
-            Verdict::Restarted { answer } => self.send_out(key, answer, at_once),
+            Verdict::Restarted { answer } => self.begin_anew(key, answer, at_once),
             Verdict::Authenticate { token } => self.handle_token(key, &message, token, now),
             Verdict::Authenticated => self.describe_rows(key, now),
             Verdict::NotAuthenticated(error) => {
@@ -446,11 +441,17 @@ impl Hub {
         self.poll_clock(key);
     }
 
-    /// Switches on that nothing is lost on the way to and from a peer that has just opened its session, where that can be.
-    fn begin_lane(&mut self, key: PeerKey) {
+    /// Ends what the session before has meant, and sends the answer to the hello. From then on nothing is lost on the way
+    /// to and from a peer with which a session is open, where that can be.
+    fn begin_anew(&mut self, key: PeerKey, answer: usize, at_once: bool) {
+        // What the end of the earlier session brings about is written where the answer stands now.
+        let answer = self.out[..answer].to_vec();
+        self.forget(key, "it started again");
         if let Some(peer) = self.peers.get_mut(key) {
             peer.link.reset(peer.session.epoch());
         }
+        self.out[..answer.len()].copy_from_slice(&answer);
+        self.send_out(key, answer.len(), at_once);
     }
 
     fn handle_deadlines(&mut self, now: Instant) {
