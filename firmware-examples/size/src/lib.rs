@@ -99,15 +99,12 @@ impl<L: Link, R: Rights, K: Keys> Application<L, K, MAX_FRAME> for Counter<R> {
     }
 }
 
-/// Serves the counter for ever; the images are this, their keys and their link, which `link` makes.
+/// Serves the counter for ever; the images are this and what `new` makes: a peer with their keys and their link.
 pub fn run<R: Rights, L: Link + 'static, K: Keys + 'static>(
     mut board: Board,
-    leaf: &'static StaticCell<Leaf<L, K>>,
-    keys: K,
-    link: impl FnOnce(Uart) -> L,
+    new: impl FnOnce(SessionConfig, Uart) -> &'static mut Leaf<L, K>,
 ) {
-    let config = config::<R>(board.boot_id());
-    let peer = leaf.init_with(|| Peer::new(config, link(board.uart), keys));
+    let peer = new(config::<R>(board.boot_id()), board.uart);
     let mut counter = Counter::<R>::new();
     let _ = serve(peer, &mut counter, |due| {
         let now = Instant::from_micros(board.clock.now_us());
@@ -115,6 +112,13 @@ pub fn run<R: Rights, L: Link + 'static, K: Keys + 'static>(
         board.idle.wait(u32::try_from(wait_us).unwrap_or(u32::MAX));
         Instant::from_micros(board.clock.now_us())
     });
+}
+
+/// Makes a large peer in its place. In a function of its own, so that what this takes of the stack is free afterwards:
+/// the function that runs the main loop never returns, and what it once needed it keeps.
+#[inline(never)]
+pub fn start<P>(place: &'static StaticCell<P>, new: impl FnOnce() -> P) -> &'static mut P {
+    place.init_with(new)
 }
 
 /// What the images say of themselves.

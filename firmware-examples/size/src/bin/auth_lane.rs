@@ -4,17 +4,19 @@
 
 use board_mps2_an386::{Board, DEFAULT_BAUD};
 use cortex_m_rt::entry;
-use firmware_size::{Holders, Leaf, SerialLane, run};
+use firmware_size::{Holders, Leaf, SerialLane, run, start};
 use static_cell::StaticCell;
-use visorbus_core::{auth::Key, peer::DeviceKey};
+use visorbus_core::{Peer, auth::Key, peer::DeviceKey};
 use visorbus_hal::{Lane, SerialLink};
 
 #[entry]
 fn main() -> ! {
     static LEAF: StaticCell<Leaf<SerialLane, DeviceKey>> = StaticCell::new();
     if let Some(board) = Board::take(DEFAULT_BAUD) {
-        run::<Holders, _, _>(board, &LEAF, DeviceKey::new(0, Key::new(KEY)), |uart| {
-            Lane::new(SerialLink::new(uart))
+        run::<Holders, _, _>(board, |config, uart| {
+            start(&LEAF, || {
+                Peer::new(config, Lane::new(SerialLink::new(uart)), DeviceKey::new(0, Key::new(KEY)))
+            })
         });
     }
     halt()

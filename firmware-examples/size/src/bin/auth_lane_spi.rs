@@ -4,17 +4,23 @@
 
 use board_mps2_an386::{Board, DEFAULT_BAUD};
 use cortex_m_rt::entry;
-use firmware_size::{Holders, Leaf, SpiLane, dma::DmaTarget, run};
+use firmware_size::{Holders, Leaf, SpiLane, dma::DmaTarget, run, start};
 use static_cell::StaticCell;
-use visorbus_core::{auth::Key, peer::DeviceKey};
+use visorbus_core::{Peer, auth::Key, peer::DeviceKey};
 use visorbus_hal::{Lane, SpiTargetLink};
 
 #[entry]
 fn main() -> ! {
     static LEAF: StaticCell<Leaf<SpiLane, DeviceKey>> = StaticCell::new();
     if let Some(board) = Board::take(DEFAULT_BAUD) {
-        run::<Holders, _, _>(board, &LEAF, DeviceKey::new(0, Key::new(KEY)), |_| {
-            Lane::new(SpiTargetLink::new(DmaTarget::new()))
+        run::<Holders, _, _>(board, |config, _uart| {
+            start(&LEAF, || {
+                Peer::new(
+                    config,
+                    Lane::new(SpiTargetLink::new(DmaTarget::new())),
+                    DeviceKey::new(0, Key::new(KEY)),
+                )
+            })
         });
     }
     halt()

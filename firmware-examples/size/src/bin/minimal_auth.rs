@@ -6,14 +6,16 @@ use board_mps2_an386::{Board, DEFAULT_BAUD};
 use cortex_m_rt::entry;
 use firmware_size::{Holders, Leaf, Serial, run};
 use static_cell::StaticCell;
-use visorbus_core::{auth::Key, peer::DeviceKey};
+use visorbus_core::{Peer, auth::Key, peer::DeviceKey};
 use visorbus_hal::SerialLink;
 
 #[entry]
 fn main() -> ! {
     static LEAF: StaticCell<Leaf<Serial, DeviceKey>> = StaticCell::new();
     if let Some(board) = Board::take(DEFAULT_BAUD) {
-        run::<Holders, _, _>(board, &LEAF, DeviceKey::new(0, Key::new(KEY)), SerialLink::new);
+        run::<Holders, _, _>(board, |config, uart| {
+            LEAF.init_with(|| Peer::new(config, SerialLink::new(uart), DeviceKey::new(0, Key::new(KEY))))
+        });
     }
     halt()
 }

@@ -6,14 +6,16 @@ use board_mps2_an386::{Board, DEFAULT_BAUD};
 use cortex_m_rt::entry;
 use firmware_size::{AnyoneWhoAsks, Leaf, Serial, run};
 use static_cell::StaticCell;
-use visorbus_core::peer::NoKeys;
+use visorbus_core::{Peer, peer::NoKeys};
 use visorbus_hal::SerialLink;
 
 #[entry]
 fn main() -> ! {
     static LEAF: StaticCell<Leaf<Serial, NoKeys>> = StaticCell::new();
     if let Some(board) = Board::take(DEFAULT_BAUD) {
-        run::<AnyoneWhoAsks, _, _>(board, &LEAF, NoKeys, SerialLink::new);
+        run::<AnyoneWhoAsks, _, _>(board, |config, uart| {
+            LEAF.init_with(|| Peer::new(config, SerialLink::new(uart), NoKeys))
+        });
     }
     halt()
 }
