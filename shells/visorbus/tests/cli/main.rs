@@ -2,6 +2,7 @@
 
 mod demo;
 mod documented;
+mod guide;
 mod messages;
 mod place;
 mod serve;
