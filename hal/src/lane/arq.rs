@@ -129,7 +129,8 @@ impl<const N: usize> Arq<N> {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        let overdue_at = self.overdue_at(now, 4);
+        // The next one counts as lost soon after the first.
+        let overdue_at = self.overdue_at(now, 2);
         let mut late = false;
         for stream in &mut self.streams {
             late |= stream.handle_timeout(now, overdue_at);
@@ -237,7 +238,7 @@ impl<const N: usize> Arq<N> {
         {
             self.round_trip.measure(u32::try_from(now.micros_since(sent_at)).unwrap_or(u32::MAX));
         }
-        let overdue_at = self.overdue_at(now, 1);
+        let overdue_at = self.overdue_at(now, 0);
         let mut all = Progress::default();
         for stream in &mut self.streams {
             let progress = stream.handle_heard(heard, overdue_at);
@@ -289,7 +290,7 @@ impl<const N: usize> Arq<N> {
         if self.poll_timeout().is_none() {
             self.silent_since = now;
         }
-        let overdue_at = self.overdue_at(now, 1);
+        let overdue_at = self.overdue_at(now, 0);
         let segment = self.segment(index, chunk);
         let stream = &mut self.streams[index];
         let mut offset_and_len = (0, 0);
@@ -334,9 +335,10 @@ impl<const N: usize> Arq<N> {
         self.streams.get(stream).filter(|_| unheard < UNHEARD)?.segment(chunk)
     }
 
-    fn overdue_at(&self, now: Instant, share: u32) -> Instant {
-        let silent_us = u32::try_from(now.micros_since(self.silent_since)).unwrap_or(u32::MAX);
-        Instant::from_micros(now.as_micros() + u64::from(self.round_trip.timeout_us(silent_us) / share))
+    /// When what is sent now counts as lost; in half of that, and half again, as often as `halved` says.
+    fn overdue_at(&self, now: Instant, halved: u32) -> Instant {
+        let silent_us = now.micros_since(self.silent_since).min(u32::MAX.into()) as u32;
+        Instant::from_micros(now.as_micros() + u64::from(self.round_trip.timeout_us(silent_us) >> halved))
     }
 }
 

@@ -108,8 +108,12 @@ impl<const N: usize> Stream<N> {
         while let Some(flight) = self.flights.iter().find(|flight| flight.range.holds(start)) {
             start = flight.range.end;
         }
-        let later = self.flights.iter().map(|flight| flight.range.start).filter(|later| *later > start);
-        let end = later.min().unwrap_or(self.out.len() as u16).min(start.saturating_add(chunk as u16));
+        let mut end = (self.out.len() as u16).min(start.saturating_add(chunk as u16));
+        for flight in &self.flights {
+            if flight.range.start > start {
+                end = end.min(flight.range.start);
+            }
+        }
         if end <= self.allowed {
             return Some(Range { start, end }).filter(|range| range.is_some());
         }
