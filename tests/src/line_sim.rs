@@ -23,8 +23,7 @@ impl LineSim {
     /// A silent line, and the UARTs at its ends.
     pub fn new(setup: LineSetup) -> (Self, SimUart, SimUart) {
         let line = Self(Rc::new(RefCell::new(Line::new(setup))));
-        let (near, far) =
-            (SimUart { line: line.clone(), end: 0 }, SimUart { line: line.clone(), end: 1 });
+        let (near, far) = (SimUart { line: line.clone(), end: 0 }, SimUart { line: line.clone(), end: 1 });
         (line, near, far)
     }
 
@@ -33,8 +32,8 @@ impl LineSim {
         Instant::from_micros(self.0.borrow().now / NANOS)
     }
 
-    /// Lets time go on until a UART would interrupt, and at most until `limit`; `false` when it came to that.
-    pub fn run(&self, limit: Instant) -> bool {
+    /// Lets time go on until a UART would interrupt and says which end's, and at most until `limit`.
+    pub fn run(&self, limit: Instant) -> Option<usize> {
         self.0.borrow_mut().run(limit.as_micros().saturating_mul(NANOS))
     }
 
@@ -215,7 +214,7 @@ impl Line {
         self.silent_from = self.now.saturating_add(self.nanos_until_silence());
     }
 
-    fn run(&mut self, limit: u64) -> bool {
+    fn run(&mut self, limit: u64) -> Option<usize> {
         loop {
             // Whatever comes first: a byte is sent, a byte arrives, a receiver sees that no more come.
             let (mut at, mut wire, mut step) = (u64::MAX, 0, Step::Sent);
@@ -227,19 +226,22 @@ impl Line {
             }
             if at > limit {
                 self.now = self.now.max(limit);
-                return false;
+                return None;
             }
             self.now = self.now.max(at);
-            let interrupts = match step {
-                Step::Sent => self.end_byte(wire),
-                Step::Arrived => self.wires[wire].arrive(self.now, self.byte_time, &mut self.counts),
+            // A wire's number is that of the end that sends on it.
+            let (interrupts, end) = match step {
+                Step::Sent => (self.end_byte(wire), wire),
+                Step::Arrived => {
+                    (self.wires[wire].arrive(self.now, self.byte_time, &mut self.counts), 1 - wire)
+                }
                 Step::Idle => {
                     self.wires[wire].idle_at = u64::MAX;
-                    true
+                    (true, 1 - wire)
                 }
             };
             if interrupts {
-                return true;
+                return Some(end);
             }
         }
     }
@@ -401,7 +403,7 @@ mod tests {
                 let len = far.read(&mut bytes).unwrap();
                 received.extend_from_slice(&bytes[..len]);
             }
-            if !line.run(FOREVER) && next == count {
+            if line.run(FOREVER).is_none() && next == count {
                 return (received, line);
             }
         }
@@ -413,11 +415,11 @@ mod tests {
         assert_eq!(near.write(&[7; 40]), Ok(16), "what the FIFO holds");
         assert!(!near.write_ready().unwrap());
         let interrupt = || (line.run(FOREVER), line.now().as_micros());
-        assert_eq!(interrupt(), (true, 80), "half of the sender's FIFO is free");
+        assert_eq!(interrupt(), (Some(0), 80), "half of the sender's FIFO is free");
         assert!(near.write_ready().unwrap());
-        assert_eq!(interrupt(), (true, 80 + 125), "half of the receiver's is full");
+        assert_eq!(interrupt(), (Some(1), 80 + 125), "half of the receiver's is full");
         assert_eq!(far.read(&mut [0; 32]), Ok(8));
-        assert_eq!(interrupt(), (true, 160 + 125));
+        assert_eq!(interrupt(), (Some(1), 160 + 125));
         let bytes: Vec<u8> = (0..1_000).map(|at: usize| at as u8).collect();
         assert_eq!(sent(SETUP, 1_000).0, bytes);
         assert_eq!(sent(LineSetup { delay_us: 1_000, ..SETUP }, 1_000).0, bytes);
@@ -427,10 +429,10 @@ mod tests {
     fn a_few_bytes_are_reported_once_the_line_is_idle() {
         let (line, mut near, mut far) = LineSim::new(SETUP);
         near.write(&[1, 2, 3]).unwrap();
-        assert!(line.run(FOREVER));
+        assert_eq!(line.run(FOREVER), Some(1));
         assert_eq!(line.now().as_micros(), 30 + 40);
         assert_eq!(far.read(&mut [0; 32]), Ok(3));
-        assert!(!line.run(Instant::from_micros(1_000)));
+        assert_eq!(line.run(Instant::from_micros(1_000)), None);
         assert_eq!((line.now().as_micros(), far.read_ready()), (1_000, Ok(false)));
     }
 
@@ -460,11 +462,11 @@ mod tests {
         let (line, mut near, mut far) = LineSim::new(SETUP);
         line.set_plugged(false);
         near.write(&[1; 10]).unwrap();
-        assert!(!line.run(Instant::from_micros(1_000)));
+        assert_eq!(line.run(Instant::from_micros(1_000)), None);
         assert_eq!((far.read_ready(), line.counts().silenced), (Ok(false), 10));
         line.set_plugged(true);
         near.write(&[1; 10]).unwrap();
-        assert!(line.run(FOREVER) && far.read_ready().unwrap());
+        assert!(line.run(FOREVER).is_some() && far.read_ready().unwrap());
     }
 
     #[test]
@@ -472,7 +474,7 @@ mod tests {
         let (line, mut near, mut far) = LineSim::new(SETUP);
         for _ in 0..2 {
             near.write(&[9; 16]).unwrap();
-            while line.run(Instant::from_micros(line.now().as_micros() + 1_000)) {}
+            while line.run(Instant::from_micros(line.now().as_micros() + 1_000)).is_some() {}
         }
         assert_eq!(line.counts().overrun, 16);
         assert_eq!(far.read(&mut [0; 32]), Err(ErrorKind::Other));
