@@ -107,9 +107,11 @@ fn the_project_of_the_firmware_guide_comes_on_the_bus_as_written() {
     assert!(guide.files.len() >= 14 && guide.commands.len() >= 35, "{:?}", guide.commands);
     let project = guide.write();
     let place = Place::new();
-    // Each command is shown before what it prints.
-    let shown =
-        guide.commands.iter().map(|command| format!("printf '%s\\n' {}\n{command}\n", quoted(command)));
+    // Each command is shown before what it prints; where one does not build, nothing after it is worth waiting for.
+    let shown = guide.commands.iter().map(|command| {
+        let stop = if command.starts_with("cargo ") { " || exit 1" } else { "" };
+        format!("printf '%s\\n' {}\n{command}{stop}\n", quoted(command))
+    });
     let script = format!("trap 'kill $(jobs -p) 2>/dev/null' EXIT\nexec 2>&1\n{}", shown.collect::<String>());
     fs::write(place.path().join("guide.sh"), script).unwrap();
     // Ends all that the script started if it hangs.
