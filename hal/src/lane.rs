@@ -70,8 +70,8 @@ impl<L: Link, const N: usize> Lane<L, N> {
         Self { link, arq: Arq::new(frame.saturating_sub(header::LEN).max(1)), now: Instant::default() }
     }
 
-    /// Limits the pieces of messages to `len` bytes each (1 to 119, 119 unless told): on a slow line, what can be sent
-    /// in a few milliseconds, as [`piece_len`] says. Frames are at most 15 bytes longer than that on a serial line.
+    /// Limits the pieces of messages to `len` bytes each (1 to 118, 118 unless told): on a slow line, what can be sent
+    /// in a few milliseconds, as [`piece_len`] says. Frames are at most 16 bytes longer than that on a serial line.
     pub fn with_piece(mut self, len: usize) -> Self {
         let frame = MAX_LINE_FRAME.min(self.link.max_frame());
         self.arq.set_max_chunk(len.clamp(1, frame.saturating_sub(header::LEN).max(1)));
@@ -187,7 +187,7 @@ pub const fn lane_len(max_message: usize) -> usize {
     if len < MAX_LINE_FRAME + bytes::PREFIX { MAX_LINE_FRAME + bytes::PREFIX } else { len }
 }
 
-/// Bytes of a message that a serial line of `baud` carries, with all that goes around them, in 5 ms; 16 to 119.
+/// Bytes of a message that a serial line of `baud` carries, with all that goes around them, in 5 ms; 16 to 118.
 pub const fn piece_len(baud: u32) -> usize {
     // Ten bits a byte, 200 times 5 ms a second.
     let len = (baud / 10 / 200) as usize;
