@@ -250,6 +250,11 @@ impl Session {
             }
             self.proof = None;
             self.proof_due = now;
+            if self.config.role == Role::Connecting && self.has_lane && self.remote_has_lane() {
+                // Nothing gets lost there: that the answer does not come shows that the two lanes are out of step.
+                self.reset(now);
+                return Some(Expired::Session);
+            }
         }
     }
 
@@ -655,6 +660,10 @@ impl Session {
         }
     }
 
+    fn remote_has_lane(&self) -> bool {
+        self.remote.as_ref().is_some_and(|remote| remote.has_lane)
+    }
+
     fn must_prove(&self) -> bool {
         self.remote.as_ref().is_some_and(|remote| remote.requires_authentication)
     }
@@ -757,7 +766,8 @@ pub enum DropReason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Expired {
-    /// The other end was silent for three heartbeats; the session is closed.
+    /// The other end was silent for three heartbeats, or on a link that loses nothing did not answer this end's token; the
+    /// session is closed.
     Session,
     /// A request of [`Session::begin_request`] was not answered in time.
     Request {

@@ -436,6 +436,25 @@ fn the_same_hello_after_the_session_was_used_ends_it_and_the_next_one_has_anothe
 }
 
 #[test]
+fn a_token_that_is_not_answered_though_nothing_gets_lost_ends_the_session() {
+    for (has_lane, ends) in [(false, false), (true, true)] {
+        let mut pair = Pair::new(Setup { hub_requires: true, ..lossy() });
+        if has_lane {
+            pair.leaf.session.offer_lane();
+            pair.hub.session.offer_lane();
+        }
+        pair.leaf.transmit(pair.now).unwrap();
+        let hello = pair.leaf.outbox.pop().unwrap();
+        let answer = pair.hub_hears_frame(&hello);
+        pair.leaf_hears(&decode(&answer).unwrap());
+        assert_ne!(pair.leaf.session.authenticate(b"token", pair.now, &mut [0; 64]), 0);
+        let later = pair.now.plus_millis(2_000);
+        let expired = pair.leaf.session.handle_timeout(later);
+        assert_eq!((expired.is_some(), pair.leaf.session.is_open()), (ends, !ends));
+    }
+}
+
+#[test]
 fn an_error_without_an_id_ends_nothing() {
     let mut pair = Pair::new(lossy());
     pair.pump();
