@@ -83,7 +83,7 @@ impl Ends {
             // Often so little that hello, its answer and the tokens are still on their way.
             let most = [2_000, 20_000, 400_000][self.random.below(3) as usize];
             let time = self.random.below(most);
-            self.run_until(Instant::from_micros(self.line.now().as_micros() + u64::from(time)), |_| false);
+            self.run_until(Instant::from_micros(self.line.now().as_micros() + time), |_| false);
         }
         self.line.set_faults(LineFaults::NONE);
     }
