@@ -87,14 +87,7 @@ pub(crate) fn text(bytes: &[u8]) -> Option<&str> {
     core::str::from_utf8(bytes).ok()
 }
 
-/// `bytes` as the text of something that is written in ASCII alone and checked further, if they are text.
-#[cfg(feature = "std")]
-pub(crate) fn ascii(bytes: &[u8]) -> Option<&str> {
-    text(bytes)
-}
-
-/// `bytes` as text, if they are ASCII: for a leaf, which need not know UTF-8 to know names and addresses.
-#[cfg(not(feature = "std"))]
+/// `bytes` as text, if they are ASCII: nothing else is in names and addresses, and that is known sooner than UTF-8.
 pub(crate) fn ascii(bytes: &[u8]) -> Option<&str> {
     ascii::AsciiStr::from_ascii(bytes).ok().map(ascii::AsciiStr::as_str)
 }

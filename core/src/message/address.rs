@@ -194,46 +194,46 @@ const fn check(bytes: &[u8], pattern: bool) -> Result<(), AddressError> {
     if bytes.len() > MAX_ADDRESS {
         return Err(AddressError::TooLong);
     }
-    let mut segment = Segment { len: 0, dots: 0, stars: 0, first: true };
+    let mut segment = Segment { start: 0, dots: 0, stars: 0 };
     let mut at = 0;
     while at < bytes.len() {
-        match bytes[at] {
-            b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' => {}
-            b'.' => segment.dots += 1,
-            b'*' if pattern => segment.stars += 1,
-            b'/' => {
-                if let Err(error) = segment.check(false) {
-                    return Err(error);
+        // Most bytes are letters.
+        if !bytes[at].is_ascii_lowercase() {
+            match bytes[at] {
+                b'0'..=b'9' | b'_' | b'-' => {}
+                b'.' => segment.dots += 1,
+                b'*' if pattern => segment.stars += 1,
+                b'/' => {
+                    if let Err(error) = segment.check(at, false) {
+                        return Err(error);
+                    }
+                    segment = Segment { start: at + 1, dots: 0, stars: 0 };
                 }
-                segment = Segment { len: 0, dots: 0, stars: 0, first: false };
-                at += 1;
-                continue;
+                _ => return Err(AddressError::BadByte),
             }
-            _ => return Err(AddressError::BadByte),
         }
-        segment.len += 1;
         at += 1;
     }
-    segment.check(true)
+    segment.check(at, true)
 }
 
-/// What was counted in a segment.
+/// Where a segment begins and what was counted in it.
 struct Segment {
-    len: usize,
+    start: usize,
     dots: usize,
     stars: usize,
-    first: bool,
 }
 
 impl Segment {
-    const fn check(&self, last: bool) -> Result<(), AddressError> {
-        if self.len == 0 || (self.dots == self.len && self.len <= 2) {
+    const fn check(&self, end: usize, last: bool) -> Result<(), AddressError> {
+        let len = end - self.start;
+        if len == 0 || (self.dots == len && len <= 2) {
             return Err(AddressError::BadSegment);
         }
-        if self.first && self.len > MAX_NAME {
+        if self.start == 0 && len > MAX_NAME {
             return Err(AddressError::TooLong);
         }
-        let whole = self.stars == self.len && (self.len == 1 || (self.len == 2 && last));
+        let whole = self.stars == len && (len == 1 || (len == 2 && last));
         if self.stars == 0 || whole { Ok(()) } else { Err(AddressError::BadByte) }
     }
 }
