@@ -1,6 +1,7 @@
 //! Requests on their way through the hub: who waits for whom, and until when.
 
 use std::collections::BTreeSet;
+use std::collections::hash_map::Entry;
 
 use visorbus_core::Instant;
 use visorbus_core::message::{AddressBuf, MessagePriority};
@@ -44,19 +45,20 @@ pub(crate) enum Callee {
 impl Calls {
     /// Notes a request; `false` when its sender uses the id already.
     pub(crate) fn insert(&mut self, key: CallKey, call: Call) -> bool {
-        if self.by_key.contains_key(&key) {
-            return false;
-        }
+        let Entry::Vacant(place) = self.by_key.entry(key) else { return false };
         self.by_deadline.insert((call.deadline, key));
-        self.by_key.insert(key, call);
+        place.insert(call);
         true
     }
 
     /// Ends the request `key` if `callee` is the one who was to answer it.
     pub(crate) fn take(&mut self, key: CallKey, callee: Callee) -> Option<Call> {
-        let call = self.by_key.get(&key).filter(|call| call.callee == callee)?;
-        self.by_deadline.remove(&(call.deadline, key));
-        self.by_key.remove(&key)
+        let Entry::Occupied(call) = self.by_key.entry(key) else { return None };
+        if call.get().callee != callee {
+            return None;
+        }
+        self.by_deadline.remove(&(call.get().deadline, key));
+        Some(call.remove())
     }
 
     /// Ends the request `key`, whoever was to answer it.

@@ -27,23 +27,16 @@ impl Hub {
         }
     }
 
-    /// The message with its timestamp in the hub's clock, where that can be said. What its sender says of its
-    /// timestamp's uncertainty does not count: only the hub knows the hub's clock.
-    pub(crate) fn map_timestamp<'m>(&mut self, key: PeerKey, message: Message<'m>) -> Message<'m> {
-        let message = Message { uncertainty_us: None, ..message };
+    /// Puts the timestamp of a board's message into the hub's clock, where that can be said.
+    pub(crate) fn map_timestamp(&mut self, key: PeerKey, message: &mut Message<'_>) {
         let Some(stamp) = message.timestamp.filter(|_| message.message_type != MessageType::Heartbeat) else {
-            return message;
+            return;
         };
         let now = self.now();
-        let start_unix_us = self.start_unix_us;
         let clock = self.peers.get_mut(key).and_then(|peer| peer.clock.as_mut());
-        match clock.and_then(|clock| clock.map(stamp, now)) {
-            Some((made, uncertainty_us)) => Message {
-                timestamp: Some(start_unix_us.saturating_add(made.as_micros())),
-                uncertainty_us: Some(uncertainty_us),
-                ..message
-            },
-            None => message,
+        if let Some((made, uncertainty_us)) = clock.and_then(|clock| clock.map(stamp, now)) {
+            message.timestamp = Some(self.start_unix_us.saturating_add(made.as_micros()));
+            message.uncertainty_us = Some(uncertainty_us);
         }
     }
 

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use visorbus_core::ErrorKind;
 use visorbus_core::auth::{Access, BUS, Grant, Operation, Refusal, UnverifiedToken, authorize};
 use visorbus_core::bus::{self, RowKind};
+use visorbus_core::codec;
 use visorbus_core::dispatch::{Caller, NOBODY};
 use visorbus_core::message::{Address, AddressBuf, Message, MessageFlags, MessagePayload, MessageType};
 use visorbus_core::route::{Route, proven_source, route};
@@ -38,19 +39,17 @@ impl Hub {
     }
 
     fn try_deliver(&mut self, incoming: &Incoming<'_>) -> Result<()> {
-        let Incoming { from, message, now, .. } = *incoming;
+        let Incoming { from, ref message, now, .. } = *incoming;
         let peer = self.peers.get(from).ok_or_else(not_authenticated)?;
         // A copy, because the peer may change while its message is delivered.
         let name = peer.address.clone().ok_or_else(not_authenticated)?;
         let source =
-            proven_source(&message, name.as_address(), |component| peer.owns(component)).map_err(owned)?;
-        let grant = self.message_grant(&message, now)?;
-        let message = Message {
-            source: Some(source),
-            auth_token: message.auth_token.filter(|_| grant.is_none()),
-            ..message
-        };
-        let incoming = Incoming { message, ..*incoming };
+            proven_source(message, name.as_address(), |component| peer.owns(component)).map_err(owned)?;
+        let grant = self.message_grant(message, now)?;
+        let auth_token = message.auth_token.filter(|_| grant.is_none());
+        let incoming =
+            Incoming { message: Message { source: Some(source), auth_token, ..*message }, ..*incoming };
+        let message = &incoming.message;
         let names = &self.names;
         match route(message.destination, |own| self.registry.contains(own), |other| names.get(other).copied())
         {
@@ -127,7 +126,7 @@ impl Hub {
     }
 
     fn call_handler(&mut self, incoming: &Incoming<'_>, own: Option<&Grant>) -> Result<()> {
-        let Incoming { from, message, at_once, now } = *incoming;
+        let Incoming { from, ref message, at_once, now } = *incoming;
         let component = message.destination.map_or(BUS, Address::component);
         let unix_s = self.unix_s(now);
         self.check_handlers_types(incoming, own)?;
@@ -136,11 +135,11 @@ impl Hub {
         }
         let session = self.peers.get(from).and_then(|peer| peer.session.grant());
         let caller = Caller { grant: own.or(session), unix_now: Some(unix_s) };
-        let dispatched = self.registry.dispatch(caller, &message, &mut self.out);
+        let dispatched = self.registry.dispatch(caller, message, &mut self.out);
         if let (Some(_), Some(peer)) = (dispatched.refused, self.peers.get_mut(from)) {
             peer.counters.refused += 1;
         }
-        self.send_answer(from, &message, dispatched.answer, at_once);
+        self.send_answer(from, message, dispatched.answer, at_once);
         Ok(())
     }
 
@@ -192,28 +191,28 @@ impl Hub {
     }
 
     fn forward_request(&mut self, incoming: &Incoming<'_>, own: Option<&Grant>, to: PeerKey) -> Result<()> {
-        let Incoming { from, message, at_once, now } = *incoming;
-        let access = self.row_access(to, &message, RowKind::Endpoint)?;
+        let Incoming { from, ref message, at_once, now } = *incoming;
+        let access = self.row_access(to, message, RowKind::Endpoint)?;
         self.authorize(incoming, own, Operation::Request, access.borrow())?;
         self.check_types(incoming, RowKind::Endpoint)?;
-        let timeout_ms = self.timeout_ms(&message);
+        let timeout_ms = self.timeout_ms(message);
         if message.wants_answer() {
             self.begin_call(incoming, Callee::Peer(to))?;
         }
         let flags = MessageFlags { timeout_ms: Some(timeout_ms), ..message.flags };
         let row = self.peers.get(to).and_then(|peer| peer.alias_of(message.destination));
-        let head = Head::to_row(&Message { flags, ..message }, row).ok_or_else(too_long_header)?;
+        let head = codec::encode_header_to(&Message { flags, ..*message }, row, &mut self.out);
+        let head = &self.out[..head.map_err(|_| too_long_header())?];
         let payload = message.payload.as_bytes();
         let call = message.wants_answer().then(|| {
             let deadline = now.plus_millis(timeout_ms);
-            Timed::new((from, message.id), deadline, timeout_ms, &head, message.auth_token)
+            Timed::new((from, message.id), deadline, timeout_ms, head.len(), message.auth_token)
         });
         let priority = message.flags.priority;
-        let sent =
-            self.peers.send_frame(to, &Frame { head: head.as_slice(), payload, priority, at_once, call });
-        sent.map_err(|unsent| {
+        let (len, frame) = (head.len() + payload.len(), Frame { head, payload, priority, at_once, call });
+        self.peers.send_frame(to, &frame).map_err(|unsent| {
             self.end_call((from, message.id), Callee::Peer(to));
-            self.unsent_error(to, head.as_slice().len() + payload.len(), unsent)
+            self.unsent_error(to, len, unsent)
         })
     }
 
@@ -245,7 +244,7 @@ impl Hub {
 
     /// Brings an answer to the peer that asked; one that nobody waits for is counted and dropped.
     pub(crate) fn forward_reply(&mut self, incoming: &Incoming<'_>) {
-        let Incoming { from, message, at_once, .. } = *incoming;
+        let Incoming { from, ref message, at_once, .. } = *incoming;
         let asker = message.destination.and_then(|to| self.names.get(to.component()).copied());
         let call = asker.and_then(|asker| self.end_call((asker, message.id), Callee::Peer(from)));
         let (Some(asker), Some(call), Some(callee)) = (asker, call, self.peers.get_mut(from)) else {
@@ -259,14 +258,14 @@ impl Hub {
             source: name.as_ref().map(AddressBuf::as_address),
             destination: Some(call.source.as_address()),
             auth_token: None,
-            ..message
+            ..*message
         };
-        let Some(head) = Head::new(&answer) else { return };
-        let payload = answer_payload(&message, &call);
-        match self.peers.send(asker, head.as_slice(), &payload, call.priority, at_once) {
+        let Ok(len) = codec::encode_header(&answer, &mut self.out) else { return };
+        let payload = answer_payload(message, &call);
+        match self.peers.send(asker, &self.out[..len], &payload, call.priority, at_once) {
             Ok(()) => {}
             Err(Unsent::TooLong { max }) => {
-                let error = too_long_answer(head.as_slice().len() + payload.len(), max);
+                let error = too_long_answer(len + payload.len(), max);
                 self.fail_call((asker, message.id), &call, &error);
             }
             Err(unsent) => self.dismiss_unsent(asker, unsent),
@@ -333,9 +332,9 @@ impl Hub {
 
     /// Notes a request that somebody will answer, or the hub in its place when the time is over.
     fn begin_call(&mut self, incoming: &Incoming<'_>, callee: Callee) -> Result<()> {
-        let Incoming { from, message, now, .. } = *incoming;
+        let Incoming { from, ref message, now, .. } = *incoming;
         let limit = self.config.limits.pending_calls;
-        let deadline = now.plus_millis(self.timeout_ms(&message));
+        let deadline = now.plus_millis(self.timeout_ms(message));
         let peer = self.peers.get_mut(from).ok_or_else(not_authenticated)?;
         if peer.pending_calls >= limit {
             let text =

@@ -373,31 +373,36 @@ impl Hub {
         peer.counters.frames_in += 1;
         peer.counters.bytes_in += frame.len() as u64;
         let aliases;
-        let decoded = match codec::decode(frame) {
-            Err(DecodeError::UnknownAlias(_)) => {
-                aliases = Arc::clone(&peer.rows.aliases);
-                let is_early = peer.options.lossy && !peer.session.is_open();
-                codec::decode_with(frame, |row| address_of(&aliases, row, is_early))
-            }
-            decoded => decoded,
-        };
-        let message = match decoded {
-            Ok(message) if message.is_bare() => Message { id: peer.number(), ..message },
+        let mut decoded = codec::decode(frame);
+        if let Err(DecodeError::UnknownAlias(_)) = decoded {
+            aliases = Arc::clone(&peer.rows.aliases);
+            let is_early = peer.options.lossy && !peer.session.is_open();
+            decoded = codec::decode_with(frame, |row| address_of(&aliases, row, is_early));
+        }
+        let message = match &mut decoded {
             Ok(message) => message,
             Err(error) => {
                 peer.counters.undecodable += 1;
                 tracing::debug!("{}: a frame is no message: {error}", peer.label());
-                let len = refuse_frame(frame, error, &mut self.out);
+                let len = refuse_frame(frame, *error, &mut self.out);
                 return self.send_out(key, len, at_once);
             }
         };
-        let message = self.map_timestamp(key, message);
-        if is_for_another(&message) {
-            return self.forward_reply(&Incoming { from: key, message, at_once, now });
+        if message.is_bare() {
+            message.id = peer.number();
+        }
+        // What its sender says of the hub's clock does not count: only the hub knows that.
+        message.uncertainty_us = None;
+        if peer.clock.is_some() {
+            self.map_timestamp(key, message);
+        }
+        let message = &*message;
+        if is_for_another(message) {
+            return self.forward_reply(&Incoming { from: key, message: *message, at_once, now });
         }
         let Some(peer) = self.peers.get_mut(key) else { return };
-        match peer.session.handle(&message, now, &mut self.out) {
-            Verdict::Deliver => self.deliver(&Incoming { from: key, message, at_once, now }),
+        match peer.session.handle(message, now, &mut self.out) {
+            Verdict::Deliver => self.deliver(&Incoming { from: key, message: *message, at_once, now }),
             Verdict::Answer(len) => self.send_out(key, len, at_once),
             Verdict::Refused { answer } => {
                 peer.counters.refused += 1;
@@ -412,7 +417,7 @@ impl Hub {
                 self.handle_opened(key, now);
             }
             Verdict::Restarted { answer } => self.begin_anew(key, answer, at_once),
-            Verdict::Authenticate { token } => self.handle_token(key, &message, token, now),
+            Verdict::Authenticate { token } => self.handle_token(key, message, token, now),
             Verdict::Authenticated => self.describe_rows(key, now),
             Verdict::NotAuthenticated(error) => {
                 let label = peer.label();
@@ -461,13 +466,8 @@ impl Hub {
             self.fail_call(key, &call, &Error::Timeout(text));
             self.cancel_call(key, &call);
         }
-        let due: Vec<PeerKey> =
-            self.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, key)| *key).collect();
-        for key in due {
-            self.clear_timer(key);
-            self.handle_timer(key, now);
-            // Whatever is still due after that is not due again before the next millisecond: the loop must not spin.
-            self.set_timer(key, now.plus_millis(1));
+        if self.timers.first().is_some_and(|(at, _)| *at <= now) {
+            self.handle_timers(now);
         }
         for index in 0..self.listeners.len() {
             if self.listeners[index].paused_until.is_some_and(|until| until <= now) {
@@ -477,6 +477,17 @@ impl Hub {
                     accepting.paused_until = None;
                 }
             }
+        }
+    }
+
+    fn handle_timers(&mut self, now: Instant) {
+        let due: Vec<PeerKey> =
+            self.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, key)| *key).collect();
+        for key in due {
+            self.clear_timer(key);
+            self.handle_timer(key, now);
+            // Whatever is still due after that is not due again before the next millisecond: the loop must not spin.
+            self.set_timer(key, now.plus_millis(1));
         }
     }
 
@@ -564,9 +575,9 @@ impl Hub {
     /// Has epoll report room for output exactly while something waits for it.
     pub(crate) fn watch_output(&mut self, key: PeerKey, waits: bool) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        if let (Some(watched), Some(fd)) = (peer.watched, peer.link.fd())
+        if peer.watched.is_some_and(|watched| watched.output != waits)
             && peer.presence == Presence::Here
-            && watched.output != waits
+            && let Some(fd) = peer.link.fd()
             && self.poller.watch(fd, key.data().as_ffi(), true, waits).is_ok()
         {
             peer.watched = Some(Watched { output: waits });

@@ -47,6 +47,12 @@ pub trait HubLink: Send {
     /// The connection is over.
     fn flush(&mut self, now: Instant) -> io::Result<bool>;
 
+    /// Whether all that was taken is written, so that [`HubLink::flush`] has nothing to do; `false` where that is not
+    /// known.
+    fn is_idle(&self) -> bool {
+        false
+    }
+
     /// When [`HubLink::flush`] next has something to do by itself, as [`visorbus_core::Link::poll_timeout`] says.
     fn poll_timeout(&self) -> Option<Instant> {
         None

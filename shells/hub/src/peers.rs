@@ -208,7 +208,7 @@ impl Peers {
     /// `false` when it has to wait.
     fn try_send(&mut self, key: PeerKey, head: &[u8], payload: &[u8], at_once: bool) -> Result<bool, Unsent> {
         let len = head.len() + payload.len();
-        let Some(peer) = self.slots.get_mut(key) else { return Err(Unsent::Gone) };
+        let Some(mut peer) = self.slots.get_mut(key) else { return Err(Unsent::Gone) };
         let max = peer.max_frame(self.hub_max_frame);
         if len > max {
             return Err(Unsent::TooLong { max });
@@ -216,31 +216,34 @@ impl Peers {
         if peer.watched.is_none() || peer.presence != Presence::Here {
             return Err(Unsent::Gone);
         }
-        if !peer.dirty {
-            peer.dirty = true;
-            self.dirty.push(key);
-        }
         if !peer.has_room(head, len) {
+            let is_stuck = peer.stuck;
+            self.touch(key);
             // The link may only not have been asked to write since this turn began.
-            if peer.stuck {
+            if is_stuck {
                 return Ok(false);
             }
             self.flush(key);
-        }
-        let Some(peer) = self.slots.get_mut(key) else { return Err(Unsent::Gone) };
-        if peer.presence != Presence::Here {
-            return Err(Unsent::Gone);
-        }
-        if !peer.has_room(head, len) {
-            return Ok(false);
+            peer = match self.slots.get_mut(key) {
+                Some(peer) if peer.presence == Presence::Here => peer,
+                _ => return Err(Unsent::Gone),
+            };
+            if !peer.has_room(head, len) {
+                return Ok(false);
+            }
         }
         peer.counters.frames_out += 1;
         peer.counters.bytes_out += len as u64;
-        if let Err(error) = peer.link.send(head, payload, at_once) {
-            self.lose(key, &error);
-            return Err(Unsent::Gone);
+        let sent = peer.link.send(head, payload, at_once);
+        let is_done = peer.link.is_idle() && !peer.misses_any();
+        if !is_done && !peer.dirty {
+            peer.dirty = true;
+            self.dirty.push(key);
         }
-        Ok(true)
+        sent.map(|()| true).map_err(|error| {
+            self.lose(key, &error);
+            Unsent::Gone
+        })
     }
 
     /// `false` when it is leaving, or gone, already.
@@ -277,6 +280,13 @@ fn closed_text(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::UnexpectedEof => "the other end closed the connection".to_owned(),
         _ => error.to_string(),
+    }
+}
+
+fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 
@@ -532,6 +542,11 @@ impl Peer {
         self.subscriptions.iter_mut().find(|subscription| subscription.number == number)
     }
 
+    /// Whether it is to be told that notifications were dropped.
+    fn misses_any(&self) -> bool {
+        self.subscriptions.iter().any(|subscription| subscription.missed > 0)
+    }
+
     /// Whether the session has proven that it is `component`.
     pub(crate) fn owns(&self, component: &str) -> bool {
         !self.name.is_empty()
@@ -553,11 +568,13 @@ impl Peer {
             Presence::Here => {
                 let unproven = self.name.is_empty() && !self.options.lossy;
                 let handshake = unproven.then_some(self.handshake_by);
-                let session = self.session.poll_timeout().filter(|_| self.watched.is_some());
-                let clock =
-                    self.clock.as_ref().filter(|_| self.is_probed()).map(|clock| clock.poll_timeout());
-                let due = [session, clock, self.link.poll_timeout(), handshake, self.reopen_at];
-                due.into_iter().flatten().min()
+                let session = if self.watched.is_some() { self.session.poll_timeout() } else { None };
+                let due =
+                    sooner(sooner(session, handshake), sooner(self.link.poll_timeout(), self.reopen_at));
+                match &self.clock {
+                    Some(clock) if self.is_probed() => sooner(due, Some(clock.poll_timeout())),
+                    _ => due,
+                }
             }
         }
     }

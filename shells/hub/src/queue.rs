@@ -9,7 +9,6 @@ use visorbus_core::bus::SlowConsumer;
 use visorbus_core::{Instant, MessagePriority};
 
 use crate::calls::CallKey;
-use crate::sending::Head;
 
 /// Frames that wait for one peer.
 #[derive(Debug, Default)]
@@ -47,16 +46,16 @@ pub(crate) struct Timed {
 }
 
 impl Timed {
-    /// Of a request with this header, in which only the token comes after the timeout.
+    /// Of a request with a header of `head` bytes, in which only the token comes after the timeout.
     pub(crate) fn new(
         key: CallKey,
         deadline: Instant,
         timeout_ms: u32,
-        head: &Head,
+        head: usize,
         token: Option<&[u8]>,
     ) -> Self {
         let token = token.map_or(0, |token| varint_len(token.len() as u32) + token.len());
-        let end = head.as_slice().len() - token;
+        let end = head - token;
         Self { key, deadline, at: end - varint_len(timeout_ms), end }
     }
 }
@@ -156,7 +155,12 @@ impl Queue {
 
     /// The frame that goes next, by priority and age. A request says how long its caller still waits; those whose
     /// callers do not any more are gone.
+    #[inline]
     pub(crate) fn front(&mut self, now: Instant) -> Option<&[u8]> {
+        if self.frames.is_empty() { None } else { self.first(now) }
+    }
+
+    fn first(&mut self, now: Instant) -> Option<&[u8]> {
         while let Some(mut first) = self.frames.first_entry()
             && first.get().call.is_some_and(|call| call.deadline <= now)
         {
@@ -259,6 +263,7 @@ mod tests {
 
     use super::*;
     use crate::peers::PeerKey;
+    use crate::sending::Head;
 
     fn frame(byte: u8) -> Box<[u8]> {
         Box::new([byte; 10])
@@ -376,7 +381,7 @@ mod tests {
         message.payload = MessagePayload::String("after");
         let head = Head::new(&message).unwrap();
         let deadline = Instant::default().plus_millis(timeout_ms);
-        let timed = Timed::new((PeerKey::default(), id), deadline, timeout_ms, &head, token);
+        let timed = Timed::new((PeerKey::default(), id), deadline, timeout_ms, head.as_slice().len(), token);
         ([head.as_slice(), b"after"].concat().into(), timed)
     }
 

@@ -109,6 +109,10 @@ impl HubLink for FramedStream {
         self.outgoing.flush(&self.stream)
     }
 
+    fn is_idle(&self) -> bool {
+        self.outgoing.queued() == 0
+    }
+
     fn origin(&self) -> Origin {
         self.origin.clone()
     }
