@@ -74,18 +74,13 @@ impl Outgoing {
 /// Writes three parts with one system call. Short ones are copied together first, which costs less than the kernel
 /// takes to gather them: 20 ns against 110.
 fn write_parts(to: &UnixStream, parts: [&[u8]; 3]) -> io::Result<usize> {
-    let len = parts.iter().map(|part| part.len()).sum();
-    let mut together = [0; SHORT];
-    let Some(mut rest) = together.get_mut(..len) else {
+    let len: usize = parts.iter().map(|part| part.len()).sum();
+    let mut together = heapless::Vec::<u8, SHORT>::new();
+    if len > SHORT || parts.iter().any(|part| together.extend_from_slice(part).is_err()) {
         let parts = parts.map(IoSlice::new);
         return again(|| sendmsg::<()>(to.as_raw_fd(), &parts, &[], FLAGS, None));
-    };
-    for part in parts {
-        let (place, after) = rest.split_at_mut(part.len());
-        place.copy_from_slice(part);
-        rest = after;
     }
-    write(to, &together[..len])
+    write(to, &together)
 }
 
 fn write(to: &UnixStream, bytes: &[u8]) -> io::Result<usize> {

@@ -442,7 +442,8 @@ impl Shared {
         let Parts { stream, outgoing, unfinished, dialog, messages } = connection.into_parts();
         let inbox = Some(Inbox::new(&unfinished));
         let stream = Arc::new(stream);
-        Ok((Up { stream, dialog, outgoing, inbox, since: Instant::now(), attempts }, messages.into()))
+        let (own, since) = (Box::new([0; OWN_FRAME]), Instant::now());
+        Ok((Up { stream, dialog, outgoing, own, inbox, since, attempts }, messages.into()))
     }
 
     /// Tells the hub of all handlers and subscriptions; says which it refuses.

@@ -1,6 +1,6 @@
 //! What a client knows, under its lock: the connection, who waits, who subscribed, what is to be done. Never waits.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,6 +50,9 @@ pub(crate) struct State {
     pub(crate) reconnects: bool,
 }
 
+/// Each message is looked up; what is in these maps is the program's own, not from outside.
+type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+
 /// Whether there is a connection.
 pub(crate) enum Link {
     /// There is none and none is wanted.
@@ -67,6 +70,8 @@ pub(crate) struct Up {
     pub(crate) stream: Arc<UnixStream>,
     pub(crate) dialog: Dialog,
     pub(crate) outgoing: Outgoing,
+    /// Where the session writes what it says itself.
+    pub(crate) own: Box<[u8; OWN_FRAME]>,
     /// Here while nobody reads; who takes it is the reader.
     pub(crate) inbox: Option<Inbox>,
     pub(crate) since: Instant,
@@ -166,8 +171,8 @@ impl State {
             slots: Slots::default(),
             feeds: Vec::new(),
             unmatched: None,
-            handlers: HashMap::new(),
-            uses: HashMap::new(),
+            handlers: HashMap::default(),
+            uses: HashMap::default(),
             running: None,
             cancelled: Arc::default(),
             jobs: Jobs::default(),
@@ -338,11 +343,8 @@ impl State {
     /// Takes one frame; says for how many milliseconds somebody waits for its handler, if it is for one.
     fn hear(&mut self, frame: &[u8]) -> Result<Option<u32>> {
         let Link::Up(up) = &mut self.link else { return Ok(None) };
-        let mut out = [0; OWN_FRAME];
-        let (answer, heard) = up.dialog.hear(frame, clock::now(), &mut out);
-        if answer != 0 {
-            up.send(&out[..answer])?;
-        }
+        let (answer, heard) = up.dialog.hear(frame, clock::now(), &mut *up.own);
+        up.send_own(answer)?;
         match heard {
             Heard::Message(message) => match self.deliver(&message) {
                 For::Handler => return Ok(Some(message.flags.timeout_ms.unwrap_or(u32::MAX))),
@@ -492,13 +494,21 @@ impl State {
 impl Up {
     /// Writes what the session has to say by itself.
     pub(crate) fn send_due(&mut self, now: visorbus_core::Instant) -> Result<()> {
-        let mut out = [0; OWN_FRAME];
         loop {
-            match self.dialog.poll_transmit(now, &mut out) {
+            match self.dialog.poll_transmit(now, &mut *self.own) {
                 0 => return Ok(()),
-                len => self.send(&out[..len])?,
+                len => self.send_own(len)?,
             }
         }
+    }
+
+    /// Writes what the session has said, if anything.
+    fn send_own(&mut self, len: usize) -> Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        let sent = self.outgoing.send(&self.stream, &self.own[..len], &[], true);
+        sent.map_err(|e| error(ErrorKind::Connection, e))
     }
 
     /// Writes a frame, or queues what the socket does not take.
