@@ -44,8 +44,10 @@ pub(crate) fn play_part() -> Option<ExitCode> {
         BOARD_PART => be_board(argument.parse().ok()?),
         _ => return None,
     };
-    if let Err(error) = played {
-        eprintln!("{part}: {error}");
+    // A board ends when its line does, with this program.
+    match played {
+        Err(error) if part == HUB_PART => eprintln!("{part}: {error}"),
+        _ => {}
     }
     Some(ExitCode::FAILURE)
 }
@@ -284,6 +286,8 @@ struct Calls {
     failed: AtomicU32,
     /// Calls that ended long after their deadline.
     late: AtomicU32,
+    /// What the last call that failed said.
+    last_error: Mutex<String>,
     /// The last call that was answered: when it began and ended.
     last: Mutex<Option<(Clock, Clock)>>,
     /// The first that began after the moment in question.
@@ -298,7 +302,8 @@ impl Calls {
             let outcome = client.call::<GetInfo>(&(), Some(DEADLINE));
             let ended = Clock::now();
             self.late.fetch_add(u32::from(ended - began > DEADLINE + GRACE), Ordering::SeqCst);
-            if outcome.is_err() {
+            if let Err(error) = outcome {
+                *self.last_error.lock().expect("nobody panics") = error.to_string();
                 self.failed.fetch_add(1, Ordering::SeqCst);
                 thread::sleep(Duration::from_millis(1));
                 continue;
@@ -323,7 +328,8 @@ impl Calls {
                 return Ok(ended.saturating_duration_since(since));
             }
             if Clock::now() > deadline {
-                return Err(io::Error::other("no call was answered within a minute"));
+                let why = self.last_error.lock().expect("nobody panics");
+                return Err(io::Error::other(format!("no call was answered within a minute ({why})")));
             }
             thread::sleep(Duration::from_micros(200));
         }
@@ -351,7 +357,7 @@ fn caller(directory: &Path, number: usize) -> io::Result<UnixSocketClient> {
 struct Cable {
     /// Names the device that the hub opens.
     line: PathBuf,
-    pty: Mutex<Option<Pty>>,
+    pty: Mutex<Option<Arc<Pty>>>,
     swallows: AtomicBool,
     stop: AtomicBool,
 }
@@ -373,14 +379,13 @@ impl Cable {
         let cable = Arc::clone(self);
         Ok(thread::spawn(move || {
             while !cable.stop.load(Ordering::SeqCst) {
-                let pty = cable.pty.lock().expect("nobody panics");
+                // Not locked while it waits, or nobody else would ever get it.
+                let pty = cable.pty.lock().expect("nobody panics").clone();
                 let mut fds = vec![PollFd::new(&board, PollFlags::IN)];
                 fds.extend(pty.iter().map(|pty| PollFd::new(&pty.master, PollFlags::IN)));
-                // Short, because the lock is held.
-                let _ = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 500_000 }));
-                cable.move_bytes(&board, pty.as_ref());
-                drop(pty);
-                thread::yield_now();
+                // Soon again, because another device may be in its place.
+                let _ = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 2_000_000 }));
+                cable.move_bytes(&board, pty.as_deref());
             }
         }))
     }
@@ -406,7 +411,7 @@ impl Cable {
         let new = self.line.with_extension("new");
         std::os::unix::fs::symlink(&pty.path, &new)?;
         fs::rename(&new, &self.line)?;
-        *self.pty.lock().expect("nobody panics") = Some(pty);
+        *self.pty.lock().expect("nobody panics") = Some(Arc::new(pty));
         Ok(())
     }
 
