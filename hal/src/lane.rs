@@ -67,14 +67,14 @@ impl<L: Link, const N: usize> Lane<L, N> {
     /// A lane that is off. The raw link should carry frames of [`MAX_LINE_FRAME`] bytes.
     pub fn new(link: L) -> Self {
         let frame = MAX_LINE_FRAME.min(link.max_frame());
-        Self { link, arq: Arq::new(frame.saturating_sub(header::LEN).max(1)), now: Instant::default() }
+        Self { link, arq: Arq::new(frame.saturating_sub(header::LEN).max(1) as u16), now: Instant::default() }
     }
 
     /// Limits the pieces of messages to `len` bytes each (1 to 118, 118 unless told): on a slow line, what can be sent
     /// in a few milliseconds, as [`piece_len`] says. Frames are at most 16 bytes longer than that on a serial line.
     pub fn with_piece(mut self, len: usize) -> Self {
         let frame = MAX_LINE_FRAME.min(self.link.max_frame());
-        self.arq.set_max_chunk(len.clamp(1, frame.saturating_sub(header::LEN).max(1)));
+        self.arq.set_max_chunk(len.clamp(1, frame.saturating_sub(header::LEN).max(1)) as u16);
         self
     }
 
@@ -103,7 +103,7 @@ impl<L: Link, const N: usize> Lane<L, N> {
     fn pull(&mut self) -> Result<bool, L::Error> {
         let frame = self.link.receive()?;
         if let Some(frame) = frame {
-            self.arq.handle_frame(frame, self.now);
+            self.arq.handle_frame(frame, self.now.as_micros() as u32);
         }
         Ok(frame.is_some())
     }
@@ -138,7 +138,7 @@ impl<L: Link, const N: usize> Link for Lane<L, N> {
         self.now = now;
         if self.arq.is_on() {
             self.arq.drop_taken();
-            self.arq.handle_timeout(now);
+            self.arq.handle_timeout(now.as_micros() as u32);
             while (!self.arq.holds() || self.is_choked()) && self.pull()? {}
         }
         let mut frame = [0; MAX_LINE_FRAME];
@@ -147,7 +147,7 @@ impl<L: Link, const N: usize> Link for Lane<L, N> {
             if !self.link.flush(now)? || self.link.room() < MAX_LINE_FRAME.min(self.link.max_frame()) {
                 return Ok(false);
             }
-            let len = self.arq.poll_transmit(now, &mut frame);
+            let len = self.arq.poll_transmit(now.as_micros() as u32, &mut frame);
             match frame.get(..len) {
                 Some(frame) if len > 0 => self.link.send(frame)?,
                 _ => return Ok(true),
@@ -160,7 +160,9 @@ impl<L: Link, const N: usize> Link for Lane<L, N> {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        match (self.link.poll_timeout(), self.arq.poll_timeout()) {
+        let now = self.now.as_micros();
+        let lane = self.arq.due_in_us(now as u32).map(|us| Instant::from_micros(now + u64::from(us)));
+        match (self.link.poll_timeout(), lane) {
             (Some(link), Some(lane)) => Some(link.min(lane)),
             (link, lane) => link.or(lane),
         }

@@ -3,66 +3,66 @@
 use visorbus_core::bus;
 use visorbus_core::codec::peek_addresses;
 use visorbus_core::limits::MAX_LINE_FRAME;
-use visorbus_core::time::Instant;
 
 use super::LaneStats;
-use super::bytes::Bytes;
+use super::bytes::{Bytes, copy_front};
 use super::header::{self, EPOCH, Header, Heard, UNHEARD};
 use super::round_trip::RoundTrip;
-use super::stream::{NEVER, Progress, Range, Stream};
+use super::stream::{Progress, Range, Stream};
 
 /// One end of a lane.
+///
+/// Its clock has 32 bits of microseconds and begins again after 71 minutes, which is little code; a wait lasts a second
+/// or two at most.
+// In this order: short instructions reach what is near the front.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Arq<const N: usize> {
-    epoch: Option<u16>,
-    streams: [Stream<N>; 2],
-    /// Best effort, on its way out.
-    loose: Bytes<N>,
-    /// Best effort, come in.
-    held: Bytes<N>,
-    /// What was handed out, and goes with the next call.
-    taken: Option<From>,
     /// Number of the newest frame with bytes.
     packet: u8,
     /// Number of the newest of them that the other end has told of.
     known: u8,
     /// Which frames came.
     heard: Heard,
-    /// A frame of which the round trip is measured.
-    timed: Option<(u8, Instant)>,
-    round_trip: RoundTrip,
-    /// When something was acknowledged last, or is waited for since.
-    silent_since: Instant,
-    chunk: usize,
-    max_chunk: usize,
     /// Urgent frames sent since another was.
     urgent_run: u8,
     loose_next: bool,
+    chunk: u16,
+    max_chunk: u16,
+    epoch: Option<u16>,
+    /// Where what was handed out stands, which goes with the next call: a stream, or [`LOOSE`].
+    taken: Option<usize>,
+    /// A frame of which the round trip is measured.
+    timed: Option<(u8, u32)>,
+    round_trip: RoundTrip,
+    /// When something was acknowledged last, or is waited for since.
+    silent_since: u32,
+    /// When the first of what is on its way counts as lost, or a shut window is asked for.
+    overdue_at: Option<u32>,
     stats: LaneStats,
-}
-
-/// Where a message that was handed out stands.
-#[derive(Debug, Clone, Copy)]
-enum From {
-    Stream(usize),
-    Held,
+    streams: [Stream<N>; 2],
+    /// Best effort, on its way out.
+    loose: Bytes<N>,
+    /// Best effort, come in.
+    held: Bytes<N>,
 }
 
 impl<const N: usize> Arq<N> {
-    pub(super) const fn new(max_chunk: usize) -> Self {
+    pub(super) const fn new(max_chunk: u16) -> Self {
         const { assert!(N > MAX_LINE_FRAME + 1 && N <= 16_384, "a lane's memory has 130 to 16384 bytes") };
         Self {
             epoch: None,
-            streams: [Stream::new(), Stream::new()],
-            loose: Bytes::new(),
-            held: Bytes::new(),
+            streams: const { [Stream::new(), Stream::new()] },
+            loose: const { Bytes::new() },
+            held: const { Bytes::new() },
             taken: None,
             packet: 0,
             known: 0,
             heard: Heard::FIRST,
             timed: None,
             round_trip: RoundTrip::new(),
-            silent_since: Instant::from_micros(0),
+            silent_since: 0,
+            overdue_at: None,
             chunk: max_chunk,
             max_chunk,
             urgent_run: 0,
@@ -71,7 +71,7 @@ impl<const N: usize> Arq<N> {
         }
     }
 
-    pub(super) const fn set_max_chunk(&mut self, max_chunk: usize) {
+    pub(super) const fn set_max_chunk(&mut self, max_chunk: u16) {
         self.max_chunk = max_chunk;
         self.chunk = max_chunk;
     }
@@ -83,7 +83,7 @@ impl<const N: usize> Arq<N> {
         }
         self.held.clear();
         self.epoch = epoch.map(|epoch| epoch & EPOCH);
-        (self.taken, self.timed) = (None, None);
+        (self.taken, self.timed, self.overdue_at) = (None, None, None);
         (self.packet, self.known, self.heard) = (0, 0, Heard::FIRST);
     }
 
@@ -118,7 +118,7 @@ impl<const N: usize> Arq<N> {
     }
 
     /// Takes a frame off the line.
-    pub(super) fn handle_frame(&mut self, frame: &[u8], now: Instant) {
+    pub(super) fn handle_frame(&mut self, frame: &[u8], now: u32) {
         if !Header::marks(frame) {
             return self.hold(frame);
         }
@@ -128,45 +128,35 @@ impl<const N: usize> Arq<N> {
         }
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Instant) {
+    pub(super) fn handle_timeout(&mut self, now: u32) {
+        if self.due_in_us(now) != Some(0) {
+            return;
+        }
         // The next one counts as lost soon after the first.
-        let overdue_at = self.overdue_at(now, 2);
+        self.set_overdue(now, 2);
         let mut late = false;
         for stream in &mut self.streams {
-            late |= stream.handle_timeout(now, overdue_at);
+            late |= stream.handle_timeout();
         }
         if late {
             self.handle_loss();
         }
     }
 
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let due = self.streams.iter().map(Stream::overdue_at).min();
-        due.filter(|due| *due != NEVER)
+    /// Microseconds until [`Arq::handle_timeout`] has something to do.
+    pub(super) fn due_in_us(&self, now: u32) -> Option<u32> {
+        self.overdue_at.map(|at| (at.wrapping_sub(now) as i32).max(0) as u32)
     }
 
     /// Writes the next frame to `out` and says how many bytes it has; 0 when there is nothing to send.
-    pub(super) fn poll_transmit(&mut self, now: Instant, out: &mut [u8; MAX_LINE_FRAME]) -> usize {
-        for stream in [URGENT, BULK] {
-            // Its own bytes carry the word along.
-            if self.streams[stream].acks_due > 0 && self.segment(stream, self.chunk).is_none() {
-                return self.write(stream, 0, now, out);
-            }
-        }
+    pub(super) fn poll_transmit(&mut self, now: u32, out: &mut [u8; MAX_LINE_FRAME]) -> usize {
         // Urgent ones first, but never for ever; of the others each in turn.
-        let order = match (self.urgent_run < URGENT_RUN, self.loose_next) {
-            (true, true) => [URGENT, LOOSE, BULK],
-            (true, false) => [URGENT, BULK, LOOSE],
-            (false, true) => [LOOSE, BULK, URGENT],
-            (false, false) => [BULK, LOOSE, URGENT],
-        };
-        for stream in order {
-            let len = match stream {
-                LOOSE => self.write_loose(out),
-                _ => self.write(stream, self.chunk, now, out),
-            };
+        let next = if self.loose_next { LOOSE } else { BULK };
+        let first = if self.urgent_run < URGENT_RUN { URGENT } else { next };
+        for &from in &[first, next, LOOSE - next, URGENT] {
+            let len = if from == LOOSE { self.write_loose(out) } else { self.write(from, now, out) };
             if len > 0 {
-                match stream {
+                match from {
                     URGENT => self.urgent_run = self.urgent_run.saturating_add(1),
                     other => (self.urgent_run, self.loose_next) = (0, other == BULK),
                 }
@@ -181,29 +171,29 @@ impl<const N: usize> Arq<N> {
         for stream in &mut self.streams {
             stream.skip_unfit(&mut self.stats.unfit);
         }
-        let [bulk, urgent] = &self.streams;
-        self.taken = match () {
-            () if urgent.message().is_some() => Some(From::Stream(URGENT)),
-            () if self.holds() => Some(From::Held),
-            () if bulk.message().is_some() => Some(From::Stream(BULK)),
-            () => None,
-        };
-        self.taken.is_some()
+        for &from in &[URGENT, LOOSE, BULK] {
+            self.taken = Some(from);
+            if self.message().is_some() {
+                return true;
+            }
+        }
+        self.taken = None;
+        false
     }
 
     /// The message that [`Arq::find_message`] has found. It stays until [`Arq::drop_taken`].
     pub(super) fn message(&self) -> Option<&[u8]> {
-        match self.taken? {
-            From::Stream(stream) => self.streams.get(stream)?.message(),
-            From::Held => self.held.record(),
+        match self.streams.get(self.taken?) {
+            Some(stream) => stream.message(),
+            None => self.held.record(),
         }
     }
 
     pub(super) fn drop_taken(&mut self) {
-        match self.taken.take() {
-            Some(From::Stream(stream)) => self.streams[stream].drop_message(),
-            Some(From::Held) => self.held.drop_record(),
-            None => {}
+        let Some(from) = self.taken.take() else { return };
+        match self.streams.get_mut(from) {
+            Some(stream) => stream.drop_message(),
+            None => self.held.drop_record(),
         }
     }
 
@@ -216,7 +206,7 @@ impl<const N: usize> Arq<N> {
         LaneStats { round_trip_us: self.round_trip.smoothed_us(), ..self.stats }
     }
 
-    fn handle_own(&mut self, header: Header, bytes: &[u8], now: Instant) {
+    fn handle_own(&mut self, header: Header, bytes: &[u8], now: u32) {
         let Some(stream) = self.streams.get_mut(header.stream) else { return };
         let has_come = !bytes.is_empty() && stream.handle_bytes(header.offset, bytes);
         // A frame that did not come is missed with the next one that does, whatever that carries.
@@ -224,11 +214,11 @@ impl<const N: usize> Arq<N> {
         if newer || header.asks || !bytes.is_empty() {
             stream.acks_due = if self.heard.bits == 0xFF { 1 } else { 2 };
         }
-        stream.handle_ack(header.ack);
-        self.handle_heard(header.heard, now);
+        let progress = Progress { arrived: stream.handle_ack(header.ack), lost: false };
+        self.handle_heard(header.heard, progress, now);
     }
 
-    fn handle_heard(&mut self, heard: Heard, now: Instant) {
+    fn handle_heard(&mut self, heard: Heard, mut progress: Progress, now: u32) {
         if self.packet.wrapping_sub(heard.newest) < self.packet.wrapping_sub(self.known) {
             self.known = heard.newest;
         }
@@ -236,21 +226,23 @@ impl<const N: usize> Arq<N> {
             && heard.newest == packet
             && heard.bits & 1 != 0
         {
-            self.round_trip.measure(u32::try_from(now.micros_since(sent_at)).unwrap_or(u32::MAX));
+            self.round_trip.measure(now.wrapping_sub(sent_at));
         }
-        let overdue_at = self.overdue_at(now, 0);
-        let mut all = Progress::default();
         for stream in &mut self.streams {
-            let progress = stream.handle_heard(heard, overdue_at);
-            all.arrived |= progress.arrived;
-            all.lost |= progress.lost;
+            stream.handle_heard(heard, &mut progress);
         }
-        if all.arrived {
+        if progress.arrived {
             self.silent_since = now;
             self.chunk = (self.chunk + CHUNK_STEP).min(self.max_chunk);
         }
-        if all.lost {
+        if progress.lost {
             self.handle_loss();
+        }
+        if progress.arrived || progress.lost {
+            self.overdue_at = None;
+            if self.streams.iter().any(Stream::waits) {
+                self.set_overdue(now, 0);
+            }
         }
     }
 
@@ -262,9 +254,9 @@ impl<const N: usize> Arq<N> {
 
     /// Newest wins: an older message on the same topic goes, and then whatever is oldest.
     fn send_loose(&mut self, message: &[u8]) {
-        if is_notification(message) {
-            let topic = topic_of(message);
-            self.loose.drop_first(|old| is_notification(old) && topic_of(old) == topic);
+        let topic = topic_of(message);
+        if !topic.is_empty() {
+            self.loose.drop_first(|old| topic_of(old) == topic);
         }
         push_newest(&mut self.loose, message, &mut self.stats.overtaken);
     }
@@ -276,69 +268,56 @@ impl<const N: usize> Arq<N> {
     }
 
     fn write_loose(&mut self, out: &mut [u8; MAX_LINE_FRAME]) -> usize {
-        let Some(record) = self.loose.record() else { return 0 };
-        let len = record.len();
-        if let Some(out) = out.get_mut(..len) {
-            out.copy_from_slice(record);
-        }
+        let len = copy_front(out, self.loose.record().unwrap_or_default());
         self.loose.drop_record();
         len
     }
 
-    /// Writes the next at most `chunk` bytes of a stream, or with 0 only what is acknowledged.
-    fn write(&mut self, index: usize, chunk: usize, now: Instant, out: &mut [u8; MAX_LINE_FRAME]) -> usize {
-        if self.poll_timeout().is_none() {
+    /// Writes the next bytes of a stream, or only what came where there are none to send.
+    #[inline(never)]
+    fn write(&mut self, index: usize, now: u32, out: &mut [u8; MAX_LINE_FRAME]) -> usize {
+        let Some(stream) = self.streams.get(index) else { return 0 };
+        // None when so many frames were not heard of that their numbers run out.
+        let may_send = self.packet.wrapping_sub(self.known) < UNHEARD;
+        let range = if may_send { stream.segment(self.chunk) } else { Range::NONE };
+        let sends = range.is_some();
+        if self.overdue_at.is_none() && (sends || stream.is_shut()) {
             self.silent_since = now;
+            self.set_overdue(now, 0);
         }
-        let overdue_at = self.overdue_at(now, 0);
-        let segment = self.segment(index, chunk);
-        let stream = &mut self.streams[index];
-        let mut offset_and_len = (0, 0);
-        match segment {
-            Some(range) => {
-                let (offset, bytes) = stream.bytes(range);
-                if let Some(out) = out.get_mut(header::LEN..header::LEN + bytes.len()) {
-                    out.copy_from_slice(bytes);
-                }
-                offset_and_len = (offset, bytes.len());
-                self.packet = self.packet.wrapping_add(1);
-                // One that nobody heard of for long is given up.
-                if self.timed.is_none_or(|(packet, _)| self.packet.wrapping_sub(packet) > UNHEARD / 2) {
-                    self.timed = Some((self.packet, now));
-                }
-                stream.handle_sent(range, self.packet, overdue_at);
+        let Some(stream) = self.streams.get_mut(index) else { return 0 };
+        if sends {
+            self.packet = self.packet.wrapping_add(1);
+            // One that nobody heard of for long is given up.
+            if self.timed.is_none_or(|(packet, _)| self.packet.wrapping_sub(packet) > UNHEARD / 2) {
+                self.timed = Some((self.packet, now));
             }
-            None if chunk == 0 => {}
-            None => {
-                stream.handle_closed_window(overdue_at);
-                return 0;
-            }
+            stream.handle_sent(range, self.packet);
+        } else if stream.acks_due == 0 {
+            return 0;
         }
+        let asks = stream.asks;
+        let ack = stream.take_ack();
+        let (offset, bytes) = stream.bytes(range);
         let header = Header {
             epoch: self.epoch.unwrap_or(0),
             stream: index,
-            asks: stream.asks,
+            asks,
             packet: self.packet,
             heard: self.heard,
-            offset: offset_and_len.0,
-            ack: stream.take_ack(),
+            offset: if sends { offset } else { 0 },
+            ack,
         };
-        if let Some(out) = out.first_chunk_mut() {
-            *out = header.to_bytes();
-        }
-        header::LEN + offset_and_len.1
+        let Some((head, body)) = out.split_first_chunk_mut() else { return 0 };
+        *head = header.to_bytes();
+        header::LEN + copy_front(body, bytes)
     }
 
-    /// The next bytes of a stream to send. None when so many frames were not heard of that their numbers run out.
-    fn segment(&self, stream: usize, chunk: usize) -> Option<Range> {
-        let unheard = self.packet.wrapping_sub(self.known);
-        self.streams.get(stream).filter(|_| unheard < UNHEARD)?.segment(chunk)
-    }
-
-    /// When what is sent now counts as lost; in half of that, and half again, as often as `halved` says.
-    fn overdue_at(&self, now: Instant, halved: u32) -> Instant {
-        let silent_us = now.micros_since(self.silent_since).min(u32::MAX.into()) as u32;
-        Instant::from_micros(now.as_micros() + u64::from(self.round_trip.timeout_us(silent_us) >> halved))
+    /// From now on what is on its way has until then to be acknowledged; half of that, and half again, as often as
+    /// `halved` says.
+    fn set_overdue(&mut self, now: u32, halved: u32) {
+        let silent_us = now.wrapping_sub(self.silent_since);
+        self.overdue_at = Some(now.wrapping_add(self.round_trip.timeout_us(silent_us) >> halved));
     }
 }
 
@@ -357,16 +336,17 @@ fn stream_of(message: &[u8]) -> Option<usize> {
 
 fn is_greeting(message: &[u8]) -> bool {
     let Some((source, destination)) = peek_addresses(message) else { return false };
-    let greets = |address: &[u8]| address == bus::HELLO.as_bytes() || address == bus::IDENTITY.as_bytes();
-    greets(source) || greets(destination)
+    let answers = message.first().is_some_and(|head| head & ANSWERS != 0);
+    let served = if answers { source } else { destination };
+    [bus::HELLO, bus::IDENTITY].iter().any(|greeting| greeting.as_bytes() == served)
 }
 
-fn is_notification(message: &[u8]) -> bool {
-    message.first().is_some_and(|head| head & TYPE == NOTIFICATION)
-}
-
-fn topic_of(message: &[u8]) -> Option<&[u8]> {
-    peek_addresses(message).map(|(_, destination)| destination)
+/// The topic of a notification; nothing for other messages.
+fn topic_of(message: &[u8]) -> &[u8] {
+    match peek_addresses(message) {
+        Some((_, topic)) if message.first().is_some_and(|head| head & TYPE == NOTIFICATION) => topic,
+        _ => &[],
+    }
 }
 
 fn push_newest<const N: usize>(queue: &mut Bytes<N>, message: &[u8], dropped: &mut u32) {
@@ -391,11 +371,13 @@ const LOOSE: usize = 2;
 const TYPE: u8 = 7;
 const NOTIFICATION: u8 = 2;
 const HEARTBEAT: u8 = 4;
+/// Set in the types of a response and an error, below [`HEARTBEAT`].
+const ANSWERS: u8 = 1;
 /// Set for High and Critical.
 const HIGH: u8 = 1 << 4;
 /// Urgent frames that go before one of the others does.
 const URGENT_RUN: u8 = 4;
 /// A piece is never shorter than this for want of luck: its frame has as much again around it.
-const MIN_CHUNK: usize = 12;
+const MIN_CHUNK: u16 = 12;
 /// What a piece grows by with each that arrives.
-const CHUNK_STEP: usize = 8;
+const CHUNK_STEP: u16 = 8;

@@ -46,12 +46,8 @@ impl<const N: usize> Bytes<N> {
         if N - self.end < gap + bytes.len() {
             self.move_to_front();
         }
-        let at = N.min(self.end + gap);
-        let count = bytes.len().min(N - at);
-        if let (Some(to), Some(from)) = (self.buffer.get_mut(at..at + count), bytes.get(..count)) {
-            to.copy_from_slice(from);
-        }
-        count
+        let to = self.buffer.get_mut(self.end + gap..);
+        copy_front(to.unwrap_or_default(), bytes)
     }
 
     /// Takes in `count` bytes that were put down ahead.
@@ -96,7 +92,7 @@ impl<const N: usize> Bytes<N> {
         while let Some(record) = self.buffer.get(at..self.end).and_then(record_in) {
             let next = at + PREFIX + record.len();
             if is(record) {
-                move_forward(&mut self.buffer, next, at);
+                move_forward(self.buffer.get_mut(at..).unwrap_or_default(), next - at);
                 self.end -= next - at;
                 return;
             }
@@ -111,18 +107,28 @@ impl<const N: usize> Bytes<N> {
 
     /// All of it, what lies ahead of the last byte too.
     fn move_to_front(&mut self) {
-        move_forward(&mut self.buffer, self.start, 0);
+        move_forward(&mut self.buffer, self.start);
         self.end -= self.start;
         self.start = 0;
     }
 }
 
-/// Moves everything from `from` on to `to`, which is before it.
+/// Copies as many of `from` as `to` has room for; says how many.
+#[inline(never)]
+pub(super) fn copy_front(to: &mut [u8], from: &[u8]) -> usize {
+    let count = to.len().min(from.len());
+    if let (Some(to), Some(from)) = (to.get_mut(..count), from.get(..count)) {
+        to.copy_from_slice(from);
+    }
+    count
+}
+
+/// Moves everything `by` bytes to the front.
 // One by one: the routine that a compiler calls for `copy_within` is 1.5 kB of flash where a board has no shorter one.
 #[inline(never)]
-fn move_forward(bytes: &mut [u8], from: usize, to: usize) {
+fn move_forward(bytes: &mut [u8], by: usize) {
     let bytes = Cell::from_mut(bytes).as_slice_of_cells();
-    for (to, from) in bytes.iter().skip(to).zip(bytes.iter().skip(from)) {
+    for (to, from) in bytes.iter().zip(bytes.get(by..).unwrap_or_default()) {
         to.set(from.get());
     }
 }

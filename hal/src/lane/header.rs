@@ -35,13 +35,10 @@ impl Header {
         frame.first().is_some_and(|head| head & MARK == MARK)
     }
 
-    /// Takes the header off a frame.
+    /// Takes the header off a frame that [`Header::marks`] tells of.
     pub(super) fn read(frame: &[u8]) -> Option<(Self, &[u8])> {
         let (&[head, epoch, packet, newest, bits, o0, o1, a0, a1, room], bytes) =
             frame.split_first_chunk::<LEN>()?;
-        if head & MARK != MARK {
-            return None;
-        }
         let header = Self {
             epoch: u16::from(head >> 5) << 8 | u16::from(epoch),
             stream: usize::from(head >> 3 & 1),
@@ -93,10 +90,10 @@ impl Heard {
         let ahead = packet.wrapping_sub(self.newest);
         let newer = (1..=UNHEARD).contains(&ahead);
         if newer {
-            self.bits = self.bits.checked_shl(ahead.into()).unwrap_or(0) | has_come;
+            self.bits = (u32::from(self.bits) << ahead.min(8)) as u8 | has_come;
             self.newest = packet;
         } else {
-            self.bits |= has_come.checked_shl(ahead.wrapping_neg().into()).unwrap_or(0);
+            self.bits |= (u32::from(has_come) << ahead.wrapping_neg().min(8)) as u8;
         }
         newer
     }
@@ -105,7 +102,7 @@ impl Heard {
     pub(super) fn has_come(self, packet: u8) -> Option<bool> {
         let age = self.newest.wrapping_sub(packet);
         let is_known = age < UNHEARD.wrapping_neg();
-        is_known.then(|| self.bits.checked_shr(age.into()).unwrap_or(0) & 1 != 0)
+        is_known.then(|| u32::from(self.bits) >> age.min(8) & 1 != 0)
     }
 }
 

@@ -4,40 +4,36 @@
 //! sent again: what comes behind a gap is kept where it belongs, in the memory that is free anyway.
 
 use visorbus_core::limits::MAX_LINE_FRAME;
-use visorbus_core::time::Instant;
 
 use super::bytes::{Bytes, PREFIX};
 use super::header::Heard;
 
 /// Both directions of one stream.
+// In this order: short instructions reach what is near the front.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Stream<const N: usize> {
-    /// What is not acknowledged yet.
-    out: Bytes<N>,
-    /// Offset of its first byte.
-    acked: u16,
-    /// Bytes of it that the other end has room for.
-    allowed: u16,
-    /// Bytes of it that are on their way or have come; what no flight covers is to be sent.
-    flights: [Flight; FLIGHTS],
-    /// When what is on its way counts as lost, or a closed window is asked for.
-    overdue_at: Instant,
-    /// Something new was acknowledged since [`Stream::handle_heard`].
-    arrived: bool,
-
-    /// What has come and was not taken.
-    input: Bytes<N>,
-    /// Offset of the next byte that is to come.
-    received: u16,
-    /// Bytes behind that one that have come before it.
-    islands: [Range; ISLANDS],
-    /// Bytes of a message that is too long which are still to be passed over.
-    skip: usize,
-    told_room: u8,
     /// How often the other end is to be told of what came.
     pub(super) acks_due: u8,
     /// And is to answer to that.
     pub(super) asks: bool,
+    told_room: u8,
+    /// Offset of the first byte of `out`.
+    acked: u16,
+    /// Bytes of it that the other end has room for.
+    allowed: u16,
+    /// Offset of the next byte that is to come.
+    received: u16,
+    /// Bytes of a message that is too long which are still to be passed over.
+    skip: usize,
+    /// Bytes behind the next that have come before it.
+    islands: [Range; ISLANDS],
+    /// Bytes of `out` that are on their way or have come; what no flight covers is to be sent.
+    flights: [Flight; FLIGHTS],
+    /// What is not acknowledged yet.
+    out: Bytes<N>,
+    /// What has come and was not taken.
+    input: Bytes<N>,
 }
 
 /// What an end says of the bytes that it gets.
@@ -50,7 +46,7 @@ pub(super) struct Ack {
 }
 
 /// What came of the word on some frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug)]
 pub(super) struct Progress {
     /// Something new has arrived.
     pub(super) arrived: bool,
@@ -59,14 +55,13 @@ pub(super) struct Progress {
 }
 
 impl<const N: usize> Stream<N> {
+    /// All zeros, which is little code: [`Stream::clear`] comes before anything else.
     pub(super) const fn new() -> Self {
         Self {
             out: Bytes::new(),
             acked: 0,
-            allowed: MAX_LINE_FRAME as u16,
+            allowed: 0,
             flights: [Flight::NONE; FLIGHTS],
-            overdue_at: NEVER,
-            arrived: false,
             input: Bytes::new(),
             received: 0,
             islands: [Range::NONE; ISLANDS],
@@ -77,16 +72,10 @@ impl<const N: usize> Stream<N> {
         }
     }
 
-    /// As new, without a copy of the whole on the stack.
+    /// As new, but ready.
     pub(super) const fn clear(&mut self) {
-        self.out.clear();
-        self.input.clear();
-        self.flights = [Flight::NONE; FLIGHTS];
-        self.islands = [Range::NONE; ISLANDS];
-        (self.acked, self.received, self.allowed) = (0, 0, MAX_LINE_FRAME as u16);
-        (self.skip, self.told_room) = (0, 0);
-        (self.acks_due, self.asks) = (0, false);
-        self.overdue_at = NEVER;
+        *self = const { Self::new() };
+        self.allowed = MAX_LINE_FRAME as u16;
     }
 
     /// Bytes of the longest message that [`Stream::send`] takes now.
@@ -98,27 +87,29 @@ impl<const N: usize> Stream<N> {
         self.out.push_record(message)
     }
 
-    /// The next bytes to send, at most `chunk`, counted from the first that is not acknowledged.
-    pub(super) fn segment(&self, chunk: usize) -> Option<Range> {
+    /// The next bytes to send, at most `chunk`, counted from the first that is not acknowledged; none when it is full of
+    /// flights too.
+    #[inline(never)]
+    pub(super) fn segment(&self, chunk: u16) -> Range {
         // Most of the time there is nothing, which is to cost nothing.
         if self.out.is_empty() || self.flights.iter().all(|flight| flight.range.is_some()) {
-            return None;
+            return Range::NONE;
         }
         let mut start = 0;
         while let Some(flight) = self.flights.iter().find(|flight| flight.range.holds(start)) {
             start = flight.range.end;
         }
-        let mut end = (self.out.len() as u16).min(start.saturating_add(chunk as u16));
+        let mut end = (self.out.len() as u16).min(start + chunk);
         for flight in &self.flights {
             if flight.range.start > start {
                 end = end.min(flight.range.start);
             }
         }
-        if end <= self.allowed {
-            return Some(Range { start, end }).filter(|range| range.is_some());
+        if end > self.allowed {
+            // Rather wait for the next word on the room than send crumbs.
+            end = if start == 0 { self.allowed } else { 0 };
         }
-        // Rather wait for the next word on the room than send crumbs.
-        Some(Range { start, end: self.allowed }).filter(|range| start == 0 && range.is_some())
+        Range { start, end }
     }
 
     /// The bytes of a [`Stream::segment`], and the offset of the first.
@@ -128,36 +119,37 @@ impl<const N: usize> Stream<N> {
     }
 
     /// The bytes of a [`Stream::segment`] are on their way, as frame `packet`.
-    pub(super) fn handle_sent(&mut self, range: Range, packet: u8, overdue_at: Instant) {
+    pub(super) fn handle_sent(&mut self, range: Range, packet: u8) {
         if let Some(flight) = self.flights.iter_mut().find(|flight| !flight.range.is_some()) {
             *flight = Flight { range, packet, has_come: false };
         }
-        self.overdue_at = self.overdue_at.min(overdue_at);
     }
 
-    /// Whether something waits that the other end has no room for; it is then asked at `overdue_at`.
-    pub(super) fn handle_closed_window(&mut self, overdue_at: Instant) {
-        if self.allowed == 0 && !self.out.is_empty() {
-            self.overdue_at = self.overdue_at.min(overdue_at);
-        }
+    /// Whether something waits that the other end has no room for.
+    pub(super) const fn is_shut(&self) -> bool {
+        self.allowed == 0 && self.waits()
     }
 
-    /// Takes the other end's word on this stream.
-    pub(super) fn handle_ack(&mut self, ack: Ack) {
+    /// Whether something is not acknowledged.
+    pub(super) const fn waits(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    /// Takes the other end's word on this stream; `true` when something new has arrived.
+    pub(super) fn handle_ack(&mut self, ack: Ack) -> bool {
         let newly = ack.offset.wrapping_sub(self.acked);
         // Otherwise it is older than what is known.
         let fits = usize::from(newly) <= self.out.len();
         if fits {
             self.advance(newly);
             self.allowed = u16::from(ack.room) * ROOM_UNIT as u16;
-            self.arrived = newly > 0;
         }
+        fits && newly > 0
     }
 
     /// Takes the other end's word on the frames of both streams.
-    pub(super) fn handle_heard(&mut self, heard: Heard, overdue_at: Instant) -> Progress {
-        let mut progress = Progress { arrived: core::mem::take(&mut self.arrived), lost: false };
-        for flight in self.flights.iter_mut().filter(|flight| flight.range.is_some() && !flight.has_come) {
+    pub(super) fn handle_heard(&mut self, heard: Heard, progress: &mut Progress) {
+        for flight in self.flights.iter_mut().filter(|flight| flight.waits()) {
             match heard.has_come(flight.packet) {
                 Some(true) => (flight.has_come, progress.arrived) = (true, true),
                 Some(false) => (*flight, progress.lost) = (Flight::NONE, true),
@@ -167,49 +159,42 @@ impl<const N: usize> Stream<N> {
         while let Some(flight) = self.flights.iter().find(|flight| flight.has_come && flight.range.holds(0)) {
             self.advance(flight.range.end);
         }
-        if progress.arrived || progress.lost {
-            let waits = self.flights.iter().any(|flight| flight.range.is_some());
-            self.overdue_at = if waits { overdue_at } else { NEVER };
-        }
-        progress
     }
 
-    /// `true` when what was on its way goes again, because no word on it came in time.
-    pub(super) fn handle_timeout(&mut self, now: Instant, overdue_at: Instant) -> bool {
-        if self.overdue_at > now {
+    /// No word came in time: one that is on its way goes again, which `true` says, and the other end is asked.
+    #[inline(never)]
+    pub(super) fn handle_timeout(&mut self) -> bool {
+        if !self.waits() {
             return false;
-        }
-        self.overdue_at = overdue_at;
-        let waiting = self.flights.iter_mut().filter(|flight| flight.range.is_some() && !flight.has_come);
-        let first = waiting.min_by_key(|flight| flight.range.start);
-        let lost = first.is_some();
-        if let Some(first) = first {
-            *first = Flight::NONE;
         }
         // The word that there is room again may have been lost, or this end may have no number left for a frame.
         (self.acks_due, self.asks) = (self.acks_due.max(1), true);
-        lost
-    }
-
-    pub(super) const fn overdue_at(&self) -> Instant {
-        self.overdue_at
+        let waiting = self.flights.iter_mut().find(|flight| flight.waits());
+        waiting.map(|flight| *flight = Flight::NONE).is_some()
     }
 
     /// Takes bytes that came; `false` when they are to come again.
+    #[inline(never)]
     pub(super) fn handle_bytes(&mut self, offset: u16, bytes: &[u8]) -> bool {
         let ahead = offset.wrapping_sub(self.received) as i16;
-        if ahead > 0 {
-            return self.keep(ahead as u16, bytes);
+        let gap = ahead.max(0) as u16;
+        let Some(new) = bytes.get(usize::from(ahead.min(0).unsigned_abs())..) else { return true };
+        let mut count = self.input.put_ahead(gap.into(), new) as u16;
+        let all = usize::from(count) == new.len();
+        if gap > 0 {
+            return self.keep(Range { start: gap, end: gap + count }) && all;
         }
-        let Some(new) = bytes.get(usize::from(ahead.unsigned_abs())..) else { return true };
-        let count = self.input.push(new);
-        self.take_in(count as u16);
-        while let Some(island) = self.islands.iter().find(|island| island.holds(0)) {
-            let count = island.end;
-            self.input.grow(usize::from(count));
-            self.take_in(count);
+        loop {
+            self.input.grow(count.into());
+            self.received = self.received.wrapping_add(count);
+            for island in &mut self.islands {
+                island.shift(count);
+            }
+            match self.islands.iter().find(|island| island.holds(0)) {
+                Some(island) => count = island.end,
+                None => return all,
+            }
         }
-        count == new.len()
     }
 
     /// What the other end is told next.
@@ -222,6 +207,7 @@ impl<const N: usize> Stream<N> {
     }
 
     /// Passes over messages that are none, or too long for this end; counts them.
+    #[inline(never)]
     pub(super) fn skip_unfit(&mut self, counter: &mut u32) {
         loop {
             let count = self.skip.min(self.input.len());
@@ -257,24 +243,10 @@ impl<const N: usize> Stream<N> {
         }
     }
 
-    /// The next `count` bytes that were to come have.
-    fn take_in(&mut self, count: u16) {
-        self.received = self.received.wrapping_add(count);
-        for island in &mut self.islands {
-            island.shift(count);
-        }
-    }
-
-    /// Keeps bytes that came before others; `false` when there is no room for them.
-    fn keep(&mut self, ahead: u16, bytes: &[u8]) -> bool {
-        let range = Range { start: ahead, end: ahead.saturating_add(bytes.len() as u16) };
-        if usize::from(range.end) > self.input.room() {
-            return false;
-        }
-        let Some(island) = self.islands.iter_mut().find(|island| island.touches(range)) else { return false };
-        *island = if island.is_some() { island.with(range) } else { range };
-        self.input.put_ahead(usize::from(ahead), bytes);
-        true
+    /// Takes note of bytes that came before others; `false` when there are too many pieces of such.
+    fn keep(&mut self, range: Range) -> bool {
+        let island = self.islands.iter_mut().find(|island| island.touches(range));
+        island.map(|island| *island = if island.is_some() { island.with(range) } else { range }).is_some()
     }
 }
 
@@ -286,9 +258,9 @@ pub(super) struct Range {
 }
 
 impl Range {
-    const NONE: Self = Self { start: 0, end: 0 };
+    pub(super) const NONE: Self = Self { start: 0, end: 0 };
 
-    const fn is_some(self) -> bool {
+    pub(super) const fn is_some(self) -> bool {
         self.start < self.end
     }
 
@@ -322,6 +294,11 @@ struct Flight {
 
 impl Flight {
     const NONE: Self = Self { range: Range::NONE, packet: 0, has_come: false };
+
+    /// Whether it is on its way.
+    const fn waits(&self) -> bool {
+        self.range.is_some() && !self.has_come
+    }
 }
 
 /// Frames of one stream that may be on their way at once.
@@ -332,5 +309,3 @@ const ISLANDS: usize = 4;
 const ROOM_UNIT: usize = 16;
 /// An end that was told of no more room than this is told when there is more: a line frame.
 const LITTLE_ROOM: u8 = (MAX_LINE_FRAME / ROOM_UNIT) as u8;
-/// Later than any clock gets.
-pub(super) const NEVER: Instant = Instant::from_micros(u64::MAX);
