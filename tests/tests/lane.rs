@@ -29,7 +29,9 @@ fn the_smallest_lane_does_it_too_beside_a_large_one() {
 
 #[test]
 fn it_does_it_at_any_speed_and_through_a_slow_adapter() {
-    for (baud, delay_us, seed) in [(9_600, 0, 1), (115_200, 16_000, 2), (3_000_000, 0, 3), (921_600, 1_000, 4)] {
+    for (baud, delay_us, seed) in
+        [(9_600, 0, 1), (115_200, 16_000, 2), (3_000_000, 0, 3), (921_600, 1_000, 4)]
+    {
         let faults = bytes(0.002);
         let mut pair = Pair::<516, 516>::new(LineSetup { baud, delay_us, faults, seed });
         pair.near.lane = pair.near.lane.with_piece(piece_len(baud));
@@ -169,7 +171,12 @@ fn frames_that_get_lost_doubled_and_reordered_break_no_order() {
             near.turn(now);
             far.turn(now);
             now = Instant::from_micros(now.as_micros() + 100);
-            assert!(now.as_micros() < 600_000_000, "{faults:?}: {:?}, {:?}", near.lane.stats(), far.lane.stats());
+            assert!(
+                now.as_micros() < 600_000_000,
+                "{faults:?}: {:?}, {:?}",
+                near.lane.stats(),
+                far.lane.stats()
+            );
         }
     }
 }

@@ -392,8 +392,7 @@ impl Node {
         Self::start(pty, move |uart, events, wait| {
             let config =
                 SessionConfig { name: Name::try_from(name).unwrap(), rows: 0, ..session_config(1, true) };
-            let peer =
-                Peer::<_, _, MAX_FRAME>::new(config, line(uart), DeviceKey::new(KEY_ID, key));
+            let peer = Peer::<_, _, MAX_FRAME>::new(config, line(uart), DeviceKey::new(KEY_ID, key));
             run_plain(peer, events, wait);
         })
     }

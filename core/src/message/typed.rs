@@ -4,8 +4,8 @@ use postcard_schema::Schema;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::auth::Access;
-use crate::message::{Address, MessagePriority};
 pub use crate::message::schema::TypeSchema;
+use crate::message::{Address, MessagePriority};
 
 /// A typed request and its response at one address.
 ///

@@ -177,6 +177,7 @@ impl Session {
     }
 
     /// As [`Session::handle`] for an end that says hello itself: what a leaf needs, and no more flash.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn handle_as_connecting<'f, N: Needs>(
         &mut self,
         message: &Message<'f>,
@@ -250,7 +251,7 @@ impl Session {
             }
             self.proof = None;
             self.proof_due = now;
-            if self.config.role == Role::Connecting && self.has_lane && self.remote_has_lane() {
+            if self.epoch().is_some() {
                 // Nothing gets lost there: that the answer does not come shows that the two lanes are out of step.
                 self.reset(now);
                 return Some(Expired::Session);
@@ -466,13 +467,9 @@ impl Session {
     }
 
     fn handle_identity<'f>(&mut self, message: &Message<'f>, now: Instant, out: &mut [u8]) -> Verdict<'f> {
-        // A hub that restarted asks who is there; its new boot id tells a leaf that its session is gone.
-        let boot_id = identity_in(&message.payload).map(|identity| identity.boot_id);
-        let known = self.remote.as_ref().map(|remote| remote.boot_id);
-        let restarted =
-            self.config.role == Role::Connecting && known.is_some() && boot_id.is_some() && known != boot_id;
         let answer = self.encode_own_identity(&message.answer(MessageType::Response), now, out);
-        if restarted && self.config.lossy {
+        // Only a hub that knows of no session asks who is there: it has restarted, or its end of the line was out.
+        if self.config.lossy && self.config.role == Role::Connecting && self.is_open() {
             self.reset(now);
             return Verdict::Restarted { answer };
         }
@@ -658,10 +655,6 @@ impl Session {
             0 => NEVER,
             beat_ms => self.heard.plus_millis(beat_ms.saturating_mul(SILENT_BEATS)),
         }
-    }
-
-    fn remote_has_lane(&self) -> bool {
-        self.remote.as_ref().is_some_and(|remote| remote.has_lane)
     }
 
     fn must_prove(&self) -> bool {

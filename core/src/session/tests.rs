@@ -547,6 +547,17 @@ fn identity_is_answered_in_any_state() {
 }
 
 #[test]
+fn a_hub_that_asks_who_is_there_on_a_line_has_lost_the_session_even_with_the_same_boot_id() {
+    let mut pair = Pair::new(lossy());
+    pair.pump();
+    assert!(pair.is_open());
+    pair.leaf_hears(&Message::request(0, Address::literal(bus::IDENTITY)));
+    assert!(!pair.leaf.session.is_open(), "its end of the line was out for a while");
+    pair.pump();
+    assert!(pair.is_open(), "hello is said at once");
+}
+
+#[test]
 fn a_name_that_is_none_is_refused() {
     for name in ["", "Imu", "imu/x", "a b", "..", "an-altogether-too-long-name-for-a-peer"] {
         let mut pair = Pair::new(lossy());
