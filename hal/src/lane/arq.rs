@@ -4,11 +4,11 @@ use visorbus_core::bus;
 use visorbus_core::codec::peek_addresses;
 use visorbus_core::limits::MAX_LINE_FRAME;
 
-use super::LaneStats;
 use super::bytes::{Bytes, copy_front};
 use super::header::{self, EPOCH, Header, Heard, UNHEARD};
 use super::round_trip::RoundTrip;
 use super::stream::{Progress, Range, Stream};
+use super::{LaneStats, count};
 
 /// One end of a lane.
 ///
@@ -154,7 +154,7 @@ impl<const N: usize> Arq<N> {
         let next = if self.loose_next { LOOSE } else { BULK };
         let first = if self.urgent_run < URGENT_RUN { URGENT } else { next };
         for &from in &[first, next, LOOSE - next, URGENT] {
-            let len = if from == LOOSE { self.write_loose(out) } else { self.write(from, now, out) };
+            let len = if from < LOOSE { self.write(from, now, out) } else { self.write_loose(out) };
             if len > 0 {
                 match from {
                     URGENT => self.urgent_run = self.urgent_run.saturating_add(1),
@@ -305,7 +305,7 @@ impl<const N: usize> Arq<N> {
             asks,
             packet: self.packet,
             heard: self.heard,
-            offset: if sends { offset } else { 0 },
+            offset,
             ack,
         };
         let Some((head, body)) = out.split_first_chunk_mut() else { return 0 };
@@ -354,11 +354,6 @@ fn push_newest<const N: usize>(queue: &mut Bytes<N>, message: &[u8], dropped: &m
         queue.drop_record();
         count(dropped);
     }
-}
-
-#[inline(never)]
-const fn count(counter: &mut u32) {
-    *counter = counter.saturating_add(1);
 }
 
 /// Requests, answers and errors of Low and Normal priority.

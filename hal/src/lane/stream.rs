@@ -6,6 +6,7 @@
 use visorbus_core::limits::MAX_LINE_FRAME;
 
 use super::bytes::{Bytes, PREFIX};
+use super::count;
 use super::header::Heard;
 
 /// Both directions of one stream.
@@ -161,7 +162,7 @@ impl<const N: usize> Stream<N> {
         }
     }
 
-    /// No word came in time: one that is on its way goes again, which `true` says, and the other end is asked.
+    /// No word came in time: the first that is on its way goes again, which `true` says, and the other end is asked.
     #[inline(never)]
     pub(super) fn handle_timeout(&mut self) -> bool {
         if !self.waits() {
@@ -169,8 +170,13 @@ impl<const N: usize> Stream<N> {
         }
         // The word that there is room again may have been lost, or this end may have no number left for a frame.
         (self.acks_due, self.asks) = (self.acks_due.max(1), true);
-        let waiting = self.flights.iter_mut().find(|flight| flight.waits());
-        waiting.map(|flight| *flight = Flight::NONE).is_some()
+        let mut first: Option<&mut Flight> = None;
+        for flight in &mut self.flights {
+            if flight.waits() && first.as_ref().is_none_or(|first| flight.range.start < first.range.start) {
+                first = Some(flight);
+            }
+        }
+        first.map(|first| *first = Flight::NONE).is_some()
     }
 
     /// Takes bytes that came; `false` when they are to come again.
@@ -210,13 +216,13 @@ impl<const N: usize> Stream<N> {
     #[inline(never)]
     pub(super) fn skip_unfit(&mut self, counter: &mut u32) {
         loop {
-            let count = self.skip.min(self.input.len());
-            self.input.drop_front(count);
-            self.skip -= count;
+            let passed = self.skip.min(self.input.len());
+            self.input.drop_front(passed);
+            self.skip -= passed;
             match self.input.record_len() {
                 Some(len) if self.skip == 0 && (len == 0 || len + PREFIX > N) => {
                     self.skip = len + PREFIX;
-                    *counter = counter.saturating_add(1);
+                    count(counter);
                 }
                 _ => return,
             }
