@@ -238,7 +238,8 @@ impl<const N: usize> Arq<N> {
         if progress.lost {
             self.handle_loss();
         }
-        if progress.arrived || progress.lost {
+        // Not for what is lost: pieces that are refused again and again would put off the first for ever.
+        if progress.arrived {
             self.overdue_at = None;
             if self.streams.iter().any(Stream::waits) {
                 self.set_overdue(now, 0);
