@@ -74,8 +74,9 @@ fn a_bus_that_garbles_loses_no_call() {
 #[test]
 fn a_device_that_goes_fails_its_calls_and_comes_back_by_itself() {
     let (hub, operator, bench, node) = sensor(1);
-    let call = hub.pending_call::<GetInfo>(&hub.client("caller", &["*"]));
+    // From here on nobody answers.
     drop(node);
+    let call = hub.pending_call::<GetInfo>(&hub.client("caller", &["*"]));
     bench.plugged.store(false, Ordering::SeqCst);
     bench.bus.set_faults(BusFaults::DEAD);
     operator.wait("imu", false);

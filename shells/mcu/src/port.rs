@@ -381,7 +381,11 @@ mod tests {
             let waits = pace.waits_until().unwrap();
             assert!(pace.now <= waits && waits.micros_since(pace.now) <= 16 * 10_000_000 / 115_200);
             let carried = micros * 115_200 / 10_000_000;
-            assert!(written <= carried + 46 + 16, "{written} bytes given, {carried} carried");
+            // 4 ms of the line, the piece that went last, and what is lost in rounding it to microseconds.
+            assert!(
+                written <= carried + 46 + 16 + carried / 500 + 1,
+                "{written} bytes given, {carried} carried"
+            );
         }
         assert!(written >= 11_520, "the line was idle: {written} bytes");
         assert!(pace.waits_until().is_some());

@@ -109,6 +109,15 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// Drops the first sample of the one that saw it when the other did not.
+    fn begin_with(&mut self, other: &mut Self) {
+        if self.delivered.get(1) == other.delivered.first() {
+            self.delivered.remove(0);
+        } else if other.delivered.get(1) == self.delivered.first() {
+            other.delivered.remove(0);
+        }
+    }
+
     /// Without what a few microseconds' difference may change: the time of an answer, the last sample before it.
     fn but_for_microseconds(mut self) -> Self {
         self.delivered.truncate(1_000);
