@@ -1,5 +1,6 @@
 //! What the tests of serial lines share: a hub with a socket, its clients, pseudo-terminals, calls that wait.
 
+use std::cell::RefCell;
 use std::fmt::Debug;
 use std::fs;
 use std::io;
@@ -90,13 +91,15 @@ impl TestHub {
         }
     }
 
-    /// Calls a device on a thread of its own, with a deadline far away; comes back when the hub has the call.
+    /// Calls a device on a thread of its own, with a deadline far away; comes back when the hub has the call, the first of
+    /// this client.
     pub(crate) fn pending_call<E>(&self, caller: &UnixSocketClient) -> PendingCall<E::Response>
     where
         E: Endpoint<Request = (), Response: Send + 'static>,
     {
         let name = caller.client_id();
-        let before = self.peer(name).unwrap().frames_in;
+        // A client that has not called before first says what types it was built with.
+        let before = self.peer(name).unwrap().frames_in + 1;
         let client = caller.clone();
         let call = thread::spawn(move || {
             let outcome = client.call::<E>(&(), Some(Duration::from_secs(60)));
@@ -201,6 +204,19 @@ pub(crate) struct Pty {
     /// Held open so that a line that nobody has opened yet is silent, and not gone.
     slave: Option<OwnedFd>,
     path: PathBuf,
+    /// What names its far end.
+    lines: RefCell<Vec<PathBuf>>,
+}
+
+impl Drop for Pty {
+    /// The next pseudo-terminal, of whatever test, may get the same path.
+    fn drop(&mut self) {
+        for line in
+            self.lines.borrow().iter().filter(|line| fs::read_link(line).is_ok_and(|path| path == self.path))
+        {
+            let _ = fs::remove_file(line);
+        }
+    }
 }
 
 impl Pty {
@@ -218,7 +234,7 @@ impl Pty {
         settings.make_raw();
         tcsetattr(&slave, OptionalActions::Now, &settings)?;
         rustix::io::ioctl_fionbio(&master, true)?;
-        Ok(Self { master, slave: Some(slave), path })
+        Ok(Self { master, slave: Some(slave), path, lines: RefCell::default() })
     }
 
     /// Lets `line` name its far end.
@@ -226,6 +242,7 @@ impl Pty {
         let new = line.with_extension("new");
         symlink(&self.path, &new).unwrap();
         fs::rename(&new, line).unwrap();
+        self.lines.borrow_mut().push(line.to_owned());
     }
 
     /// From now on the line is gone as soon as whoever has the far end closes it.
