@@ -1,12 +1,12 @@
 //! What the tests of serial lines share: a hub with a socket, its clients, pseudo-terminals, calls that wait.
 
-use std::cell::RefCell;
 use std::fmt::Debug;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -205,14 +205,18 @@ pub(crate) struct Pty {
     slave: Option<OwnedFd>,
     path: PathBuf,
     /// What names its far end.
-    lines: RefCell<Vec<PathBuf>>,
+    lines: Mutex<Vec<PathBuf>>,
 }
 
 impl Drop for Pty {
     /// The next pseudo-terminal, of whatever test, may get the same path.
     fn drop(&mut self) {
-        for line in
-            self.lines.borrow().iter().filter(|line| fs::read_link(line).is_ok_and(|path| path == self.path))
+        for line in self
+            .lines
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|line| fs::read_link(line).is_ok_and(|path| path == self.path))
         {
             let _ = fs::remove_file(line);
         }
@@ -234,7 +238,7 @@ impl Pty {
         settings.make_raw();
         tcsetattr(&slave, OptionalActions::Now, &settings)?;
         rustix::io::ioctl_fionbio(&master, true)?;
-        Ok(Self { master, slave: Some(slave), path, lines: RefCell::default() })
+        Ok(Self { master, slave: Some(slave), path, lines: Mutex::default() })
     }
 
     /// Lets `line` name its far end.
@@ -242,7 +246,7 @@ impl Pty {
         let new = line.with_extension("new");
         symlink(&self.path, &new).unwrap();
         fs::rename(&new, line).unwrap();
-        self.lines.borrow_mut().push(line.to_owned());
+        self.lines.lock().unwrap().push(line.to_owned());
     }
 
     /// From now on the line is gone as soon as whoever has the far end closes it.
