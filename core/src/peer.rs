@@ -16,7 +16,7 @@ use crate::needs::Needs;
 use crate::route::{Route, route};
 use crate::sentence;
 use crate::session::{CloseReason, Expired, NO_KEYS, PROOF_LIFETIME_S, Session, SessionConfig, Verdict};
-use crate::time::{Instant, whole_seconds};
+use crate::time::{Instant, earlier, whole_seconds};
 
 /// One leaf on one link. `OUT` is the longest frame that it sends, in bytes.
 #[derive(Debug)]
@@ -563,14 +563,6 @@ pub fn refuse_frame(frame: &[u8], error: codec::DecodeError, out: &mut [u8]) -> 
     }
     let unreadable = Message::request(codec::peek_id(frame), const { Address::literal(bus::NAME) });
     codec::encode_error(&unreadable, &IpcError::Protocol(error.reason()), out).unwrap_or(0)
-}
-
-/// The earlier of two moments, either of which may never come.
-pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    }
 }
 
 fn unix_seconds(session: &Session, now: Instant) -> Option<u64> {

@@ -1,8 +1,8 @@
 //! The main loop of a leaf node on one screen.
 
 use crate::link::Link;
-use crate::peer::{Event, Keys, Node, Peer, earlier};
-use crate::time::Instant;
+use crate::peer::{Event, Keys, Node, Peer};
+use crate::time::{Instant, earlier};
 
 /// A node with something to do of its own: samples to publish, buttons to read.
 pub trait Application<L: Link, K: Keys, const OUT: usize>: Node {

@@ -3,7 +3,7 @@
 
 use visorbus_core::limits::MAX_LINE_FRAME;
 use visorbus_core::link::Link;
-use visorbus_core::time::Instant;
+use visorbus_core::time::{Instant, earlier};
 
 use arq::Arq;
 
@@ -160,10 +160,7 @@ impl<L: Link, const N: usize> Link for Lane<L, N> {
     fn poll_timeout(&self) -> Option<Instant> {
         let now = self.now.as_micros();
         let lane = self.arq.due_in_us(now as u32).map(|us| Instant::from_micros(now + u64::from(us)));
-        match (self.link.poll_timeout(), lane) {
-            (Some(link), Some(lane)) => Some(link.min(lane)),
-            (link, lane) => link.or(lane),
-        }
+        earlier(self.link.poll_timeout(), lane)
     }
 
     fn has_lane(&self) -> bool {

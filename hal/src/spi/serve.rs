@@ -10,7 +10,7 @@ use visorbus_core::limits::MAX_LINE_FRAME;
 use visorbus_core::link::Link;
 use visorbus_core::peer::{Keys, Peer};
 use visorbus_core::serve::{Application, turn};
-use visorbus_core::time::Instant;
+use visorbus_core::time::{Instant, earlier};
 
 use super::link::{MAX_ERRORS, SpiError};
 use super::{SpiController, SpiStats};
@@ -100,7 +100,7 @@ where
             continue;
         }
         // The ready line has been told since the turn.
-        let due = due.into_iter().chain(controller.poll_timeout()).min();
+        let due = earlier(due, controller.poll_timeout());
         bus.wait(is_ready, due, timer).await?;
     }
 }

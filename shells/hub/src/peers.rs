@@ -7,6 +7,7 @@ use visorbus_core::auth::Access;
 use visorbus_core::bus::{RowKind, SlowConsumer};
 use visorbus_core::clock::ClockSync;
 use visorbus_core::message::{Address, AddressBuf, Pattern};
+use visorbus_core::time::earlier;
 use visorbus_core::{Instant, MessagePriority, Session};
 
 use crate::config::Limits;
@@ -280,13 +281,6 @@ fn closed_text(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::UnexpectedEof => "the other end closed the connection".to_owned(),
         _ => error.to_string(),
-    }
-}
-
-fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
     }
 }
 
@@ -570,9 +564,9 @@ impl Peer {
                 let handshake = unproven.then_some(self.handshake_by);
                 let session = if self.watched.is_some() { self.session.poll_timeout() } else { None };
                 let due =
-                    sooner(sooner(session, handshake), sooner(self.link.poll_timeout(), self.reopen_at));
+                    earlier(earlier(session, handshake), earlier(self.link.poll_timeout(), self.reopen_at));
                 match &self.clock {
-                    Some(clock) if self.is_probed() => sooner(due, Some(clock.poll_timeout())),
+                    Some(clock) if self.is_probed() => earlier(due, Some(clock.poll_timeout())),
                     _ => due,
                 }
             }

@@ -21,6 +21,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod lookout;
 mod port;
 mod reopener;
 mod spec;

@@ -6,11 +6,13 @@ use std::path::Path;
 
 use embedded_io::{ErrorType, Read, ReadReady, Write, WriteReady};
 use visorbus_core::frame::length::prefix;
+use visorbus_core::time::earlier;
 use visorbus_core::{Instant, Link};
 use visorbus_hal::{Lane, LaneStats, SerialLink, SerialStats, lane_len, piece_len, serial_buffer_len};
 use visorbus_hub::{HubLink, LinkOptions, Origin, ReceiveBuffer, Reopen};
 
-use crate::{OpenError, Reopener, SerialSpec, Tty, TtyError};
+use crate::lookout::{Fault, Lookout, lane_faults};
+use crate::{OpenError, SerialSpec, Tty, TtyError};
 
 /// The hub's end of a serial line. It outlives the device: pulled out, it waits for it to come back.
 ///
@@ -26,14 +28,10 @@ use crate::{OpenError, Reopener, SerialSpec, Tty, TtyError};
 #[derive(Debug)]
 pub struct SerialPort {
     spec: SerialSpec,
-    reopener: Reopener,
+    lookout: Lookout,
     link: Option<Box<Line>>,
-    /// What lines before the present one have counted.
-    before: Counted,
     /// Two parts of a frame put together.
     frame: Vec<u8>,
-    /// What is said to be wrong with the device, until it is there again.
-    trouble: Option<String>,
 }
 
 type Raw = SerialLink<Buffered, { serial_buffer_len(SerialPort::MAX_FRAME) }>;
@@ -47,28 +45,13 @@ impl SerialPort {
 
     /// The line that `spec` names; the device is opened when the hub first asks for it.
     pub fn new(spec: SerialSpec) -> Self {
-        Self {
-            spec,
-            reopener: Reopener::new(),
-            link: None,
-            before: Counted::default(),
-            frame: Vec::new(),
-            trouble: None,
-        }
+        Self { spec, lookout: Lookout::new(), link: None, frame: Vec::new() }
     }
 
     fn line(&mut self) -> io::Result<&mut Line> {
         self.link
             .as_deref_mut()
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the device is not there"))
-    }
-
-    /// Says what is wrong, the first of many times that it is the same: a device that is away is tried for hours.
-    fn report(&mut self, trouble: String) {
-        if self.trouble.as_ref() != Some(&trouble) {
-            tracing::warn!("{trouble}");
-            self.trouble = Some(trouble);
-        }
     }
 
     fn gone(&self) -> io::Error {
@@ -127,10 +110,7 @@ impl HubLink for SerialPort {
 
     fn poll_timeout(&self) -> Option<Instant> {
         let line = self.link.as_ref()?;
-        match (line.link().uart().pace.waits_until(), line.poll_timeout()) {
-            (Some(pace), Some(lane)) => Some(pace.min(lane)),
-            (pace, lane) => pace.or(lane),
-        }
+        earlier(line.link().uart().pace.waits_until(), line.poll_timeout())
     }
 
     fn reset(&mut self, epoch: Option<u16>) {
@@ -140,36 +120,25 @@ impl HubLink for SerialPort {
     }
 
     fn reopen(&mut self, now: Instant) -> Reopen {
+        let name = self.spec.path.display().to_string();
         if let Some(line) = self.link.take() {
-            self.before = self.before.and(&Counted::of(&line));
-            self.reopener.handle_failure(now);
-            self.report(format!("{} is gone; waiting for it", self.spec.path.display()));
+            self.lookout.handle_gone(&name, faults(line.link().stats(), line.stats()), now);
         }
-        if let Some(wait) = self.reopener.next_attempt(now).filter(|wait| !wait.is_zero()) {
-            return Reopen::At(Instant::from_micros(now.as_micros() + wait.as_micros() as u64));
+        if let Some(later) = self.lookout.poll_wait(now) {
+            return later;
         }
         match Tty::open(&self.spec.path, self.spec.baud) {
             Ok(tty) => {
-                let (path, baud) = (self.spec.path.display(), tty.baud());
-                match self.trouble.take() {
-                    Some(_) => tracing::warn!("{path} is there again, at {baud} baud"),
-                    None => tracing::info!("{path} is open at {baud} baud"),
-                }
+                let baud = tty.baud();
                 // On a USB port the speed says nothing.
                 let pace = if is_usb(&self.spec.path) { u32::MAX } else { baud };
                 let raw = Raw::new(Buffered::new(tty, Pace::new(pace, now)));
                 self.link = Some(Box::new(Line::new(raw).with_piece(piece_len(pace))));
-                self.reopener.handle_opened(now);
-                Reopen::Done
+                self.lookout.handle_opened(&name, &format!(" at {baud} baud"), now)
             }
             Err(error) => {
-                // Of one that was pulled out that is known already.
-                if self.trouble.is_none() || !matches!(error, OpenError::Missing { .. }) {
-                    self.report(format!("{error}; trying again until it is there"));
-                }
-                self.reopener.handle_failure(now);
-                let wait = self.reopener.next_attempt(now).unwrap_or_default();
-                Reopen::At(Instant::from_micros(now.as_micros() + wait.as_micros() as u64))
+                let missing = matches!(error, OpenError::Missing { .. });
+                self.lookout.handle_failure(error, missing, now)
             }
         }
     }
@@ -188,21 +157,26 @@ impl HubLink for SerialPort {
     }
 
     fn faults(&self) -> Vec<(&'static str, u64)> {
-        let now = self.link.as_deref().map_or_else(Counted::default, Counted::of);
-        let Counted { line: stats, lane } = self.before.and(&now);
-        vec![
-            ("resent", lane.resent.into()),
-            ("overtaken", lane.overtaken.into()),
-            ("missed", lane.missed.into()),
-            ("stale", lane.stale.into()),
-            ("bad_crc", stats.faults.bad_crc.into()),
-            ("cut_off", stats.faults.cut_off.into()),
-            ("too_long", stats.faults.too_long.into()),
-            ("dropped", stats.faults.dropped.into()),
-            ("read_errors", stats.read_errors.into()),
-            ("write_errors", stats.write_errors.into()),
-        ]
+        let now = match &self.link {
+            Some(line) => faults(line.link().stats(), line.stats()),
+            None => faults(SerialStats::default(), LaneStats::default()),
+        };
+        self.lookout.with_earlier(now)
     }
+}
+
+/// What a line has counted.
+fn faults(line: SerialStats, lane: LaneStats) -> Vec<Fault> {
+    let mut faults = lane_faults(lane).to_vec();
+    faults.extend([
+        ("bad_crc", line.faults.bad_crc.into()),
+        ("cut_off", line.faults.cut_off.into()),
+        ("too_long", line.faults.too_long.into()),
+        ("dropped", line.faults.dropped.into()),
+        ("read_errors", line.read_errors.into()),
+        ("write_errors", line.write_errors.into()),
+    ]);
+    faults
 }
 
 /// A [`Tty`] that is read in large pieces, one system call each.
@@ -326,43 +300,6 @@ fn is_usb(path: &Path) -> bool {
 
 /// How far the kernel may be ahead of the line, in microseconds: more than the hub's loop needs to come back to it.
 const AHEAD_US: u64 = 4_000;
-
-/// What a line has counted.
-#[derive(Debug, Clone, Copy, Default)]
-struct Counted {
-    line: SerialStats,
-    lane: LaneStats,
-}
-
-impl Counted {
-    fn of(line: &Line) -> Self {
-        Self { line: line.link().stats(), lane: line.stats() }
-    }
-
-    fn and(&self, other: &Self) -> Self {
-        let mut sum = *self;
-        let (line, lane) = (&other.line, &other.lane);
-        for (sum, more) in [
-            (&mut sum.line.frames_received, line.frames_received),
-            (&mut sum.line.frames_sent, line.frames_sent),
-            (&mut sum.line.bytes_received, line.bytes_received),
-            (&mut sum.line.bytes_sent, line.bytes_sent),
-            (&mut sum.line.read_errors, line.read_errors),
-            (&mut sum.line.write_errors, line.write_errors),
-            (&mut sum.line.faults.bad_crc, line.faults.bad_crc),
-            (&mut sum.line.faults.cut_off, line.faults.cut_off),
-            (&mut sum.line.faults.too_long, line.faults.too_long),
-            (&mut sum.line.faults.dropped, line.faults.dropped),
-            (&mut sum.lane.resent, lane.resent),
-            (&mut sum.lane.overtaken, lane.overtaken),
-            (&mut sum.lane.missed, lane.missed),
-            (&mut sum.lane.stale, lane.stale),
-        ] {
-            *sum = sum.saturating_add(more);
-        }
-        sum
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -11,7 +11,7 @@ use visorbus_hal::{Lane, LaneStats, SpiController, SpiLink, SpiStats, lane_len};
 use visorbus_hub::{HubLink, LinkOptions, Origin, ReceiveBuffer, Reopen};
 
 use super::{ReadyLine, SpiHardware, SpiSpec, SpidevHardware};
-use crate::Reopener;
+use crate::lookout::{Fault, Lookout, lane_faults};
 
 /// The hub's end of an SPI link. It outlives the device: gone, it waits for it to come back.
 ///
@@ -29,14 +29,10 @@ pub struct SpiPort<H: SpiHardware = SpidevHardware> {
     hardware: H,
     turnaround_us: u32,
     unauthenticated: Option<String>,
-    reopener: Reopener,
+    lookout: Lookout,
     link: Option<Box<Open<H>>>,
-    /// What links before the present one have counted.
-    before: Counted,
     /// Two parts of a frame put together.
     frame: Vec<u8>,
-    /// What is said to be wrong, until it is well again.
-    trouble: Option<String>,
 }
 
 impl SpiPort {
@@ -57,11 +53,9 @@ impl<H: SpiHardware> SpiPort<H> {
             hardware,
             turnaround_us,
             unauthenticated,
-            reopener: Reopener::new(),
+            lookout: Lookout::new(),
             link: None,
-            before: Counted::default(),
             frame: Vec::new(),
-            trouble: None,
         }
     }
 
@@ -72,14 +66,6 @@ impl<H: SpiHardware> SpiPort<H> {
             now,
         )
         .map_err(|error| format!("cannot wait for {}: {error}", self.hardware.path()))
-    }
-
-    /// Says what is wrong, the first of many times that it is the same: a device that is away is tried for hours.
-    fn report(&mut self, trouble: String) {
-        if self.trouble.as_ref() != Some(&trouble) {
-            tracing::warn!("{trouble}");
-            self.trouble = Some(trouble);
-        }
     }
 
     fn away(&self) -> io::Error {
@@ -132,30 +118,19 @@ impl<H: SpiHardware> HubLink for SpiPort<H> {
     }
 
     fn reopen(&mut self, now: Instant) -> Reopen {
+        let name = self.hardware.path();
         if let Some(open) = self.link.take() {
-            self.before = self.before.and(&Counted::of(&open.lane));
-            self.reopener.handle_failure(now);
-            self.report(format!("{} is gone; waiting for it", self.hardware.path()));
+            self.lookout.handle_gone(&name, open.faults(), now);
         }
-        if let Some(wait) = self.reopener.next_attempt(now).filter(|wait| !wait.is_zero()) {
-            return Reopen::At(Instant::from_micros(now.as_micros() + wait.as_micros() as u64));
+        if let Some(later) = self.lookout.poll_wait(now) {
+            return later;
         }
         match self.open(now) {
             Ok(open) => {
-                match self.trouble.take() {
-                    Some(_) => tracing::warn!("{} is there again", self.hardware.path()),
-                    None => tracing::info!("{} is open", self.hardware.path()),
-                }
                 self.link = Some(Box::new(open));
-                self.reopener.handle_opened(now);
-                Reopen::Done
+                self.lookout.handle_opened(&name, "", now)
             }
-            Err(error) => {
-                self.report(format!("{error}; trying again until it is there"));
-                self.reopener.handle_failure(now);
-                let wait = self.reopener.next_attempt(now).unwrap_or_default();
-                Reopen::At(Instant::from_micros(now.as_micros() + wait.as_micros() as u64))
-            }
+            Err(error) => self.lookout.handle_failure(error, false, now),
         }
     }
 
@@ -173,19 +148,21 @@ impl<H: SpiHardware> HubLink for SpiPort<H> {
     }
 
     fn faults(&self) -> Vec<(&'static str, u64)> {
-        let now = self.link.as_ref().map_or_else(Counted::default, |open| Counted::of(&open.lane));
-        let Counted { spi, lane } = self.before.and(&now);
-        vec![
-            ("resent", lane.resent.into()),
-            ("overtaken", lane.overtaken.into()),
-            ("missed", lane.missed.into()),
-            ("stale", lane.stale.into()),
-            ("bad_status", spi.bad_status.into()),
-            ("bad_crc", spi.bad_crc.into()),
-            ("repeated", spi.repeated.into()),
-            ("errors", spi.errors.into()),
-        ]
+        let nothing = || faults(SpiStats::default(), LaneStats::default());
+        self.lookout.with_earlier(self.link.as_deref().map_or_else(nothing, Open::faults))
     }
+}
+
+/// What a link has counted.
+fn faults(spi: SpiStats, lane: LaneStats) -> Vec<Fault> {
+    let mut faults = lane_faults(lane).to_vec();
+    faults.extend([
+        ("bad_status", spi.bad_status.into()),
+        ("bad_crc", spi.bad_crc.into()),
+        ("repeated", spi.repeated.into()),
+        ("errors", spi.errors.into()),
+    ]);
+    faults
 }
 
 /// With room for two of the longest messages each way.
@@ -252,6 +229,10 @@ impl<H: SpiHardware> Open<H> {
         let _ = rustix::io::write(&self.again, &1_u64.to_ne_bytes());
     }
 
+    fn faults(&self) -> Vec<Fault> {
+        faults(self.lane.link().stats(), self.lane.stats())
+    }
+
     fn transfers(&self) -> u32 {
         self.lane.link().stats().transfers
     }
@@ -266,41 +247,6 @@ impl<H: SpiHardware> Open<H> {
 impl<H: SpiHardware> std::fmt::Debug for Open<H> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Open").field("stats", &self.lane.link().stats()).finish_non_exhaustive()
-    }
-}
-
-/// What a link has counted.
-#[derive(Debug, Clone, Copy, Default)]
-struct Counted {
-    spi: SpiStats,
-    lane: LaneStats,
-}
-
-impl Counted {
-    fn of<D, R, const N: usize>(lane: &Lane<SpiLink<D, R>, N>) -> Self
-    where
-        D: embedded_hal::spi::SpiDevice,
-        R: embedded_hal::digital::InputPin,
-    {
-        Self { spi: lane.link().stats(), lane: lane.stats() }
-    }
-
-    fn and(&self, other: &Self) -> Self {
-        let mut sum = *self;
-        let Self { spi, lane } = other;
-        for (sum, more) in [
-            (&mut sum.spi.bad_status, spi.bad_status),
-            (&mut sum.spi.bad_crc, spi.bad_crc),
-            (&mut sum.spi.repeated, spi.repeated),
-            (&mut sum.spi.errors, spi.errors),
-            (&mut sum.lane.resent, lane.resent),
-            (&mut sum.lane.overtaken, lane.overtaken),
-            (&mut sum.lane.missed, lane.missed),
-            (&mut sum.lane.stale, lane.stale),
-        ] {
-            *sum = sum.saturating_add(more);
-        }
-        sum
     }
 }
 
