@@ -28,6 +28,11 @@ use crate::sentence;
 use crate::time::Instant;
 use crate::wire::Reader;
 
+pub use verdict::{CloseReason, DropReason, Expired, Verdict};
+
+mod accepting;
+mod verdict;
+
 #[cfg(test)]
 mod tests;
 
@@ -162,7 +167,7 @@ impl Session {
     /// where there is one, is written to `out`.
     pub fn handle<'f>(&mut self, message: &Message<'f>, now: Instant, out: &mut [u8]) -> Verdict<'f> {
         if self.config.role == Role::Accepting {
-            if is_hello(message) {
+            if accepting::is_hello(message) {
                 self.heard = now;
                 return self.handle_hello(message, now, out);
             }
@@ -425,47 +430,6 @@ impl Session {
         self.heard
     }
 
-    fn handle_hello<'f>(&mut self, message: &Message<'f>, now: Instant, out: &mut [u8]) -> Verdict<'f> {
-        if self.is_open() && !self.config.lossy {
-            return refuse(message, IpcError::Protocol("hello was said before: a session has one"), out);
-        }
-        let Some(identity) = identity_in(&message.payload) else {
-            return refuse(message, IpcError::Serialization("the hello is not an identity"), out);
-        };
-        if !(identity.min_version..=identity.max_version).contains(&bus::WIRE_VERSION) {
-            return refuse(
-                message,
-                IpcError::Protocol("no common wire version: this end speaks version 1"),
-                out,
-            );
-        }
-        let Some(remote) = Remote::new(&identity) else {
-            return refuse(message, IpcError::Message("the name in the hello is not a component name"), out);
-        };
-        // Said by its source to be such an answer: it goes before and beside everything that a lane counts.
-        let answer = Message { source: message.destination, ..message.answer(MessageType::Response) };
-        let same_start = self.remote.as_ref().is_some_and(|known| known.boot_id == remote.boot_id);
-        if same_start && self.hello_id == message.id {
-            if !self.used {
-                // The same hello again, because the answer was late or lost: nothing has changed.
-                return Verdict::Answer(self.encode_own_identity(&answer, now, out));
-            }
-            // Of a board that starts with the same boot id each time, or a copy that came late. Nothing would tell the
-            // new session from the old: it says hello under another id, or learns from its heartbeat that it has to.
-            self.reset(now);
-            let said_before =
-                IpcError::Protocol("this hello has opened a session before: say it under another id");
-            return Verdict::Restarted {
-                answer: codec::encode_error(&answer, &said_before, out).unwrap_or(0),
-            };
-        }
-        self.reset(now);
-        self.ask_identity = false;
-        (self.hello_id, self.used) = (message.id, false);
-        self.open(remote);
-        Verdict::Opened { answer: self.encode_own_identity(&answer, now, out) }
-    }
-
     fn handle_identity<'f>(&mut self, message: &Message<'f>, now: Instant, out: &mut [u8]) -> Verdict<'f> {
         let answer = self.encode_own_identity(&message.answer(MessageType::Response), now, out);
         // Only a hub that knows of no session asks who is there: it has restarted, or its end of the line was out.
@@ -489,19 +453,6 @@ impl Session {
             Some(token) if reader.rest().is_empty() => Verdict::Authenticate { token },
             _ => refuse(message, IpcError::Serialization(sentence::BAD_CREDENTIALS), out),
         }
-    }
-
-    /// Takes a heartbeat at the accepting end: that of the other end, or its echo of a probe of this one's.
-    fn handle_beat<'f>(&mut self, message: &Message<'f>, now: Instant, out: &mut [u8]) -> Verdict<'f> {
-        if !message.wants_answer() {
-            return Verdict::Echoed { id: message.id, stamp: message.timestamp };
-        }
-        if self.lacks_grant() {
-            return refuse(message, UNPROVEN, out);
-        }
-        let mut echo = Message::heartbeat(message.id);
-        echo.timestamp = self.unix_micros(now);
-        Verdict::Answer(encode_or_nothing(&echo, out))
     }
 
     /// Takes a heartbeat at the connecting end: the echo of its own, or the accepting end asks what this clock shows.
@@ -685,90 +636,6 @@ impl Session {
     }
 }
 
-/// What a message means for the owner of the session.
-#[derive(Debug)]
-pub enum Verdict<'f> {
-    /// The message may pass: route and dispatch it under [`Session::grant`].
-    Deliver,
-    /// The session has dealt with it; the first so many bytes of `out` go back, none when 0.
-    Answer(usize),
-    /// The session has refused it: count it. The first so many bytes of `out` go back, none when 0.
-    Refused {
-        /// Bytes of `out` to send.
-        answer: usize,
-    },
-    /// The session is open; the first so many bytes of `out` go back, none when 0.
-    Opened {
-        /// Bytes of `out` to send.
-        answer: usize,
-    },
-    /// The other end has restarted or knows nothing of the session, which is closed; a connecting end says hello again by itself.
-    Restarted {
-        /// Bytes of `out` to send.
-        answer: usize,
-    },
-    /// The owner must check the token and call [`Session::finish_authentication`].
-    Authenticate {
-        /// The token's bytes, unverified.
-        token: &'f [u8],
-    },
-    /// The other end accepts this one.
-    Authenticated,
-    /// The other end does not accept this one's token; [`Session::wants_token`] says when to try again.
-    NotAuthenticated(IpcError<&'f str>),
-    /// The answer to a request from [`Session::begin_request`].
-    Reply {
-        /// The request's id.
-        id: u64,
-        /// What came back.
-        outcome: Result<MessagePayload<'f>, IpcError<&'f str>>,
-    },
-    /// The answer to a heartbeat of the accepting end's, of use to [`ClockSync`](crate::clock::ClockSync).
-    Echoed {
-        /// The heartbeat's id.
-        id: u64,
-        /// What the other end's clock showed between the two, in microseconds.
-        stamp: Option<u64>,
-    },
-    /// The session is over.
-    Closed(CloseReason<'f>),
-    /// The message is worth nothing; count it.
-    Drop(DropReason),
-}
-
-/// Why a session is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CloseReason<'f> {
-    /// The other end said goodbye.
-    Goodbye,
-    /// The other end refused this end's hello.
-    Refused(IpcError<&'f str>),
-}
-
-/// Why a message was dropped without a word to its sender.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum DropReason {
-    /// It came before hello and nobody waits for an answer.
-    BeforeHello,
-    /// It was refused and nobody waits for an answer.
-    Refused,
-}
-
-/// What time has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum Expired {
-    /// The other end was silent for three heartbeats, or on a link that loses nothing did not answer this end's token; the
-    /// session is closed.
-    Session,
-    /// A request of [`Session::begin_request`] was not answered in time.
-    Request {
-        /// The request's id.
-        id: u64,
-    },
-}
-
 /// What the other end said of itself. Only the name that a grant proves decides anything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
@@ -840,12 +707,6 @@ fn identity_in<'f>(payload: &MessagePayload<'f>) -> Option<Identity<'f>> {
         MessagePayload::Binary(bytes) => Identity::read(bytes),
         _ => None,
     }
-}
-
-/// Whether it is the other end's hello.
-fn is_hello(message: &Message<'_>) -> bool {
-    matches!(message.message_type, MessageType::Request | MessageType::Notification)
-        && message.destination.is_some_and(|to| to.as_str() == bus::HELLO)
 }
 
 /// Answers with an error where somebody waits for one.

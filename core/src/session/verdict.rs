@@ -1,0 +1,88 @@
+//! What messages and time mean for the owner of a session.
+
+use crate::error::IpcError;
+use crate::message::MessagePayload;
+
+/// What a message means for the owner of the session.
+#[derive(Debug)]
+pub enum Verdict<'f> {
+    /// The message may pass: route and dispatch it under [`Session::grant`].
+    Deliver,
+    /// The session has dealt with it; the first so many bytes of `out` go back, none when 0.
+    Answer(usize),
+    /// The session has refused it: count it. The first so many bytes of `out` go back, none when 0.
+    Refused {
+        /// Bytes of `out` to send.
+        answer: usize,
+    },
+    /// The session is open; the first so many bytes of `out` go back, none when 0.
+    Opened {
+        /// Bytes of `out` to send.
+        answer: usize,
+    },
+    /// The other end has restarted or knows nothing of the session, which is closed; a connecting end says hello again by itself.
+    Restarted {
+        /// Bytes of `out` to send.
+        answer: usize,
+    },
+    /// The owner must check the token and call [`Session::finish_authentication`].
+    Authenticate {
+        /// The token's bytes, unverified.
+        token: &'f [u8],
+    },
+    /// The other end accepts this one.
+    Authenticated,
+    /// The other end does not accept this one's token; [`Session::wants_token`] says when to try again.
+    NotAuthenticated(IpcError<&'f str>),
+    /// The answer to a request from [`Session::begin_request`].
+    Reply {
+        /// The request's id.
+        id: u64,
+        /// What came back.
+        outcome: Result<MessagePayload<'f>, IpcError<&'f str>>,
+    },
+    /// The answer to a heartbeat of the accepting end's, of use to [`ClockSync`](crate::clock::ClockSync).
+    Echoed {
+        /// The heartbeat's id.
+        id: u64,
+        /// What the other end's clock showed between the two, in microseconds.
+        stamp: Option<u64>,
+    },
+    /// The session is over.
+    Closed(CloseReason<'f>),
+    /// The message is worth nothing; count it.
+    Drop(DropReason),
+}
+
+/// Why a session is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason<'f> {
+    /// The other end said goodbye.
+    Goodbye,
+    /// The other end refused this end's hello.
+    Refused(IpcError<&'f str>),
+}
+
+/// Why a message was dropped without a word to its sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum DropReason {
+    /// It came before hello and nobody waits for an answer.
+    BeforeHello,
+    /// It was refused and nobody waits for an answer.
+    Refused,
+}
+
+/// What time has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Expired {
+    /// The other end was silent for three heartbeats, or on a link that loses nothing did not answer this end's token; the
+    /// session is closed.
+    Session,
+    /// A request of [`Session::begin_request`] was not answered in time.
+    Request {
+        /// The request's id.
+        id: u64,
+    },
+}
