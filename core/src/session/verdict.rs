@@ -6,7 +6,7 @@ use crate::message::MessagePayload;
 /// What a message means for the owner of the session.
 #[derive(Debug)]
 pub enum Verdict<'f> {
-    /// The message may pass: route and dispatch it under [`Session::grant`].
+    /// The message may pass: route and dispatch it under [`Session::grant`](super::Session::grant).
     Deliver,
     /// The session has dealt with it; the first so many bytes of `out` go back, none when 0.
     Answer(usize),
@@ -25,16 +25,16 @@ pub enum Verdict<'f> {
         /// Bytes of `out` to send.
         answer: usize,
     },
-    /// The owner must check the token and call [`Session::finish_authentication`].
+    /// The owner must check the token and call [`Session::finish_authentication`](super::Session::finish_authentication).
     Authenticate {
         /// The token's bytes, unverified.
         token: &'f [u8],
     },
     /// The other end accepts this one.
     Authenticated,
-    /// The other end does not accept this one's token; [`Session::wants_token`] says when to try again.
+    /// The other end does not accept this one's token; [`Session::wants_token`](super::Session::wants_token) says when to try again.
     NotAuthenticated(IpcError<&'f str>),
-    /// The answer to a request from [`Session::begin_request`].
+    /// The answer to a request from [`Session::begin_request`](super::Session::begin_request).
     Reply {
         /// The request's id.
         id: u64,
@@ -80,7 +80,7 @@ pub enum Expired {
     /// The other end was silent for three heartbeats, or on a link that loses nothing did not answer this end's token; the
     /// session is closed.
     Session,
-    /// A request of [`Session::begin_request`] was not answered in time.
+    /// A request of [`Session::begin_request`](super::Session::begin_request) was not answered in time.
     Request {
         /// The request's id.
         id: u64,
