@@ -4,7 +4,7 @@ use embedded_io::{Read, ReadReady, Write, WriteReady};
 use visorbus_core::Peer;
 use visorbus_core::auth::Key;
 use visorbus_core::peer::DeviceKey;
-use visorbus_core::session::{Name, Role, SessionConfig};
+use visorbus_core::session::SessionConfig;
 use visorbus_device::{Line, MAX_FRAME, line};
 
 use crate::KEY_ID;
@@ -21,18 +21,5 @@ pub fn leaf<U: Read + Write + ReadReady + WriteReady>(uart: U, boot_id: u64, key
 
 /// What the node says of itself in its hello.
 pub fn session_config(boot_id: u64, requires_authentication: bool) -> SessionConfig {
-    SessionConfig {
-        role: Role::Connecting,
-        // A short constant: it fits.
-        name: Name::try_from(NAME).unwrap_or_default(),
-        boot_id,
-        max_frame: MAX_FRAME as u32,
-        heartbeat_ms: HEARTBEAT_MS,
-        rows: ROWS as u16,
-        requires_authentication,
-        lossy: true,
-    }
+    visorbus_device::session_config(NAME, ROWS, boot_id, requires_authentication)
 }
-
-/// Milliseconds between heartbeats; three without one, and an end counts as gone.
-const HEARTBEAT_MS: u32 = 1_000;

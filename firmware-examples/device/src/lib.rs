@@ -14,5 +14,5 @@ mod schedule;
 pub use board::log_event;
 pub use board::{Board, fitting};
 pub use keys::{DEVELOPMENT_ROOT_KEY, KEY_ID, USES_DEVELOPMENT_KEY, device_key};
-pub use line::{AsyncLine, Line, MAX_FRAME, async_line, line};
+pub use line::{AsyncLine, Line, MAX_FRAME, async_line, line, session_config};
 pub use schedule::Schedule;

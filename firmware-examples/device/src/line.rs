@@ -1,7 +1,8 @@
-//! The line of an example device: frames on a UART, and above them the lane on which nothing is lost.
+//! The line of an example device: frames on a UART, above them the lane on which nothing is lost, and what it says first.
 
 use embedded_io::{Read, ReadReady, Write, WriteReady};
 use visorbus_core::limits::MAX_LINE_FRAME;
+use visorbus_core::session::{Name, Role, SessionConfig};
 use visorbus_hal::{Lane, SerialFrames, SerialLink, lane_len, serial_buffer_len};
 
 /// Longest message either way, in bytes.
@@ -16,6 +17,21 @@ pub type Line<U> = Lane<SerialLink<U, { serial_buffer_len(MAX_LINE_FRAME) }>, { 
 pub type AsyncLine =
     Lane<SerialFrames<{ serial_buffer_len(3 * MAX_LINE_FRAME) }>, { 2 * lane_len(MAX_FRAME) }>;
 
+/// What a device called `name`, whose table has `rows` rows, says of itself in its hello.
+pub fn session_config(name: &str, rows: usize, boot_id: u64, requires_authentication: bool) -> SessionConfig {
+    SessionConfig {
+        role: Role::Connecting,
+        // The names of devices are short constants: they fit.
+        name: Name::try_from(name).unwrap_or_default(),
+        boot_id,
+        max_frame: MAX_FRAME as u32,
+        heartbeat_ms: HEARTBEAT_MS,
+        rows: rows as u16,
+        requires_authentication,
+        lossy: true,
+    }
+}
+
 /// A link over `uart`. At 921 600 baud its longest piece takes 1.5 ms.
 pub fn line<U: Read + Write + ReadReady + WriteReady>(uart: U) -> Line<U> {
     Lane::new(SerialLink::new(uart))
@@ -25,3 +41,6 @@ pub fn line<U: Read + Write + ReadReady + WriteReady>(uart: U) -> Line<U> {
 pub fn async_line() -> AsyncLine {
     Lane::new(SerialFrames::new())
 }
+
+/// Milliseconds between heartbeats; three without one, and an end counts as gone.
+const HEARTBEAT_MS: u32 = 1_000;

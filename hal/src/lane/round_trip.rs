@@ -42,7 +42,8 @@ const GRANULARITY_US: u32 = 500;
 const MIN_US: u32 = 1_000;
 /// What a very slow line takes, full.
 const MAX_TRIP_US: u32 = 1_000_000;
-/// How often a silent line is tried at least, unless it is that slow. Short, because nobody else shares the line: waiting helps no one, and a hub that is back should be found.
+/// How often a silent line is tried at least, unless it is that slow. Short, because nobody else shares the line: waiting
+/// helps no one, and a hub that is back should be found.
 const MAX_US: u32 = 250_000;
 /// A line that is silent is tried that many times until it has been silent for twice as long, about.
 const PATIENCE: u32 = 8;
