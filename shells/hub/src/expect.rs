@@ -4,6 +4,8 @@
 //! when a service comes back changed, and ends by itself when it comes back as it was. A hash of 0 is not known, and
 //! agrees with all.
 
+use std::collections::BTreeSet;
+
 use postcard_schema::Schema;
 use serde::{Deserialize, Serialize};
 use visorbus_core::auth::{Access, Grant, Operation};
@@ -27,7 +29,11 @@ pub(crate) struct Types {
 
 /// What a peer was built with for addresses that it uses.
 #[derive(Debug, Default)]
-pub(crate) struct Uses(HashMap<Box<str>, Use>);
+pub(crate) struct Uses {
+    by_address: HashMap<Box<str>, Use>,
+    /// What the log says of them already.
+    logged: BTreeSet<String>,
+}
 
 #[derive(Debug, Default)]
 struct Use {
@@ -39,27 +45,32 @@ struct Use {
 impl Uses {
     /// Whether the peer has said nothing: then nothing of it is looked at.
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.by_address.is_empty()
     }
 
     pub(crate) fn contains(&self, address: &str) -> bool {
-        self.0.contains_key(address)
+        self.by_address.contains_key(address)
     }
 
     pub(crate) fn insert(&mut self, kind: RowKind, address: &str, types: Types) {
-        if let Some(place) = self.0.entry(address.into()).or_default().of_mut(kind) {
+        if let Some(place) = self.by_address.entry(address.into()).or_default().of_mut(kind) {
             *place = Some(types);
         }
     }
 
     pub(crate) fn get(&self, kind: RowKind, address: &str) -> Option<Types> {
-        let used = self.0.get(address)?;
+        let used = self.by_address.get(address)?;
         match kind {
             RowKind::Calls => used.calls,
             RowKind::Sends => used.sends,
             RowKind::Expects => used.expects,
             _ => None,
         }
+    }
+
+    /// Whether the log is to have `text`: each once, and so many of a session, whatever it and others send.
+    fn is_news(&mut self, text: &str) -> bool {
+        self.logged.len() < MAX_LOGGED && self.logged.insert(text.to_owned())
     }
 }
 
@@ -190,8 +201,10 @@ impl Hub {
     /// Tells a peer why what it sends to an address, or awaits from it, does not arrive. Not over a line: what a board
     /// was built with, no board can change.
     pub(crate) fn tell_mismatch(&mut self, key: PeerKey, address: Address<'_>, error: &Error) {
-        let Some(peer) = self.peers.get(key) else { return };
-        tracing::warn!("{}: {}", peer.label(), error.text());
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if peer.rows.uses.is_news(error.text()) {
+            tracing::warn!("{}: {}", peer.label(), error.text());
+        }
         if peer.options.lossy {
             return;
         }
@@ -292,4 +305,31 @@ fn compare(address: Address<'_>, offered: RowKind, told: Types, used: Types) -> 
 /// The same, as if sent to `address`: for asking what its sender may do there.
 fn with_destination<'m>(incoming: &Incoming<'m>, address: Address<'m>) -> Incoming<'m> {
     Incoming { message: Message { destination: Some(address), ..incoming.message }, ..*incoming }
+}
+
+/// What the log has of differing types from one session.
+const MAX_LOGGED: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_has_each_difference_once_and_not_without_end() {
+        let mut uses = Uses::default();
+        let address = Address::literal("lamp/warm");
+        let text = |told| {
+            let types = |request| Types { request, response: 0 };
+            compare(address, RowKind::Hears, types(told), types(1)).unwrap_err().text().clone()
+        };
+        for told in [2, 3] {
+            assert!(uses.is_news(&text(told)));
+        }
+        for _ in 0..1000 {
+            assert!(!uses.is_news(&text(2)) && !uses.is_news(&text(3)), "however they alternate");
+        }
+        let news = (4..1000).filter(|told| uses.is_news(&text(*told))).count();
+        assert_eq!(news, MAX_LOGGED - 2);
+        assert_eq!(uses.logged.len(), MAX_LOGGED);
+    }
 }
