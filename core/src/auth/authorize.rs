@@ -3,7 +3,7 @@
 use super::grant::Grant;
 use super::permission::{Operation, Permission, Scope};
 use crate::error::ErrorKind;
-use crate::message::address::Address;
+use crate::message::address::{Address, Pattern};
 use crate::sentence;
 
 /// Decides whether `operation` on `resource` is allowed to a session with `grant` at `now` (Unix seconds).
@@ -21,6 +21,21 @@ pub fn authorize<'a>(
     access: Access<'a>,
     now: Option<u64>,
 ) -> Result<(), Refusal<'a>> {
+    authorize_pattern(grant, operation, resource.into(), access, now)
+}
+
+/// As [`authorize`], for all addresses that `resource` selects: what a subscription asks for.
+///
+/// # Errors
+/// As [`authorize`].
+#[inline]
+pub fn authorize_pattern<'a>(
+    grant: Option<&Grant>,
+    operation: Operation,
+    resource: Pattern<'_>,
+    access: Access<'a>,
+    now: Option<u64>,
+) -> Result<(), Refusal<'a>> {
     if access == Access::Open {
         return Ok(());
     }
@@ -31,7 +46,7 @@ pub fn authorize<'a>(
     let (wanted, refusal) = match access {
         Access::Scope(name) => (Scope::Name(name), Refusal::MissingScope(name)),
         _ => {
-            let wanted = Permission { operation: Some(operation), pattern: resource.into() };
+            let wanted = Permission { operation: Some(operation), pattern: resource };
             (Scope::Permission(wanted), Refusal::MissingPermission(operation))
         }
     };

@@ -72,7 +72,7 @@ mod token;
 #[cfg(test)]
 mod tests;
 
-pub use authorize::{Access, Refusal, authorize};
+pub use authorize::{Access, Refusal, authorize, authorize_pattern};
 pub use check::{CLOCK_LEEWAY, TokenError};
 pub use claims::{Caveat, Claims, ScopeIter, Scopes};
 pub use grant::Grant;

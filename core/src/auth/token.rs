@@ -81,7 +81,7 @@ impl<'a> UnverifiedToken<'a> {
     }
 
     /// Expiry and scopes after all caveats; `None` when a caveat would widen them.
-    pub(super) fn narrowed(&self) -> Option<(u64, Scopes<'a>)> {
+    pub fn narrowed(&self) -> Option<(u64, Scopes<'a>)> {
         let start = (self.claims.expiry, self.claims.scopes);
         self.caveats().try_fold(start, narrow)
     }

@@ -16,8 +16,26 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod credentials;
 mod key_file;
+mod provider;
 mod token;
 
+pub use credentials::{AuthMethod, AuthToken, Channel, Credentials, Secret, Transport};
 pub use key_file::{KeyFile, KeyFileError};
+pub use provider::{
+    Asked, AuthenticationProvider, AuthorizationProvider, Denial, Permission, TokenProvider, TokenScopes,
+};
 pub use token::{TokenRequest, TokenText, TokenTextError};
+
+/// The error of everything on std: one of the eight kinds, with a text that says what, where and what to do.
+pub type Error = visorbus_core::IpcError<String>;
+
+/// The result of everything on std.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Seconds since 1970; 0 on a machine whose clock is before that.
+pub(crate) fn unix_seconds() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
+}

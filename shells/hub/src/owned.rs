@@ -3,11 +3,7 @@
 use visorbus_core::message::{Address, Message, MessageFlags, MessagePayload, MessageType};
 use visorbus_core::{ErrorKind, IpcError};
 
-/// The error of everything on std: one of the eight kinds, with a text that says what, where and what to do.
-pub type Error = IpcError<String>;
-
-/// The result of everything on std.
-pub type Result<T> = std::result::Result<T, Error>;
+pub use visorbus_auth::{Error, Result};
 
 /// A [`Message`] that owns its parts.
 #[derive(Debug, Clone, PartialEq)]
