@@ -1,11 +1,15 @@
 //! What can be said on the command line.
 
+mod auth;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use visorbus_core::message::{Address, Pattern};
 use visorbus_mcu::{SerialSpec, SpiSpec};
+
+pub(crate) use auth::{Auth, Check, DeviceKey, Key, Mint, Token};
 
 /// The message plane of a headset: run its hub, call its boards, watch what they say.
 #[derive(Debug, Parser)]
@@ -39,9 +43,12 @@ pub(crate) enum Command {
     Services(Services),
     /// List the hub's connections: what went over them, and how far the clocks of boards are off
     Peers(Peers),
-    /// Make and look at tokens, and the keys of boards
+    /// Who may come in, and what they may do: tokens, accounts, the policy
     #[command(subcommand)]
-    Token(Token),
+    Auth(Auth),
+    /// The keys of boards and of the hub
+    #[command(subcommand)]
+    Key(Key),
     /// Show the whole system at work: a hub, two boards, clients, a crash
     Demo(Demo),
     /// A board of the demonstration, on a pseudo-terminal
@@ -149,61 +156,6 @@ pub(crate) struct Services {
     pub(crate) client: Client,
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum Token {
-    /// Make a token with the hub's key
-    #[command(after_help = MINT_EXAMPLES)]
-    Mint(Mint),
-    /// Say what a token allows, and whether it is good
-    Check(Check),
-    /// Print the key to flash into a board, in hexadecimal
-    DeviceKey(DeviceKey),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Mint {
-    /// Whom it speaks for; its holder may call itself so, or so with a dot and more behind it
-    #[arg(long, value_name = "NAME")]
-    pub(crate) subject: String,
-
-    /// Who accepts it
-    #[arg(long, value_name = "NAME", default_value = "bus")]
-    pub(crate) audience: String,
-
-    /// What it allows: a name that an address asks for, OPERATION:PATTERN, or * for everything; may be repeated
-    #[arg(long, value_name = "SCOPE")]
-    pub(crate) scope: Vec<String>,
-
-    /// For how long it holds, in whole seconds
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_lifetime)]
-    pub(crate) lifetime: Duration,
-
-    #[command(flatten)]
-    pub(crate) place: Place,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Check {
-    /// The token; - reads it from standard input
-    pub(crate) token: String,
-
-    /// Who is to accept it
-    #[arg(long, value_name = "NAME", default_value = "bus")]
-    pub(crate) audience: String,
-
-    #[command(flatten)]
-    pub(crate) place: Place,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DeviceKey {
-    /// The board's name, for example imu
-    pub(crate) name: String,
-
-    #[command(flatten)]
-    pub(crate) place: Place,
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// Which boards: emulated in QEMU, the same nodes as processes of this machine, or the first of these that works
@@ -252,15 +204,6 @@ fn parse_time(text: &str) -> Result<Duration, String> {
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(wrong)
 }
 
-/// A token counts in seconds.
-fn parse_lifetime(text: &str) -> Result<Duration, String> {
-    let time = parse_time(text)?;
-    if time.as_secs() == 0 {
-        return Err("a token holds for whole seconds: use at least 1s".to_owned());
-    }
-    Ok(time)
-}
-
 fn parse_address(text: &str) -> Result<String, String> {
     Address::new(text).map_err(|e| format!("{e}, for example imu/info"))?;
     Ok(text.to_owned())
@@ -293,18 +236,13 @@ Examples:
   visorbus serve --serial /dev/ttyUSB0@115200,unauthenticated=imu   a board without a key: for development
   visorbus serve --spi /dev/spidev0.0@8000000,ready=/dev/gpiochip0:17
 
-A board proves itself with its key: flash the one that `visorbus token device-key NAME` prints.";
+A board proves itself with its key: flash the one that `visorbus key device NAME` prints.";
 
 const CALL_EXAMPLES: &str = "\
 Examples:
   visorbus call imu/info
   visorbus call imu/set-rate 50
   visorbus call bus/services --json";
-
-const MINT_EXAMPLES: &str = "\
-Examples:
-  visorbus token mint --subject viewer --scope 'subscribe:imu/**' --scope 'request:bus/**'
-  visorbus token mint --subject tuner --scope imu.control --lifetime 30d";
 
 #[cfg(test)]
 mod tests {
@@ -324,11 +262,5 @@ mod tests {
         for wrong in ["", "5", "s", "5 s", "-1s", "1.5s", "99999999999999999999s", "18446744073709551615d"] {
             assert!(parse_time(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn a_token_holds_for_a_second_at_least() {
-        assert_eq!(parse_lifetime("1s"), Ok(Duration::from_secs(1)));
-        assert!(parse_lifetime("999ms").is_err());
     }
 }

@@ -9,7 +9,7 @@ use visorbus_unix::Delivery;
 
 use crate::args;
 use crate::client::Client;
-use crate::output::{BOLD, GREEN, RED, paint, print_line, table};
+use crate::output::{BOLD, GREEN, RED, paint, print, table};
 
 /// Calls an address and prints the answer.
 pub(crate) fn call(args: &args::Call, json: bool) -> Result<()> {
@@ -180,12 +180,4 @@ fn show_change(change: &ServiceChange) -> String {
         true => format!("{} {} by {who}", paint(terminal, GREEN, "up  "), change.component),
         false => format!("{} {} by {who}", paint(terminal, RED, "down"), change.component),
     }
-}
-
-fn print(text: &str) -> Result<()> {
-    print_line(text).map_err(|e| match e.kind() {
-        // Whoever read this has seen enough.
-        io::ErrorKind::BrokenPipe => std::process::exit(0),
-        _ => Error::Internal(format!("cannot write the answer: {e}")),
-    })
 }

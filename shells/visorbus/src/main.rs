@@ -4,14 +4,15 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod auth;
 mod client;
 mod commands;
 mod demo;
 mod interrupt;
+mod key;
 mod output;
 mod places;
 mod serve;
-mod token;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -30,7 +31,8 @@ fn main() -> ExitCode {
         Command::Subscribe(args) => commands::subscribe(args),
         Command::Services(args) => commands::services(args, cli.json),
         Command::Peers(args) => commands::peers(args, cli.json),
-        Command::Token(args) => token::run(args, cli.json),
+        Command::Auth(args) => auth::run(args, cli.json),
+        Command::Key(args) => key::run(args, cli.json),
         Command::Demo(args) => demo::run(args, cli.json),
         Command::DemoNode(args) => demo::run_node(args.node),
     };

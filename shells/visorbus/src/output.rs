@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use visorbus_core::ErrorKind;
-use visorbus_hub::Error;
+use visorbus_hub::{Error, Result};
 
 /// The answer could not be given.
 pub(crate) const FAILED: u8 = 1;
@@ -35,6 +35,15 @@ pub(crate) fn report(error: &Error, json: bool) {
     } else {
         eprintln!("{} {error}", paint(io::stderr().is_terminal(), RED, "visorbus:"));
     }
+}
+
+/// Prints what was asked for.
+pub(crate) fn print(text: &str) -> Result<()> {
+    print_line(text).map_err(|e| match e.kind() {
+        // Whoever read this has seen enough.
+        io::ErrorKind::BrokenPipe => std::process::exit(0),
+        _ => Error::Internal(format!("cannot write the answer: {e}")),
+    })
 }
 
 /// Prints a line to standard output. A reader that has gone (`| head`) is told apart from other failures.

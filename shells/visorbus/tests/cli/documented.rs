@@ -65,7 +65,7 @@ fn every_command_of_readme_works_as_written() {
 fn every_command_of_the_help_works_as_written() {
     let place = Place::for_boards();
     let mut all = vec!["visorbus serve --serial /dev/ttyACM0".to_owned()];
-    for args in [&[] as &[&str], &["call"], &["token", "mint"], &["serve"]] {
+    for args in [&[] as &[&str], &["call"], &["auth", "token", "mint"], &["serve"]] {
         let found = commands(&help(&place, args), "  ");
         assert!(found.len() >= 2, "{args:?}: {found:?}");
         // The demonstration has tests of its own.
@@ -84,10 +84,12 @@ fn every_command_has_a_help_that_says_what_it_does() {
         &["publish"],
         &["subscribe"],
         &["services"],
-        &["token"],
-        &["token", "mint"],
-        &["token", "check"],
-        &["token", "device-key"],
+        &["auth"],
+        &["auth", "token"],
+        &["key"],
+        &["auth", "token", "mint"],
+        &["auth", "token", "check"],
+        &["key", "device"],
         &["demo"],
     ] {
         assert!(

@@ -1,4 +1,4 @@
-//! `visorbus token`, and what a token does for the other commands.
+//! `visorbus auth token`, and what a token does for the other commands.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,11 +18,11 @@ fn place_with_key() -> Place {
 }
 
 fn mint(place: &Place, args: &[&str]) -> String {
-    place.succeed(&[&["token", "mint"], args].concat())
+    place.succeed(&[&["auth", "token", "mint"], args].concat())
 }
 
 fn check(place: &Place, token: &str) -> Value {
-    serde_json::from_str(&place.succeed(&["token", "check", "--json", token])).unwrap()
+    serde_json::from_str(&place.succeed(&["auth", "token", "check", "--json", token])).unwrap()
 }
 
 fn now() -> u64 {
@@ -71,7 +71,7 @@ fn a_minted_token_says_what_it_was_asked_to() {
     let left = seen["expiry"].as_u64().unwrap() - now();
     assert!((30 * 86_400 - 60..=30 * 86_400).contains(&left), "{left}");
 
-    let text = place.succeed(&["token", "check", &token]);
+    let text = place.succeed(&["auth", "token", "check", &token]);
     for line in ["subject   viewer", "scopes    subscribe:imu/** request:bus/**", "good for  bus"] {
         assert!(text.lines().any(|said| said == line), "{text}");
     }
@@ -85,7 +85,7 @@ fn a_token_is_read_from_standard_input() {
     let place = place_with_key();
     let token = mint(&place, &["--subject", "viewer", "--scope", "*"]);
     fs::write(place.path().join("token"), format!("{token}\n")).unwrap();
-    let mut command = place.command(&["token", "check", "-"]);
+    let mut command = place.command(&["auth", "token", "check", "-"]);
     let file = fs::File::open(place.path().join("token")).unwrap();
     let done = command.stdin(file).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
@@ -107,20 +107,20 @@ fn the_lifetime_is_an_hour_unless_said_and_counts_from_now() {
 #[test]
 fn a_token_that_is_not_good_is_shown_and_refused() {
     let place = place_with_key();
-    let late = place.run(&["token", "check", &expired(&place)]);
+    let late = place.run(&["auth", "token", "check", &expired(&place)]);
     assert_eq!((late.code, late.out.as_str()), (Some(4), ""));
     for part in ["subject   late", "(expired)", "visorbus: authentication error: the token is not good:"] {
         assert!(late.err.contains(part), "{}", late.err);
     }
     let for_imu = mint(&place, &["--subject", "hub", "--audience", "imu", "--scope", "request:imu/*"]);
-    let wrong = place.run(&["token", "check", &for_imu]);
+    let wrong = place.run(&["auth", "token", "check", &for_imu]);
     assert_eq!(wrong.code, Some(4));
     assert!(wrong.err.contains("it is for 'imu', not for 'bus'"), "{}", wrong.err);
-    assert_eq!(place.run(&["token", "check", "--audience", "imu", &for_imu]).code, Some(0));
-    let other = place.run(&["token", "check", "--audience", "radio", &for_imu]);
+    assert_eq!(place.run(&["auth", "token", "check", "--audience", "imu", &for_imu]).code, Some(0));
+    let other = place.run(&["auth", "token", "check", "--audience", "radio", &for_imu]);
     assert!(other.err.contains("it is for 'imu', not for 'radio'"), "{}", other.err);
     let foreign = mint(&place_with_key(), &["--subject", "a", "--scope", "*"]);
-    let foreign = place.run(&["token", "check", &foreign]);
+    let foreign = place.run(&["auth", "token", "check", &foreign]);
     assert_eq!(foreign.code, Some(4));
     assert!(foreign.err.contains("made with another key"), "{}", foreign.err);
 }
@@ -137,7 +137,7 @@ fn what_is_no_token_is_told_so() {
         ("vb1.!!!!", "text is damaged"),
         (cut_off, "not good"),
     ] {
-        let done = place.run(&["token", "check", text]);
+        let done = place.run(&["auth", "token", "check", text]);
         assert_ne!(done.code, Some(0), "{text}");
         assert!(
             done.err.contains("visorbus: ") && (text == cut_off || done.err.contains(said)),
@@ -156,11 +156,11 @@ fn a_token_that_cannot_be_made_is_refused() {
         (&["--subject", "a", "--scope", "two words"], "a scope is a name"),
         (&["--subject", "Bad Name", "--scope", "*"], "names"),
     ] {
-        let done = place.run(&[&["token", "mint"], args].concat());
+        let done = place.run(&[&["auth", "token", "mint"], args].concat());
         done.expect_failure(1, "visorbus: message error:", &[said]);
         assert_eq!(done.out, "");
     }
-    let empty = place.run(&["token", "mint", "--subject", "a"]);
+    let empty = place.run(&["auth", "token", "mint", "--subject", "a"]);
     assert_eq!(empty.code, Some(0));
     assert!(empty.err.contains("allows nothing: give it a --scope"), "{}", empty.err);
 }
@@ -168,7 +168,7 @@ fn a_token_that_cannot_be_made_is_refused() {
 #[test]
 fn without_keys_there_is_no_token() {
     let place = Place::new();
-    for args in [&["token", "mint", "--subject", "a"] as &[&str], &["token", "device-key", "imu"]] {
+    for args in [&["auth", "token", "mint", "--subject", "a"] as &[&str], &["key", "device", "imu"]] {
         let done = place.run(args);
         assert_eq!(done.code, Some(4), "{done:?}");
         assert!(done.err.contains("`visorbus serve` makes one, or name it with --key-file"), "{done:?}");
@@ -180,11 +180,10 @@ fn the_key_of_a_board_is_derived_from_the_hubs() {
     let place = Place::for_boards();
     let key = visorbus_core::auth::Key::new(DEVELOPMENT_ROOT_KEY).derive("imu");
     let hex: String = key.expose_secret().iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(place.succeed(&["token", "device-key", "imu"]), hex);
-    let as_json: Value =
-        serde_json::from_str(&place.succeed(&["token", "device-key", "imu", "--json"])).unwrap();
+    assert_eq!(place.succeed(&["key", "device", "imu"]), hex);
+    let as_json: Value = serde_json::from_str(&place.succeed(&["key", "device", "imu", "--json"])).unwrap();
     assert_eq!(as_json, json!({ "name": "imu", "key_id": 0, "key": hex }));
-    let done = place.run(&["token", "device-key", "IMU"]);
+    let done = place.run(&["key", "device", "IMU"]);
     done.expect_failure(1, "visorbus: message error: 'IMU' is not a name", &[]);
 }
 

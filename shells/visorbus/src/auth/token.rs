@@ -1,4 +1,4 @@
-//! `visorbus token …`: making tokens, saying what they allow, and the keys of boards.
+//! `visorbus auth token …`: making tokens and saying what they allow.
 
 use std::io::Read;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,16 +8,14 @@ use visorbus_core::auth::{Caveat, Claims, Key, KeyRing, Slot, UnverifiedToken};
 use visorbus_hub::{Error, Result};
 
 use crate::args;
-use crate::output::print_line;
+use crate::output::print;
 
 /// Does what was asked.
 pub(crate) fn run(args: &args::Token, json: bool) -> Result<()> {
-    let text = match args {
+    print(&match args {
         args::Token::Mint(args) => mint(args, json)?,
         args::Token::Check(args) => check(args, json)?,
-        args::Token::DeviceKey(args) => device_key(args, json)?,
-    };
-    print_line(&text).map_err(|e| Error::Internal(format!("cannot write the answer: {e}")))
+    })
 }
 
 fn mint(args: &args::Mint, json: bool) -> Result<String> {
@@ -119,25 +117,6 @@ fn show(token: &UnverifiedToken<'_>, now: u64, good: bool, json: bool) -> String
         lines.push(format!("good for  {audience}"));
     }
     lines.join("\n")
-}
-
-fn device_key(args: &args::DeviceKey, json: bool) -> Result<String> {
-    if !visorbus_core::message::address::is_name(&args.name) {
-        return Err(Error::Message(format!(
-            "'{}' is not a name: use at most 32 of a-z, 0-9, '.', '_', '-'",
-            args.name
-        )));
-    }
-    let keys = args.place.keys()?;
-    let key =
-        keys.device_key(&args.name).ok_or_else(|| Error::Internal("the key file holds no key".to_owned()))?;
-    let hex: String = key.expose_secret().iter().map(|byte| format!("{byte:02x}")).collect();
-    let id = keys.current_id();
-    Ok(if json {
-        serde_json::json!({ "name": args.name, "key_id": id, "key": hex }).to_string()
-    } else {
-        hex
-    })
 }
 
 /// A time in its two largest units.
