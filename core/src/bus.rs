@@ -66,7 +66,7 @@ pub struct Identity<'a> {
     pub max_frame: u32,
     /// Milliseconds between heartbeats; 0 for none.
     pub heartbeat_ms: u32,
-    /// [`REQUIRES_AUTHENTICATION`], [`HAS_LANE`] and bits to come; unknown bits are ignored.
+    /// [`REQUIRES_AUTHENTICATION`], [`HAS_LANE`], [`COMPRESSES`] and bits to come; unknown bits are ignored.
     pub capabilities: u32,
     /// Rows of its table that `bus/describe` tells of.
     pub rows: u16,
@@ -113,6 +113,9 @@ pub const REQUIRES_AUTHENTICATION: u32 = 1;
 
 /// Capability bit: the end's link can acknowledge and send again.
 pub const HAS_LANE: u32 = 2;
+
+/// Capability bit: the end expands compressed payloads; what comes to an end that did not say so is never compressed.
+pub const COMPRESSES: u32 = 4;
 
 /// How an end proves who it is.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -26,6 +26,7 @@ pub mod session;
 pub mod clock;
 
 pub mod auth;
+pub mod seal;
 
 pub mod route;
 

@@ -20,8 +20,14 @@ impl Key {
     /// Deterministic: the hub recomputes a device's key whenever it needs it and stores none of them.
     #[must_use]
     pub fn derive(&self, holder: &str) -> Self {
-        let extracted = hmac_sha256(SALT, &self.0, &[]);
-        let expanded = hmac_sha256(&*extracted, holder.as_bytes(), &[1]);
+        self.expand(SALT, holder.as_bytes())
+    }
+
+    /// HKDF-SHA256 (RFC 5869) with this as input keying material, one block of output. The salt has at most 64 bytes and
+    /// sets one use apart from all others.
+    pub(crate) fn expand(&self, salt: &[u8], info: &[u8]) -> Self {
+        let extracted = hmac_sha256(salt, &self.0, &[]);
+        let expanded = hmac_sha256(&*extracted, info, &[1]);
         Self(*expanded)
     }
 
