@@ -24,7 +24,8 @@ mod token;
 pub use credentials::{AuthMethod, AuthToken, Channel, Credentials, Secret, Transport};
 pub use key_file::{KeyFile, KeyFileError};
 pub use provider::{
-    Asked, AuthenticationProvider, AuthorizationProvider, Denial, Permission, TokenProvider, TokenScopes,
+    Asked, AuthenticationProvider, AuthorizationProvider, Denial, Permission, RevokeAll, TokenProvider,
+    TokenScopes,
 };
 pub use token::{TokenRequest, TokenText, TokenTextError};
 

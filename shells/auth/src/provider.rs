@@ -44,6 +44,15 @@ pub trait AuthenticationProvider: Send + Sync {
     /// `Authentication` when it is no token of this hub's; `Internal` when it cannot be written down.
     fn revoke_token(&self, token: &AuthToken) -> Result<()>;
 
+    /// Takes back all tokens of somebody, or all of a key up to an epoch. Durable before it answers. May block.
+    ///
+    /// # Errors
+    /// `Message` when there is nobody, or no key, of that name; `Internal` when it cannot be written down.
+    fn revoke_all(&self, of: &RevokeAll) -> Result<()> {
+        let _ = of;
+        Err(Error::Message("this hub keeps no accounts: take back tokens one by one".to_owned()))
+    }
+
     /// Whether a grant still counts: its token was not taken back since, nor its subject, nor its key.
     fn is_live(&self, grant: &Grant, unix_now: u64) -> bool;
 
@@ -82,6 +91,13 @@ pub trait AuthorizationProvider: Send + Sync {
     /// What a grant allows, its own scopes and the policy's rules together, for showing.
     fn permissions(&self, grant: &Grant) -> Vec<Permission>;
 
+    /// When, in Unix seconds, something that is allowed ends, or begins, by itself: the edge of a time window. The hub
+    /// asks again about all that lasts, subscriptions and names, at that moment.
+    fn next_change(&self, unix_now: u64) -> Option<u64> {
+        let _ = unix_now;
+        None
+    }
+
     /// Reads the policy again.
     ///
     /// # Errors
@@ -89,6 +105,17 @@ pub trait AuthorizationProvider: Send + Sync {
     fn reload(&self) -> Result<()> {
         Ok(())
     }
+}
+
+/// Whose tokens are taken back, all at once.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RevokeAll {
+    /// All that were made for this subject until now.
+    Subject(String),
+    /// All that were made with this key in its epoch and before; from now on it makes tokens of the next one.
+    KeyEpoch(u8),
 }
 
 /// What is to be decided: may the holder of `grant` do `operation` to all that `resource` selects.
@@ -108,6 +135,9 @@ pub struct Asked<'a> {
     pub payload_len: usize,
     /// The time in Unix seconds.
     pub unix_now: u64,
+    /// Whether it is done now, and so counts for a limit on how often; else it is only asked whether it may be, and what
+    /// limits how often, or how long, refuses nothing.
+    pub counts: bool,
 }
 
 /// Why the answer is no.
@@ -178,14 +208,22 @@ pub struct Permission {
 pub struct TokenProvider {
     keys: KeyRing,
     key_id: u8,
-    /// Serial numbers of tokens that were taken back, and until when that matters.
-    revoked: RwLock<Vec<(u64, u64)>>,
+    revoked: RwLock<Revoked>,
+}
+
+/// What was taken back.
+#[derive(Debug, Default)]
+struct Revoked {
+    /// Serial numbers of tokens, and until when that matters.
+    serials: Vec<(u64, u64)>,
+    /// Subjects, and the second up to which their tokens are void.
+    subjects: Vec<(String, u64)>,
 }
 
 impl TokenProvider {
     /// A provider that checks with `keys` and mints with the one called `key_id`.
     pub const fn new(keys: KeyRing, key_id: u8) -> Self {
-        Self { keys, key_id, revoked: RwLock::new(Vec::new()) }
+        Self { keys, key_id, revoked: RwLock::new(Revoked { serials: Vec::new(), subjects: Vec::new() }) }
     }
 
     fn check(&self, token: &[u8], _channel: &Channel<'_>, unix_now: u64) -> Result<Grant> {
@@ -224,14 +262,31 @@ impl AuthenticationProvider for TokenProvider {
         let now = crate::unix_seconds();
         let grant = self.check(&bytes, &Channel::default(), now)?;
         let mut revoked = self.revoked.write().unwrap_or_else(PoisonError::into_inner);
-        revoked.retain(|(_, until)| *until > now);
-        revoked.push((grant.serial(), grant.expires()));
+        revoked.serials.retain(|(_, until)| *until > now);
+        revoked.serials.push((grant.serial(), grant.expires()));
+        Ok(())
+    }
+
+    fn revoke_all(&self, of: &RevokeAll) -> Result<()> {
+        let RevokeAll::Subject(subject) = of else {
+            return Err(Error::Message("this hub keeps no epochs: start it with another key".to_owned()));
+        };
+        let mut revoked = self.revoked.write().unwrap_or_else(PoisonError::into_inner);
+        revoked.subjects.retain(|(known, _)| known != subject);
+        revoked.subjects.push((subject.clone(), crate::unix_seconds()));
         Ok(())
     }
 
     fn is_live(&self, grant: &Grant, _unix_now: u64) -> bool {
         let revoked = self.revoked.read().unwrap_or_else(PoisonError::into_inner);
-        !revoked.iter().any(|(serial, _)| *serial == grant.serial())
+        let void =
+            |(subject, until): &(String, u64)| *subject == grant.subject() && grant.issued_at() <= *until;
+        !revoked.serials.iter().any(|(serial, _)| *serial == grant.serial())
+            && !revoked.subjects.iter().any(void)
+    }
+
+    fn revocations(&self) -> Vec<(String, u64)> {
+        self.revoked.read().unwrap_or_else(PoisonError::into_inner).subjects.clone()
     }
 
     fn mint_own(&self, claims: &Claims<'_>) -> std::result::Result<Zeroizing<Vec<u8>>, MintError> {

@@ -1,14 +1,14 @@
 //! How a connection becomes a peer: its hello, its proof, the name it goes by, and the hub's own proof to it.
 
 use visorbus_core::auth::{BUS, Claims, Grant, Operation, Scopes};
-use visorbus_core::limits::MAX_TOKEN;
+use visorbus_core::bus::{self, Identity};
 use visorbus_core::message::{Address, AddressBuf, Message, Pattern};
 use visorbus_core::session::PROOF_LIFETIME_S;
 use visorbus_core::{Instant, IpcError};
 
 use crate::hub::Hub;
 use crate::owned::{Error, Result};
-use crate::peers::PeerKey;
+use crate::peers::{Peer, PeerKey};
 
 impl Hub {
     /// Both ends have said hello; only a link that is trusted by configuration needs no more than that.
@@ -20,11 +20,29 @@ impl Hub {
         }
         let Some(remote) = peer.session.remote() else { return };
         let name = remote.name.clone();
-        if peer.options.unauthenticated.as_deref() != Some(&*name) {
+        let by_key = peer.proven.as_ref().is_some_and(|proven| proven.name == *name);
+        if !by_key && peer.options.unauthenticated.as_deref() != Some(&*name) {
             return;
         }
-        if let Err(error) = self.trust(key, &name, now) {
-            tracing::warn!("'{name}' was not admitted: {error}");
+        match self.trust(key, &name, now) {
+            Err(error) => tracing::warn!("'{name}' was not admitted: {error}"),
+            Ok(()) if by_key => tracing::info!("'{name}' has proven itself by the key of its link"),
+            Ok(()) => tracing::warn!("'{name}' is believed without a token, as configured"),
+        }
+    }
+
+    /// Forgets a session when its link's key proves another end by now, or the same after a restart: before anything
+    /// that comes from there is taken for the old one's.
+    pub(crate) fn follow_link_key(&mut self, key: PeerKey, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.options.keyed) else { return };
+        let proven = peer.link.proven();
+        if peer.proven == proven {
+            return;
+        }
+        peer.proven = proven;
+        if peer.session.is_open() {
+            peer.session.reset(now);
+            self.forget(key, "the other end of its link has proven itself anew");
         }
     }
 
@@ -59,9 +77,8 @@ impl Hub {
 
     fn trust(&mut self, key: PeerKey, name: &str, now: Instant) -> Result<()> {
         self.admit_name(key, name)?;
-        let grant = self.own_grant(name, now)?;
+        let grant = self.own_grant(key, name, now)?;
         if let Some(peer) = self.peers.get_mut(key) {
-            tracing::warn!("{}: '{name}' is believed without a token, as configured", peer.origin);
             peer.session.accept(grant);
         }
         self.handle_admitted(key, now);
@@ -70,12 +87,10 @@ impl Hub {
 
     /// Checks a peer's token, and that it proves the name that the peer goes by.
     fn admit(&mut self, key: PeerKey, token: &[u8], now: Instant) -> Result<Grant> {
-        let unix_s = self.unix_s(now);
-        let grant = self.config.keys.check(token, BUS, Some(unix_s)).map_err(|error| {
-            tracing::info!("a token was refused: {error}");
-            Error::Authentication(error.for_peer().to_owned())
-        })?;
-        let remote = self.peers.get(key).and_then(|peer| peer.session.remote());
+        let peer = self.peers.get(key);
+        let channel = peer.map(Peer::channel).unwrap_or_default();
+        let grant = self.config.auth.validate_token(token, &channel, self.unix_s(now))?;
+        let remote = peer.and_then(|peer| peer.session.remote());
         let name = remote.map(|remote| remote.name.to_string()).unwrap_or_default();
         if !proves(grant.subject(), &name) {
             let subject = grant.subject();
@@ -133,28 +148,48 @@ impl Hub {
         let unix_s = self.unix_s(now);
         let Some(peer) = self.peers.get_mut(key) else { return };
         let claims = hub_claims(BUS, &peer.name, now, unix_s, Scopes::new(&["*"]));
-        let mut token = [0; MAX_TOKEN];
-        match self.config.keys.mint(self.config.key_id, &claims, &mut token) {
-            Ok(len) => {
-                let len = peer.session.authenticate(&token[..len], now, &mut self.out);
+        match self.config.auth.mint_own(&claims) {
+            Ok(token) => {
+                let len = peer.session.authenticate(&token, now, &mut self.out);
                 self.send_out(key, len, true);
             }
             Err(error) => tracing::error!("the hub cannot mint a token for {}: {error}", peer.name),
         }
     }
 
-    /// A grant for a peer whose link is trusted: minted and checked like any other.
-    fn own_grant(&self, name: &str, now: Instant) -> Result<Grant> {
+    /// A grant for a peer whose link is trusted or has proven it: minted and checked like any other.
+    fn own_grant(&self, key: PeerKey, name: &str, now: Instant) -> Result<Grant> {
         let unix_s = self.unix_s(now);
         let claims = Claims {
             expiry: unix_s + TRUSTED_LIFETIME_S,
             ..hub_claims(name, BUS, now, unix_s, Scopes::new(&[]))
         };
-        let mut token = [0; MAX_TOKEN];
-        let minted = self.config.keys.mint(self.config.key_id, &claims, &mut token);
-        let len = minted.map_err(|e| Error::Internal(format!("the hub cannot mint: {e}")))?;
-        let grant = self.config.keys.check(&token[..len], BUS, Some(unix_s));
+        let minted = self.config.auth.mint_own(&claims);
+        let token = minted.map_err(|e| Error::Internal(format!("the hub cannot mint: {e}")))?;
+        let channel = self.peers.get(key).map(Peer::channel).unwrap_or_default();
+        let grant = self.config.auth.validate_token(&token, &channel, unix_s);
         grant.map_err(|e| Error::Internal(format!("the hub does not take its own token: {e}")))
+    }
+}
+
+/// On a link with a key nothing is taken from an end that has not proven that it owns it, and no hello in another name.
+pub(crate) fn check_link_key(peer: &Peer, message: &Message<'_>) -> Result<()> {
+    if !peer.options.keyed {
+        return Ok(());
+    }
+    let Some(proven) = &peer.proven else {
+        return Err(Error::Authentication("nobody has proven the key of this link".to_owned()));
+    };
+    if message.destination.is_none_or(|to| to.as_str() != bus::HELLO) || message.is_reply() {
+        return Ok(());
+    }
+    // One that cannot be read is refused by the session.
+    let said = message.payload.parse::<Identity<'_>>().ok();
+    match said.filter(|identity| identity.name != proven.name) {
+        Some(Identity { name, .. }) => {
+            Err(Error::Authentication(format!("the key of this link proves '{}', not '{name}'", proven.name)))
+        }
+        None => Ok(()),
     }
 }
 

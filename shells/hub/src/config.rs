@@ -1,14 +1,17 @@
 //! What a hub is started with.
 
+use std::sync::Arc;
+
+use visorbus_auth::{AuthenticationProvider, AuthorizationProvider, TokenProvider, TokenScopes};
 use visorbus_core::auth::KeyRing;
 
-/// A hub's keys and limits. All limits have safe defaults; keys have none.
-#[derive(Debug)]
+/// Who says who somebody is and what they may do, and a hub's limits. All limits have safe defaults; the two providers
+/// have none.
 pub struct HubConfig {
-    /// The root keys: what tokens are checked with, and what the hub proves itself to boards with.
-    pub keys: KeyRing,
-    /// The id of the key that the hub itself mints with.
-    pub key_id: u8,
+    /// Checks who somebody is, and makes and takes back tokens, the hub's own among them.
+    pub auth: Arc<dyn AuthenticationProvider>,
+    /// Decides who may do what.
+    pub policy: Arc<dyn AuthorizationProvider>,
     /// Differs at each start of the hub.
     pub boot_id: u64,
     /// What one peer may cost.
@@ -16,9 +19,23 @@ pub struct HubConfig {
 }
 
 impl HubConfig {
-    /// A configuration with `keys`, of which `key_id` mints, and the default limits.
+    /// A hub that takes tokens made with `keys`, allows what they say, and mints with the key called `key_id`.
     pub fn new(keys: KeyRing, key_id: u8) -> Self {
-        Self { keys, key_id, boot_id: unix_micros(), limits: Limits::default() }
+        Self::with_providers(Arc::new(TokenProvider::new(keys, key_id)), Arc::new(TokenScopes))
+    }
+
+    /// A hub with accounts and a policy of its own, and the default limits.
+    pub fn with_providers(
+        auth: Arc<dyn AuthenticationProvider>,
+        policy: Arc<dyn AuthorizationProvider>,
+    ) -> Self {
+        Self { auth, policy, boot_id: unix_micros(), limits: Limits::default() }
+    }
+}
+
+impl std::fmt::Debug for HubConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HubConfig").field("limits", &self.limits).finish_non_exhaustive()
     }
 }
 
@@ -29,6 +46,8 @@ pub struct Limits {
     pub max_frame: u32,
     /// Connections at once. Default 1024; further ones are closed at once.
     pub max_peers: usize,
+    /// Connections at once of one user of this machine. Default 256; further ones are closed at once.
+    pub peers_per_user: usize,
     /// Bytes that wait for one peer that does not read, each frame with what it costs to keep it; as many of its
     /// messages may wait for handlers that may block. Default 4 MiB.
     pub queue_bytes: usize,
@@ -57,6 +76,7 @@ impl Default for Limits {
         Self {
             max_frame: 1 << 20,
             max_peers: 1024,
+            peers_per_user: 256,
             queue_bytes: 4 << 20,
             pending_calls: 4096,
             subscriptions: 256,

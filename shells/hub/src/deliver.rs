@@ -15,7 +15,7 @@ use crate::calls::{Call, CallKey, Callee};
 use crate::handlers::Pool;
 use crate::hub::{BUS_ADDRESS, Hub, Incoming};
 use crate::owned::{Error, OwnedPayload, Result};
-use crate::peers::{Frame, Notice, PeerKey, Unsent};
+use crate::peers::{Frame, Notice, Peer, PeerKey, Unsent};
 use crate::queue::Timed;
 use crate::sending::{Head, too_long_answer};
 
@@ -39,13 +39,13 @@ impl Hub {
     }
 
     fn try_deliver(&mut self, incoming: &Incoming<'_>) -> Result<()> {
-        let Incoming { from, ref message, now, .. } = *incoming;
+        let Incoming { from, ref message, .. } = *incoming;
         let peer = self.peers.get(from).ok_or_else(not_authenticated)?;
         // A copy, because the peer may change while its message is delivered.
         let name = peer.address.clone().ok_or_else(not_authenticated)?;
         let source =
             proven_source(message, name.as_address(), |component| peer.owns(component)).map_err(owned)?;
-        let grant = self.message_grant(message, now)?;
+        let grant = self.message_grant(incoming)?;
         let auth_token = message.auth_token.filter(|_| grant.is_none());
         let incoming =
             Incoming { message: Message { source: Some(source), auth_token, ..*message }, ..*incoming };
@@ -77,13 +77,15 @@ impl Hub {
 
     /// The grant of the token that the message itself carries for the hub. A token for the destination is none of
     /// the hub's business and travels on; one for anybody else is refused, not shown around.
-    fn message_grant(&self, message: &Message<'_>, now: visorbus_core::Instant) -> Result<Option<Grant>> {
+    fn message_grant(&self, incoming: &Incoming<'_>) -> Result<Option<Grant>> {
+        let Incoming { from, ref message, now, .. } = *incoming;
         let Some(token) = message.auth_token else { return Ok(None) };
         let refused =
             |error: visorbus_core::auth::TokenError| Error::Authentication(error.for_peer().to_owned());
         let audience = UnverifiedToken::read(token).map_err(refused)?.claims().audience;
         if audience == BUS {
-            return self.config.keys.check(token, BUS, Some(self.unix_s(now))).map(Some).map_err(refused);
+            let channel = self.peers.get(from).map(Peer::channel).unwrap_or_default();
+            return self.config.auth.validate_token(token, &channel, self.unix_s(now)).map(Some);
         }
         if message.destination.map(Address::component) == Some(audience) {
             return Ok(None);

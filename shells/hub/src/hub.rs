@@ -19,11 +19,12 @@ use visorbus_core::session::{CloseReason, Expired, Name, Role, SessionConfig, Ve
 use visorbus_core::{Instant, Session};
 
 use crate::HashMap;
+use crate::admission::check_link_key;
 use crate::calls::{Callee, Calls};
-use crate::config::{HubConfig, unix_micros};
+use crate::config::{HubConfig, Limits, unix_micros};
 use crate::handle::{Command, HubHandle};
 use crate::handlers::{Pool, Registry};
-use crate::link::{HubLink, Listener, ReceiveBuffer};
+use crate::link::{HubLink, Listener, Origin, ReceiveBuffer};
 use crate::owned::{Error, Result};
 use crate::peers::{Counters, Peer, PeerKey, Peers, Presence, Rows, Watched};
 use crate::poller::{Poller, Ready, WOKEN};
@@ -233,13 +234,12 @@ impl Hub {
 
     fn attach(&mut self, mut link: Box<dyn HubLink>, now: Instant) -> Result<()> {
         let options = link.options();
-        let limits = &self.config.limits;
-        if self.peers.len() >= limits.max_peers {
-            let text = format!("{} connections are open, the limit: try again later", limits.max_peers);
-            let error = Error::Connection(text);
+        let origin = link.origin();
+        if let Err(error) = self.has_room_for(&origin) {
             self.turn_away(&mut *link, &error);
             return Err(error);
         }
+        let limits = &self.config.limits;
         let line = options.lossy;
         let config = SessionConfig {
             role: Role::Accepting,
@@ -252,7 +252,7 @@ impl Hub {
             },
             heartbeat_ms: if line { limits.line_heartbeat_ms } else { limits.socket_heartbeat_ms },
             rows: 0,
-            requires_authentication: options.unauthenticated.is_none(),
+            requires_authentication: options.unauthenticated.is_none() && !options.keyed,
             lossy: line,
         };
         let mut session = Session::new(config);
@@ -262,7 +262,9 @@ impl Hub {
         session.set_clock(now, self.start_unix_us + now.as_micros());
         let handshake_by = now.plus_millis(limits.handshake_ms);
         let key = self.peers.insert(Peer {
-            origin: link.origin(),
+            guesser: origin.uid().map_or_else(|| origin.to_string(), |uid| format!("uid {uid}")),
+            origin,
+            proven: None,
             link,
             options,
             session,
@@ -293,6 +295,24 @@ impl Hub {
         self.set_timer(key, now);
         let gone = || Error::Connection("the connection cannot be waited on".to_owned());
         self.peers.get(key).map(|_| ()).ok_or_else(gone)
+    }
+
+    /// Whether one more connection may come from there.
+    fn has_room_for(&self, origin: &Origin) -> Result<()> {
+        let Limits { max_peers, peers_per_user, .. } = self.config.limits;
+        if self.peers.len() >= max_peers {
+            return Err(Error::Connection(format!(
+                "{max_peers} connections are open, the limit: try again later"
+            )));
+        }
+        let Some(uid) = origin.uid() else { return Ok(()) };
+        let own = self.peers.iter().filter(|(_, peer)| peer.origin.uid() == Some(uid)).count();
+        if own >= peers_per_user {
+            return Err(Error::Connection(format!(
+                "{peers_per_user} connections of user {uid} are open, the limit of one user: close some"
+            )));
+        }
+        Ok(())
     }
 
     /// Says why on a link that gets no slot, as far as it goes at once.
@@ -331,6 +351,7 @@ impl Hub {
         let mut buffer = std::mem::take(&mut self.receive);
         buffer.clear();
         let received = self.peers.get_mut(key).map(|peer| peer.link.receive(&mut buffer));
+        self.follow_link_key(key, now);
         let used = self.take_frames(key, buffer.as_slice(), single, now);
         if let (Some(peer), rest @ [_, ..]) = (self.peers.get_mut(key), &buffer.as_slice()[used..]) {
             peer.link.keep(rest);
@@ -401,6 +422,10 @@ impl Hub {
             return self.forward_reply(&Incoming { from: key, message: *message, at_once, now });
         }
         let Some(peer) = self.peers.get_mut(key) else { return };
+        if let Err(error) = check_link_key(peer, message) {
+            peer.counters.refused += 1;
+            return self.send_error(key, message, &error);
+        }
         match peer.session.handle(message, now, &mut self.out) {
             Verdict::Deliver => self.deliver(&Incoming { from: key, message: *message, at_once, now }),
             Verdict::Answer(len) => self.send_out(key, len, at_once),

@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use visorbus_auth::Transport;
 use visorbus_core::Instant;
 
 /// One connection of a transport, as the hub drives it from its loop.
@@ -75,6 +76,17 @@ pub trait HubLink: Send {
     /// What holds for this link.
     fn options(&self) -> LinkOptions;
 
+    /// Who the key of this link has proven to be at the other end at this moment; for links that are
+    /// [keyed](LinkOptions::keyed). It changes when another board, or the same one after a restart, has proven itself.
+    fn proven(&self) -> Option<Proven> {
+        None
+    }
+
+    /// The DER of the certificate that the other end has proven to own when the connection was made.
+    fn certificate(&self) -> Option<&[u8]> {
+        None
+    }
+
     /// Counted faults of the line, by name, for people to see.
     fn faults(&self) -> Vec<(&'static str, u64)> {
         Vec::new()
@@ -135,6 +147,34 @@ pub enum Origin {
     Unknown,
 }
 
+impl Origin {
+    /// What carries the connection, for policies.
+    pub const fn transport(&self) -> Transport {
+        match self {
+            Self::Unix { .. } => Transport::Unix,
+            Self::Serial { .. } => Transport::Serial,
+            Self::Spi { .. } => Transport::Spi,
+            Self::Unknown => Transport::Unknown,
+        }
+    }
+
+    /// The user at the other end, where it is a process of this machine.
+    pub const fn uid(&self) -> Option<u32> {
+        match self {
+            Self::Unix { uid, .. } => Some(*uid),
+            _ => None,
+        }
+    }
+
+    /// The group of that user.
+    pub const fn gid(&self) -> Option<u32> {
+        match self {
+            Self::Unix { gid, .. } => Some(*gid),
+            _ => None,
+        }
+    }
+}
+
 impl std::fmt::Display for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -157,6 +197,17 @@ pub struct LinkOptions {
     pub max_frame: u32,
     /// The one name that is believed on this link without a token.
     pub unauthenticated: Option<String>,
+    /// The link has a key: whoever [`HubLink::proven`] names is believed without a token, and nobody else is.
+    pub keyed: bool,
+}
+
+/// Who has proven to own the key of a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proven {
+    /// The component's name.
+    pub name: String,
+    /// Differs at each of its starts.
+    pub boot_id: u64,
 }
 
 /// Bytes read from a link and not yet dealt with; its memory is the hub's and serves all links in turn.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use slotmap::SlotMap;
+use visorbus_auth::Channel;
 use visorbus_core::auth::Access;
 use visorbus_core::bus::{RowKind, SlowConsumer};
 use visorbus_core::clock::ClockSync;
@@ -12,7 +13,7 @@ use visorbus_core::{Instant, MessagePriority, Session};
 
 use crate::config::Limits;
 use crate::expect::Uses;
-use crate::link::{HubLink, LinkOptions, Origin};
+use crate::link::{HubLink, LinkOptions, Origin, Proven};
 use crate::queue::{Queue, Queued, Timed};
 
 slotmap::new_key_type! {
@@ -297,6 +298,10 @@ pub(crate) struct Peer {
     pub(crate) link: Box<dyn HubLink>,
     pub(crate) options: LinkOptions,
     pub(crate) origin: Origin,
+    /// By whom somebody is slowed down who guesses: the user, or the line.
+    pub(crate) guesser: String,
+    /// Whom the link's key had proven when the session began, on a link that has one.
+    pub(crate) proven: Option<Proven>,
     pub(crate) session: Session,
     /// What is known of its clock, where it has its own.
     pub(crate) clock: Option<Box<ClockSync>>,
@@ -545,6 +550,17 @@ impl Peer {
     pub(crate) fn owns(&self, component: &str) -> bool {
         !self.name.is_empty()
             && (self.name == component || self.components.iter().any(|own| own == component))
+    }
+
+    /// What its transport tells of it.
+    pub(crate) fn channel(&self) -> Channel<'_> {
+        Channel {
+            transport: self.origin.transport(),
+            uid: self.origin.uid(),
+            gid: self.origin.gid(),
+            certificate: self.link.certificate(),
+            address: &self.guesser,
+        }
     }
 
     /// The longest frame that may go to it: its own limit, its link's, the hub's.

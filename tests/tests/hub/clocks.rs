@@ -131,8 +131,13 @@ struct Board {
 
 impl Board {
     fn attach(hub: &TestHub, zero_us: u64, drift_ppm: f64) -> Self {
-        let options =
-            LinkOptions { lossy: true, lane: false, max_frame: 256, unauthenticated: Some("imu".to_owned()) };
+        let options = LinkOptions {
+            lossy: true,
+            lane: false,
+            max_frame: 256,
+            unauthenticated: Some("imu".to_owned()),
+            keyed: false,
+        };
         let peer = RawPeer::attach_by(&hub.handle, |inner| Box::new(Line { inner, options }));
         let mut board = Self { peer, start: Instant::now(), zero_us, drift_ppm };
         board.hello(1);

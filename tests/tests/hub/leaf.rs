@@ -281,6 +281,7 @@ impl Leaf {
             lane: false,
             max_frame: 256,
             unauthenticated: unauthenticated.map(str::to_owned),
+            keyed: false,
         };
         hub.handle.attach(Box::new(Line { inner: FramedStream::new(far).unwrap(), options })).unwrap();
         let control = Arc::new(Control {

@@ -8,6 +8,7 @@ mod calls;
 mod clocks;
 mod endurance;
 mod handlers;
+mod keyed_links;
 mod leaf;
 mod services;
 mod sessions;

@@ -144,6 +144,7 @@ impl<H: SpiHardware> HubLink for SpiPort<H> {
             lane: true,
             max_frame: Self::MAX_FRAME as u32,
             unauthenticated: self.unauthenticated.clone(),
+            keyed: false,
         }
     }
 
