@@ -151,6 +151,26 @@ impl core::fmt::Display for Pattern<'_> {
     }
 }
 
+/// A [`Pattern`] that owns its text, so that it need not be checked again.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PatternBuf(heapless::String<MAX_ADDRESS, u8>);
+
+impl PatternBuf {
+    /// The pattern.
+    pub fn as_pattern(&self) -> Pattern<'_> {
+        Pattern(&self.0)
+    }
+}
+
+impl From<Pattern<'_>> for PatternBuf {
+    fn from(pattern: Pattern<'_>) -> Self {
+        // A pattern is never longer than this holds.
+        let mut text = heapless::String::new();
+        let _ = text.push_str(pattern.as_str());
+        Self(text)
+    }
+}
+
 /// Why a text is not an address or not a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -5,7 +5,7 @@ mod payload;
 mod schema;
 pub mod typed;
 
-pub use address::{Address, AddressBuf, AddressError, Pattern};
+pub use address::{Address, AddressBuf, AddressError, Pattern, PatternBuf};
 pub use payload::{MessagePayload, PayloadKind};
 
 /// One message of the plane.

@@ -16,11 +16,13 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod audit;
 mod credentials;
 mod key_file;
 mod provider;
 mod token;
 
+pub use audit::{AuditEvent, AuditKind};
 pub use credentials::{AuthMethod, AuthToken, Channel, Credentials, Secret, Transport};
 pub use key_file::{KeyFile, KeyFileError};
 pub use provider::{
