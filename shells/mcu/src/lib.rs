@@ -26,6 +26,7 @@ mod port;
 mod reopener;
 mod spec;
 mod spi;
+mod trust;
 mod tty;
 
 pub use port::SerialPort;
@@ -35,4 +36,5 @@ pub use spi::{
     ReadyLine, SpiHardware, SpiOpenError, SpiPort, SpiSpec, SpiSpecError, SpidevDevice, SpidevHardware,
     SpidevReady,
 };
+pub use trust::Trust;
 pub use tty::{OpenError, Tty, TtyError};

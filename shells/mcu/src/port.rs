@@ -152,7 +152,7 @@ impl HubLink for SerialPort {
             lossy: true,
             lane: true,
             max_frame: Self::MAX_FRAME as u32,
-            unauthenticated: self.spec.unauthenticated.clone(),
+            unauthenticated: self.spec.trust.unauthenticated(),
             keyed: false,
         }
     }

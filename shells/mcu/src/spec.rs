@@ -4,18 +4,20 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use visorbus_core::message::address::is_name;
+use crate::trust::{BadName, Trust};
 
 /// A serial link as it stands on a command line or in a configuration file: `PATH[@BAUD][,OPTION…]`.
 ///
 /// `BAUD` defaults to [`SerialSpec::DEFAULT_BAUD`]. A path may hold an `@` of its own: only digits after the last one
-/// are a speed. It cannot hold a comma: what follows the first one are options. The only option so far is
-/// `unauthenticated=NAME`. `Display` writes the same form back.
+/// are a speed. It cannot hold a comma: what follows the first one are options. The options are
+/// `unkeyed=NAME` and `unauthenticated=NAME`, of which one may be there: see [`Trust`]. `Display` writes the same form back.
 ///
 /// ```
-/// let spec: visorbus_mcu::SerialSpec = "/dev/ttyACM0@921600,unauthenticated=imu".parse().unwrap();
+/// use visorbus_mcu::{SerialSpec, Trust};
+///
+/// let spec: SerialSpec = "/dev/ttyACM0@921600,unkeyed=imu".parse().unwrap();
 /// assert_eq!(spec.baud, 921_600);
-/// assert_eq!(spec.unauthenticated.as_deref(), Some("imu"));
+/// assert_eq!(spec.trust, Trust::Token { name: "imu".to_owned() });
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -24,8 +26,8 @@ pub struct SerialSpec {
     pub path: PathBuf,
     /// Bits a second, not 0. A pty takes any value and ignores it.
     pub baud: u32,
-    /// The name under which a node without a key may join on this link; `None` demands a key.
-    pub unauthenticated: Option<String>,
+    /// By what the board on it is known.
+    pub trust: Trust,
 }
 
 impl SerialSpec {
@@ -34,20 +36,18 @@ impl SerialSpec {
 
     /// The device at `path` with the default speed and no options.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), baud: Self::DEFAULT_BAUD, unauthenticated: None }
+        Self { path: path.into(), baud: Self::DEFAULT_BAUD, trust: Trust::LinkKey }
     }
 
     fn set_option(&mut self, option: &str) -> Result<(), SpecError> {
-        match option.split_once('=') {
-            Some(("unauthenticated", _)) if self.unauthenticated.is_some() => {
-                Err(SpecError::RepeatedOption { option: "unauthenticated" })
-            }
-            Some(("unauthenticated", name)) if is_name(name) => {
-                self.unauthenticated = Some(name.to_owned());
+        match Trust::parse(option) {
+            Some(_) if self.trust != Trust::LinkKey => Err(SpecError::RepeatedTrust),
+            Some(Ok(trust)) => {
+                self.trust = trust;
                 Ok(())
             }
-            Some(("unauthenticated", name)) => Err(SpecError::BadName { name: name.to_owned() }),
-            _ => Err(SpecError::UnknownOption { option: option.to_owned() }),
+            Some(Err(BadName(name))) => Err(SpecError::BadName { name }),
+            None => Err(SpecError::UnknownOption { option: option.to_owned() }),
         }
     }
 }
@@ -71,11 +71,7 @@ impl FromStr for SerialSpec {
 
 impl fmt::Display for SerialSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", self.path.display(), self.baud)?;
-        if let Some(name) = &self.unauthenticated {
-            write!(f, ",unauthenticated={name}")?;
-        }
-        Ok(())
+        write!(f, "{}@{}{}", self.path.display(), self.baud, self.trust)
     }
 }
 
@@ -98,18 +94,15 @@ pub enum SpecError {
         baud: String,
     },
     /// An option that this version does not know.
-    #[error("unknown option {option:?} on a serial link: known is unauthenticated=NAME")]
+    #[error("unknown option {option:?} on a serial link: known are unkeyed=NAME and unauthenticated=NAME")]
     UnknownOption {
         /// The option as written.
         option: String,
     },
-    /// An option is there twice.
-    #[error("option {option} is given twice on one serial link: leave one out")]
-    RepeatedOption {
-        /// The option's name.
-        option: &'static str,
-    },
-    /// `unauthenticated` with something that cannot name a component.
+    /// Two options say by what the board is known.
+    #[error("one serial link is for one board: give one of unkeyed=NAME and unauthenticated=NAME, once")]
+    RepeatedTrust,
+    /// `unkeyed` or `unauthenticated` with something that cannot name a component.
     #[error("{name:?} cannot name a component: use at most 32 of a-z, 0-9, '.', '_' and '-'")]
     BadName {
         /// The name as written.
@@ -140,7 +133,7 @@ mod tests {
     fn a_bare_path_gets_the_default_speed_and_needs_a_key() {
         let spec = parse("/dev/ttyACM0").unwrap();
         assert_eq!(spec, SerialSpec::new("/dev/ttyACM0"));
-        assert_eq!((spec.baud, spec.unauthenticated), (115_200, None));
+        assert_eq!((spec.baud, spec.trust), (115_200, Trust::LinkKey));
     }
 
     #[test]
@@ -178,14 +171,22 @@ mod tests {
 
     #[test]
     fn a_node_without_a_key_is_named_once_and_by_a_component_name() {
-        let spec = parse("/dev/a@9600,unauthenticated=imu").unwrap();
-        assert_eq!(spec.unauthenticated.as_deref(), Some("imu"));
-        for name in ["", "Imu", "imu/left", "*", ".."] {
-            let error = parse(&format!("/dev/a,unauthenticated={name}")).unwrap_err();
-            assert_eq!(error, SpecError::BadName { name: name.to_owned() });
+        let name = || "imu".to_owned();
+        for (option, trust) in [
+            ("unkeyed=imu", Trust::Token { name: name() }),
+            ("unauthenticated=imu", Trust::Nothing { name: name() }),
+        ] {
+            assert_eq!(parse(&format!("/dev/a@9600,{option}")).unwrap().trust, trust);
         }
-        let error = parse("/dev/a,unauthenticated=a,unauthenticated=b").unwrap_err();
-        assert_eq!(error, SpecError::RepeatedOption { option: "unauthenticated" });
+        for name in ["", "Imu", "imu/left", "*", ".."] {
+            for word in ["unkeyed", "unauthenticated"] {
+                let error = parse(&format!("/dev/a,{word}={name}")).unwrap_err();
+                assert_eq!(error, SpecError::BadName { name: name.to_owned() });
+            }
+        }
+        for twice in ["unauthenticated=a,unauthenticated=b", "unkeyed=a,unauthenticated=a"] {
+            assert_eq!(parse(&format!("/dev/a,{twice}")), Err(SpecError::RepeatedTrust));
+        }
     }
 
     #[test]
@@ -197,7 +198,9 @@ mod tests {
 
     #[test]
     fn what_is_written_out_reads_back_the_same() {
-        for text in ["/dev/a", "/dev/a@1@2", "/dev/a@7,unauthenticated=imu", "/dev/a@b"] {
+        for text in
+            ["/dev/a", "/dev/a@1@2", "/dev/a@7,unauthenticated=imu", "/dev/a@7,unkeyed=imu", "/dev/a@b"]
+        {
             let spec = parse(text).unwrap();
             assert_eq!(parse(&spec.to_string()), Ok(spec), "{text}");
         }

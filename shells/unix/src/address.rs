@@ -12,6 +12,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 
 use visorbus_hub::{Error, Result};
 
+use crate::place;
+
 /// The address of the socket at `path`.
 ///
 /// # Errors
@@ -39,13 +41,15 @@ pub(crate) fn address(path: &Path) -> Result<UnixAddr> {
 /// Connects to the socket at `path`, waiting at most `timeout` for room among those that wait to be accepted.
 ///
 /// # Errors
-/// `Connection` says why nobody answers there.
+/// `Connection` says why nobody answers there, `Authorization` that it is not the hub that belongs there.
 pub(crate) fn dial(path: &Path, timeout: Duration) -> Result<UnixStream> {
     let address = address(path)?;
     let failed = |error: io::Error| {
         let hint = match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::ENOENT | Errno::ECONNREFUSED) => "start the hub, or correct the path",
-            Some(Errno::EACCES) => "run as the user that the hub runs as",
+            Some(Errno::EACCES) => {
+                "run as the user that the hub runs as, or as one of the group that it serves"
+            }
             Some(Errno::EAGAIN) => "the hub accepts nobody right now; try again",
             _ => "see that the path leads to the hub's socket",
         };
@@ -55,11 +59,13 @@ pub(crate) fn dial(path: &Path, timeout: Duration) -> Result<UnixStream> {
     stream.set_write_timeout(Some(timeout.max(Duration::from_millis(1)))).map_err(failed)?;
     loop {
         match connect(stream.as_raw_fd(), &address) {
-            Ok(()) => return Ok(stream),
+            Ok(()) => break,
             Err(Errno::EINTR) => {}
             Err(error) => return Err(failed(error.into())),
         }
     }
+    place::check(path, &stream)?;
+    Ok(stream)
 }
 
 /// A stream socket that is neither bound nor connected.

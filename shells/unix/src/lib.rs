@@ -18,6 +18,7 @@ mod server;
 mod connection;
 mod dialog;
 mod outgoing;
+mod place;
 
 mod client;
 

@@ -2,8 +2,9 @@
 //!
 //! # Permissions
 //! The mode 0600 is set on the descriptor before it is bound: Linux gives the file the mode of its socket, so there is
-//! no moment at which it is wider, and the process-wide umask, which other threads depend on, is left alone. The mode
-//! of the file is looked at once more before `listen`, and before that nobody can connect at all.
+//! no moment at which it is wider, and the process-wide umask, which other threads depend on, is left alone. A socket
+//! for a group is given to it after that. The mode of the file is looked at once more before `listen`, and before that
+//! nobody can connect at all.
 //!
 //! # Whose file it is
 //! `<path>.lock` is locked with flock(2) for as long as the listener lives, and only the holder of that lock looks at
@@ -19,17 +20,17 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::{AT_FDCWD, AtFlags, Flock, FlockArg, OFlag};
 use nix::sys::socket::{Backlog, bind, connect, listen};
-use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::geteuid;
+use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat};
+use nix::unistd::{Gid, fchownat, geteuid};
 
 use visorbus_hub::{Error, HubLink, Listener, Result};
 
 use crate::address::{address, new_socket};
 use crate::stream::FramedStream;
 
-/// Accepts connections on a Unix socket that only this user can reach.
+/// Accepts connections on a Unix socket that only this user can reach, or this user and one group.
 #[derive(Debug)]
 pub struct UnixSocketListener {
     listener: UnixListener,
@@ -46,20 +47,37 @@ impl UnixSocketListener {
     /// `Message` when the path cannot be a socket's, `Authorization` when others could replace the socket, `Connection`
     /// when somebody serves there already, or something that is no socket is in the way.
     pub fn bind(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
+        Self::bind_for(path.as_ref(), None)
+    }
+
+    /// As [`UnixSocketListener::bind`], for the members of the group `gid` too: the socket has mode 0660, a directory
+    /// that is made for it 0750, and both belong to that group. What a member may do is for the hub to decide by its
+    /// user id.
+    ///
+    /// # Errors
+    /// As [`UnixSocketListener::bind`]; `Authorization` also when this user may not give a file to that group.
+    pub fn bind_for_group(path: impl AsRef<Path>, gid: u32) -> Result<Self> {
+        Self::bind_for(path.as_ref(), Some(Gid::from_raw(gid)))
+    }
+
+    fn bind_for(path: &Path, group: Option<Gid>) -> Result<Self> {
         let address = address(path)?;
-        prepare_directory(path)?;
+        prepare_directory(path, group)?;
         let lock = lock(path)?;
         remove_stale(path)?;
         let failed = |error: io::Error| broken(path, "make the socket", &error);
         let socket = new_socket().map_err(failed)?;
         fchmod(&socket, PRIVATE).map_err(|e| failed(e.into()))?;
         bind(socket.as_raw_fd(), &address).map_err(|e| failed(e.into()))?;
+        if let Some(group) = group {
+            share(path, group, SHARED)?;
+        }
         let made = fs::symlink_metadata(path).map_err(failed)?;
         let listener =
             Self { listener: listener(socket), path: path.to_owned(), file: FileId::of(&made), lock };
         // From here on a failure removes the file.
-        if made.mode() & 0o077 != 0 {
+        let others = if group.is_some() { 0o007 } else { 0o077 };
+        if made.mode() & others != 0 {
             let mode = made.mode() & 0o777;
             return Err(Error::Authorization(format!(
                 "the socket '{}' came out with mode {mode:o}, which lets others connect; use another file system",
@@ -134,13 +152,17 @@ impl FileId {
 }
 
 /// Makes the directory of `path` if it is missing, and sees that nobody else could put a socket of his own there.
-fn prepare_directory(path: &Path) -> Result<()> {
+fn prepare_directory(path: &Path, group: Option<Gid>) -> Result<()> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
     let failed = |error: io::Error| broken(directory, "use the directory", &error);
+    let is_new = !directory.exists();
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+    if let Some(group) = group.filter(|_| is_new) {
+        share(directory, group, Mode::S_IRWXU | Mode::S_IRGRP | Mode::S_IXGRP)?;
+    }
     let found = fs::metadata(directory).map_err(failed)?;
     let refused = |why: &str| {
         Err(Error::Authorization(format!(
@@ -156,6 +178,18 @@ fn prepare_directory(path: &Path) -> Result<()> {
         return refused("can be written by others");
     }
     Ok(())
+}
+
+/// Gives a file of ours to a group, with `mode`; a symbolic link in its place is not followed.
+fn share(path: &Path, group: Gid, mode: Mode) -> Result<()> {
+    fchownat(AT_FDCWD, path, None, Some(group), AtFlags::AT_SYMLINK_NOFOLLOW)
+        .and_then(|()| fchmodat(AT_FDCWD, path, mode, FchmodatFlags::FollowSymlink))
+        .map_err(|error| {
+            Error::Authorization(format!(
+                "cannot give '{}' to the group {group}: {error}; run as a member of that group, or as root",
+                path.display()
+            ))
+        })
 }
 
 /// Locks the file beside the socket.
@@ -245,4 +279,5 @@ fn broken(path: &Path, what: &str, error: &io::Error) -> Error {
 }
 
 const PRIVATE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
+const SHARED: Mode = PRIVATE.union(Mode::S_IRGRP).union(Mode::S_IWGRP);
 const STICKY: u32 = 0o1000;

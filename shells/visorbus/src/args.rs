@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use nix::unistd::{Gid, Group};
 use visorbus_core::message::{Address, Pattern};
 use visorbus_mcu::{SerialSpec, SpiSpec};
 
@@ -84,12 +85,17 @@ pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) place: Place,
 
-    /// A board on a serial line: PATH, PATH@BAUD or PATH@BAUD,unauthenticated=NAME; may be given more than once
+    /// Let the members of this group connect too: its name or number. Who of them may do what is the policy's
+    #[arg(long, value_name = "GROUP", value_parser = parse_group)]
+    pub(crate) socket_group: Option<Gid>,
+
+    /// A board on a serial line: PATH or PATH@BAUD, then, for a board without a link key, unkeyed=NAME or
+    /// unauthenticated=NAME; may be given more than once
     #[arg(long, value_name = "SPEC")]
     pub(crate) serial: Vec<SerialSpec>,
 
-    /// A board on an SPI bus: PATH@HZ,ready=CHIP:LINE, then mode=0..3, turnaround=MICROSECONDS, unauthenticated=NAME as
-    /// wanted; may be given more than once
+    /// A board on an SPI bus: PATH@HZ,ready=CHIP:LINE, then mode=0..3, turnaround=MICROSECONDS, unkeyed=NAME,
+    /// unauthenticated=NAME as wanted; may be given more than once
     #[arg(long, value_name = "SPEC")]
     pub(crate) spi: Vec<SpiSpec>,
 }
@@ -202,6 +208,14 @@ fn parse_time(text: &str) -> Result<Duration, String> {
         _ => return Err(wrong()),
     };
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(wrong)
+}
+
+fn parse_group(text: &str) -> Result<Gid, String> {
+    if let Ok(number) = text.parse() {
+        return Ok(Gid::from_raw(number));
+    }
+    let found = Group::from_name(text).map_err(|e| format!("cannot look up the group: {e}"))?;
+    found.map(|group| group.gid).ok_or_else(|| format!("there is no group '{text}' on this machine"))
 }
 
 fn parse_address(text: &str) -> Result<String, String> {

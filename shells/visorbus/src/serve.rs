@@ -17,7 +17,10 @@ pub(crate) fn run(args: &args::Serve) -> Result<()> {
     let keys =
         KeyFile::open_or_create(args.place.key_file()).map_err(|e| Error::Authentication(e.to_string()))?;
     let socket = args.place.socket();
-    let listener = UnixSocketListener::bind(&socket)?;
+    let listener = match args.socket_group {
+        Some(group) => UnixSocketListener::bind_for_group(&socket, group.as_raw())?,
+        None => UnixSocketListener::bind(&socket)?,
+    };
     let hub = Hub::new(HubConfig::new(keys.ring(), keys.current_id()))?;
     let handle = hub.handle();
     let runner = thread::Builder::new()

@@ -11,6 +11,7 @@ use visorbus_hal::{Lane, LaneStats, SpiController, SpiLink, SpiStats, lane_len};
 use visorbus_hub::{HubLink, LinkOptions, Origin, ReceiveBuffer, Reopen};
 
 use super::{ReadyLine, SpiHardware, SpiSpec, SpidevHardware};
+use crate::Trust;
 use crate::lookout::{Fault, Lookout, lane_faults};
 
 /// The hub's end of an SPI link. It outlives the device: gone, it waits for it to come back.
@@ -28,7 +29,7 @@ use crate::lookout::{Fault, Lookout, lane_faults};
 pub struct SpiPort<H: SpiHardware = SpidevHardware> {
     hardware: H,
     turnaround_us: u32,
-    unauthenticated: Option<String>,
+    trust: Trust,
     lookout: Lookout,
     link: Option<Box<Open<H>>>,
     /// Two parts of a frame put together.
@@ -38,8 +39,8 @@ pub struct SpiPort<H: SpiHardware = SpidevHardware> {
 impl SpiPort {
     /// The target that `spec` names; it is opened when the hub first asks for it.
     pub fn new(spec: SpiSpec) -> Self {
-        let (turnaround_us, unauthenticated) = (spec.turnaround_us, spec.unauthenticated.clone());
-        Self::over(SpidevHardware::new(spec), turnaround_us, unauthenticated)
+        let (turnaround_us, trust) = (spec.turnaround_us, spec.trust.clone());
+        Self::over(SpidevHardware::new(spec), turnaround_us, trust)
     }
 }
 
@@ -48,15 +49,8 @@ impl<H: SpiHardware> SpiPort<H> {
     pub const MAX_FRAME: usize = 1024;
 
     /// A target on other hardware; the rest as in an [`SpiSpec`].
-    pub fn over(hardware: H, turnaround_us: u32, unauthenticated: Option<String>) -> Self {
-        Self {
-            hardware,
-            turnaround_us,
-            unauthenticated,
-            lookout: Lookout::new(),
-            link: None,
-            frame: Vec::new(),
-        }
+    pub fn over(hardware: H, turnaround_us: u32, trust: Trust) -> Self {
+        Self { hardware, turnaround_us, trust, lookout: Lookout::new(), link: None, frame: Vec::new() }
     }
 
     fn open(&mut self, now: Instant) -> Result<Open<H>, String> {
@@ -143,7 +137,7 @@ impl<H: SpiHardware> HubLink for SpiPort<H> {
             lossy: true,
             lane: true,
             max_frame: Self::MAX_FRAME as u32,
-            unauthenticated: self.unauthenticated.clone(),
+            unauthenticated: self.trust.unauthenticated(),
             keyed: false,
         }
     }

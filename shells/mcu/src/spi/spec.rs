@@ -4,15 +4,16 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use visorbus_core::message::address::is_name;
 use visorbus_hal::SpiController;
+
+use crate::trust::Trust;
 
 /// An SPI link as it stands on a command line or in a configuration file: `PATH[@HZ],ready=CHIP:LINE[,OPTION…]`, with
 /// `spidev:` before it or not.
 ///
 /// `HZ` defaults to [`SpiSpec::DEFAULT_HZ`]. Options are `mode=0` to `mode=3` (0 unless told), `turnaround=MICROSECONDS`, the
 /// time the target needs from one transfer to the next ([`SpiController::TURNAROUND_US`] unless told), and
-/// `unauthenticated=NAME`. `Display` writes the same form back.
+/// `unkeyed=NAME` or `unauthenticated=NAME`, see [`Trust`]. `Display` writes the same form back.
 ///
 /// ```
 /// let spec: visorbus_mcu::SpiSpec = "/dev/spidev0.0@8000000,ready=/dev/gpiochip0:17".parse().unwrap();
@@ -33,8 +34,8 @@ pub struct SpiSpec {
     pub mode: u8,
     /// Microseconds the target needs from one transfer to the next.
     pub turnaround_us: u32,
-    /// The name under which a node without a key may join on this link; `None` demands a key.
-    pub unauthenticated: Option<String>,
+    /// By what the board on it is known.
+    pub trust: Trust,
 }
 
 impl SpiSpec {
@@ -49,7 +50,7 @@ impl SpiSpec {
             ready_line: 0,
             mode: 0,
             turnaround_us: SpiController::TURNAROUND_US,
-            unauthenticated: None,
+            trust: Trust::LinkKey,
         }
     }
 
@@ -71,12 +72,14 @@ impl SpiSpec {
                 self.turnaround_us = number(micros).filter(|micros| *micros <= 1_000_000).ok_or_else(bad)?;
                 Ok("turnaround")
             }
-            Some(("unauthenticated", name)) if is_name(name) => {
-                self.unauthenticated = Some(name.to_owned());
-                Ok("unauthenticated")
-            }
-            Some(("unauthenticated", _)) => Err(bad()),
-            _ => Err(SpiSpecError::UnknownOption { option: option.to_owned() }),
+            _ => match Trust::parse(option) {
+                Some(Ok(trust)) => {
+                    self.trust = trust;
+                    Ok("unkeyed or unauthenticated")
+                }
+                Some(Err(_)) => Err(bad()),
+                None => Err(SpiSpecError::UnknownOption { option: option.to_owned() }),
+            },
         }
     }
 }
@@ -108,13 +111,9 @@ impl FromStr for SpiSpec {
 
 impl fmt::Display for SpiSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, hz, ready_chip, ready_line, mode, turnaround_us, unauthenticated } = self;
+        let Self { path, hz, ready_chip, ready_line, mode, turnaround_us, trust } = self;
         write!(f, "{}@{hz},ready={}:{ready_line}", path.display(), ready_chip.display())?;
-        write!(f, ",mode={mode},turnaround={turnaround_us}")?;
-        match unauthenticated {
-            Some(name) => write!(f, ",unauthenticated={name}"),
-            None => Ok(()),
-        }
+        write!(f, ",mode={mode},turnaround={turnaround_us}{trust}")
     }
 }
 
@@ -144,8 +143,8 @@ pub enum SpiSpecError {
     NoReadyLine,
     /// An option that this version does not know.
     #[error(
-        "unknown option {option:?} on an SPI link: known are ready=CHIP:LINE, mode=0..3, turnaround=MICROSECONDS and \
-         unauthenticated=NAME"
+        "unknown option {option:?} on an SPI link: known are ready=CHIP:LINE, mode=0..3, turnaround=MICROSECONDS, \
+         unkeyed=NAME and unauthenticated=NAME"
     )]
     UnknownOption {
         /// The option as written.
@@ -153,8 +152,8 @@ pub enum SpiSpecError {
     },
     /// An option with a value that it cannot have.
     #[error(
-        "{option:?} cannot be: write ready=CHIP:LINE, mode=0..3, turnaround=MICROSECONDS up to 1000000, or \
-         unauthenticated=NAME of at most 32 of a-z, 0-9, '.', '_' and '-'"
+        "{option:?} cannot be: write ready=CHIP:LINE, mode=0..3, turnaround=MICROSECONDS up to 1000000, unkeyed=NAME or \
+         unauthenticated=NAME, NAME of at most 32 of a-z, 0-9, '.', '_' and '-'"
     )]
     BadOption {
         /// The option as written.
@@ -186,7 +185,7 @@ mod tests {
         let spec = parse("/dev/spidev0.0,ready=/dev/gpiochip0:17").unwrap();
         assert_eq!((spec.path.to_str(), spec.hz, spec.mode), (Some("/dev/spidev0.0"), 1_000_000, 0));
         assert_eq!((spec.ready_chip.to_str(), spec.ready_line), (Some("/dev/gpiochip0"), 17));
-        assert_eq!((spec.turnaround_us, spec.unauthenticated), (50, None));
+        assert_eq!((spec.turnaround_us, spec.trust), (50, Trust::LinkKey));
         assert_eq!(
             parse("spidev:/dev/spidev0.0@5,ready=a:0").unwrap(),
             parse("/dev/spidev0.0@5,ready=a:0").unwrap()
@@ -198,7 +197,7 @@ mod tests {
         let text = "/dev/spidev1.2@8000000,unauthenticated=imu,mode=3,ready=/dev/gpiochip4:0,turnaround=0";
         let spec = parse(text).unwrap();
         assert_eq!((spec.hz, spec.mode, spec.turnaround_us), (8_000_000, 3, 0));
-        assert_eq!(spec.unauthenticated.as_deref(), Some("imu"));
+        assert_eq!(spec.trust, Trust::Nothing { name: "imu".to_owned() });
         assert_eq!(parse(&spec.to_string()), Ok(spec));
     }
 
@@ -224,5 +223,6 @@ mod tests {
         let error = parse("a,ready=a:0,ready=a:1").unwrap_err();
         assert_eq!(error, SpiSpecError::RepeatedOption { option: "ready" });
         assert!(parse("a,ready=a:0,unauthenticated=IMU").is_err());
+        assert!(parse("a,ready=a:0,unauthenticated=imu,unkeyed=imu").is_err());
     }
 }

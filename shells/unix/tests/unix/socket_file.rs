@@ -29,6 +29,26 @@ fn the_socket_is_0600_in_a_directory_that_is_made_0700() {
 }
 
 #[test]
+fn a_socket_for_a_group_is_0660_in_a_directory_0750_and_belongs_to_it() {
+    let home = TempDir::new().unwrap();
+    let path = home.path().join("run/hub.sock");
+    // One that every user may give a file to: of his own groups, the last.
+    let gid = nix::unistd::getgroups().unwrap().last().map_or(nix::unistd::getegid(), |gid| *gid);
+    let mut listener = UnixSocketListener::bind_for_group(&path, gid.as_raw()).unwrap();
+    for (file, wanted) in [(path.as_path(), 0o660), (path.parent().unwrap(), 0o750)] {
+        assert_eq!(mode(file), wanted, "{}", file.display());
+        assert_eq!(fs::metadata(file).unwrap().gid(), gid.as_raw());
+    }
+    let _caller = UnixStream::connect(&path).unwrap();
+    assert!(listener.accept().unwrap().is_some());
+    // A directory that was there keeps its mode.
+    let second = home.path().join("hub.sock");
+    let before = mode(home.path());
+    let _second = UnixSocketListener::bind_for_group(&second, gid.as_raw()).unwrap();
+    assert_eq!((mode(&second), mode(home.path())), (0o660, before));
+}
+
+#[test]
 fn its_files_go_with_the_listener() {
     let home = TempDir::new().unwrap();
     let path = home.path().join("hub.sock");
