@@ -50,7 +50,7 @@ fn plugged() -> (TestHub, Operator, Pty) {
     let operator = hub.operator();
     let pty = Pty::open();
     pty.plug(&hub.line("imu-line"));
-    hub.attach("imu-line", "");
+    hub.attach("imu-line", ",unkeyed=imu");
     (hub, operator, pty)
 }
 

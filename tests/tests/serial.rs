@@ -179,7 +179,7 @@ fn a_hub_that_restarts_has_the_node_again_at_once() {
 
 fn expect_back_at_once(hub: &TestHub) {
     let operator = hub.operator();
-    hub.attach("imu-line", "");
+    hub.attach("imu-line", ",unkeyed=imu");
     let took = operator.wait("imu", true);
     assert!(took < AT_ONCE, "{took:?}");
     assert_eq!(operator.info().boot_id, 1);
@@ -191,7 +191,7 @@ fn a_device_that_is_not_there_yet_is_waited_for_and_each_trouble_is_logged_once(
     let hub = TestHub::start();
     let operator = hub.operator();
     let line = hub.line("imu-line");
-    hub.attach("imu-line", "");
+    hub.attach("imu-line", ",unkeyed=imu");
     let missing = format!("no serial device at {}", line.display());
     assert_eq!(logged(&missing), 1);
     let nobody = operator.client.call::<GetInfo>(&(), None).unwrap_err();
@@ -231,7 +231,8 @@ fn a_node_without_keys_is_believed_where_the_line_says_so_and_the_log_warns() {
 
 #[test]
 fn a_node_without_keys_is_refused_where_nobody_said_so() {
-    for (options, name) in [("", "imu"), (",unauthenticated=imu", "radio"), (",unauthenticated=imu", "imu2")]
+    for (options, name) in
+        [(",unkeyed=imu", "imu"), (",unauthenticated=imu", "radio"), (",unauthenticated=imu", "imu2")]
     {
         let (hub, operator, pty) = plugged();
         hub.attach("imu-line", options);
@@ -256,7 +257,7 @@ fn a_node_with_a_wrong_key_is_refused_and_tried_again_and_nobody_else_notices() 
     samples(&stream, 1);
     let pty = Pty::open();
     pty.plug(&hub.line("radio-line"));
-    hub.attach("radio-line", "");
+    hub.attach("radio-line", ",unkeyed=radio");
     let impostor = Node::keyed(&pty, "radio", Key::new([1; 32]));
     impostor.wait_for(Event::Refused);
     let peer = hub.wait_for_peer("radio?", |peer| peer.refused >= 2);
@@ -280,7 +281,7 @@ fn a_second_node_of_the_same_name_is_refused_and_the_first_goes_on() {
     let (hub, operator, pty, node) = sensor(1);
     let other = Pty::open();
     other.plug(&hub.line("other-line"));
-    hub.attach("other-line", "");
+    hub.attach("other-line", ",unkeyed=imu");
     let second = Node::sensor(&other, 2, device_key());
     second.wait_for(Event::Refused);
     assert_eq!(operator.info().boot_id, 1);
@@ -297,7 +298,7 @@ fn a_babbling_line_does_not_slow_the_others() {
     let quiet = median_call(&operator);
     let pty = Arc::new(Pty::open());
     pty.plug(&hub.line("babbler"));
-    hub.attach("babbler", "");
+    hub.attach("babbler", ",unkeyed=babbler");
     let babbling = Arc::new(AtomicBool::new(true));
     let babbler = thread::spawn({
         let (pty, babbling) = (Arc::clone(&pty), Arc::clone(&babbling));
@@ -353,7 +354,7 @@ fn plugged() -> (TestHub, Operator, Pty) {
 fn sensor(boot_id: u64) -> (TestHub, Operator, Pty, Node) {
     let (hub, operator, pty) = plugged();
     let node = Node::sensor(&pty, boot_id, device_key());
-    hub.attach("imu-line", "");
+    hub.attach("imu-line", ",unkeyed=imu");
     operator.wait("imu", true);
     (hub, operator, pty, node)
 }

@@ -98,6 +98,11 @@ impl Hub {
                 "the token of '{subject}' does not prove the name '{name}': use the name '{subject}' or one that begins with '{subject}.'"
             )));
         }
+        if let Some(only) = peer.and_then(|peer| peer.options.only.as_ref()).filter(|only| **only != name) {
+            return Err(Error::Authentication(format!(
+                "this line is for '{only}', as the hub is configured, and not for '{name}'"
+            )));
+        }
         self.admit_name(key, &name)?;
         Ok(grant)
     }

@@ -197,6 +197,8 @@ pub struct LinkOptions {
     pub max_frame: u32,
     /// The one name that is believed on this link without a token.
     pub unauthenticated: Option<String>,
+    /// The one name that may be proven by a token on this link; without it, any.
+    pub only: Option<String>,
     /// The link has a key: whoever [`HubLink::proven`] names is believed without a token, and nobody else is.
     pub keyed: bool,
 }

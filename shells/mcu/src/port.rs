@@ -153,6 +153,7 @@ impl HubLink for SerialPort {
             lane: true,
             max_frame: Self::MAX_FRAME as u32,
             unauthenticated: self.spec.trust.unauthenticated(),
+            only: self.spec.trust.only(),
             keyed: false,
         }
     }

@@ -44,6 +44,14 @@ impl Trust {
             _ => None,
         }
     }
+
+    /// The one name that a token may prove there.
+    pub(crate) fn only(&self) -> Option<String> {
+        match self {
+            Self::Token { name } => Some(name.clone()),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Trust {

@@ -136,7 +136,7 @@ impl Board {
             lane: false,
             max_frame: 256,
             unauthenticated: Some("imu".to_owned()),
-            keyed: false,
+            ..LinkOptions::default()
         };
         let peer = RawPeer::attach_by(&hub.handle, |inner| Box::new(Line { inner, options }));
         let mut board = Self { peer, start: Instant::now(), zero_us, drift_ppm };

@@ -281,7 +281,7 @@ impl Leaf {
             lane: false,
             max_frame: 256,
             unauthenticated: unauthenticated.map(str::to_owned),
-            keyed: false,
+            ..LinkOptions::default()
         };
         hub.handle.attach(Box::new(Line { inner: FramedStream::new(far).unwrap(), options })).unwrap();
         let control = Arc::new(Control {

@@ -94,7 +94,7 @@ fn a_reset_in_the_middle_of_a_call_fails_it_and_ends_the_pulse() {
 fn two_boards_share_a_hub_and_the_loss_of_one_is_nothing_to_the_other() {
     let (hub, operator, controller) = board();
     let _sensor = controller.start_beside(&SENSOR, &hub.line("imu-line"));
-    hub.attach("imu-line", "");
+    hub.attach("imu-line", ",unkeyed=imu");
     operator.wait("imu", true);
     let stream = operator.client.subscribe("imu/sample", SlowConsumer::default()).unwrap();
     // What one board measures shakes the other.
@@ -137,7 +137,7 @@ fn board() -> (TestHub, Operator, Board) {
     let hub = TestHub::start();
     let operator = hub.operator();
     let board = Board::start(&CONTROLLER, &hub.line("controller-line"));
-    hub.attach("controller-line", "");
+    hub.attach("controller-line", ",unkeyed=controller");
     operator.wait(NAME, true);
     (hub, operator, board)
 }

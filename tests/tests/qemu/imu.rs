@@ -139,7 +139,7 @@ fn board() -> (TestHub, Operator, Board) {
     let hub = TestHub::start();
     let operator = hub.operator();
     let board = Board::start(&SENSOR, &hub.line("imu-line"));
-    hub.attach("imu-line", "");
+    hub.attach("imu-line", ",unkeyed=imu");
     operator.wait("imu", true);
     (hub, operator, board)
 }

@@ -22,7 +22,7 @@ fn scenario(firmware: &Firmware) {
     let hub = TestHub::start();
     let operator = hub.operator();
     let mut board = Board::start(firmware, &hub.line("imu-line"));
-    hub.attach("imu-line", "");
+    hub.attach("imu-line", ",unkeyed=imu");
     operator.wait("imu", true);
     let info = operator.info();
     assert_eq!((info.board.as_str(), info.rate_hz), ("mps2-an386", 100));

@@ -138,6 +138,7 @@ impl<H: SpiHardware> HubLink for SpiPort<H> {
             lane: true,
             max_frame: Self::MAX_FRAME as u32,
             unauthenticated: self.trust.unauthenticated(),
+            only: self.trust.only(),
             keyed: false,
         }
     }
