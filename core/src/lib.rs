@@ -27,6 +27,7 @@ pub mod clock;
 
 pub mod auth;
 pub mod seal;
+pub mod secure;
 
 pub mod route;
 

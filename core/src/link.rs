@@ -1,5 +1,6 @@
 //! What a link is to the core: whole frames in, whole frames out, never a wait.
 
+use crate::secure::LinkProof;
 use crate::time::Instant;
 
 /// One end of a connection that carries whole frames.
@@ -57,5 +58,11 @@ pub trait Link {
     /// `None` the session is over, or its other end cannot do that: frames go as they are.
     fn reset(&mut self, epoch: Option<u16>) {
         let _ = epoch;
+    }
+
+    /// Who is at the other end of a link whose two ends share a key, and have proven it to each other: every frame is
+    /// from there, and from nobody else. `None` on a link without keys, and before the proof.
+    fn proof(&self) -> Option<&LinkProof> {
+        None
     }
 }

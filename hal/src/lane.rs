@@ -3,6 +3,7 @@
 
 use visorbus_core::limits::MAX_LINE_FRAME;
 use visorbus_core::link::Link;
+use visorbus_core::secure::LinkProof;
 use visorbus_core::time::{Instant, earlier};
 
 use arq::Arq;
@@ -169,6 +170,10 @@ impl<L: Link, const N: usize> Link for Lane<L, N> {
 
     fn reset(&mut self, epoch: Option<u16>) {
         self.arq.reset(epoch);
+    }
+
+    fn proof(&self) -> Option<&LinkProof> {
+        self.link.proof()
     }
 }
 

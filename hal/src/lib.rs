@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod lane;
+mod secure;
 mod serial;
 #[cfg(feature = "async")]
 mod serve;
@@ -17,6 +18,7 @@ mod spi;
 mod stats;
 
 pub use lane::{Lane, LaneStats, lane_len, piece_len};
+pub use secure::SecureLink;
 #[cfg(feature = "async")]
 pub use serial::serve_serial;
 pub use serial::{SerialError, SerialFrames, SerialLink, serial_buffer_len};

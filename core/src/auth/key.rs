@@ -91,7 +91,7 @@ impl Tag {
 /// HMAC-SHA256 (RFC 2104) of `first ‖ second`. The key has at most a block's 64 bytes: it is a [`Key`], a tag or the salt.
 // On the hash itself: a leaf need not link a second crate for what two plain hashes are.
 #[inline(never)]
-fn hmac_sha256(key: &[u8], first: &[u8], second: &[u8]) -> Zeroizing<[u8; 32]> {
+pub(crate) fn hmac_sha256(key: &[u8], first: &[u8], second: &[u8]) -> Zeroizing<[u8; 32]> {
     debug_assert!(key.len() <= BLOCK_LEN, "a longer key would have to be hashed first");
     let mut block = Zeroizing::new([INNER_PAD; BLOCK_LEN]);
     for (padded, byte) in block.iter_mut().zip(key) {

@@ -77,6 +77,7 @@ pub use check::{CLOCK_LEEWAY, TokenError};
 pub use claims::{Caveat, Claims, ScopeIter, Scopes};
 pub use grant::Grant;
 pub use key::Key;
+pub(crate) use key::hmac_sha256;
 pub use permission::{Operation, Permission, Scope};
 pub(crate) use ring::OwnKey;
 pub use ring::{KeyRing, MintError, RingError, Slot, SlotKind};
