@@ -53,6 +53,7 @@ impl Session {
         self.ask_identity = false;
         (self.hello_id, self.used) = (message.id, false);
         self.open(remote);
+        self.note_capabilities(identity.capabilities);
         Verdict::Opened { answer: self.encode_own_identity(&answer, now, out) }
     }
 

@@ -89,6 +89,9 @@ pub struct Session {
     used: bool,
     /// This end's link can acknowledge and send again.
     has_lane: bool,
+    /// This end expands compressed payloads, and so does the other. No leaf does, and none has room for this.
+    #[cfg(feature = "std")]
+    compresses: (bool, bool),
     grant: Option<Grant>,
     /// The request that proves this end, while it waits for its answer.
     proof: Option<NonZeroU64>,
@@ -122,6 +125,8 @@ impl Session {
             hello_id: 0,
             used: false,
             has_lane: false,
+            #[cfg(feature = "std")]
+            compresses: (false, false),
             grant: None,
             proof: None,
             proof_due: Instant::default(),
@@ -147,6 +152,18 @@ impl Session {
     /// Says that this end's link can acknowledge and send again, as [`Link::has_lane`](crate::Link::has_lane) tells.
     pub const fn offer_lane(&mut self) {
         self.has_lane = true;
+    }
+
+    /// Says that this end expands compressed payloads.
+    #[cfg(feature = "std")]
+    pub const fn offer_compression(&mut self) {
+        self.compresses.0 = true;
+    }
+
+    /// Whether both ends of the open session expand compressed payloads.
+    #[cfg(feature = "std")]
+    pub const fn compresses(&self) -> bool {
+        self.remote.is_some() && self.compresses.0 && self.compresses.1
     }
 
     /// For [`Link::reset`](crate::Link::reset): what tells this session from others at both of its ends, while it is
@@ -520,6 +537,7 @@ impl Session {
             Ok(Some(identity)) if identity.max_version == bus::WIRE_VERSION => {
                 if let Some(remote) = Remote::new(&identity) {
                     self.open(remote);
+                    self.note_capabilities(identity.capabilities);
                     self.due = self.beat_due(now);
                     if identity.unix_us != 0 && !self.own_clock {
                         // Never backwards: what has expired stays so.
@@ -545,6 +563,16 @@ impl Session {
         };
         self.remote = Some(remote);
         self.state = State::Open;
+    }
+
+    /// What the other end said that it can do, as far as a [`Remote`] does not say it.
+    const fn note_capabilities(&mut self, capabilities: u32) {
+        #[cfg(feature = "std")]
+        {
+            self.compresses.1 = capabilities & bus::COMPRESSES != 0;
+        }
+        #[cfg(not(feature = "std"))]
+        let _ = capabilities;
     }
 
     /// The other end hears this one but has lost what this one takes for granted: all of the session, as when only it
@@ -616,6 +644,17 @@ impl Session {
         self.encode_own_identity(&Message::request(id, address), now, out)
     }
 
+    /// Capability bits that only ends with `std` have.
+    #[cfg(feature = "std")]
+    const fn offered_capabilities(&self) -> u32 {
+        bit(self.compresses.0, bus::COMPRESSES)
+    }
+
+    #[cfg(not(feature = "std"))]
+    const fn offered_capabilities(&self) -> u32 {
+        0
+    }
+
     fn encode_own_identity(&self, head: &Message<'_>, now: Instant, out: &mut [u8]) -> usize {
         let config = &self.config;
         let identity = Identity {
@@ -626,7 +665,8 @@ impl Session {
             max_frame: config.max_frame,
             heartbeat_ms: config.heartbeat_ms,
             capabilities: bit(config.requires_authentication, bus::REQUIRES_AUTHENTICATION)
-                | bit(self.has_lane, bus::HAS_LANE),
+                | bit(self.has_lane, bus::HAS_LANE)
+                | self.offered_capabilities(),
             rows: config.rows,
             unix_us: self.unix_micros(now).unwrap_or(0),
         };

@@ -252,7 +252,8 @@ impl Hub {
         message.source = Some(BUS_ADDRESS);
         message.payload = payload.borrow();
         let now = self.now();
-        self.publish(None, &message, false, now);
+        // What the hub itself says is not compressed.
+        let _ = self.publish(None, &message, false, now);
     }
 
     /// Tells a subscriber that reads again what it missed.
@@ -346,6 +347,10 @@ impl Hub {
         let mut message = message.borrow()?;
         message.id = id;
         message.source = message.source.or(Some(BUS_ADDRESS));
+        if message.flags.encrypted {
+            return Err(Error::Message("a hub has no key to encrypt a payload with".to_owned()));
+        }
+        message.flags.compressed = false;
         let len = visorbus_core::encode(&message, &mut self.out)
             .map_err(|_| Error::Message("the message does not fit into a frame of the hub".to_owned()))?;
         let priority = message.flags.priority;

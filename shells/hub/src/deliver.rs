@@ -12,12 +12,14 @@ use visorbus_core::route::{Route, proven_source, route};
 use visorbus_core::session::is_forgotten;
 
 use crate::calls::{Call, CallKey, Callee};
+use crate::expand::with_plain;
 use crate::handlers::Pool;
 use crate::hub::{BUS_ADDRESS, Hub, Incoming};
 use crate::owned::{Error, OwnedPayload, Result};
 use crate::peers::{Frame, Notice, Peer, PeerKey, Unsent};
 use crate::queue::Timed;
 use crate::sending::{Head, too_long_answer};
+use crate::subscriptions::Selected;
 
 impl Hub {
     /// Routes one message of an authenticated peer; a refusal goes back to it where it waits for one.
@@ -53,8 +55,15 @@ impl Hub {
         let names = &self.names;
         match route(message.destination, |own| self.registry.contains(own), |other| names.get(other).copied())
         {
-            Route::Bus => self.answer_bus(&incoming, grant.as_ref()),
-            Route::Local => self.call_handler(&incoming, grant.as_ref()),
+            own @ (Route::Bus | Route::Local) => {
+                let held = self.plain_for_hub(message)?;
+                let message = held.as_ref().map_or(*message, |plain| with_plain(message, plain));
+                let incoming = Incoming { message, ..incoming };
+                match own {
+                    Route::Bus => self.answer_bus(&incoming, grant.as_ref()),
+                    _ => self.call_handler(&incoming, grant.as_ref()),
+                }
+            }
             Route::Peer(to) if message.message_type == MessageType::Request => {
                 self.forward_request(&incoming, grant.as_ref(), to)
             }
@@ -197,6 +206,8 @@ impl Hub {
         let access = self.row_access(to, message, RowKind::Endpoint)?;
         self.authorize(incoming, own, Operation::Request, access.borrow())?;
         self.check_types(incoming, RowKind::Endpoint)?;
+        let held = self.expanded_for(message, to)?;
+        let message = &held.as_ref().map_or(*message, |plain| with_plain(message, plain));
         let timeout_ms = self.timeout_ms(message);
         if message.wants_answer() {
             self.begin_call(incoming, Callee::Peer(to))?;
@@ -234,6 +245,8 @@ impl Hub {
             }
             return Err(error);
         }
+        let held = self.expanded_for(&message, to)?;
+        let message = held.as_ref().map_or(message, |plain| with_plain(&message, plain));
         let flags = MessageFlags { requires_response: false, ..message.flags };
         let row = self.peers.get(to).and_then(|peer| peer.alias_of(message.destination));
         let head = Head::to_row(&Message { flags, ..message }, row).ok_or_else(too_long_header)?;
@@ -256,6 +269,11 @@ impl Hub {
             return;
         };
         let name = callee.address.clone();
+        let held = match self.expanded_for(message, asker) {
+            Ok(held) => held,
+            Err(error) => return self.fail_call((asker, message.id), &call, &error),
+        };
+        let message = &held.as_ref().map_or(*message, |plain| with_plain(message, plain));
         let answer = Message {
             source: name.as_ref().map(AddressBuf::as_address),
             destination: Some(call.source.as_address()),
@@ -275,26 +293,29 @@ impl Hub {
     }
 
     fn publish_and_answer(&mut self, incoming: &Incoming<'_>) -> Result<()> {
-        self.publish(Some(incoming.from), &incoming.message, incoming.at_once, incoming.now);
+        self.publish(Some(incoming.from), &incoming.message, incoming.at_once, incoming.now)?;
         self.acknowledge(incoming);
         Ok(())
     }
 
     /// Gives a notification to whoever subscribed to its topic and may still have it.
+    ///
+    /// # Errors
+    /// What is wrong with its compressed payload, which then only those have who asked for such.
     pub(crate) fn publish(
         &mut self,
         from: Option<PeerKey>,
         message: &Message<'_>,
         at_once: bool,
         now: visorbus_core::Instant,
-    ) {
-        let Some(topic) = message.destination else { return };
+    ) -> Result<()> {
+        let Some(topic) = message.destination else { return Ok(()) };
         let selected = self.matches.find(topic, &self.peers);
         if selected.is_empty() {
-            return;
+            return Ok(());
         }
         let flags = MessageFlags { requires_response: false, timeout_ms: None, ..message.flags };
-        let Some(head) = Head::new(&Message { flags, auth_token: None, ..*message }) else { return };
+        let Some(head) = Head::new(&Message { flags, auth_token: None, ..*message }) else { return Ok(()) };
         let notice = Notice {
             topic: topic.as_str(),
             head: head.as_slice(),
@@ -306,11 +327,17 @@ impl Hub {
         };
         let is_expected = selected.iter().any(|selected| selected.expects != 0);
         let told = if is_expected { self.published_type(from, topic) } else { 0 };
+        let suited = |hub: &mut Self, selected: &&Selected| hub.suits(selected, topic, told);
+        if message.flags.compressed {
+            let all: Vec<Selected> = selected.iter().filter(|one| suited(self, one)).copied().collect();
+            return self.publish_compressed(&all, message, &notice);
+        }
         for selected in &*selected {
-            if self.suits(selected, topic, told) {
+            if suited(self, &selected) {
                 self.peers.publish(selected.peer, selected.number, &notice);
             }
         }
+        Ok(())
     }
 
     /// Tells the sender of a notification that it was taken, if it asked.
@@ -426,7 +453,7 @@ impl Hub {
 /// sentence here, and for one that only says that the leaf has restarted.
 fn answer_payload<'m>(message: &Message<'m>, call: &Call) -> Cow<'m, [u8]> {
     let bytes = message.payload.as_bytes();
-    if message.message_type != MessageType::Error {
+    if message.message_type != MessageType::Error || message.flags.encrypted || message.flags.compressed {
         return Cow::Borrowed(bytes);
     }
     let error = visorbus_core::IpcError::from_payload(bytes);

@@ -259,6 +259,7 @@ impl Hub {
         if options.lane {
             session.offer_lane();
         }
+        session.offer_compression();
         session.set_clock(now, self.start_unix_us + now.as_micros());
         let handshake_by = now.plus_millis(limits.handshake_ms);
         let key = self.peers.insert(Peer {

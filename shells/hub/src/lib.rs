@@ -9,6 +9,7 @@
 //! - [`schema`] turns JSON into the postcard of a typed address and back.
 #![forbid(unsafe_code)]
 
+pub mod compress;
 mod config;
 pub mod link;
 
@@ -18,6 +19,7 @@ mod poller;
 mod admission;
 mod clocks;
 mod deliver;
+mod expand;
 mod parting;
 mod sending;
 

@@ -184,6 +184,15 @@ impl Peers {
         peer.counters.missed += u64::from(dropped);
     }
 
+    /// Counts a notification that a peer's subscription `number` cannot have, to tell it of.
+    pub(crate) fn miss(&mut self, key: PeerKey, number: u32) {
+        let Some(peer) = self.slots.get_mut(key) else { return };
+        let Some(subscription) = peer.subscription_mut(number) else { return };
+        subscription.missed = subscription.missed.saturating_add(1);
+        peer.counters.missed += 1;
+        self.touch(key);
+    }
+
     /// The longest frame that may go to a peer.
     pub(crate) fn max_frame(&self, key: PeerKey) -> usize {
         self.slots.get(key).map_or(0, |peer| peer.max_frame(self.hub_max_frame))

@@ -6,6 +6,7 @@ mod aliases;
 mod bytes;
 mod calls;
 mod clocks;
+mod compressed;
 mod endurance;
 mod handlers;
 mod keyed_links;
