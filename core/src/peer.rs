@@ -4,7 +4,7 @@ use core::marker::PhantomData;
 
 use serde::Serialize;
 
-use crate::auth::{Grant, Key, OwnKey};
+use crate::auth::{Context, Grant, Key, OwnKey};
 use crate::bus::{self, Describe, RowPart};
 use crate::codec;
 use crate::dispatch::{Caller, Dispatched, NOBODY, Row, Table, dispatch};
@@ -280,11 +280,11 @@ pub trait Keys {
     /// Whether [`Keys::prove`] ever writes a request. Where it never does, a leaf links no code for the answer.
     const PROVES: bool = true;
 
-    /// Checks a token that the other end sent.
+    /// Checks a token that the other end sent, as [`KeyRing::check`](crate::auth::KeyRing::check) does.
     ///
     /// # Errors
     /// What the other end is told.
-    fn check(&self, token: &[u8], audience: &str, unix_now: Option<u64>) -> Result<Grant, IpcError>;
+    fn check(&self, token: &[u8], context: &Context<'_>) -> Result<Grant, IpcError>;
 
     /// Writes the request that proves this end, by [`Session::authenticate`]; 0 when there is nothing to prove with.
     fn prove(&self, session: &mut Session, now: Instant, out: &mut [u8]) -> usize;
@@ -298,7 +298,7 @@ impl Keys for NoKeys {
     const BELIEVES: bool = false;
     const PROVES: bool = false;
 
-    fn check(&self, _token: &[u8], _audience: &str, _unix_now: Option<u64>) -> Result<Grant, IpcError> {
+    fn check(&self, _token: &[u8], _context: &Context<'_>) -> Result<Grant, IpcError> {
         Err(NO_KEYS)
     }
 
@@ -319,15 +319,16 @@ impl DeviceKey {
 }
 
 impl Keys for DeviceKey {
-    fn check(&self, token: &[u8], audience: &str, unix_now: Option<u64>) -> Result<Grant, IpcError> {
-        self.0.check(token, audience, unix_now).map_err(|error| IpcError::Authentication(error.for_peer()))
+    fn check(&self, token: &[u8], context: &Context<'_>) -> Result<Grant, IpcError> {
+        self.0.check(token, context).map_err(|error| IpcError::Authentication(error.for_peer()))
     }
 
     fn prove(&self, session: &mut Session, now: Instant, out: &mut [u8]) -> usize {
         let Some(issued_at) = unix_seconds(session, now) else { return 0 };
         let mut token = [0; MAX_PROOF];
-        let name = session.name();
-        let serial = session.boot_id().wrapping_add(now.as_micros());
+        // For the hub that has said this boot id, and as long as that one runs.
+        let Some(remote) = session.remote() else { return 0 };
+        let (name, serial) = (session.name(), remote.boot_id);
         let expiry = issued_at + PROOF_LIFETIME_S;
         let Some(len) = self.0.mint(name, serial, issued_at, expiry, &mut token) else { return 0 };
         session.authenticate(token.get(..len).unwrap_or_default(), now, out)
@@ -349,8 +350,8 @@ impl CheckKey {
 impl Keys for CheckKey {
     const PROVES: bool = false;
 
-    fn check(&self, token: &[u8], audience: &str, unix_now: Option<u64>) -> Result<Grant, IpcError> {
-        let checked = self.0.check_whole(token, audience, unix_now);
+    fn check(&self, token: &[u8], context: &Context<'_>) -> Result<Grant, IpcError> {
+        let checked = self.0.check_whole(token, context);
         checked.map_err(|error| IpcError::Authentication(error.for_peer()))
     }
 
@@ -446,7 +447,7 @@ impl<K: Keys> Turn<'_, K> {
             Verdict::Authenticated => (0, Some(Event::Ready)),
             Verdict::NotAuthenticated(_) => (0, Some(Event::Refused)),
             Verdict::Authenticate { token } => {
-                let outcome = self.keys.check(token, self.session.name(), unix_seconds(self.session, now));
+                let outcome = self.keys.check(token, &context(self.session, now));
                 (self.session.finish_authentication(&message, outcome, self.out), None)
             }
             Verdict::Reply { id, outcome } => {
@@ -473,7 +474,8 @@ impl<K: Keys> Turn<'_, K> {
             Route::Bus if N::DESCRIBES => describe::<N>(message, self.told, self.out),
             Route::Local => {
                 // A token of the message's own counts instead of the session's grant, never beside it.
-                let checked = message.auth_token.map(|token| self.keys.check(token, own, unix_now));
+                let checked =
+                    message.auth_token.map(|token| self.keys.check(token, &context(self.session, now)));
                 let grant = match &checked {
                     None => Ok(self.session.grant().filter(|_| K::BELIEVES)),
                     Some(outcome) => outcome.as_ref().map(Some).map_err(|error| *error),
@@ -563,6 +565,11 @@ pub fn refuse_frame(frame: &[u8], error: codec::DecodeError, out: &mut [u8]) -> 
     }
     let unreadable = Message::request(codec::peek_id(frame), const { Address::literal(bus::NAME) });
     codec::encode_error(&unreadable, &IpcError::Protocol(error.reason()), out).unwrap_or(0)
+}
+
+/// What this end knows when it checks a token.
+fn context(session: &Session, now: Instant) -> Context<'_> {
+    Context::new(session.name(), unix_seconds(session, now)).with_boot_id(session.boot_id())
 }
 
 fn unix_seconds(session: &Session, now: Instant) -> Option<u64> {

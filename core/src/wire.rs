@@ -64,6 +64,11 @@ impl<'a> Reader<'a> {
         Some(head)
     }
 
+    /// So many bytes as an array has.
+    pub(crate) fn array<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
     /// A run of bytes behind its varint length.
     pub(crate) fn run(&mut self) -> Option<&'a [u8]> {
         let len = self.varint_u32()?;

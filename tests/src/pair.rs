@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use visorbus_core::auth::{BUS, Claims, KeyRing, Scopes};
+use visorbus_core::auth::{BUS, Claims, Context, KeyRing, Scopes};
 use visorbus_core::codec::{decode, encode};
 use visorbus_core::error::ErrorKind;
 use visorbus_core::message::Address;
@@ -272,7 +272,7 @@ impl<L: Link> Acceptor<L> {
             issuer: BUS,
             subject,
             audience: LEAF,
-            serial: now.as_micros(),
+            serial: self.session.remote().map_or(0, |remote| remote.boot_id),
             issued_at,
             expiry: issued_at + PROOF_LIFETIME_S,
             epoch: 0,
@@ -326,7 +326,8 @@ impl<L: Link> Acceptor<L> {
             Verdict::Answer(answer) | Verdict::Refused { answer } | Verdict::Restarted { answer } => answer,
             Verdict::Authenticate { token } => {
                 let unix_s = self.session.unix_micros(now).map(|micros| micros / 1_000_000);
-                let outcome = self.ring.check(token, BUS, unix_s);
+                let context = Context::new(BUS, unix_s).with_boot_id(self.session.boot_id());
+                let outcome = self.ring.check(token, &context);
                 let outcome = outcome.map_err(|error| IpcError::Authentication(error.for_peer()));
                 self.session.finish_authentication(&message, outcome, &mut out)
             }

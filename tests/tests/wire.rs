@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
 
-use visorbus_core::auth::{Access, Claims, Key, KeyRing, Scopes, Slot};
+use visorbus_core::auth::{Access, Claims, Context, Key, KeyRing, Scopes, Slot};
 use visorbus_core::bus::{
     Announce, Cancel, Credentials, Describe, Identity, Mismatch, Missed, Register, RowInfo, RowKind, RowPart,
     SlowConsumer, Subscribe,
@@ -559,7 +559,7 @@ fn grant() -> visorbus_core::auth::Grant {
     let claims = Claims { issuer, subject, audience, serial: 1, issued_at: 1, expiry: 9, epoch: 0, scopes };
     let mut token = [0; 256];
     let len = ring.mint(1, &claims, &mut token).unwrap();
-    ring.check(&token[..len], "bus", Some(5)).unwrap()
+    ring.check(&token[..len], &Context::new("bus", Some(5))).unwrap()
 }
 
 const IMU: Identity<'_> = Identity {

@@ -1,7 +1,9 @@
 //! The one check of a token, and every reason it gives for refusing. The only place where a `Grant` is made.
 
-use super::claims::Scopes;
+use super::claims::{Claims, Scopes};
+use super::context::{Channel, Context};
 use super::grant::Grant;
+use super::permission::{BOOT_SCOPE, Scope};
 use super::ring::{KeyRing, OwnKey, SlotKind};
 use super::token::UnverifiedToken;
 use crate::sentence;
@@ -9,47 +11,46 @@ use crate::sentence;
 impl KeyRing {
     /// Checks `token` and makes the [`Grant`] that it is worth. There is no other way to get one.
     ///
-    /// `audience` is the checker's own name (`bus` for the hub), `now` the time in Unix seconds, `None` where it is
-    /// not known. In order: shape, key id, tag, and only then what the token says: audience, issuer, caveats, time,
-    /// the key's own end, epoch. Takes at most 7 HMACs (two to
-    /// derive, one for the head, one a caveat) over at most one token's bytes, whatever they are.
+    /// In order: shape, key id, tag, and only then what the token says: audience, issuer, caveats, channel, whom a
+    /// proof is for, time, the key's own end, epoch. Takes at most 7 HMACs (two to derive, one for the head, one a
+    /// caveat) over at most one token's bytes, whatever they are.
+    ///
+    /// Without the time every token refuses but two: a device takes one with the scope [`BOOT_SCOPE`], and the proof of
+    /// the hub, which it judges by its boot id alone because it is what brings the time. Such a proof lasts from the
+    /// later of its own moment and the device's.
     ///
     /// # Errors
-    /// The first [`TokenError`] in that order. Without a clock every token refuses.
-    pub fn check(&self, token: &[u8], audience: &str, now: Option<u64>) -> Result<Grant, TokenError> {
+    /// The first [`TokenError`] in that order.
+    pub fn check(&self, token: &[u8], context: &Context<'_>) -> Result<Grant, TokenError> {
         let token = UnverifiedToken::read(token)?;
         let slot = self.slot(token.key_id).ok_or(TokenError::UnknownKey)?;
         let rules = Rules { kind: slot.kind, not_after: slot.not_after, least_epoch: slot.least_epoch };
         let tagged = token.is_tagged_by(|head| slot.tag_head(&token.claims, head));
-        check_with(&token, tagged, token.narrowed(), &rules, audience, now)
+        check_with(&token, tagged, token.narrowed_for(&context.channel), &rules, context)
     }
 }
 
 impl OwnKey {
     /// [`KeyRing::check`] for a ring of this one device's key, without the code that root keys need.
-    pub(crate) fn check(&self, token: &[u8], audience: &str, now: Option<u64>) -> Result<Grant, TokenError> {
+    /// Of a channel it knows nothing: whatever is bound to one refuses.
+    pub(crate) fn check(&self, token: &[u8], context: &Context<'_>) -> Result<Grant, TokenError> {
         let token = UnverifiedToken::read(token)?;
         if token.key_id != self.id {
             return Err(TokenError::UnknownKey);
         }
         let tagged = token.is_tagged_by(|head| self.key.tag(head));
-        check_with(&token, tagged, token.narrowed(), &OWN_RULES, audience, now)
+        check_with(&token, tagged, token.narrowed_for(&Channel::default()), &OWN_RULES, context)
     }
 
     /// As [`OwnKey::check`], without the code for caveats: a token that has any is refused.
-    pub(crate) fn check_whole(
-        &self,
-        token: &[u8],
-        audience: &str,
-        now: Option<u64>,
-    ) -> Result<Grant, TokenError> {
+    pub(crate) fn check_whole(&self, token: &[u8], context: &Context<'_>) -> Result<Grant, TokenError> {
         let token = UnverifiedToken::read_whole(token)?;
         if token.key_id != self.id {
             return Err(TokenError::UnknownKey);
         }
         let tagged = token.is_tagged_whole_by(|head| self.key.tag(head));
         let claims = &token.claims;
-        check_with(&token, tagged, Some((claims.expiry, claims.scopes)), &OWN_RULES, audience, now)
+        check_with(&token, tagged, Ok((claims.expiry, claims.scopes)), &OWN_RULES, context)
     }
 }
 
@@ -64,28 +65,59 @@ struct Rules {
 }
 
 /// What is left to check once the token's key is found: whether it made the tag, and then what the token says.
-/// `narrowed` is what its caveats leave of expiry and scopes, `None` where they widen them.
+/// `narrowed` is what its caveats leave of expiry and scopes.
 #[inline]
 fn check_with(
     token: &UnverifiedToken<'_>,
     tagged: bool,
-    narrowed: Option<(u64, Scopes<'_>)>,
+    narrowed: Result<(u64, Scopes<'_>), TokenError>,
     rules: &Rules,
-    audience: &str,
-    now: Option<u64>,
+    context: &Context<'_>,
 ) -> Result<Grant, TokenError> {
     let claims = &token.claims;
     if !tagged {
         return Err(TokenError::BadTag);
     }
-    if claims.audience != audience {
+    if claims.audience != context.audience {
         return Err(TokenError::WrongAudience);
     }
     if !rules.kind.accepts_issuer(claims) {
         return Err(TokenError::WrongIssuer);
     }
-    let (expiry, scopes) = narrowed.ok_or(TokenError::Widened)?;
-    let now = now.ok_or(TokenError::NoClock)?;
+    let (expiry, scopes) = narrowed?;
+    let is_proof = claims.issuer == claims.subject;
+    if is_proof && context.boot_id != Some(claims.serial) {
+        return Err(TokenError::OtherBoot);
+    }
+    let (now, expiry) = match rules.kind {
+        SlotKind::Device if is_proof => {
+            let now = claims.issued_at.max(context.now.unwrap_or(0));
+            (Some(now), now.saturating_add(expiry.saturating_sub(claims.issued_at)))
+        }
+        _ => (context.now, expiry),
+    };
+    check_time(claims, expiry, scopes, rules, now)?;
+    if claims.epoch < rules.least_epoch {
+        return Err(TokenError::EpochPassed);
+    }
+    Grant::new(token.key_id, claims, expiry, scopes).ok_or(TokenError::TooManyScopes)
+}
+
+/// Whether the token and its key count at `now`.
+#[inline]
+fn check_time(
+    claims: &Claims<'_>,
+    expiry: u64,
+    scopes: Scopes<'_>,
+    rules: &Rules,
+    now: Option<u64>,
+) -> Result<(), TokenError> {
+    let Some(now) = now else {
+        // Whether its key has ended cannot be told either.
+        let passes = rules.kind == SlotKind::Device && rules.not_after == u64::MAX;
+        let passes = passes && scopes.allow(Scope::Name(BOOT_SCOPE));
+        return if passes { Ok(()) } else { Err(TokenError::NoClock) };
+    };
     if now >= expiry {
         return Err(TokenError::Expired);
     }
@@ -95,11 +127,10 @@ fn check_with(
     if now > rules.not_after {
         return Err(TokenError::KeyRetired);
     }
-    if claims.epoch < rules.least_epoch {
-        return Err(TokenError::EpochPassed);
-    }
-    Grant::new(token.key_id, claims, expiry, scopes).ok_or(TokenError::TooManyScopes)
+    Ok(())
 }
+
+const OTHER_CHANNEL: &str = "token is bound to another user or certificate; use it from where it belongs";
 
 /// Seconds that an issuer's clock may be ahead of the checker's.
 pub const CLOCK_LEEWAY: u64 = 60;
@@ -139,6 +170,14 @@ pub enum TokenError {
     /// A caveat would give more than the token had.
     #[error("a caveat of the token allows more than the token itself; a caveat can only narrow")]
     Widened,
+    /// A caveat binds it to another channel than the one that it came over, or to one of which the checker cannot tell.
+    #[error(
+        "the token is bound to another user or certificate than came with it; use it from where it belongs"
+    )]
+    OtherChannel,
+    /// A proof, made for another start of this end, or for another end.
+    #[error("the proof was made for another start of this side; say hello again and prove yourself anew")]
+    OtherBoot,
     /// The checker does not know what time it is.
     #[error("this side has no time yet, so no token can be accepted; wait for the hub's time and try again")]
     NoClock,
@@ -166,6 +205,8 @@ impl TokenError {
             Self::Expired => sentence::TOKEN_EXPIRED,
             Self::NoClock => sentence::NO_TIME,
             Self::WrongAudience => sentence::OTHER_AUDIENCE,
+            // Of no number: a leaf, which has no flash for sentences, cannot know it for one that belongs elsewhere.
+            Self::OtherChannel if cfg!(feature = "std") => OTHER_CHANNEL,
             _ => sentence::TOKEN_REFUSED,
         }
     }

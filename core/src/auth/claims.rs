@@ -13,7 +13,8 @@ pub struct Claims<'a> {
     pub subject: &'a str,
     /// Who may accept it. A component name.
     pub audience: &'a str,
-    /// Unique per issuer and key; refresh and revocation go by it.
+    /// Unique per issuer and key; refresh and revocation go by it. In a proof, where issuer and subject are the same, the
+    /// boot id of the end that it is for.
     pub serial: u64,
     /// When it was made, in Unix seconds.
     pub issued_at: u64,
@@ -176,6 +177,10 @@ pub enum Caveat<'a> {
     Expiry(u64),
     /// Only these scopes; each must be covered by one that the token has allowed so far.
     Scopes(Scopes<'a>),
+    /// Only from a process of this user id.
+    Uid(u32),
+    /// Only over a connection at whose other end this certificate was shown: its SHA-256, in DER form.
+    Certificate(&'a [u8; 32]),
 }
 
 impl<'a> Caveat<'a> {
@@ -190,6 +195,14 @@ impl<'a> Caveat<'a> {
                 writer.u8(KIND_SCOPES);
                 scopes.write(writer);
             }
+            Self::Uid(uid) => {
+                writer.u8(KIND_UID);
+                writer.varint((*uid).into());
+            }
+            Self::Certificate(hash) => {
+                writer.u8(KIND_CERTIFICATE);
+                writer.bytes(*hash);
+            }
         }
     }
 
@@ -198,6 +211,8 @@ impl<'a> Caveat<'a> {
         match kind {
             KIND_EXPIRY => Some(reader.varint().map(Self::Expiry)),
             KIND_SCOPES => Some(Scopes::read(reader).map(Self::Scopes)),
+            KIND_UID => Some(reader.varint_u32().map(Self::Uid)),
+            KIND_CERTIFICATE => Some(reader.array().map(Self::Certificate)),
             _ => None,
         }
     }
@@ -209,3 +224,5 @@ fn read_name<'a>(reader: &mut Reader<'a>) -> Option<&'a str> {
 
 const KIND_EXPIRY: u8 = 1;
 const KIND_SCOPES: u8 = 2;
+const KIND_UID: u8 = 3;
+const KIND_CERTIFICATE: u8 = 4;

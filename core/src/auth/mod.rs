@@ -52,16 +52,17 @@
 //! let mut buffer = [0; visorbus_core::limits::MAX_TOKEN];
 //! let len = hub.mint(1, &claims, &mut buffer).unwrap();
 //!
-//! let grant = board.check(&buffer[..len], "imu", Some(1_500)).unwrap();
+//! let grant = board.check(&buffer[..len], &Context::new("imu", Some(1_500))).unwrap();
 //! let info = Address::literal("imu/info");
 //! assert_eq!(authorize(Some(&grant), Operation::Request, info, Access::Permission, Some(1_500)), Ok(()));
 //! assert_eq!(authorize(None, Operation::Request, info, Access::Permission, Some(1_500)), Err(Refusal::NoGrant));
-//! assert_eq!(board.check(&buffer[..len], "imu", Some(2_000)).unwrap_err(), TokenError::Expired);
+//! assert_eq!(board.check(&buffer[..len], &Context::new("imu", Some(2_000))).unwrap_err(), TokenError::Expired);
 //! ```
 
 mod authorize;
 mod check;
 mod claims;
+mod context;
 mod grant;
 mod key;
 mod permission;
@@ -75,10 +76,11 @@ mod tests;
 pub use authorize::{Access, Refusal, authorize, authorize_pattern};
 pub use check::{CLOCK_LEEWAY, TokenError};
 pub use claims::{Caveat, Claims, ScopeIter, Scopes};
+pub use context::{Channel, Context};
 pub use grant::Grant;
 pub use key::Key;
 pub(crate) use key::hmac_sha256;
-pub use permission::{Operation, Permission, Scope};
+pub use permission::{BOOT_SCOPE, Operation, Permission, Scope};
 pub(crate) use ring::OwnKey;
 pub use ring::{KeyRing, MintError, RingError, Slot, SlotKind};
 pub use text::{MAX_TOKEN_TEXT, TEXT_PREFIX, TextError, decode_text, encode_text};

@@ -78,7 +78,7 @@ impl<'a> Permission<'a> {
 /// One scope of a token, taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope<'a> {
-    /// `*`: every name and every permission.
+    /// `*`: every name but [`BOOT_SCOPE`], and every permission.
     Everything,
     /// A name such as `imu.control`, which endpoints ask for.
     Name(&'a str),
@@ -106,6 +106,7 @@ impl<'a> Scope<'a> {
     /// Whether everything that `other` allows is allowed by this.
     pub fn covers(self, other: Scope<'_>) -> bool {
         match (self, other) {
+            (Self::Everything, Scope::Name(name)) => name != BOOT_SCOPE,
             (Self::Everything, _) => true,
             (Self::Name(own), Scope::Name(name)) => own == name,
             (Self::Permission(own), Scope::Permission(permission)) => own.covers(permission),
@@ -113,3 +114,7 @@ impl<'a> Scope<'a> {
         }
     }
 }
+
+/// A token with this scope passes on a board that does not know the time yet, whatever its times say; once the board
+/// knows the time, they count for it as for any other. `*` does not cover it: it has to be given by name.
+pub const BOOT_SCOPE: &str = "boot";

@@ -68,7 +68,7 @@ fn narrowed(token: &[u8], caveat: Caveat<'_>) -> Result<Vec<u8>, AttenuateError>
 }
 
 fn check(token: &[u8]) -> Result<Grant, TokenError> {
-    board("imu").check(token, "imu", Some(NOW))
+    board("imu").check(token, &Context::new("imu", Some(NOW)))
 }
 
 fn refused(token: &[u8]) -> TokenError {
@@ -157,11 +157,12 @@ fn a_good_token_gives_what_it_says() {
 #[test]
 fn the_hub_accepts_its_own_tokens_and_a_devices_word_for_itself() {
     let own = mint(&hub(), &Claims { audience: "bus", ..claims() }).unwrap();
-    assert_eq!(hub().check(&own, "bus", Some(NOW)).unwrap().issuer(), "bus");
+    assert_eq!(hub().check(&own, &Context::new("bus", Some(NOW))).unwrap().issuer(), "bus");
     let device =
         Claims { issuer: "imu", subject: "imu", audience: "bus", scopes: Scopes::new(&[]), ..claims() };
     let device = mint(&board("imu"), &device).unwrap();
-    assert_eq!(hub().check(&device, "bus", Some(NOW)).unwrap().issuer(), "imu");
+    let to_this_boot = Context::new("bus", Some(NOW)).with_boot_id(claims().serial);
+    assert_eq!(hub().check(&device, &to_this_boot).unwrap().issuer(), "imu");
 }
 
 #[test]
@@ -229,8 +230,8 @@ fn random_bytes_neither_pass_nor_panic() {
         }
         let _ = UnverifiedToken::read(&bytes);
         let _ = narrowed(&bytes, Caveat::Expiry(random()));
-        assert!(ring.check(&bytes, "imu", Some(NOW)).is_err());
-        assert!(hub.check(&bytes, "bus", Some(NOW)).is_err());
+        assert!(ring.check(&bytes, &Context::new("imu", Some(NOW))).is_err());
+        assert!(hub.check(&bytes, &Context::new("bus", Some(NOW))).is_err());
     }
 }
 
@@ -300,8 +301,11 @@ fn another_version_refuses_and_is_not_a_suite_to_choose() {
 fn an_unknown_key_id_refuses_though_the_right_key_is_in_the_ring() {
     let mut ring = KeyRing::new();
     ring.add(Slot::device(4, root().derive("imu"))).unwrap();
-    assert_eq!(ring.check(&token(), "imu", Some(NOW)).unwrap_err(), TokenError::UnknownKey);
-    assert_eq!(KeyRing::new().check(&token(), "imu", Some(NOW)).unwrap_err(), TokenError::UnknownKey);
+    assert_eq!(ring.check(&token(), &Context::new("imu", Some(NOW))).unwrap_err(), TokenError::UnknownKey);
+    assert_eq!(
+        KeyRing::new().check(&token(), &Context::new("imu", Some(NOW))).unwrap_err(),
+        TokenError::UnknownKey
+    );
     assert_eq!(ring.mint(3, &claims(), &mut [0; 256]), Err(MintError::UnknownKey));
 }
 
@@ -309,7 +313,7 @@ fn an_unknown_key_id_refuses_though_the_right_key_is_in_the_ring() {
 fn the_root_key_itself_tags_nothing() {
     let head = head();
     let forged = [&head[..], root().tag(&head).as_bytes()].concat();
-    assert_eq!(hub().check(&forged, "imu", Some(NOW)).unwrap_err(), TokenError::BadTag);
+    assert_eq!(hub().check(&forged, &Context::new("imu", Some(NOW))).unwrap_err(), TokenError::BadTag);
 }
 
 #[test]
@@ -319,16 +323,19 @@ fn a_key_counts_up_to_its_last_moment() {
         ring.add(Slot::device(3, root().derive("imu")).with_not_after(not_after)).unwrap();
         ring
     };
-    assert!(ring(NOW).check(&token(), "imu", Some(NOW)).is_ok());
-    assert_eq!(ring(NOW - 1).check(&token(), "imu", Some(NOW)).unwrap_err(), TokenError::KeyRetired);
+    assert!(ring(NOW).check(&token(), &Context::new("imu", Some(NOW))).is_ok());
+    assert_eq!(
+        ring(NOW - 1).check(&token(), &Context::new("imu", Some(NOW))).unwrap_err(),
+        TokenError::KeyRetired
+    );
 }
 
 #[test]
 fn raising_the_epoch_revokes_all_tokens_below_it_and_it_never_falls() {
     let mut ring = board("imu");
-    assert!(ring.raise_epoch(3, 300) && ring.check(&token(), "imu", Some(NOW)).is_ok());
+    assert!(ring.raise_epoch(3, 300) && ring.check(&token(), &Context::new("imu", Some(NOW))).is_ok());
     assert!(ring.raise_epoch(3, 301) && ring.raise_epoch(3, 5));
-    assert_eq!(ring.check(&token(), "imu", Some(NOW)).unwrap_err(), TokenError::EpochPassed);
+    assert_eq!(ring.check(&token(), &Context::new("imu", Some(NOW))).unwrap_err(), TokenError::EpochPassed);
     assert!(!ring.raise_epoch(9, 1));
 }
 
@@ -341,16 +348,25 @@ fn a_ring_takes_no_second_key_of_an_id_and_no_more_than_fit() {
     }
     assert_eq!(ring.add(Slot::root(99, Key::new([1; 32]))), Err(RingError::Full));
     assert!(ring.remove(3) && !ring.remove(3));
-    assert_eq!(ring.check(&token(), "imu", Some(NOW)).unwrap_err(), TokenError::UnknownKey);
+    assert_eq!(ring.check(&token(), &Context::new("imu", Some(NOW))).unwrap_err(), TokenError::UnknownKey);
 }
 
 // Who may say what.
 
 #[test]
 fn a_token_for_another_is_refused_by_everyone_else() {
-    assert_eq!(board("imu").check(&token(), "imu2", Some(NOW)).unwrap_err(), TokenError::WrongAudience);
-    assert_eq!(hub().check(&token(), "bus", Some(NOW)).unwrap_err(), TokenError::WrongAudience);
-    assert_eq!(board("fan").check(&token(), "fan", Some(NOW)).unwrap_err(), TokenError::BadTag);
+    assert_eq!(
+        board("imu").check(&token(), &Context::new("imu2", Some(NOW))).unwrap_err(),
+        TokenError::WrongAudience
+    );
+    assert_eq!(
+        hub().check(&token(), &Context::new("bus", Some(NOW))).unwrap_err(),
+        TokenError::WrongAudience
+    );
+    assert_eq!(
+        board("fan").check(&token(), &Context::new("fan", Some(NOW))).unwrap_err(),
+        TokenError::BadTag
+    );
 }
 
 #[test]
@@ -380,9 +396,10 @@ fn a_dumped_device_key_forges_nothing_of_or_for_another() {
         let tag = stolen.tag(&head);
         [&head[..], tag.as_bytes()].concat()
     };
-    let hub_refuses = |claims| hub().check(&forge(claims), "bus", Some(NOW)).unwrap_err();
+    let context = Context::new("bus", Some(NOW)).with_boot_id(claims().serial);
+    let hub_refuses = |claims| hub().check(&forge(claims), &context).unwrap_err();
     let own = Claims { issuer: "imu", subject: "imu", audience: "bus", scopes: Scopes::new(&[]), ..claims() };
-    assert!(hub().check(&forge(own), "bus", Some(NOW)).is_ok());
+    assert!(hub().check(&forge(own), &context).is_ok());
     assert_eq!(hub_refuses(Claims { subject: "alice", ..own }), TokenError::WrongIssuer);
     assert_eq!(hub_refuses(Claims { scopes: Scopes::new(&["*"]), ..own }), TokenError::WrongIssuer);
     assert_eq!(hub_refuses(Claims { subject: "bus", ..own }), TokenError::WrongIssuer);
@@ -390,7 +407,7 @@ fn a_dumped_device_key_forges_nothing_of_or_for_another() {
     assert_eq!(hub_refuses(Claims { issuer: "fan", subject: "fan", ..own }), TokenError::BadTag);
     assert_eq!(hub_refuses(Claims { issuer: "bus", audience: "imu", ..own }), TokenError::WrongAudience);
     let fan = forge(Claims { issuer: "imu", audience: "fan", ..own });
-    assert_eq!(board("fan").check(&fan, "fan", Some(NOW)).unwrap_err(), TokenError::BadTag);
+    assert_eq!(board("fan").check(&fan, &Context::new("fan", Some(NOW))).unwrap_err(), TokenError::BadTag);
 }
 
 #[test]
@@ -400,7 +417,7 @@ fn a_device_accepts_only_the_hub_as_issuer_and_never_speaks_as_the_hub() {
             w.bytes(&[TOKEN_VERSION, 3]);
             Claims { issuer, audience, subject: "imu", ..claims() }.write(w)
         });
-        board("imu").check(&sealed(&head, &[]), audience, Some(NOW))
+        board("imu").check(&sealed(&head, &[]), &Context::new(audience, Some(NOW)))
     };
     assert!(from("bus", "imu").is_ok());
     assert_eq!(from("imu", "imu").unwrap_err(), TokenError::WrongIssuer);
@@ -448,7 +465,7 @@ fn more_scopes_than_a_grant_keeps_refuse_unless_caveats_leave_fewer() {
 
 #[test]
 fn a_token_is_good_up_to_the_second_before_its_expiry() {
-    let at = |now| board("imu").check(&token(), "imu", now).map(|_| ());
+    let at = |now| board("imu").check(&token(), &Context::new("imu", now)).map(|_| ());
     let expiry = claims().expiry;
     assert_eq!(at(Some(expiry - 1)), Ok(()));
     assert_eq!(at(Some(expiry)), Err(TokenError::Expired));
@@ -457,7 +474,7 @@ fn a_token_is_good_up_to_the_second_before_its_expiry() {
 
 #[test]
 fn a_token_from_the_future_refuses_beyond_a_minute_of_leeway() {
-    let at = |now| board("imu").check(&token(), "imu", now).map(|_| ());
+    let at = |now| board("imu").check(&token(), &Context::new("imu", now)).map(|_| ());
     let issued = claims().issued_at;
     assert_eq!(at(Some(issued - CLOCK_LEEWAY)), Ok(()));
     assert_eq!(at(Some(issued - CLOCK_LEEWAY - 1)), Err(TokenError::NotYetValid));
@@ -466,9 +483,144 @@ fn a_token_from_the_future_refuses_beyond_a_minute_of_leeway() {
 
 #[test]
 fn without_a_clock_every_token_refuses() {
-    assert_eq!(board("imu").check(&token(), "imu", None).unwrap_err(), TokenError::NoClock);
+    assert_eq!(board("imu").check(&token(), &Context::new("imu", None)).unwrap_err(), TokenError::NoClock);
     let forever = mint(&hub(), &Claims { expiry: u64::MAX, ..claims() }).unwrap();
-    assert_eq!(board("imu").check(&forever, "imu", None).unwrap_err(), TokenError::NoClock);
+    assert_eq!(board("imu").check(&forever, &Context::new("imu", None)).unwrap_err(), TokenError::NoClock);
+}
+
+// Proofs, and time where there is none.
+
+/// The hub's word for itself to the board `imu`, which started with the boot id 7.
+fn hub_proof() -> Claims<'static> {
+    Claims { subject: "bus", serial: 7, scopes: Scopes::new(&["*"]), ..claims() }
+}
+
+#[test]
+fn a_proof_is_worth_nothing_to_another_start_of_the_end_that_it_is_for() {
+    let own = Claims { issuer: "imu", subject: "imu", audience: "bus", scopes: Scopes::new(&[]), ..claims() };
+    let of_board = mint(&board("imu"), &Claims { serial: 7, ..own }).unwrap();
+    let of_hub = mint(&hub(), &hub_proof()).unwrap();
+    for (ring, token, audience) in [(hub(), of_board, "bus"), (board("imu"), of_hub, "imu")] {
+        let context = Context::new(audience, Some(NOW));
+        assert!(ring.check(&token, &context.with_boot_id(7)).is_ok());
+        for boot_id in [6, 8, 0, u64::MAX] {
+            assert_eq!(
+                ring.check(&token, &context.with_boot_id(boot_id)).unwrap_err(),
+                TokenError::OtherBoot
+            );
+        }
+        assert_eq!(ring.check(&token, &context).unwrap_err(), TokenError::OtherBoot);
+    }
+}
+
+#[test]
+fn what_the_hub_says_of_others_needs_no_boot_id() {
+    let context = Context::new("imu", Some(NOW));
+    assert!(board("imu").check(&token(), &context.with_boot_id(1)).is_ok());
+}
+
+#[test]
+fn the_proof_of_the_hub_brings_the_time_and_so_is_not_judged_by_it() {
+    let proof = mint(&hub(), &hub_proof()).unwrap();
+    let at = |now| board("imu").check(&proof, &Context::new("imu", now).with_boot_id(7)).unwrap();
+    let (issued_at, expiry) = (claims().issued_at, claims().expiry);
+    assert_eq!((at(None).issued_at(), at(None).expires()), (issued_at, expiry));
+    assert_eq!(at(Some(0)).expires(), expiry);
+    let ahead = expiry + 1_000;
+    assert_eq!(at(Some(ahead)).expires(), ahead + 3_600, "a hub whose clock was set back is still the hub");
+    assert_eq!(at(Some(u64::MAX - 1)).expires(), u64::MAX);
+    let nothing_left = narrowed(&proof, Caveat::Expiry(issued_at)).unwrap();
+    let context = Context::new("imu", None).with_boot_id(7);
+    assert_eq!(board("imu").check(&nothing_left, &context).unwrap_err(), TokenError::Expired);
+}
+
+#[test]
+fn a_device_that_proves_itself_is_judged_by_the_hubs_clock() {
+    let own = Claims { issuer: "imu", subject: "imu", audience: "bus", scopes: Scopes::new(&[]), ..claims() };
+    let proof = mint(&board("imu"), &own).unwrap();
+    let at = |now| hub().check(&proof, &Context::new("bus", now).with_boot_id(own.serial)).map(|_| ());
+    assert_eq!(at(Some(own.expiry - 1)), Ok(()));
+    assert_eq!(at(Some(own.expiry)), Err(TokenError::Expired));
+    assert_eq!(at(Some(own.issued_at - CLOCK_LEEWAY - 1)), Err(TokenError::NotYetValid));
+    assert_eq!(at(None), Err(TokenError::NoClock));
+}
+
+#[test]
+fn without_a_clock_only_a_token_with_the_boot_scope_passes_and_only_on_a_device() {
+    let with = |audience, scopes| mint(&hub(), &Claims { audience, scopes, ..claims() }).unwrap();
+    let boot = with("imu", Scopes::new(&["boot", "request:imu/*"]));
+    let grant = board("imu").check(&boot, &Context::new("imu", None)).unwrap();
+    let info = Address::literal("imu/info");
+    let may = |grant: &Grant, now| authorize(Some(grant), Operation::Request, info, Access::Permission, now);
+    assert_eq!(may(&grant, None), Ok(()));
+    assert_eq!(may(&grant, Some(grant.expires())), Err(Refusal::Expired), "once there is a clock it counts");
+    let context = Context::new("imu", Some(claims().expiry));
+    assert_eq!(board("imu").check(&boot, &context).unwrap_err(), TokenError::Expired);
+    for scopes in [&["*"][..], &["boot.x", "*:**"], &["request:boot"], &[]] {
+        let token = with("imu", Scopes::new(scopes));
+        let outcome = board("imu").check(&token, &Context::new("imu", None));
+        assert_eq!(outcome.unwrap_err(), TokenError::NoClock, "{scopes:?}");
+        let grant = check(&token).unwrap();
+        assert_eq!(may(&grant, None), Err(Refusal::NoClock), "{scopes:?}");
+    }
+    let at_hub = with("bus", Scopes::new(&["boot"]));
+    assert_eq!(hub().check(&at_hub, &Context::new("bus", None)).unwrap_err(), TokenError::NoClock);
+    let mut ending = KeyRing::new();
+    ending.add(Slot::device(3, root().derive("imu")).with_not_after(NOW)).unwrap();
+    assert_eq!(ending.check(&boot, &Context::new("imu", None)).unwrap_err(), TokenError::NoClock);
+}
+
+#[test]
+fn a_holder_cannot_add_the_boot_scope_to_a_token_that_allows_everything() {
+    let everything = mint(&hub(), &Claims { scopes: Scopes::new(&["*"]), ..claims() }).unwrap();
+    let caveat = Caveat::Scopes(Scopes::new(&["boot"]));
+    assert_eq!(narrowed(&everything, caveat), Err(AttenuateError::Widens));
+    let scopes = Scopes::new(&["*"]);
+    let head = written(|w| {
+        w.bytes(&[TOKEN_VERSION, 3]);
+        Claims { scopes, ..claims() }.write(w)
+    });
+    let forged = sealed(&head, &[&written(|w| caveat.write(w))]);
+    assert_eq!(board("imu").check(&forged, &Context::new("imu", None)).unwrap_err(), TokenError::Widened);
+}
+
+// Channels.
+
+#[test]
+fn a_token_that_is_bound_to_a_channel_passes_over_that_channel_alone() {
+    let for_bus = mint(&hub(), &Claims { audience: "bus", ..claims() }).unwrap();
+    let (hash, other) = ([7; 32], [8; 32]);
+    let of_uid = narrowed(&for_bus, Caveat::Uid(1000)).unwrap();
+    let of_both = narrowed(&of_uid, Caveat::Certificate(&hash)).unwrap();
+    let check = |token: &[u8], uid, certificate| {
+        let channel = Channel { uid, certificate };
+        hub().check(token, &Context::new("bus", Some(NOW)).with_channel(channel)).map(|_| ())
+    };
+    assert_eq!(check(&of_uid, Some(1000), None), Ok(()));
+    assert_eq!(check(&of_both, Some(1000), Some(&hash)), Ok(()));
+    for (token, uid, certificate) in [
+        (&of_uid, Some(1001), None),
+        (&of_uid, Some(0), None),
+        (&of_uid, None, None),
+        (&of_uid, None, Some(&hash)),
+        (&of_both, Some(1000), None),
+        (&of_both, Some(1000), Some(&other)),
+        (&of_both, None, Some(&hash)),
+    ] {
+        assert_eq!(check(token, uid, certificate), Err(TokenError::OtherChannel), "{uid:?} {certificate:?}");
+    }
+    let of_two = narrowed(&of_uid, Caveat::Uid(1001)).unwrap();
+    assert!([1000, 1001].iter().all(|uid| check(&of_two, Some(*uid), None).is_err()), "nobody is two");
+}
+
+#[test]
+fn caveats_of_channels_are_their_kind_and_value() {
+    assert_eq!(written(|w| Caveat::Uid(300).write(w)), [3, 0xac, 2]);
+    assert_eq!(written(|w| Caveat::Certificate(&[9; 32]).write(w)), [&[4][..], &[9; 32]].concat());
+    let token =
+        narrowed(&narrowed(&token(), Caveat::Uid(300)).unwrap(), Caveat::Certificate(&[9; 32])).unwrap();
+    let read = UnverifiedToken::read(&token).unwrap();
+    assert_eq!(read.caveats().collect::<Vec<_>>(), [Caveat::Uid(300), Caveat::Certificate(&[9; 32])]);
 }
 
 // Caveats.
@@ -478,7 +630,7 @@ fn caveats_narrow_expiry_and_scopes() {
     let sooner = narrowed(&token(), Caveat::Expiry(NOW + 1)).unwrap();
     assert_eq!(check(&sooner).unwrap().expires(), NOW + 1);
     assert_eq!(
-        board("imu").check(&sooner, "imu", Some(NOW + 1)).unwrap_err(),
+        board("imu").check(&sooner, &Context::new("imu", Some(NOW + 1))).unwrap_err(),
         TokenError::Expired,
         "the caveat decides, not the claim"
     );
@@ -537,9 +689,20 @@ fn a_caveat_that_would_widen_is_neither_written_nor_accepted() {
 
 #[test]
 fn an_unknown_or_damaged_caveat_refuses_under_a_right_tag() {
-    assert_eq!(refused(&sealed(&head(), &[&[3, 0]])), TokenError::UnknownCaveat);
+    assert_eq!(refused(&sealed(&head(), &[&[5, 0]])), TokenError::UnknownCaveat);
     assert_eq!(refused(&sealed(&head(), &[&[0]])), TokenError::UnknownCaveat);
-    for caveat in [&[1][..], &[1, 0x80], &[1, 0x80, 0], &[2], &[2, 1], &[2, 1, 0], &[2, 1, 3, b'a']] {
+    for caveat in [
+        &[1][..],
+        &[1, 0x80],
+        &[1, 0x80, 0],
+        &[2],
+        &[2, 1],
+        &[2, 1, 0],
+        &[2, 1, 3, b'a'],
+        &[3],
+        &[3, 0x80, 0],
+        &[4; 32],
+    ] {
         assert_eq!(refused(&sealed(&head(), &[caveat])), TokenError::Malformed, "{caveat:?}");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::check::TokenError;
 use super::claims::{Caveat, Claims, Scopes};
+use super::context::Channel;
 use super::key::Tag;
 use crate::limits::{MAX_CAVEATS, MAX_TOKEN};
 use crate::wire::{Reader, Writer};
@@ -84,6 +85,21 @@ impl<'a> UnverifiedToken<'a> {
     pub fn narrowed(&self) -> Option<(u64, Scopes<'a>)> {
         let start = (self.claims.expiry, self.claims.scopes);
         self.caveats().try_fold(start, narrow)
+    }
+
+    /// As [`UnverifiedToken::narrowed`], for a token that came over `channel`.
+    ///
+    /// # Errors
+    /// `Widened` or `OtherChannel`.
+    #[inline]
+    pub(super) fn narrowed_for(&self, channel: &Channel<'_>) -> Result<(u64, Scopes<'a>), TokenError> {
+        let narrowed = self.narrowed().ok_or(TokenError::Widened)?;
+        let belongs = self.caveats().all(|caveat| match caveat {
+            Caveat::Uid(uid) => channel.uid == Some(uid),
+            Caveat::Certificate(hash) => channel.certificate == Some(hash),
+            Caveat::Expiry(_) | Caveat::Scopes(_) => true,
+        });
+        if belongs { Ok(narrowed) } else { Err(TokenError::OtherChannel) }
     }
 
     /// Whether its tag is that of its head: what a token without caveats has.
@@ -179,6 +195,7 @@ fn narrow<'a>((expiry, scopes): (u64, Scopes<'a>), caveat: Caveat<'a>) -> Option
     match caveat {
         Caveat::Expiry(at) => (at <= expiry).then_some((at, scopes)),
         Caveat::Scopes(fewer) => scopes.cover(fewer).then_some((expiry, fewer)),
+        Caveat::Uid(_) | Caveat::Certificate(_) => Some((expiry, scopes)),
     }
 }
 

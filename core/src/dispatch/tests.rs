@@ -7,7 +7,7 @@ use std::string::ToString;
 use std::vec::Vec;
 
 use super::*;
-use crate::auth::{Claims, Key, KeyRing, Scopes, Slot};
+use crate::auth::{Claims, Context, Key, KeyRing, Scopes, Slot};
 use crate::codec::{MAX_HEADER, decode};
 
 #[test]
@@ -269,7 +269,7 @@ fn grant(scopes: &[&str]) -> Grant {
     };
     let mut token = [0; crate::limits::MAX_TOKEN];
     let len = ring.mint(1, &claims, &mut token).unwrap();
-    ring.check(&token[..len], "bus", Some(1_500)).unwrap()
+    ring.check(&token[..len], &Context::new("bus", Some(1_500))).unwrap()
 }
 
 const NO_CALLER: Caller<'_> = Caller { grant: None, unix_now: Some(1_500) };

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use embedded_io::{ErrorType, Read, ReadReady, Write, WriteReady};
 use serde::de::DeserializeOwned;
-use visorbus_core::auth::{BUS, Claims, Key, KeyRing, Scopes, Slot};
+use visorbus_core::auth::{BUS, Claims, Context, Key, KeyRing, Scopes, Slot};
 use visorbus_core::bus::{self, Describe, RowInfo, RowPart};
 use visorbus_core::codec::{decode_with, encode_error};
 use visorbus_core::limits::MAX_TOKEN;
@@ -196,7 +196,8 @@ impl Hub {
                 answer
             }
             Verdict::Authenticate { token } => {
-                let outcome = self.ring.check(token, BUS, Some(unix().as_secs()));
+                let context = Context::new(BUS, Some(unix().as_secs())).with_boot_id(self.session.boot_id());
+                let outcome = self.ring.check(token, &context);
                 self.proofs += u32::from(outcome.is_ok());
                 let outcome = outcome.map_err(|error| IpcError::Authentication(error.for_peer()));
                 self.session.finish_authentication(&message, outcome, &mut out)
@@ -223,7 +224,7 @@ impl Hub {
             issuer: BUS,
             subject: BUS,
             audience: self.device,
-            serial: 1,
+            serial: self.boot_id(),
             issued_at: now,
             expiry: now + 3_600,
             epoch: 0,

@@ -2,7 +2,7 @@
 
 use visorbus_core::{
     Instant, Message, Peer, Session,
-    auth::{BUS, Claims, Key, KeyRing, Scopes, Slot},
+    auth::{BUS, Claims, Context, Key, KeyRing, Scopes, Slot},
     frame::serial::{self, SerialDecoder},
     limits::{MAX_LINE_FRAME, MAX_TOKEN},
     link::Link,
@@ -273,7 +273,8 @@ impl Hub {
             }
             Verdict::Answer(answer) => answer,
             Verdict::Authenticate { token } => {
-                let grant = self.ring.check(token, BUS, Some(UNIX_S));
+                let context = Context::new(BUS, Some(UNIX_S)).with_boot_id(self.session.boot_id());
+                let grant = self.ring.check(token, &context);
                 let grant = grant.map_err(|_| visorbus_core::IpcError::Authentication("no"));
                 self.session.finish_authentication(message, grant, out)
             }
@@ -286,7 +287,7 @@ impl Hub {
             issuer: BUS,
             subject: BUS,
             audience: NAME,
-            serial: 1,
+            serial: self.session.remote().map_or(0, |remote| remote.boot_id),
             issued_at: UNIX_S,
             expiry: UNIX_S + 3_600,
             epoch: 0,

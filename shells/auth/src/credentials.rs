@@ -1,7 +1,10 @@
 //! What somebody shows to be let in, what comes of it, and over which channel it was shown.
 
+use std::result::Result as StdResult;
+
 use serde::{Deserialize, Serialize};
-use visorbus_core::auth::UnverifiedToken;
+use sha2::{Digest, Sha256};
+use visorbus_core::auth::{self, BUS, Context, Grant, KeyRing, TokenError, UnverifiedToken};
 use zeroize::Zeroizing;
 
 use crate::{Error, Result, TokenText};
@@ -177,6 +180,22 @@ pub struct Channel<'a> {
     pub certificate: Option<&'a [u8]>,
     /// Where the other end is, for slowing down who guesses: an IP address, or `uid 1000`.
     pub address: &'a str,
+    /// The boot id that the hub has said to the other end: a board that proves itself by a token of its own making must
+    /// have made it for this start of the hub. `None` takes no such token.
+    pub boot_id: Option<u64>,
+}
+
+impl Channel<'_> {
+    /// Checks a token that came over this channel for the hub: [`KeyRing::check`] with all that is known of the channel.
+    ///
+    /// # Errors
+    /// As [`KeyRing::check`].
+    pub fn check_token(&self, keys: &KeyRing, token: &[u8], unix_now: u64) -> StdResult<Grant, TokenError> {
+        let certificate = self.certificate.map(|der| <[u8; 32]>::from(Sha256::digest(der)));
+        let channel = auth::Channel { uid: self.uid, certificate: certificate.as_ref() };
+        let context = Context { boot_id: self.boot_id, channel, ..Context::new(BUS, Some(unix_now)) };
+        keys.check(token, &context)
+    }
 }
 
 /// What carries a channel.

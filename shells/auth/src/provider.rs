@@ -2,9 +2,7 @@
 
 use std::sync::{PoisonError, RwLock};
 
-use visorbus_core::auth::{
-    Access, BUS, Claims, Grant, KeyRing, MintError, Operation, Refusal, authorize_pattern,
-};
+use visorbus_core::auth::{Access, Claims, Grant, KeyRing, MintError, Operation, Refusal, authorize_pattern};
 use visorbus_core::limits::MAX_TOKEN;
 use visorbus_core::message::Pattern;
 use zeroize::Zeroizing;
@@ -226,8 +224,8 @@ impl TokenProvider {
         Self { keys, key_id, revoked: RwLock::new(Revoked { serials: Vec::new(), subjects: Vec::new() }) }
     }
 
-    fn check(&self, token: &[u8], _channel: &Channel<'_>, unix_now: u64) -> Result<Grant> {
-        self.keys.check(token, BUS, Some(unix_now)).map_err(|error| {
+    fn check(&self, token: &[u8], channel: &Channel<'_>, unix_now: u64) -> Result<Grant> {
+        channel.check_token(&self.keys, token, unix_now).map_err(|error| {
             tracing::info!("a token was refused: {error}");
             Error::Authentication(error.for_peer().to_owned())
         })

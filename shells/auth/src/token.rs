@@ -120,6 +120,8 @@ pub enum TokenTextError {
 
 #[cfg(test)]
 mod tests {
+    use visorbus_core::auth::Context;
+
     use super::*;
 
     #[test]
@@ -127,7 +129,7 @@ mod tests {
         let keys = KeyFile::in_memory(5, [9; 32]);
         let token = keys.mint(&TokenRequest::new("viewer", &["subscribe:imu/**"])).unwrap();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let grant = keys.ring().check(&token.to_bytes().unwrap(), BUS, Some(now)).unwrap();
+        let grant = keys.ring().check(&token.to_bytes().unwrap(), &Context::new(BUS, Some(now))).unwrap();
         assert_eq!((grant.subject(), grant.key_id()), ("viewer", 5));
         assert_eq!(TokenText::parse(token.as_str()).unwrap(), token);
     }

@@ -152,7 +152,12 @@ impl Hub {
     fn send_proof(&mut self, key: PeerKey, now: Instant) {
         let unix_s = self.unix_s(now);
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let claims = hub_claims(BUS, &peer.name, now, unix_s, Scopes::new(&["*"]));
+        let Some(remote) = peer.session.remote() else { return };
+        // For this start of the peer: what was proven to an earlier one, or to another board, is worth nothing to it.
+        let claims = Claims {
+            serial: remote.boot_id,
+            ..hub_claims(BUS, &peer.name, now, unix_s, Scopes::new(&["*"]))
+        };
         match self.config.auth.mint_own(&claims) {
             Ok(token) => {
                 let len = peer.session.authenticate(&token, now, &mut self.out);

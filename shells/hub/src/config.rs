@@ -12,7 +12,8 @@ pub struct HubConfig {
     pub auth: Arc<dyn AuthenticationProvider>,
     /// Decides who may do what.
     pub policy: Arc<dyn AuthorizationProvider>,
-    /// Differs at each start of the hub.
+    /// Differs at each start of the hub. Boards prove themselves to the hub that says it, so nobody must be able to tell
+    /// it beforehand.
     pub boot_id: u64,
     /// What one peer may cost.
     pub limits: Limits,
@@ -20,16 +21,24 @@ pub struct HubConfig {
 
 impl HubConfig {
     /// A hub that takes tokens made with `keys`, allows what they say, and mints with the key called `key_id`.
+    ///
+    /// # Panics
+    /// As [`HubConfig::with_providers`].
     pub fn new(keys: KeyRing, key_id: u8) -> Self {
         Self::with_providers(Arc::new(TokenProvider::new(keys, key_id)), Arc::new(TokenScopes))
     }
 
-    /// A hub with accounts and a policy of its own, and the default limits.
+    /// A hub with accounts and a policy of its own, a random boot id, and the default limits.
+    ///
+    /// # Panics
+    /// When the system gives no random numbers. Linux gives them from early in its own start on.
     pub fn with_providers(
         auth: Arc<dyn AuthenticationProvider>,
         policy: Arc<dyn AuthorizationProvider>,
     ) -> Self {
-        Self { auth, policy, boot_id: unix_micros(), limits: Limits::default() }
+        // A hub whose boot id could be foretold must not start.
+        let boot_id = getrandom::u64().expect("the system gives random numbers");
+        Self { auth, policy, boot_id, limits: Limits::default() }
     }
 }
 

@@ -561,7 +561,7 @@ impl Peer {
             && (self.name == component || self.components.iter().any(|own| own == component))
     }
 
-    /// What its transport tells of it.
+    /// What its transport tells of it, and what the hub has told it.
     pub(crate) fn channel(&self) -> Channel<'_> {
         Channel {
             transport: self.origin.transport(),
@@ -569,6 +569,7 @@ impl Peer {
             gid: self.origin.gid(),
             certificate: self.link.certificate(),
             address: &self.guesser,
+            boot_id: Some(self.session.boot_id()),
         }
     }
 

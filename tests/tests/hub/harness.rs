@@ -36,7 +36,7 @@ impl TestHub {
     pub(crate) fn with_limits(limits: Limits) -> Self {
         let (send, receive) = std::sync::mpsc::sync_channel(1);
         let thread = thread::spawn(move || {
-            let hub = Hub::new(HubConfig { limits, ..HubConfig::new(root_keys(), 1) })?;
+            let hub = Hub::new(HubConfig { limits, boot_id: BOOT_ID, ..HubConfig::new(root_keys(), 1) })?;
             send.send((hub.handle(), nix::unistd::gettid().as_raw())).expect("the test waits for it");
             hub.run()
         });
@@ -217,6 +217,9 @@ pub(crate) fn root_keys() -> KeyRing {
     keys.add(Slot::root(1, Key::new(ROOT))).expect("an empty ring has room");
     keys
 }
+
+/// The boot id of each [`TestHub`].
+pub(crate) const BOOT_ID: u64 = 0x0123_4567_89ab_cdef;
 
 /// Claims of the hub's for itself, for an hour, that allow nothing.
 pub(crate) fn claims() -> Claims<'static> {

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use visorbus_core::Instant;
+use visorbus_core::auth::{Claims, Scopes};
 use visorbus_core::bus::{self, Identity, REQUIRES_AUTHENTICATION};
 use visorbus_core::error::ErrorKind;
 use visorbus_core::message::{MessagePayload, MessageType};
 use visorbus_hub::{HubLink, Limits, OwnedMessage};
 use visorbus_tests::raw_peer::{RawPeer, expect_error, identity};
 
-use crate::harness::{Client, TestHub, text};
+use crate::harness::{BOOT_ID, Client, TestHub, claims, text};
 
 #[test]
 fn a_hello_of_another_wire_version_is_refused_and_who_is_there_is_told_to_anybody() {
@@ -149,9 +150,12 @@ fn whoever_calls_itself_a_device_gets_no_token_of_the_hubs_before_it_has_proven_
 #[test]
 fn a_token_of_the_hubs_own_proves_no_name() {
     let hub = TestHub::start();
-    let token = hub.token("bus", &["*"]);
+    let own = Claims { subject: "bus", scopes: Scopes::new(&["*"]), ..claims() };
     for name in ["bus", "bus.evil"] {
-        expect_error(hub.greeted(name).authenticate(&token), ErrorKind::Authentication, "does not prove");
+        for (serial, why) in [(BOOT_ID, "does not prove"), (1, "not accepted")] {
+            let token = hub.mint(&Claims { serial, ..own });
+            expect_error(hub.greeted(name).authenticate(&token), ErrorKind::Authentication, why);
+        }
     }
 }
 

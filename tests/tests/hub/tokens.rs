@@ -7,7 +7,7 @@ use visorbus_core::limits::MAX_TOKEN;
 use visorbus_core::message::{Message, MessagePayload};
 use visorbus_tests::raw_peer::{RawPeer, expect_error};
 
-use crate::harness::{Client, TestHub, claims, request, text, unix_s};
+use crate::harness::{BOOT_ID, Client, TestHub, claims, request, text, unix_s};
 
 #[test]
 fn a_token_with_any_bit_flipped_or_any_byte_cut_off_is_refused() {
@@ -28,6 +28,39 @@ fn a_token_with_any_bit_flipped_or_any_byte_cut_off_is_refused() {
     assert_eq!(hub.peer("forger?").refused, token.len() as u64 * 9 + 1);
     innocent.is_served_alone(&hub);
     assert!(peer.authenticate(&token).is_ok());
+}
+
+#[test]
+fn what_a_board_proved_to_another_start_of_the_hub_is_refused() {
+    let hub = TestHub::start();
+    let mut innocent = hub.bystander();
+    let mut peer = hub.greeted("imu");
+    let proof = |serial| hub.mint(&Claims { issuer: "imu", subject: "imu", serial, ..claims() });
+    for boot_id in [0, 1, BOOT_ID - 1, BOOT_ID + 1, u64::MAX] {
+        let outcome = peer.authenticate(&proof(boot_id));
+        expect_error(outcome, ErrorKind::Authentication, "token not accepted");
+    }
+    innocent.is_served_alone(&hub);
+    assert!(peer.authenticate(&proof(BOOT_ID)).is_ok());
+}
+
+#[test]
+fn a_token_that_is_bound_to_another_user_or_to_a_certificate_is_refused() {
+    let hub = TestHub::start();
+    let mut innocent = hub.bystander();
+    let mut peer = hub.greeted("alice");
+    let token = hub.token("alice", &["*"]);
+    let bound = |caveat| {
+        let mut out = [0; MAX_TOKEN];
+        let len = attenuate(&token, &caveat, &mut out).unwrap();
+        out[..len].to_vec()
+    };
+    let own = nix::unistd::getuid().as_raw();
+    for caveat in [Caveat::Uid(own + 1), Caveat::Uid(u32::MAX), Caveat::Certificate(&[0; 32])] {
+        expect_error(peer.authenticate(&bound(caveat)), ErrorKind::Authentication, "bound to another user");
+    }
+    innocent.is_served_alone(&hub);
+    assert!(peer.authenticate(&bound(Caveat::Uid(own))).is_ok());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::string::{String, ToString};
 use std::vec::Vec;
 
 use super::*;
-use crate::auth::{Access, BUS, Claims, Key, KeyRing, Refusal, Scopes, Slot};
+use crate::auth::{Access, BUS, Claims, Context, Key, KeyRing, Refusal, Scopes, Slot};
 use crate::bus::Identity;
 use crate::codec::{decode, decode_with, encode, encode_header_to};
 use crate::dispatch::{Answers, Hears};

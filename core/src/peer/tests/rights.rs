@@ -54,8 +54,8 @@ fn a_key_that_only_checks_takes_what_the_hub_made_and_nothing_narrowed_changed_o
     let key = || Key::new([9; 32]).derive("imu");
     let (small, full) = (CheckKey::new(1, key()), DeviceKey::new(1, key()));
     let whole = hub_token(&["imu.control", "request:imu/*"]);
-    let by_small = |token: &[u8]| small.check(token, "imu", Some(UNIX_S)).is_ok();
-    let by_full = |token: &[u8]| full.check(token, "imu", Some(UNIX_S)).is_ok();
+    let by_small = |token: &[u8]| small.check(token, &Context::new("imu", Some(UNIX_S))).is_ok();
+    let by_full = |token: &[u8]| full.check(token, &Context::new("imu", Some(UNIX_S))).is_ok();
     assert!(by_small(&whole) && by_full(&whole));
     let mut narrowed = [0; crate::limits::MAX_TOKEN];
     let caveat = crate::auth::Caveat::Scopes(Scopes::new(&["imu.control"]));
@@ -69,9 +69,9 @@ fn a_key_that_only_checks_takes_what_the_hub_made_and_nothing_narrowed_changed_o
             assert!(!by_small(&changed), "bit {bit} of byte {at}");
         }
     }
-    assert!(small.check(&whole, "fan", Some(UNIX_S)).is_err(), "for another");
-    assert!(small.check(&whole, "imu", None).is_err(), "without the time");
-    assert!(small.check(&whole, "imu", Some(u64::MAX)).is_err(), "expired");
+    assert!(small.check(&whole, &Context::new("fan", Some(UNIX_S))).is_err(), "for another");
+    assert!(small.check(&whole, &Context::new("imu", None)).is_err(), "without the time");
+    assert!(small.check(&whole, &Context::new("imu", Some(u64::MAX))).is_err(), "expired");
     const { assert!(!CheckKey::PROVES) };
 }
 
@@ -86,7 +86,7 @@ fn a_leaf_proves_itself_with_its_device_key() {
     assert_eq!(message.destination, Some(Address::literal(bus::AUTHENTICATE)));
     let credentials = message.payload.parse::<bus::Credentials<'_>>();
     let Ok(bus::Credentials::Token(token)) = credentials else { panic!("no token") };
-    let grant = hub.check(token, BUS, Some(UNIX_S)).unwrap();
+    let grant = hub.check(token, &Context::new(BUS, Some(UNIX_S)).with_boot_id(1)).unwrap();
     assert_eq!((grant.subject(), grant.issuer()), ("imu", "imu"));
     assert!(!board.peer.session().is_ready());
     let id = message.id;

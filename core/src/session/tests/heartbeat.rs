@@ -121,8 +121,8 @@ fn the_longer_wish_for_heartbeats_holds_and_none_is_none() {
 #[test]
 fn poll_timeout_alone_drives_a_session_without_delay_and_without_spinning() {
     let mut pair = Pair::new(Setup { hub_requires: true, leaf_requires: true, ..lossy() });
-    pair.leaf.mints = Some(|unix_s| device_token("imu", unix_s, unix_s + PROOF_LIFETIME_S));
-    pair.hub.mints = Some(|unix_s| hub_token("imu", unix_s));
+    pair.leaf.mints = Some(|unix_s, to| device_token("imu", to, unix_s, unix_s + PROOF_LIFETIME_S));
+    pair.hub.mints = Some(|unix_s, to| hub_token("imu", to, unix_s));
     pair.run_ms(1_500);
     let due = pair.now.plus_millis(777);
     let id = pair.leaf.session.begin_request(due).unwrap();

@@ -8,7 +8,7 @@ use std::vec;
 use std::vec::Vec;
 
 use super::*;
-use crate::auth::{BUS, Claims, Key, KeyRing, Scopes, Slot};
+use crate::auth::{BUS, Claims, Context, Key, KeyRing, Scopes, Slot};
 use crate::codec::{decode, encode};
 use crate::error::ErrorKind;
 
@@ -59,8 +59,8 @@ impl Pair {
     fn new(setup: Setup) -> Self {
         let now = Instant::from_micros(5_000_000);
         let mut pair = Self {
-            leaf: End::new(setup, Role::Connecting, 200, device_ring()),
-            hub: End::new(setup, Role::Accepting, 100, root_ring()),
+            leaf: End::new(setup, Role::Connecting, LEAF_BOOT, device_ring()),
+            hub: End::new(setup, Role::Accepting, HUB_BOOT, root_ring()),
             setup,
             now,
             latency_ms: 0,
@@ -73,15 +73,21 @@ impl Pair {
         pair.hub.session.set_clock(now, UNIX_S * 1_000_000);
         for _ in 0..4 {
             pair.leaf.tokens.push_back(pair.leaf_token());
-            pair.hub.tokens.push_back(hub_token("imu", UNIX_S));
+            pair.hub.tokens.push_back(hub_token("imu", LEAF_BOOT, UNIX_S));
         }
         pair
     }
 
     fn restart_hub(&mut self) {
-        let old = core::mem::replace(&mut self.hub, End::new(self.setup, Role::Accepting, 101, root_ring()));
+        let old = core::mem::replace(
+            &mut self.hub,
+            End::new(self.setup, Role::Accepting, HUB_BOOT + 1, root_ring()),
+        );
         self.hub.session.set_clock(self.now, self.unix_us());
         self.hub.tokens = old.tokens;
+        // What proved the leaf to the hub before proves nothing to this one.
+        let count = self.leaf.tokens.len();
+        self.leaf.tokens = (0..count).map(|_| self.leaf_token()).collect();
         self.hub.mints = old.mints;
     }
 
@@ -178,7 +184,8 @@ impl Pair {
     }
 
     fn leaf_token(&self) -> Vec<u8> {
-        device_token("imu", self.unix_s(), self.unix_s() + PROOF_LIFETIME_S)
+        let boot_id = self.hub.session.boot_id();
+        device_token("imu", boot_id, self.unix_s(), self.unix_s() + PROOF_LIFETIME_S)
     }
 }
 
@@ -187,7 +194,8 @@ struct End {
     session: Session,
     ring: KeyRing,
     tokens: VecDeque<Vec<u8>>,
-    mints: Option<fn(u64) -> Vec<u8>>,
+    /// Makes a token at these Unix seconds for the other end that started with this boot id.
+    mints: Option<fn(u64, u64) -> Vec<u8>>,
     asked_for_token: u32,
     expired_at: Option<Instant>,
     seen: Vec<Seen>,
@@ -243,7 +251,10 @@ impl End {
             busy = true;
             self.asked_for_token += 1;
             let unix_s = self.session.unix_micros(now).unwrap_or(0) / 1_000_000;
-            if let Some(token) = self.mints.map(|mint| mint(unix_s)).or_else(|| self.tokens.pop_front()) {
+            let boot_id = self.session.remote().unwrap().boot_id;
+            if let Some(token) =
+                self.mints.map(|mint| mint(unix_s, boot_id)).or_else(|| self.tokens.pop_front())
+            {
                 let mut out = [0; 512];
                 let len = self.session.authenticate(&token, now, &mut out);
                 self.send(&out[..len]);
@@ -273,7 +284,8 @@ impl End {
             Verdict::Restarted { answer } => (answer, Some(Seen::Restarted)),
             Verdict::Authenticate { token } => {
                 let unix_s = self.session.unix_micros(now).map(|micros| micros / 1_000_000);
-                let outcome = self.ring.check(token, self.session.name(), unix_s);
+                let context = Context::new(self.session.name(), unix_s).with_boot_id(self.session.boot_id());
+                let outcome = self.ring.check(token, &context);
                 let outcome = outcome.map_err(|error| IpcError::Authentication(error.for_peer()));
                 (self.session.finish_authentication(&message, outcome, &mut out), None)
             }
@@ -347,19 +359,19 @@ fn device_ring() -> KeyRing {
     ring
 }
 
-/// What a device says of itself to the hub.
-fn device_token(name: &str, issued_at: u64, expiry: u64) -> Vec<u8> {
-    mint(&device_ring(), name, name, BUS, issued_at, expiry)
+/// What a device says of itself to the hub that started with the boot id `to`.
+fn device_token(name: &str, to: u64, issued_at: u64, expiry: u64) -> Vec<u8> {
+    mint(&device_ring(), name, BUS, to, issued_at, expiry)
 }
 
-/// What the hub says of itself to a device, for an hour.
-fn hub_token(audience: &str, issued_at: u64) -> Vec<u8> {
-    mint(&root_ring(), BUS, BUS, audience, issued_at, issued_at + PROOF_LIFETIME_S)
+/// What the hub says of itself to a device that started with the boot id `to`, for an hour.
+fn hub_token(audience: &str, to: u64, issued_at: u64) -> Vec<u8> {
+    mint(&root_ring(), BUS, audience, to, issued_at, issued_at + PROOF_LIFETIME_S)
 }
 
-fn mint(ring: &KeyRing, issuer: &str, subject: &str, audience: &str, issued_at: u64, expiry: u64) -> Vec<u8> {
+fn mint(ring: &KeyRing, issuer: &str, audience: &str, serial: u64, issued_at: u64, expiry: u64) -> Vec<u8> {
     let scopes = Scopes::new(&[]);
-    let claims = Claims { issuer, subject, audience, serial: issued_at, issued_at, expiry, epoch: 0, scopes };
+    let claims = Claims { issuer, subject: issuer, audience, serial, issued_at, expiry, epoch: 0, scopes };
     let mut out = [0; crate::limits::MAX_TOKEN];
     let len = ring.mint(1, &claims, &mut out).unwrap();
     out[..len].to_vec()
@@ -408,3 +420,6 @@ fn error_of(frame: &[u8]) -> (ErrorKind, String) {
 }
 
 const UNIX_S: u64 = 1_790_000_000;
+
+const LEAF_BOOT: u64 = 200;
+const HUB_BOOT: u64 = 100;

@@ -39,8 +39,8 @@ fn a_bad_token_is_refused_by_reason_and_another_is_asked_for_while_the_session_s
     let good = pair.leaf_token();
     let mut forged = good.clone();
     forged[10] ^= 1;
-    let long_ago = device_token("imu", pair.unix_s() - 7_200, pair.unix_s() - 3_600);
-    let for_another = hub_token("cli", pair.unix_s());
+    let long_ago = device_token("imu", HUB_BOOT, pair.unix_s() - 7_200, pair.unix_s() - 3_600);
+    let for_another = hub_token("cli", LEAF_BOOT, pair.unix_s());
     pair.leaf.tokens = [long_ago, forged, for_another, good].into();
     let texts = [sentence::TOKEN_EXPIRED, sentence::TOKEN_REFUSED, sentence::OTHER_AUDIENCE];
     pair.pump();
@@ -145,8 +145,8 @@ fn a_token_that_is_not_answered_though_nothing_gets_lost_ends_the_session() {
 #[test]
 fn the_proof_is_renewed_before_it_ends_and_the_session_is_ready_all_the_while() {
     let mut pair = Pair::new(Setup { hub_requires: true, leaf_requires: true, ..lossy() });
-    pair.leaf.mints = Some(|unix_s| device_token("imu", unix_s, unix_s + PROOF_LIFETIME_S));
-    pair.hub.mints = Some(|unix_s| hub_token("imu", unix_s));
+    pair.leaf.mints = Some(|unix_s, to| device_token("imu", to, unix_s, unix_s + PROOF_LIFETIME_S));
+    pair.hub.mints = Some(|unix_s, to| hub_token("imu", to, unix_s));
     pair.pump();
     for minute in 0..300 {
         pair.run_ms(60_000);

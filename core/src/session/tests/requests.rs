@@ -103,8 +103,8 @@ fn any_message_in_any_state_is_dealt_with() {
         pair.leaf.seen.clear();
         pair.hub.seen.clear();
     }
-    pair.leaf.mints = Some(|unix_s| device_token("imu", unix_s, unix_s + PROOF_LIFETIME_S));
-    pair.hub.mints = Some(|unix_s| hub_token("imu", unix_s));
+    pair.leaf.mints = Some(|unix_s, to| device_token("imu", to, unix_s, unix_s + PROOF_LIFETIME_S));
+    pair.hub.mints = Some(|unix_s, to| hub_token("imu", to, unix_s));
     pair.run_ms(10_000);
     assert!(pair.leaf.session.is_ready() && pair.hub.session.is_ready());
 }

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use visorbus_auth::{TokenRequest, TokenText};
-use visorbus_core::auth::{Caveat, Claims, Key, KeyRing, Slot, UnverifiedToken};
+use visorbus_core::auth::{Caveat, Claims, Context, Key, KeyRing, Slot, UnverifiedToken};
 use visorbus_hub::{Error, Result};
 
 use crate::args;
@@ -55,9 +55,10 @@ fn check(args: &args::Check, json: bool) -> Result<String> {
     let ring = if args.audience == "bus" { keys.ring() } else { device_ring(&keys, &args.audience)? };
     // First, for the key of one board says nothing of a token for another.
     let verdict = match unverified.claims().audience {
-        audience if audience == args.audience => {
-            ring.check(&bytes, &args.audience, Some(now)).map(|_| ()).map_err(|e| e.to_string())
-        }
+        audience if audience == args.audience => ring
+            .check(&bytes, &Context::new(&args.audience, Some(now)))
+            .map(|_| ())
+            .map_err(|e| e.to_string()),
         other => Err(format!("it is for '{other}', not for '{}'", args.audience)),
     };
     let shown = show(&unverified, now, verdict.is_ok(), json);
