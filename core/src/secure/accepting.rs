@@ -93,12 +93,13 @@ impl<K: LinkKeys> Accepting<K> {
         if now < self.init_from {
             return;
         }
-        self.init_from = now.plus_millis(INIT_GAP_MS);
-        let ours = Side { nonce: self.keys.fresh_nonce(), boot_id: self.boot_id };
+        let nonce = self.keys.fresh_nonce();
         let name = ascii(init.name).unwrap_or_default();
         let key = self.keys.find(name, init.key_id).filter(|key| is_proven(key, name, init));
-        let Some(key) = key else { return count(&mut self.stats.refused) };
-        self.pending = Pending::new(key, init, ours);
+        let (Some(key), Some(nonce)) = (key, nonce) else { return count(&mut self.stats.refused) };
+        // Only one that knows the key, or has heard somebody who does, takes up this end's time.
+        self.init_from = now.plus_millis(INIT_GAP_MS);
+        self.pending = Pending::new(key, init, Side { nonce, boot_id: self.boot_id });
         self.reply_due = self.pending.is_some();
     }
 
@@ -211,10 +212,10 @@ impl<K> core::fmt::Debug for Accepting<K> {
 /// What an accepting end asks of its owner.
 pub trait LinkKeys {
     /// The key of the peer `name` with this id. Several ids of one name may be valid at once.
-    fn find(&self, name: &str, id: u8) -> Option<&LinkKey>;
+    fn find(&mut self, name: &str, id: u8) -> Option<&LinkKey>;
 
-    /// 16 bytes from a good random source, new at each call.
-    fn fresh_nonce(&mut self) -> [u8; 16];
+    /// 16 bytes from a good random source, new at each call; `None` when there are none to be had: then nobody gets in.
+    fn fresh_nonce(&mut self) -> Option<[u8; 16]>;
 }
 
 struct Open {

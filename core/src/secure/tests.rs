@@ -4,13 +4,13 @@ use crate::auth::Key;
 struct Keys(LinkKey, u8);
 
 impl LinkKeys for Keys {
-    fn find(&self, name: &str, id: u8) -> Option<&LinkKey> {
+    fn find(&mut self, name: &str, id: u8) -> Option<&LinkKey> {
         (self.0.name() == name && self.0.id() == id).then_some(&self.0)
     }
 
-    fn fresh_nonce(&mut self) -> [u8; 16] {
+    fn fresh_nonce(&mut self) -> Option<[u8; 16]> {
         self.1 += 1;
-        [self.1; 16]
+        Some([self.1; 16])
     }
 }
 
