@@ -68,14 +68,13 @@ impl<L: Link, const N: usize> Lane<L, N> {
     /// A lane that is off. The raw link should carry frames of [`MAX_LINE_FRAME`] bytes.
     pub fn new(link: L) -> Self {
         let frame = MAX_LINE_FRAME.min(link.max_frame());
-        Self { link, arq: Arq::new(frame.saturating_sub(header::LEN).max(1) as u16), now: Instant::default() }
+        Self { link, arq: Arq::new(frame as u16), now: Instant::default() }
     }
 
     /// Limits the pieces of messages to `len` bytes each (1 to 118, 118 unless told): on a slow line, what can be sent
     /// in a few milliseconds, as [`piece_len`] says. Frames are at most 16 bytes longer than that on a serial line.
     pub fn with_piece(mut self, len: usize) -> Self {
-        let frame = MAX_LINE_FRAME.min(self.link.max_frame());
-        self.arq.set_max_chunk(len.clamp(1, frame.saturating_sub(header::LEN).max(1)) as u16);
+        self.arq.set_max_chunk(len.min(MAX_LINE_FRAME) as u16);
         self
     }
 

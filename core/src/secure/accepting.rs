@@ -30,8 +30,11 @@ pub struct Accepting<K> {
     word_due: bool,
     /// A hint is to be said.
     hint_due: bool,
-    /// No other INIT is answered before this.
+    /// No other INIT is answered before this, though proven: it may be a recording.
     init_from: Instant,
+    init_ms: u32,
+    /// The same REPLY is not said again before this.
+    reply_from: Instant,
     /// No other hint is said before this.
     hint_from: Instant,
     hint_ms: u32,
@@ -53,6 +56,8 @@ impl<K: LinkKeys> Accepting<K> {
             word_due: false,
             hint_due: false,
             init_from: Instant::from_micros(0),
+            init_ms: INIT_GAP_MS,
+            reply_from: Instant::from_micros(0),
             hint_from: Instant::from_micros(0),
             hint_ms: HINT_MS,
             faults: 0,
@@ -87,20 +92,28 @@ impl<K: LinkKeys> Accepting<K> {
 
     fn handle_init(&mut self, init: &Init<'_>, now: Instant) {
         if self.pending.as_ref().is_some_and(|pending| pending.is_of(init)) {
-            self.reply_due = true;
+            // Said again, because the answer was late or lost.
+            if now >= self.reply_from {
+                self.reply_from = now.plus_millis(REPLY_GAP_MS);
+                self.reply_due = true;
+            }
             return;
+        }
+        let name = ascii(init.name).unwrap_or_default();
+        if !self.keys.find(name, init.key_id).is_some_and(|key| is_proven(key, name, init)) {
+            return count(&mut self.stats.refused);
         }
         if now < self.init_from {
             return;
         }
-        let nonce = self.keys.fresh_nonce();
-        let name = ascii(init.name).unwrap_or_default();
-        let key = self.keys.find(name, init.key_id).filter(|key| is_proven(key, name, init));
-        let (Some(key), Some(nonce)) = (key, nonce) else { return count(&mut self.stats.refused) };
-        // Only one that knows the key, or has heard somebody who does, takes up this end's time.
-        self.init_from = now.plus_millis(INIT_GAP_MS);
-        self.pending = Pending::new(key, init, Side { nonce, boot_id: self.boot_id });
+        self.init_from = now.plus_millis(self.init_ms);
+        let Some(nonce) = self.keys.fresh_nonce() else { return };
+        let ours = Side { nonce, boot_id: self.boot_id };
+        let Some(key) = self.keys.find(name, init.key_id) else { return };
+        self.pending = Pending::new(key, init, ours);
         self.reply_due = self.pending.is_some();
+        self.reply_from = now.plus_millis(REPLY_GAP_MS);
+        self.init_ms = (self.init_ms * 2).min(MAX_INIT_GAP_MS);
     }
 
     fn handle_data(&mut self, low: u16, frame: &mut [u8], now: Instant) -> Option<usize> {
@@ -131,7 +144,8 @@ impl<K: LinkKeys> Accepting<K> {
         }
         self.open = Some(open);
         (self.changed, self.word_due, self.reply_due, self.hint_due) = (true, true, false, false);
-        (self.faults, self.hint_ms) = (0, HINT_MS);
+        (self.faults, self.hint_ms, self.init_ms) = (0, HINT_MS, INIT_GAP_MS);
+        self.init_from = Instant::default();
     }
 
     fn handle_fault(&mut self, fault: Fault, frame: &[u8], now: Instant) {
@@ -259,8 +273,12 @@ fn is_plain(frame: &[u8]) -> bool {
         .any(|address| frame.windows(address.len()).any(|part| part == address.as_bytes()))
 }
 
-/// Between two INITs that are answered, so that a flood of them costs little.
+/// Between two INITs that are answered: recordings of them can be played back.
 const INIT_GAP_MS: u32 = 20;
+/// The same when none of those that were answered is confirmed.
+const MAX_INIT_GAP_MS: u32 = 640;
+/// Between two of the same REPLY: shorter than what is between two INITs of a connecting end.
+const REPLY_GAP_MS: u32 = 200;
 /// Between two hints, at first.
 const HINT_MS: u32 = 250;
 /// At last.

@@ -158,3 +158,5 @@ pub(super) const fn count(counter: &mut u32) {
 const MAX_AHEAD: u64 = COUNTER_MASK - 1024;
 /// No frame has a higher counter. A channel is made anew at half of this, of the frames that one end has sent.
 pub(super) const LAST_COUNTER: u64 = 1 << 32;
+
+const _: () = assert!(LAST_COUNTER < 1 << 62, "the kind, 0, stands above the counter");

@@ -90,6 +90,15 @@ pub(super) fn write_rekey(out: &mut [u8]) -> usize {
     writer.finish().unwrap_or(0)
 }
 
+/// The name that an INIT claims; `None` when `frame` is none. For an end without keys, to tell its operator that the other
+/// end wants one.
+pub fn name_in_init(frame: &[u8]) -> Option<&str> {
+    match Frame::read(frame) {
+        Some(Frame::Init(init)) => crate::wire::ascii(init.name),
+        _ => None,
+    }
+}
+
 /// What `counter` is told by on the wire.
 pub(super) const fn data_head(counter: u64) -> [u8; HEAD_LEN] {
     ((counter & COUNTER_MASK) as u16).to_be_bytes()

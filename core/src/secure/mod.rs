@@ -42,7 +42,7 @@ pub use accepting::{Accepting, LinkKeys};
 pub use channel::{LinkProof, SecureStats};
 pub use cipher::{AnySuite, Cipher, Sealed, Suite, Tag64};
 pub use connecting::{Connecting, NonceSeed, WrongSuite};
-pub use frame::{MAX_HANDSHAKE, SECURE_VERSION};
+pub use frame::{MAX_HANDSHAKE, SECURE_VERSION, name_in_init};
 pub use key::{LINK_KEY_PREFIX, LinkKey, LinkKeyError, MAX_LINK_KEY_TEXT};
 
 use crate::time::Instant;

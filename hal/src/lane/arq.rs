@@ -29,6 +29,8 @@ pub(super) struct Arq<const N: usize> {
     loose_next: bool,
     chunk: u16,
     max_chunk: u16,
+    /// Bytes of the longest frame on the line.
+    frame: u16,
     epoch: Option<u16>,
     /// Where what was handed out stands, which goes with the next call: a stream, or [`LOOSE`].
     taken: Option<usize>,
@@ -48,7 +50,9 @@ pub(super) struct Arq<const N: usize> {
 }
 
 impl<const N: usize> Arq<N> {
-    pub(super) const fn new(max_chunk: u16) -> Self {
+    /// For a line that carries frames of up to `frame` bytes.
+    pub(super) fn new(frame: u16) -> Self {
+        let max_chunk = frame.saturating_sub(header::LEN as u16).max(1);
         const { assert!(N > MAX_LINE_FRAME + 1 && N <= 16_384, "a lane's memory has 130 to 16384 bytes") };
         Self {
             epoch: None,
@@ -65,15 +69,17 @@ impl<const N: usize> Arq<N> {
             overdue_at: None,
             chunk: max_chunk,
             max_chunk,
+            frame,
             urgent_run: 0,
             loose_next: false,
             stats: LaneStats::NONE,
         }
     }
 
-    pub(super) const fn set_max_chunk(&mut self, max_chunk: u16) {
-        self.max_chunk = max_chunk;
-        self.chunk = max_chunk;
+    /// Pieces have no more than `len` bytes, and no more than a frame has room for.
+    pub(super) fn set_max_chunk(&mut self, len: u16) {
+        self.max_chunk = len.min(self.frame.saturating_sub(header::LEN as u16)).max(1);
+        self.chunk = self.max_chunk;
     }
 
     /// A session begins or ends. What waits best effort stays: it belongs to none, like a goodbye.
@@ -94,7 +100,7 @@ impl<const N: usize> Arq<N> {
     /// Takes a message for sending; `false` when there is no room.
     pub(super) fn send(&mut self, message: &[u8]) -> bool {
         match stream_of(message) {
-            None if message.len() <= MAX_LINE_FRAME => {
+            None if message.len() <= usize::from(self.frame) => {
                 self.send_loose(message);
                 true
             }
@@ -111,7 +117,7 @@ impl<const N: usize> Arq<N> {
     pub(super) fn room_for(&self, head: u8) -> usize {
         match stream_of(&[head]) {
             // A long one goes on the stream.
-            None if self.loose.is_empty() => MAX_LINE_FRAME.max(self.streams[BULK].room()),
+            None if self.loose.is_empty() => usize::from(self.frame).max(self.streams[BULK].room()),
             None => 0,
             Some(stream) => self.streams.get(stream).map_or(0, Stream::room),
         }
