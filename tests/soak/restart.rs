@@ -30,7 +30,7 @@ use visorbus_core::serve::serve;
 use visorbus_hub::{Hub, HubConfig};
 use visorbus_imu::messages::GetInfo;
 use visorbus_imu::{DEVELOPMENT_ROOT_KEY, ImuBoard, ImuNode, KEY_ID, device_key, leaf};
-use visorbus_mcu::{SerialPort, SerialSpec};
+use visorbus_mcu::{NoBoardKeys, SerialPort, SerialSpec};
 use visorbus_tests::faulty_link::Random;
 use visorbus_tests::stats::RoundTrips;
 use visorbus_unix::{Token, UnixSocketClient, UnixSocketListener};
@@ -475,13 +475,14 @@ fn be_hub(directory: &Path) -> Result<(), String> {
     let keys = keys();
     let hub = Hub::new(HubConfig::new(keys.ring(), keys.current_id())).map_err(|error| error.to_string())?;
     let handle = hub.handle();
-    let spec: SerialSpec =
-        format!("{}@921600", directory.join("line").display()).parse().map_err(|_| "no device")?;
+    let spec: SerialSpec = format!("{}@921600,unkeyed=imu", directory.join("line").display())
+        .parse()
+        .map_err(|_| "no device")?;
     let socket = socket(directory);
     thread::spawn(move || {
         let begun = UnixSocketListener::bind(&socket)
             .and_then(|listener| handle.listen(Box::new(listener)))
-            .and_then(|_| handle.attach(Box::new(SerialPort::new(spec))));
+            .and_then(|_| handle.attach(Box::new(SerialPort::new(spec, Arc::new(NoBoardKeys)))));
         if let Err(error) = begun {
             eprintln!("hub: {error}");
             std::process::exit(1);

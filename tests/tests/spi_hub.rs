@@ -21,7 +21,7 @@ use visorbus_core::{Instant, Peer};
 use visorbus_hal::{Lane, SpiTarget, SpiTargetLink, lane_len};
 use visorbus_imu::messages::{GetInfo, SelfTest, SetRate};
 use visorbus_imu::{ImuBoard, ImuNode, KEY_ID, MAX_FRAME, device_key, session_config};
-use visorbus_mcu::{ReadyLine, SpiHardware, SpiOpenError, SpiPort, Trust};
+use visorbus_mcu::{NoBoardKeys, ReadyLine, SpiHardware, SpiOpenError, SpiPort, Trust};
 use visorbus_tests::spi_bus::{BusDevice, BusFaults, BusReady, BusTarget, SpiBus};
 
 use line::{Operator, TestHub, samples};
@@ -134,7 +134,7 @@ fn sensor(boot_id: u64) -> (TestHub, Operator, Bench, Node) {
     let bench = Bench { bus: SpiBus::new(boot_id), plugged: Arc::new(AtomicBool::new(true)) };
     let node = Node::start(&bench.bus, boot_id);
     let trust = Trust::Token { name: "imu".to_owned() };
-    hub.handle.attach(Box::new(SpiPort::over(bench.clone(), 50, trust))).unwrap();
+    hub.handle.attach(Box::new(SpiPort::over(bench.clone(), 50, trust, Arc::new(NoBoardKeys)))).unwrap();
     operator.wait("imu", true);
     (hub, operator, bench, node)
 }

@@ -82,6 +82,9 @@ pub trait HubLink: Send {
         None
     }
 
+    /// The keys of links have changed: a link whose key is no longer among them proves nobody from now on.
+    fn recheck(&mut self) {}
+
     /// The DER of the certificate that the other end has proven to own when the connection was made.
     fn certificate(&self) -> Option<&[u8]> {
         None

@@ -21,6 +21,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod guarded;
 mod lookout;
 mod port;
 mod reopener;
@@ -29,6 +30,7 @@ mod spi;
 mod trust;
 mod tty;
 
+pub use guarded::{BoardKeys, NoBoardKeys};
 pub use port::SerialPort;
 pub use reopener::Reopener;
 pub use spec::{SerialSpec, SpecError};

@@ -3,16 +3,19 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use embedded_io::{ErrorType, Read, ReadReady, Write, WriteReady};
 use visorbus_core::frame::length::prefix;
+use visorbus_core::secure::SecureStats;
 use visorbus_core::time::earlier;
 use visorbus_core::{Instant, Link};
 use visorbus_hal::{Lane, LaneStats, SerialLink, SerialStats, lane_len, piece_len, serial_buffer_len};
-use visorbus_hub::{HubLink, LinkOptions, Origin, ReceiveBuffer, Reopen};
+use visorbus_hub::{HubLink, LinkOptions, Origin, Proven, ReceiveBuffer, Reopen};
 
+use crate::guarded::{Guarded, Notes, OVERHEAD, secure_faults};
 use crate::lookout::{Fault, Lookout, lane_faults};
-use crate::{OpenError, SerialSpec, Tty, TtyError};
+use crate::{BoardKeys, OpenError, SerialSpec, Trust, Tty, TtyError};
 
 /// The hub's end of a serial line. It outlives the device: pulled out, it waits for it to come back.
 ///
@@ -21,63 +24,68 @@ use crate::{OpenError, SerialSpec, Tty, TtyError};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let hub: visorbus_hub::HubHandle = todo();
-/// hub.attach(Box::new(SerialPort::new("/dev/ttyACM0@115200".parse()?)))?;
+/// # let keys: std::sync::Arc<dyn visorbus_mcu::BoardKeys> = std::sync::Arc::new(visorbus_mcu::NoBoardKeys);
+/// hub.attach(Box::new(SerialPort::new("/dev/ttyACM0@115200".parse()?, keys)))?;
 /// # Ok(()) }
 /// # fn todo() -> visorbus_hub::HubHandle { std::process::exit(0) }
 /// ```
-#[derive(Debug)]
 pub struct SerialPort {
     spec: SerialSpec,
+    keys: Arc<dyn BoardKeys>,
     lookout: Lookout,
     link: Option<Box<Line>>,
+    notes: Notes,
     /// Two parts of a frame put together.
     frame: Vec<u8>,
 }
 
-type Raw = SerialLink<Buffered, { serial_buffer_len(SerialPort::MAX_FRAME) }>;
+/// Bytes of the longest frame that goes over the line.
+const RAW_FRAME: usize = SerialPort::MAX_FRAME + OVERHEAD;
+
+type Raw = SerialLink<Buffered, { serial_buffer_len(RAW_FRAME) }>;
 
 /// With room for two of the longest messages each way.
-type Line = Lane<Raw, { 2 * lane_len(SerialPort::MAX_FRAME) }>;
+type Line = Lane<Guarded<Raw, RAW_FRAME>, { 2 * lane_len(SerialPort::MAX_FRAME) }>;
 
 impl SerialPort {
     /// Bytes of the longest frame on a serial line. At 115 200 baud it takes 90 ms; most boards take less.
     pub const MAX_FRAME: usize = 1024;
 
-    /// The line that `spec` names; the device is opened when the hub first asks for it.
-    pub fn new(spec: SerialSpec) -> Self {
-        Self { spec, lookout: Lookout::new(), link: None, frame: Vec::new() }
+    /// The line that `spec` names, for a board that one of `keys` proves unless `spec` says otherwise; the device is
+    /// opened when the hub first asks for it.
+    pub fn new(spec: SerialSpec, keys: Arc<dyn BoardKeys>) -> Self {
+        Self { spec, keys, lookout: Lookout::new(), link: None, notes: Notes::default(), frame: Vec::new() }
     }
 
-    fn line(&mut self) -> io::Result<&mut Line> {
-        self.link
-            .as_deref_mut()
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the device is not there"))
+    fn name(&self) -> String {
+        self.spec.path.display().to_string()
     }
 
     fn gone(&self) -> io::Error {
-        io::Error::new(io::ErrorKind::NotConnected, format!("{} is gone", self.spec.path.display()))
+        io::Error::new(io::ErrorKind::NotConnected, format!("{} is gone", self.name()))
     }
 }
 
 impl HubLink for SerialPort {
     fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.link.as_ref().map(|line| line.link().uart().tty.as_fd())
+        self.link.as_ref().map(|line| line.link().raw().uart().tty.as_fd())
     }
 
     fn receive(&mut self, into: &mut ReceiveBuffer) -> io::Result<()> {
-        let line = self.line()?;
-        line.link_mut().uart_mut().allow_reads();
+        let line = self.link.as_deref_mut().ok_or_else(away)?;
+        line.link_mut().raw_mut().uart_mut().allow_reads();
         loop {
-            let received = match line.receive() {
+            match line.receive() {
                 Ok(Some(frame)) => {
                     into.extend(&prefix(frame.len()));
                     into.extend(frame);
-                    true
+                    continue;
                 }
-                Ok(None) => false,
+                Ok(None) => {}
                 Err(_) => return Err(self.gone()),
-            };
-            if !received && line.link().uart().is_drained() {
+            }
+            let is_new = self.notes.follow(line.link_mut(), self.spec.path.display(), into);
+            if !is_new && line.link().raw().uart().is_drained() {
                 return Ok(());
             }
         }
@@ -93,24 +101,24 @@ impl HubLink for SerialPort {
         frame.extend_from_slice(head);
         frame.extend_from_slice(payload);
         // A line is slow: the end of the hub's turn is soon enough to begin.
-        let sent = self.line()?.send(&frame);
+        let sent = self.link.as_deref_mut().ok_or_else(away)?.send(&frame);
         self.frame = frame;
         sent.map(|_| ()).map_err(|_| self.gone())
     }
 
     fn flush(&mut self, now: Instant) -> io::Result<bool> {
         let Some(line) = &mut self.link else { return Ok(true) };
-        line.link_mut().uart_mut().pace.now = now;
+        line.link_mut().raw_mut().uart_mut().pace.now = now;
         match line.flush(now) {
             // The device would take more, but it is to wait: `poll_timeout` says when.
-            Ok(done) => Ok(done || line.link().uart().pace.waits_until().is_some()),
+            Ok(done) => Ok(done || line.link().raw().uart().pace.waits_until().is_some()),
             Err(_) => Err(self.gone()),
         }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
         let line = self.link.as_ref()?;
-        earlier(line.link().uart().pace.waits_until(), line.poll_timeout())
+        earlier(line.link().raw().uart().pace.waits_until(), line.poll_timeout())
     }
 
     fn reset(&mut self, epoch: Option<u16>) {
@@ -120,9 +128,9 @@ impl HubLink for SerialPort {
     }
 
     fn reopen(&mut self, now: Instant) -> Reopen {
-        let name = self.spec.path.display().to_string();
+        let name = self.name();
         if let Some(line) = self.link.take() {
-            self.lookout.handle_gone(&name, faults(line.link().stats(), line.stats()), now);
+            self.lookout.handle_gone(&name, faults(&line), now);
         }
         if let Some(later) = self.lookout.poll_wait(now) {
             return later;
@@ -133,7 +141,9 @@ impl HubLink for SerialPort {
                 // On a USB port the speed says nothing.
                 let pace = if is_usb(&self.spec.path) { u32::MAX } else { baud };
                 let raw = Raw::new(Buffered::new(tty, Pace::new(pace, now)));
-                self.link = Some(Box::new(Line::new(raw).with_piece(piece_len(pace))));
+                let guarded = Guarded::new(raw, &self.spec.trust, &self.keys);
+                self.link = Some(Box::new(Line::new(guarded).with_piece(piece_len(pace))));
+                self.notes = Notes::default();
                 self.lookout.handle_opened(&name, &format!(" at {baud} baud"), now)
             }
             Err(error) => {
@@ -144,7 +154,7 @@ impl HubLink for SerialPort {
     }
 
     fn origin(&self) -> Origin {
-        Origin::Serial { path: self.spec.path.display().to_string() }
+        Origin::Serial { path: self.name() }
     }
 
     fn options(&self) -> LinkOptions {
@@ -154,22 +164,37 @@ impl HubLink for SerialPort {
             max_frame: Self::MAX_FRAME as u32,
             unauthenticated: self.spec.trust.unauthenticated(),
             only: self.spec.trust.only(),
-            keyed: false,
+            keyed: self.spec.trust == Trust::LinkKey,
+        }
+    }
+
+    fn proven(&self) -> Option<Proven> {
+        self.link.as_ref()?.link().proven()
+    }
+
+    fn recheck(&mut self) {
+        if let Some(line) = &mut self.link {
+            line.link_mut().recheck();
         }
     }
 
     fn faults(&self) -> Vec<(&'static str, u64)> {
         let now = match &self.link {
-            Some(line) => faults(line.link().stats(), line.stats()),
-            None => faults(SerialStats::default(), LaneStats::default()),
+            Some(line) => faults(line),
+            None => count(SerialStats::default(), LaneStats::default(), SecureStats::default()),
         };
         self.lookout.with_earlier(now)
     }
 }
 
 /// What a line has counted.
-fn faults(line: SerialStats, lane: LaneStats) -> Vec<Fault> {
+fn faults(line: &Line) -> Vec<Fault> {
+    count(line.link().raw().stats(), line.stats(), line.link().stats())
+}
+
+fn count(line: SerialStats, lane: LaneStats, secure: SecureStats) -> Vec<Fault> {
     let mut faults = lane_faults(lane).to_vec();
+    faults.extend(secure_faults(secure));
     faults.extend([
         ("bad_crc", line.faults.bad_crc.into()),
         ("cut_off", line.faults.cut_off.into()),
@@ -179,6 +204,10 @@ fn faults(line: SerialStats, lane: LaneStats) -> Vec<Fault> {
         ("write_errors", line.write_errors.into()),
     ]);
     faults
+}
+
+fn away() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the device is not there")
 }
 
 /// A [`Tty`] that is read in large pieces, one system call each.

@@ -1,12 +1,13 @@
 //! `visorbus serve`: a hub on a socket, with boards on serial lines and SPI buses, until a signal ends it.
 
 use std::io::{IsTerminal, stderr};
+use std::sync::Arc;
 use std::thread;
 
 use nix::sys::signal::SigSet;
 use visorbus_auth::KeyFile;
 use visorbus_hub::{Error, Hub, HubConfig, HubHandle, Result};
-use visorbus_mcu::{SerialPort, SpiPort};
+use visorbus_mcu::{BoardKeys, NoBoardKeys, SerialPort, SpiPort};
 use visorbus_unix::UnixSocketListener;
 
 use crate::{args, interrupt};
@@ -28,11 +29,12 @@ pub(crate) fn run(args: &args::Serve) -> Result<()> {
         .spawn(move || hub.run())
         .map_err(|e| Error::Internal(format!("no thread for the hub: {e}")))?;
     handle.listen(Box::new(listener))?;
+    let boards: Arc<dyn BoardKeys> = Arc::new(NoBoardKeys);
     for spec in &args.serial {
-        handle.attach(Box::new(SerialPort::new(spec.clone())))?;
+        handle.attach(Box::new(SerialPort::new(spec.clone(), Arc::clone(&boards))))?;
     }
     for spec in &args.spi {
-        handle.attach(Box::new(SpiPort::new(spec.clone())))?;
+        handle.attach(Box::new(SpiPort::new(spec.clone(), Arc::clone(&boards))))?;
     }
     let hint = if stderr().is_terminal() { "; Ctrl-C ends it" } else { "" };
     eprintln!("visorbus serves on {}, keys in {}{hint}", socket.display(), keys.path().display());

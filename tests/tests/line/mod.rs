@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ use visorbus_hub::info::{PeerInfo, ServiceChange};
 use visorbus_hub::{Error, Hub, HubConfig, HubHandle, Result};
 use visorbus_imu::messages::{CONTROL, GetInfo, Info, Sample};
 use visorbus_imu::{DEVELOPMENT_ROOT_KEY, KEY_ID};
-use visorbus_mcu::{SerialPort, SerialSpec};
+use visorbus_mcu::{NoBoardKeys, SerialPort, SerialSpec};
 use visorbus_unix::{Delivery, Subscription, Token, UnixSocketClient, UnixSocketListener};
 
 /// How long anything may take.
@@ -54,7 +54,7 @@ impl TestHub {
     /// Has the hub serve what is at a line of [`TestHub::line`], with options as on the command line.
     pub(crate) fn attach(&self, name: &str, options: &str) {
         let spec: SerialSpec = format!("{}@921600{options}", self.line(name).display()).parse().unwrap();
-        self.handle.attach(Box::new(SerialPort::new(spec))).unwrap();
+        self.handle.attach(Box::new(SerialPort::new(spec, Arc::new(NoBoardKeys)))).unwrap();
     }
 
     /// Another client.

@@ -2,17 +2,21 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Instant as Clock;
 
 use rustix::event::{EventfdFlags, epoll, eventfd};
 use visorbus_core::frame::length::prefix;
+use visorbus_core::limits::MAX_LINE_FRAME;
+use visorbus_core::secure::SecureStats;
 use visorbus_core::{Instant, Link};
 use visorbus_hal::{Lane, LaneStats, SpiController, SpiLink, SpiStats, lane_len};
-use visorbus_hub::{HubLink, LinkOptions, Origin, ReceiveBuffer, Reopen};
+use visorbus_hub::{HubLink, LinkOptions, Origin, Proven, ReceiveBuffer, Reopen};
 
 use super::{ReadyLine, SpiHardware, SpiSpec, SpidevHardware};
-use crate::Trust;
+use crate::guarded::{Guarded, Notes, secure_faults};
 use crate::lookout::{Fault, Lookout, lane_faults};
+use crate::{BoardKeys, Trust};
 
 /// The hub's end of an SPI link. It outlives the device: gone, it waits for it to come back.
 ///
@@ -21,26 +25,29 @@ use crate::lookout::{Fault, Lookout, lane_faults};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let hub: visorbus_hub::HubHandle = todo();
-/// hub.attach(Box::new(SpiPort::new("/dev/spidev0.0@8000000,ready=/dev/gpiochip0:17".parse()?)))?;
+/// # let keys: std::sync::Arc<dyn visorbus_mcu::BoardKeys> = std::sync::Arc::new(visorbus_mcu::NoBoardKeys);
+/// hub.attach(Box::new(SpiPort::new("/dev/spidev0.0@8000000,ready=/dev/gpiochip0:17".parse()?, keys)))?;
 /// # Ok(()) }
 /// # fn todo() -> visorbus_hub::HubHandle { std::process::exit(0) }
 /// ```
-#[derive(Debug)]
 pub struct SpiPort<H: SpiHardware = SpidevHardware> {
     hardware: H,
     turnaround_us: u32,
     trust: Trust,
+    keys: Arc<dyn BoardKeys>,
     lookout: Lookout,
     link: Option<Box<Open<H>>>,
+    notes: Notes,
     /// Two parts of a frame put together.
     frame: Vec<u8>,
 }
 
 impl SpiPort {
-    /// The target that `spec` names; it is opened when the hub first asks for it.
-    pub fn new(spec: SpiSpec) -> Self {
+    /// The target that `spec` names, for a board that one of `keys` proves unless `spec` says otherwise; it is opened when
+    /// the hub first asks for it.
+    pub fn new(spec: SpiSpec, keys: Arc<dyn BoardKeys>) -> Self {
         let (turnaround_us, trust) = (spec.turnaround_us, spec.trust.clone());
-        Self::over(SpidevHardware::new(spec), turnaround_us, trust)
+        Self::over(SpidevHardware::new(spec), turnaround_us, trust, keys)
     }
 }
 
@@ -49,17 +56,19 @@ impl<H: SpiHardware> SpiPort<H> {
     pub const MAX_FRAME: usize = 1024;
 
     /// A target on other hardware; the rest as in an [`SpiSpec`].
-    pub fn over(hardware: H, turnaround_us: u32, trust: Trust) -> Self {
-        Self { hardware, turnaround_us, trust, lookout: Lookout::new(), link: None, frame: Vec::new() }
+    pub fn over(hardware: H, turnaround_us: u32, trust: Trust, keys: Arc<dyn BoardKeys>) -> Self {
+        let (lookout, notes) = (Lookout::new(), Notes::default());
+        Self { hardware, turnaround_us, trust, keys, lookout, link: None, notes, frame: Vec::new() }
     }
 
     fn open(&mut self, now: Instant) -> Result<Open<H>, String> {
         let (device, ready) = self.hardware.open().map_err(|error| error.to_string())?;
-        Open::new(
-            SpiLink::with_controller(device, ready, SpiController::with_turnaround(self.turnaround_us)),
-            now,
-        )
-        .map_err(|error| format!("cannot wait for {}: {error}", self.hardware.path()))
+        let controller = SpiController::with_turnaround(self.turnaround_us);
+        let link = SpiLink::with_controller(device, ready, controller);
+        let wake = Wake::new(link.ready().as_fd());
+        let guarded = Guarded::new(link, &self.trust, &self.keys);
+        wake.map(|wake| Open::new(guarded, wake, now))
+            .map_err(|error| format!("cannot wait for {}: {error}", self.hardware.path()))
     }
 
     fn away(&self) -> io::Error {
@@ -73,12 +82,13 @@ impl<H: SpiHardware> SpiPort<H> {
 
 impl<H: SpiHardware> HubLink for SpiPort<H> {
     fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.link.as_ref().map(|open| open.waiter.as_fd())
+        self.link.as_ref().map(|open| open.wake.waiter.as_fd())
     }
 
     fn receive(&mut self, into: &mut ReceiveBuffer) -> io::Result<()> {
         let Some(open) = &mut self.link else { return Err(self.away()) };
-        open.receive(into).map_err(|error| self.gone(error))
+        let line = self.hardware.path();
+        open.receive(&mut self.notes, &line, into).map_err(|error| self.gone(error))
     }
 
     fn has_room(&mut self, head: u8, len: usize) -> bool {
@@ -122,6 +132,7 @@ impl<H: SpiHardware> HubLink for SpiPort<H> {
         match self.open(now) {
             Ok(open) => {
                 self.link = Some(Box::new(open));
+                self.notes = Notes::default();
                 self.lookout.handle_opened(&name, "", now)
             }
             Err(error) => self.lookout.handle_failure(error, false, now),
@@ -139,19 +150,30 @@ impl<H: SpiHardware> HubLink for SpiPort<H> {
             max_frame: Self::MAX_FRAME as u32,
             unauthenticated: self.trust.unauthenticated(),
             only: self.trust.only(),
-            keyed: false,
+            keyed: self.trust == Trust::LinkKey,
+        }
+    }
+
+    fn proven(&self) -> Option<Proven> {
+        self.link.as_ref()?.lane.link().proven()
+    }
+
+    fn recheck(&mut self) {
+        if let Some(open) = &mut self.link {
+            open.lane.link_mut().recheck();
         }
     }
 
     fn faults(&self) -> Vec<(&'static str, u64)> {
-        let nothing = || faults(SpiStats::default(), LaneStats::default());
+        let nothing = || faults(SpiStats::default(), LaneStats::default(), SecureStats::default());
         self.lookout.with_earlier(self.link.as_deref().map_or_else(nothing, Open::faults))
     }
 }
 
 /// What a link has counted.
-fn faults(spi: SpiStats, lane: LaneStats) -> Vec<Fault> {
+fn faults(spi: SpiStats, lane: LaneStats, secure: SecureStats) -> Vec<Fault> {
     let mut faults = lane_faults(lane).to_vec();
+    faults.extend(secure_faults(secure));
     faults.extend([
         ("bad_status", spi.bad_status.into()),
         ("bad_crc", spi.bad_crc.into()),
@@ -163,37 +185,48 @@ fn faults(spi: SpiStats, lane: LaneStats) -> Vec<Fault> {
 
 /// With room for two of the longest messages each way.
 type SpiLane<H> = Lane<
-    SpiLink<<H as SpiHardware>::Device, <H as SpiHardware>::Ready>,
+    Guarded<SpiLink<<H as SpiHardware>::Device, <H as SpiHardware>::Ready>, MAX_LINE_FRAME>,
     { 2 * lane_len(SpiPort::<SpidevHardware>::MAX_FRAME) },
 >;
 
 /// A link that is there.
 struct Open<H: SpiHardware> {
     lane: SpiLane<H>,
-    /// What the hub waits for: the ready line, or `again`.
-    waiter: OwnedFd,
-    /// Raised when there is something to receive of which the ready line does not speak.
-    again: OwnedFd,
+    wake: Wake,
     /// What the hub's clock said last, and when that was.
     clock: (Instant, Clock),
 }
 
-impl<H: SpiHardware> Open<H> {
-    fn new(link: SpiLink<H::Device, H::Ready>, now: Instant) -> io::Result<Self> {
+/// What has the hub look at a link.
+struct Wake {
+    /// What the hub waits for: the ready line, or `again`.
+    waiter: OwnedFd,
+    /// Raised when there is something to receive of which the ready line does not speak.
+    again: OwnedFd,
+}
+
+impl Wake {
+    fn new(ready: BorrowedFd<'_>) -> io::Result<Self> {
         let waiter = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let again = eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        for fd in [link.ready().as_fd(), again.as_fd()] {
+        for fd in [ready, again.as_fd()] {
             epoll::add(&waiter, fd, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
         }
-        Ok(Self { lane: Lane::new(link), waiter, again, clock: (now, Clock::now()) })
+        Ok(Self { waiter, again })
+    }
+}
+
+impl<H: SpiHardware> Open<H> {
+    fn new(link: Guarded<SpiLink<H::Device, H::Ready>, MAX_LINE_FRAME>, wake: Wake, now: Instant) -> Self {
+        Self { lane: Lane::new(link), wake, clock: (now, Clock::now()) }
     }
 
     /// Makes transfers and takes what they bring until there is nothing more to have at this moment, a bounded number.
-    fn receive(&mut self, into: &mut ReceiveBuffer) -> Result<(), String> {
+    fn receive(&mut self, notes: &mut Notes, line: &str, into: &mut ReceiveBuffer) -> Result<(), String> {
         let mut count = [0; 8];
-        let _ = rustix::io::read(&self.again, &mut count);
+        let _ = rustix::io::read(&self.wake.again, &mut count);
         // The level is looked at after this: a line that rises in between is seen either way.
-        self.lane.link_mut().ready_mut().clear().map_err(|error| format!("{error:?}"))?;
+        self.lane.link_mut().raw_mut().ready_mut().clear().map_err(|error| format!("{error:?}"))?;
         for _ in 0..TURNS {
             let before = self.transfers();
             self.lane.flush(self.now()).map_err(|error| error.to_string())?;
@@ -201,7 +234,8 @@ impl<H: SpiHardware> Open<H> {
                 into.extend(&prefix(frame.len()));
                 into.extend(frame);
             }
-            if self.transfers() == before {
+            let is_new = notes.follow(self.lane.link_mut(), line, into);
+            if self.transfers() == before && !is_new {
                 return Ok(());
             }
         }
@@ -222,15 +256,15 @@ impl<H: SpiHardware> Open<H> {
 
     fn come_again(&self) {
         // It fails only when it is raised 2^64 - 2 times already.
-        let _ = rustix::io::write(&self.again, &1_u64.to_ne_bytes());
+        let _ = rustix::io::write(&self.wake.again, &1_u64.to_ne_bytes());
     }
 
     fn faults(&self) -> Vec<Fault> {
-        faults(self.lane.link().stats(), self.lane.stats())
+        faults(self.lane.link().raw().stats(), self.lane.stats(), self.lane.link().stats())
     }
 
     fn transfers(&self) -> u32 {
-        self.lane.link().stats().transfers
+        self.lane.link().raw().stats().transfers
     }
 
     /// What the hub's clock says, as far as this link knows.
@@ -242,7 +276,7 @@ impl<H: SpiHardware> Open<H> {
 
 impl<H: SpiHardware> std::fmt::Debug for Open<H> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Open").field("stats", &self.lane.link().stats()).finish_non_exhaustive()
+        f.debug_struct("Open").field("stats", &self.lane.link().raw().stats()).finish_non_exhaustive()
     }
 }
 

@@ -5,6 +5,7 @@ mod nod;
 mod node;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use visorbus_hub::info::ServiceChange;
 use visorbus_hub::{Error, Hub, HubConfig, Result};
 use visorbus_imu::messages::{CONTROL, GetInfo, Info, Sample, SetRate};
 use visorbus_imu::{DEVELOPMENT_ROOT_KEY, KEY_ID};
-use visorbus_mcu::{SerialPort, SerialSpec};
+use visorbus_mcu::{NoBoardKeys, SerialPort, SerialSpec, Trust};
 use visorbus_unix::{Delivery, Subscription, Token, UnixSocketClient, UnixSocketListener};
 
 use crate::args;
@@ -41,7 +42,9 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
     let mut boards = Vec::new();
     for model in [&SENSOR, &CONTROLLER] {
         boards.push(kind.start(model, &stage.line(model), &running)?);
-        hub.handle.attach(Box::new(SerialPort::new(SerialSpec::new(stage.line(model)))))?;
+        let mut spec = SerialSpec::new(stage.line(model));
+        spec.trust = Trust::Token { name: model.name.to_owned() };
+        hub.handle.attach(Box::new(SerialPort::new(spec, Arc::new(NoBoardKeys))))?;
         stage.say(model.name, kind.describe(model));
     }
     if let Some(why) = kind.why_not_emulated() {
