@@ -15,7 +15,7 @@ pub const NAME: &str = "bus";
 pub const HELLO: &str = "bus/hello";
 /// Asks who the other end is, in any state: [`Identity`] both ways.
 pub const IDENTITY: &str = "bus/identity";
-/// Proves who one is: [`Credentials`], empty answer.
+/// Proves who one is: [`Credentials`]. A token is answered with nothing, what else there is with a token.
 pub const AUTHENTICATE: &str = "bus/authenticate";
 /// Ends a session in order: a notification with a text.
 pub const GOODBYE: &str = "bus/goodbye";
@@ -47,6 +47,20 @@ pub const PEERS: &str = "bus/peers";
 pub const SERVICES_CHANGED: &str = "bus/services/changed";
 /// Tells a subscriber how many notifications it missed: [`Missed`].
 pub const MISSED: &str = "bus/missed";
+/// Asks the hub for a new token in the place of one's own, which is void from then on: the token's text, then a token.
+pub const REFRESH: &str = "bus/refresh";
+/// Has the hub take tokens back; empty answer. One's own takes its text.
+pub const REVOKE: &str = "bus/revoke";
+/// Tells a peer what was taken from it: [`Revoked`].
+pub const REVOKED: &str = "bus/revoked";
+/// Asks the hub what one may do.
+pub const PERMISSIONS: &str = "bus/permissions";
+/// Has the hub read its accounts again.
+pub const AUTH_RELOAD: &str = "bus/auth/reload";
+/// Has the hub read its policy again.
+pub const POLICY_RELOAD: &str = "bus/policy/reload";
+/// Tells who was let in, who was not, and what was refused.
+pub const AUDIT: &str = "bus/audit";
 
 /// The wire version that this crate speaks.
 pub const WIRE_VERSION: u8 = 1;
@@ -117,7 +131,7 @@ pub const HAS_LANE: u32 = 2;
 /// Capability bit: the end expands compressed payloads; what comes to an end that did not say so is never compressed.
 pub const COMPRESSES: u32 = 4;
 
-/// How an end proves who it is.
+/// How an end proves who it is. A connecting end takes a token only.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -125,6 +139,19 @@ pub enum Credentials<'a> {
     /// A token's bytes.
     #[serde(borrow)]
     Token(&'a [u8]),
+    /// The name of an account and its password.
+    UsernamePassword {
+        /// The name.
+        username: &'a str,
+        /// The password.
+        password: &'a str,
+    },
+    /// A program's key.
+    ApiKey(&'a str),
+    /// The certificate that this end has shown when the connection was made; it is not in the message.
+    Certificate,
+    /// The user that the kernel says this end runs as; it is not in the message.
+    Peer,
 }
 
 impl core::fmt::Debug for Credentials<'_> {
@@ -290,6 +317,27 @@ impl Default for SlowConsumer {
 pub struct Register<'a> {
     /// The component's name.
     pub component: &'a str,
+}
+
+/// Something that a session had and may not have any more, because its permissions have changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct Revoked<'a> {
+    /// What kind of thing it is.
+    pub what: Lasting,
+    /// A subscription's pattern, or a component's name.
+    pub name: &'a str,
+    /// Why, for people.
+    pub reason: &'a str,
+}
+
+/// What a session has for longer than a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Schema)]
+#[serde(rename_all = "snake_case")]
+pub enum Lasting {
+    /// A subscription.
+    Subscription,
+    /// A component that it serves.
+    Component,
 }
 
 /// Notifications that a slow subscriber did not get.

@@ -454,8 +454,8 @@ impl<K: Keys> Turn<'_, K> {
                 node.handle_reply(id, outcome);
                 (0, None)
             }
-            // An end that says hello itself is never told of an echo.
-            Verdict::Drop(_) | Verdict::Echoed { .. } => {
+            // An end that says hello itself is never told of an echo, and nobody logs in there.
+            Verdict::Drop(_) | Verdict::Echoed { .. } | Verdict::Credentials => {
                 self.counters.count_refused();
                 (0, None)
             }

@@ -341,6 +341,7 @@ impl<L: Link> Acceptor<L> {
             | Verdict::NotAuthenticated(_)
             | Verdict::Closed(_)
             | Verdict::Echoed { .. }
+            | Verdict::Credentials
             | Verdict::Drop(_) => 0,
         };
         if len != 0 {

@@ -1,11 +1,11 @@
 //! What only an accepting end does: it answers hellos and heartbeats, and takes the echoes of its probes. A leaf links
 //! nothing of this.
 
-use super::{Remote, Session, UNPROVEN, Verdict, encode_or_nothing, identity_in, refuse};
+use super::{CREDENTIALS_TOKEN, Remote, Session, UNPROVEN, Verdict, encode_or_nothing, identity_in, refuse};
 use crate::bus;
 use crate::codec;
 use crate::error::IpcError;
-use crate::message::{Message, MessageType};
+use crate::message::{Message, MessagePayload, MessageType};
 use crate::time::Instant;
 
 impl Session {
@@ -74,6 +74,18 @@ impl Session {
         echo.timestamp = self.unix_micros(now);
         Verdict::Answer(encode_or_nothing(&echo, out))
     }
+}
+
+/// Whether the other end proves itself by something else than the bytes of a token.
+pub(super) fn is_login(message: &Message<'_>) -> bool {
+    let is_token = match message.payload {
+        MessagePayload::Binary(bytes) => bytes.first().is_none_or(|first| *first == CREDENTIALS_TOKEN),
+        MessagePayload::Json(_) => false,
+        _ => true,
+    };
+    !is_token
+        && matches!(message.message_type, MessageType::Request | MessageType::Notification)
+        && message.destination.is_some_and(|to| to.as_str() == bus::AUTHENTICATE)
 }
 
 /// Whether it is the other end's hello.

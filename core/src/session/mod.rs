@@ -190,6 +190,10 @@ impl Session {
             }
             // Only who it is it may still have been asked before it knew of the session.
             self.used |= self.is_open() && !(message.is_reply() && message.id == ASK_IDENTITY);
+            if self.is_open() && accepting::is_login(message) {
+                self.heard = now;
+                return Verdict::Credentials;
+            }
             if message.message_type == MessageType::Heartbeat && self.is_open() {
                 self.heard = now;
                 return self.handle_beat(message, now, out);
@@ -254,7 +258,8 @@ impl Session {
         }
     }
 
-    /// Gives the other end a grant that it did not ask for: for a link that its owner trusts by configuration.
+    /// Gives the other end a grant for something else than a token: because of other [`Verdict::Credentials`], because its
+    /// link has proven it, or because its owner trusts the link by configuration.
     pub fn accept(&mut self, grant: Grant) {
         self.grant = Some(grant);
     }

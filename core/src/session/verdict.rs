@@ -30,6 +30,9 @@ pub enum Verdict<'f> {
         /// The token's bytes, unverified.
         token: &'f [u8],
     },
+    /// The owner must check what the message has as credentials, which is no token, and give the session a grant by
+    /// [`Session::accept`](super::Session::accept), or answer with an error. Only at an accepting end.
+    Credentials,
     /// The other end accepts this one.
     Authenticated,
     /// The other end does not accept this one's token; [`Session::wants_token`](super::Session::wants_token) says when to try again.

@@ -2,6 +2,7 @@
 
 use std::result::Result as StdResult;
 
+use postcard_schema::Schema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use visorbus_core::auth::{self, BUS, Context, Grant, KeyRing, TokenError, UnverifiedToken};
@@ -125,7 +126,7 @@ impl std::fmt::Debug for Secret {
 ///
 /// Only the verified body of [`AuthToken::value`] decides anything; where the fields beside it say something else, the
 /// token is refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Schema)]
 pub struct AuthToken {
     /// The token itself.
     pub value: TokenText,

@@ -191,7 +191,7 @@ impl Denial<'_> {
 }
 
 /// One thing that is allowed, for showing: an operation on the resources of a pattern, under constraints.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, postcard_schema::Schema)]
 pub struct Permission {
     /// `request`, `notify`, `subscribe`, `register`, `administer`, `*`, or `scope` for the name of a scope.
     pub operation: String,

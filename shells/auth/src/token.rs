@@ -2,6 +2,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use postcard_schema::Schema;
+use postcard_schema::schema::NamedType;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use visorbus_core::auth::{
     BUS, Claims, MAX_TOKEN_TEXT, MintError, Scopes, TextError, TokenError, UnverifiedToken, decode_text,
     encode_text,
@@ -98,6 +101,23 @@ impl TokenText {
         let mut bytes = Zeroizing::new([0; MAX_TOKEN]);
         Ok(Zeroizing::new(decode_text(&self.0, &mut *bytes)?.to_vec()))
     }
+}
+
+impl Serialize for TokenText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for TokenText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Zeroizing::new(String::deserialize(deserializer)?);
+        Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+impl Schema for TokenText {
+    const SCHEMA: &'static NamedType = String::SCHEMA;
 }
 
 impl std::fmt::Debug for TokenText {

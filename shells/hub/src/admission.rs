@@ -1,8 +1,8 @@
 //! How a connection becomes a peer: its hello, its proof, the name it goes by, and the hub's own proof to it.
 
-use visorbus_core::auth::{BUS, Claims, Grant, Operation, Scopes};
+use visorbus_core::auth::{BUS, Claims, Grant, Scopes};
 use visorbus_core::bus::{self, Identity};
-use visorbus_core::message::{Address, AddressBuf, Message, Pattern};
+use visorbus_core::message::{Address, AddressBuf, Message};
 use visorbus_core::session::PROOF_LIFETIME_S;
 use visorbus_core::{Instant, IpcError};
 
@@ -86,7 +86,7 @@ impl Hub {
     }
 
     /// Checks a peer's token, and that it proves the name that the peer goes by.
-    fn admit(&mut self, key: PeerKey, token: &[u8], now: Instant) -> Result<Grant> {
+    pub(crate) fn admit(&mut self, key: PeerKey, token: &[u8], now: Instant) -> Result<Grant> {
         let peer = self.peers.get(key);
         let channel = peer.map(Peer::channel).unwrap_or_default();
         let grant = self.config.auth.validate_token(token, &channel, self.unix_s(now))?;
@@ -120,12 +120,12 @@ impl Hub {
     }
 
     /// The session has a grant: a first one makes it a peer, a further one renews what it has.
-    fn handle_admitted(&mut self, key: PeerKey, now: Instant) {
+    pub(crate) fn handle_admitted(&mut self, key: PeerKey, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let Some(remote) = peer.session.remote() else { return };
         let (name, wants_proof) = (remote.name.to_string(), remote.requires_authentication);
         if peer.name == name {
-            return self.renew_subscriptions(key);
+            return self.renew_lasting(key, now);
         }
         peer.name.clone_from(&name);
         peer.address = Address::new(&name).ok().map(AddressBuf::from);
@@ -135,18 +135,6 @@ impl Hub {
             self.send_proof(key, now);
         }
         self.describe_rows(key, now);
-    }
-
-    /// What the new grant allows lasts as long as it.
-    fn renew_subscriptions(&mut self, key: PeerKey) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        let Some(grant) = peer.session.grant() else { return };
-        for subscription in &mut peer.subscriptions {
-            let pattern = Pattern::new(&subscription.pattern);
-            if pattern.is_ok_and(|pattern| grant.permits_all(Operation::Subscribe, pattern)) {
-                subscription.until = subscription.until.max(grant.expires());
-            }
-        }
     }
 
     fn send_proof(&mut self, key: PeerKey, now: Instant) {

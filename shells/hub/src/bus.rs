@@ -5,15 +5,19 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use visorbus_core::MessagePriority;
 use visorbus_core::auth::{Access, BUS, Grant, Operation};
-use visorbus_core::bus::{self, Mismatch, Missed, SlowConsumer};
+use visorbus_core::bus::{self, Mismatch, Missed, Revoked, SlowConsumer};
 use visorbus_core::message::address::is_name;
 use visorbus_core::message::{Address, Message, MessagePayload, MessageType, Pattern};
 
+use crate::accounts::Asker;
+use crate::gate::Denied;
 use crate::handle::Command;
 use crate::hub::{BUS_ADDRESS, Hub, Incoming};
-use crate::info::{AddressInfo, Fault, PeerInfo, SchemaInfo, ServiceChange, ServiceInfo, kind_name};
+use crate::info::{
+    AddressInfo, Ended, Fault, PeerInfo, Revoke, SchemaInfo, ServiceChange, ServiceInfo, kind_name,
+};
 use crate::owned::{Error, OwnedMessage, OwnedPayload, Result};
-use crate::peers::{OwnedAccess, Peer, PeerKey, Subscription};
+use crate::peers::{Component, OwnedAccess, Peer, PeerKey, Subscription};
 
 impl Hub {
     /// Answers a request to the hub itself.
@@ -31,6 +35,10 @@ impl Hub {
             bus::REGISTER => self.register(incoming, own),
             bus::UNREGISTER => self.unregister(incoming),
             bus::ANNOUNCE => self.take_row(incoming, own),
+            bus::REFRESH => self.refresh(incoming, own),
+            bus::REVOKE => self.revoke(incoming, own),
+            bus::AUTH_RELOAD | bus::POLICY_RELOAD => self.reload(incoming, own),
+            bus::PERMISSIONS => self.tell_permissions(incoming, own),
             bus::SERVICES | bus::PEERS => {
                 self.authorize(incoming, own, Operation::Request, Access::Permission)?;
                 match address {
@@ -40,9 +48,10 @@ impl Hub {
             }
             bus::SCHEMA => {
                 let asked = parse_text(&incoming.message.payload)?;
-                let may_ask = self.authorize(incoming, own, Operation::Request, Access::Permission);
-                may_ask
-                    .or_else(|refusal| self.may_use(incoming, own, &asked).then_some(()).ok_or(refusal))?;
+                // Whoever may use an address may know its types: only where neither is so anything is refused.
+                if !self.may_use(incoming, own, &asked) {
+                    self.authorize(incoming, own, Operation::Request, Access::Permission)?;
+                }
                 self.answer_with(incoming, &self.schemas(&asked)?)
             }
             _ => Err(Error::Message(format!(
@@ -56,16 +65,16 @@ impl Hub {
         let text = asked.pattern;
         let pattern =
             Pattern::new(&text).map_err(|e| Error::Message(format!("'{text}' is not a pattern: {e}")))?;
-        let grant = self.require_live_grant(incoming, own)?;
-        if !grant.permits_all(Operation::Subscribe, pattern) {
-            let text = format!("no permission of the token allows 'subscribe' on all of '{text}'");
-            return Err(Error::Authorization(text));
-        }
+        let len = incoming.message.payload.as_bytes().len();
+        let may = self.gate(incoming, own).ask(Operation::Subscribe, pattern, Access::Permission, len);
+        let may = may.map_err(|denial| Denied::new(Operation::Subscribe, &text, denial));
+        may.map_err(|denied| self.deny(incoming.from, denied))?;
+        let grant = Box::new(self.require_live_grant(incoming, own)?.clone());
         let (policy, until) = (asked.policy, grant.expires());
         let limit = self.config.limits.subscriptions;
         let Some(peer) = self.peers.get_mut(incoming.from) else { return Ok(()) };
         if let Some(known) = peer.subscriptions.iter_mut().find(|known| known.pattern == text) {
-            (known.policy, known.until) = (policy, until);
+            (known.policy, known.grant, known.until) = (policy, grant, until);
         } else if peer.subscriptions.len() >= limit {
             return Err(Error::Message(format!("this session has {limit} subscriptions, the limit")));
         } else {
@@ -75,6 +84,7 @@ impl Hub {
                 number,
                 pattern: text,
                 policy,
+                grant,
                 until,
                 missed: 0,
                 refused_type: 0,
@@ -107,6 +117,7 @@ impl Hub {
         let asked =
             Incoming { message: Message { destination: Some(address), ..incoming.message }, ..*incoming };
         self.authorize(&asked, own, Operation::Register, Access::Permission)?;
+        let grant = Box::new(self.require_live_grant(incoming, own)?.clone());
         let limit = self.config.limits.components;
         if self.registry.contains(&component) || self.names.contains_key(&component) {
             return Err(Error::Connection(format!("the name '{component}' is taken: it is served already")));
@@ -115,7 +126,7 @@ impl Hub {
         if peer.components.len() >= limit {
             return Err(Error::Message(format!("this session serves {limit} components, the limit")));
         }
-        peer.components.push(component.clone());
+        peer.components.push(Component { name: component.clone(), grant });
         let name = peer.name.clone();
         self.names.insert(component.clone(), incoming.from);
         self.respond(incoming, MessagePayload::Empty);
@@ -126,16 +137,22 @@ impl Hub {
     fn unregister(&mut self, incoming: &Incoming<'_>) -> Result<()> {
         let component = parse_text(&incoming.message.payload)?;
         let Some(peer) = self.peers.get_mut(incoming.from) else { return Ok(()) };
-        let Some(at) = peer.components.iter().position(|own| *own == component) else {
+        if !peer.components.iter().any(|own| own.name == component) {
             return Err(Error::Message(format!("this session does not serve '{component}'")));
-        };
-        peer.components.swap_remove(at);
-        peer.rows.forget_component(&component);
-        let name = peer.name.clone();
-        self.names.remove(&component);
+        }
+        self.remove_component(incoming.from, &component);
         self.respond(incoming, MessagePayload::Empty);
-        self.announce(&component, &name, false);
         Ok(())
+    }
+
+    /// Has a peer not serve a component any more.
+    pub(crate) fn remove_component(&mut self, key: PeerKey, component: &str) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.components.retain(|own| own.name != component);
+        peer.rows.forget_component(component);
+        let name = peer.name.clone();
+        self.names.remove(component);
+        self.announce(component, &name, false);
     }
 
     /// The caller itself gives up a request. One that was answered meanwhile is over anyway.
@@ -177,11 +194,10 @@ impl Hub {
         let Ok(address) = Address::new(address) else { return false };
         let row = self.offered(address);
         let access = row.map_or(Access::Permission, |row| row.access.borrow());
-        let asked = Message { destination: Some(address), ..incoming.message };
-        let asked = Incoming { message: asked, ..*incoming };
-        self.authorize(&asked, own, Operation::Request, access).is_ok()
-            || self.authorize(&asked, own, Operation::Notify, access).is_ok()
-            || self.authorize(&asked, own, Operation::Subscribe, Access::Permission).is_ok()
+        let gate = self.gate(incoming, own);
+        gate.would(Operation::Request, address.into(), access).is_ok()
+            || gate.would(Operation::Notify, address.into(), access).is_ok()
+            || gate.would(Operation::Subscribe, address.into(), Access::Permission).is_ok()
     }
 
     /// What is told of an address by whoever offers it.
@@ -235,7 +251,7 @@ impl Hub {
     }
 
     /// Answers in the form in which was asked: JSON to JSON, else postcard.
-    fn answer_with<T: Serialize>(&mut self, incoming: &Incoming<'_>, value: &T) -> Result<()> {
+    pub(crate) fn answer_with<T: Serialize>(&mut self, incoming: &Incoming<'_>, value: &T) -> Result<()> {
         let payload = match incoming.message.payload {
             MessagePayload::Json(_) => OwnedPayload::json(value)?,
             _ => OwnedPayload::postcard(value)?,
@@ -321,6 +337,13 @@ impl Hub {
                 drop(done.send(sent.into_iter().collect()));
             }
             Command::Peers(done) => drop(done.send(Ok(self.peer_infos()))),
+            Command::Errand(errand, purpose, done) => {
+                // Who asks waits for the outcome, which is an error at once where nothing can be begun.
+                let asker = Asker::Program(done.clone());
+                if let Err(error) = self.begin_errand(asker, purpose, errand) {
+                    drop(done.send(Err(error)));
+                }
+            }
             Command::Listen(..) | Command::Attach(..) | Command::Stop => {}
         }
     }
@@ -413,18 +436,23 @@ fn own_schemas(address: &str) -> Option<(Vec<u8>, Vec<u8>)> {
         bus::SERVICES_CHANGED => (bytes::<ServiceChange>(), bytes::<()>()),
         bus::CANCEL => (bytes::<OwnedCancel>(), bytes::<()>()),
         bus::MISSED => (bytes::<Missed<'static>>(), bytes::<()>()),
+        bus::REFRESH => (bytes::<String>(), bytes::<visorbus_auth::AuthToken>()),
+        bus::REVOKE => (bytes::<Revoke>(), bytes::<()>()),
+        bus::AUTH_RELOAD | bus::POLICY_RELOAD => (bytes::<()>(), bytes::<Ended>()),
+        bus::PERMISSIONS => (bytes::<()>(), bytes::<Vec<visorbus_auth::Permission>>()),
+        bus::REVOKED => (bytes::<Revoked<'static>>(), bytes::<()>()),
         bus::MISMATCH => (bytes::<Mismatch<'static>>(), bytes::<()>()),
         _ => return None,
     })
 }
 
 /// Reads a value from JSON or from postcard, whichever the payload is.
-fn parse<T: DeserializeOwned>(payload: &MessagePayload<'_>) -> Result<T> {
+pub(crate) fn parse<T: DeserializeOwned>(payload: &MessagePayload<'_>) -> Result<T> {
     OwnedPayload::from(*payload).parse()
 }
 
 /// Reads a text: a String payload as it is, else a JSON or postcard string.
-fn parse_text(payload: &MessagePayload<'_>) -> Result<String> {
+pub(crate) fn parse_text(payload: &MessagePayload<'_>) -> Result<String> {
     match payload {
         MessagePayload::String(text) => Ok((*text).to_owned()),
         other => parse(other),

@@ -50,6 +50,11 @@ pub fn expand(payload: MessagePayload<'_>, max: usize) -> Result<OwnedPayload, E
     owned(kind, plain).ok_or(ExpandError::Damaged)
 }
 
+/// How many bytes a compressed payload says it expands to.
+pub(crate) fn announced_len(payload: MessagePayload<'_>) -> Option<usize> {
+    postcard::take_from_bytes::<(u8, u32)>(payload.as_bytes()).ok().map(|((_, len), _)| len as usize)
+}
+
 /// Why a compressed payload was not expanded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

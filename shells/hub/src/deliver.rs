@@ -3,16 +3,17 @@
 use std::borrow::Cow;
 
 use visorbus_core::ErrorKind;
-use visorbus_core::auth::{Access, BUS, Grant, Operation, Refusal, UnverifiedToken, authorize};
+use visorbus_core::auth::{Access, BUS, Grant, Operation, Refusal, UnverifiedToken};
 use visorbus_core::bus::{self, RowKind};
 use visorbus_core::codec;
-use visorbus_core::dispatch::{Caller, NOBODY};
+use visorbus_core::dispatch::NOBODY;
 use visorbus_core::message::{Address, AddressBuf, Message, MessageFlags, MessagePayload, MessageType};
 use visorbus_core::route::{Route, proven_source, route};
 use visorbus_core::session::is_forgotten;
 
 use crate::calls::{Call, CallKey, Callee};
 use crate::expand::with_plain;
+use crate::gate::{Gate, OwnedGate};
 use crate::handlers::Pool;
 use crate::hub::{BUS_ADDRESS, Hub, Incoming};
 use crate::owned::{Error, OwnedPayload, Result};
@@ -104,23 +105,6 @@ impl Hub {
         )))
     }
 
-    /// The one decision: may this sender do `operation` to the message's destination.
-    pub(crate) fn authorize(
-        &self,
-        incoming: &Incoming<'_>,
-        own: Option<&Grant>,
-        operation: Operation,
-        access: Access<'_>,
-    ) -> Result<()> {
-        let resource = incoming.message.destination.unwrap_or(crate::hub::BUS_ADDRESS);
-        let session = self.peers.get(incoming.from).and_then(|peer| peer.session.grant());
-        let now = self.unix_s(incoming.now);
-        authorize(own.or(session), operation, resource, access, Some(now)).map_err(|refusal| {
-            let parts = refusal.parts();
-            Error::new(refusal.kind(), format!("{}: {}{}{}", resource, parts[0], parts[1], parts[2]))
-        })
-    }
-
     /// What a peer may do with its own addresses it may only while its token lives.
     pub(crate) fn require_live_grant<'a>(
         &'a self,
@@ -144,9 +128,9 @@ impl Hub {
         if self.registry.may_block(component) {
             return self.call_on_pool(incoming, own, unix_s);
         }
-        let session = self.peers.get(from).and_then(|peer| peer.session.grant());
-        let caller = Caller { grant: own.or(session), unix_now: Some(unix_s) };
-        let dispatched = self.registry.dispatch(caller, message, &mut self.out);
+        let gate = Gate::new(&*self.config.policy, &self.peers, from, own, unix_s);
+        let ran = self.registry.run(&gate, message, &mut self.out);
+        let dispatched = ran.map_err(|denied| self.deny(from, denied))?;
         if let (Some(_), Some(peer)) = (dispatched.refused, self.peers.get_mut(from)) {
             peer.counters.refused += 1;
         }
@@ -155,25 +139,26 @@ impl Hub {
     }
 
     /// The types of an address in the hub are told to nobody who may not use it.
-    fn check_handlers_types(&self, incoming: &Incoming<'_>, own: Option<&Grant>) -> Result<()> {
-        let (offered, operation) = match incoming.message.message_type {
-            MessageType::Request => (RowKind::Endpoint, Operation::Request),
-            _ => (RowKind::Hears, Operation::Notify),
+    fn check_handlers_types(&mut self, incoming: &Incoming<'_>, own: Option<&Grant>) -> Result<()> {
+        let offered = match incoming.message.message_type {
+            MessageType::Request => RowKind::Endpoint,
+            _ => RowKind::Hears,
         };
         let Err(error) = self.check_types(incoming, offered) else { return Ok(()) };
         let row = self.row_of(incoming.message.destination.unwrap_or(BUS_ADDRESS), offered);
-        self.authorize(incoming, own, operation, row.map_or(Access::Permission, |row| row.access.borrow()))?;
-        Err(error)
+        let access = row.map_or(Access::Permission, |row| row.access.borrow());
+        let asked = self.gate(incoming, own).ask_for(&incoming.message, access);
+        Err(asked.err().map_or(error, |denied| self.deny(incoming.from, denied)))
     }
 
     fn call_on_pool(&mut self, incoming: &Incoming<'_>, own: Option<&Grant>, unix_s: u64) -> Result<()> {
         let Incoming { from, message, .. } = *incoming;
         let head = Head::new(&message).ok_or_else(too_long_header)?;
         let frame = [head.as_slice(), message.payload.as_bytes()].concat().into();
-        let session = self.peers.get(from).and_then(|peer| peer.session.grant());
-        let caller = Caller { grant: own.or(session), unix_now: Some(unix_s) };
+        let gate = Gate::new(&*self.config.policy, &self.peers, from, own, unix_s);
+        let gate = OwnedGate::new(&self.config.policy, &gate);
         let component = message.destination.map_or(BUS, Address::component);
-        let job = self.registry.job(component, caller, frame).ok_or_else(|| owned(NOBODY))?;
+        let job = self.registry.job(component, gate, frame).ok_or_else(|| owned(NOBODY))?;
         let callee = Callee::Job(self.pool()?.next_number());
         if message.wants_answer() {
             self.begin_call(incoming, callee)?;
@@ -203,8 +188,7 @@ impl Hub {
 
     fn forward_request(&mut self, incoming: &Incoming<'_>, own: Option<&Grant>, to: PeerKey) -> Result<()> {
         let Incoming { from, ref message, at_once, now } = *incoming;
-        let access = self.row_access(to, message, RowKind::Endpoint)?;
-        self.authorize(incoming, own, Operation::Request, access.borrow())?;
+        self.authorize_row(incoming, own, to, RowKind::Endpoint)?;
         self.check_types(incoming, RowKind::Endpoint)?;
         let held = self.expanded_for(message, to)?;
         let message = &held.as_ref().map_or(*message, |plain| with_plain(message, plain));
@@ -236,8 +220,7 @@ impl Hub {
         to: PeerKey,
     ) -> Result<()> {
         let Incoming { message, at_once, .. } = *incoming;
-        let access = self.row_access(to, &message, RowKind::Hears)?;
-        self.authorize(incoming, own, Operation::Notify, access.borrow())?;
+        self.authorize_row(incoming, own, to, RowKind::Hears)?;
         if let Err(error) = self.check_types(incoming, RowKind::Hears) {
             if !message.wants_answer() {
                 let address = message.destination.unwrap_or(BUS_ADDRESS);
@@ -418,21 +401,24 @@ impl Hub {
         message.flags.timeout_ms.unwrap_or(limits.request_ms).min(limits.max_request_ms)
     }
 
-    /// What the owner of an address asks of those who use it, as far as it told. An owner that has not finished
-    /// telling is not called: what it asks is not known yet.
-    fn row_access(
-        &self,
+    /// Whether this sender may do what the owner of an address asks of those who use it, as far as it told. An owner that
+    /// has not finished telling is not called: what it asks is not known yet.
+    fn authorize_row(
+        &mut self,
+        incoming: &Incoming<'_>,
+        own: Option<&Grant>,
         to: PeerKey,
-        message: &Message<'_>,
         kind: RowKind,
-    ) -> Result<crate::peers::OwnedAccess> {
+    ) -> Result<()> {
+        let Incoming { from, ref message, .. } = *incoming;
         let peer = self.peers.get(to).ok_or_else(|| owned(NOBODY))?;
-        let address = message.destination.map_or(BUS, Address::as_str);
         if !peer.rows.complete {
             return Err(Error::Connection(format!("'{}' has only just connected: try again", peer.name)));
         }
-        let row = peer.rows.find(kind, address);
-        Ok(row.map_or(crate::peers::OwnedAccess::Permission, |row| row.access.clone()))
+        let row = peer.rows.find(kind, message.destination.map_or(BUS, Address::as_str));
+        let access = row.map_or(Access::Permission, |row| row.access.borrow());
+        let asked = self.gate(incoming, own).ask_for(message, access);
+        asked.map_err(|denied| self.deny(from, denied))
     }
 
     pub(crate) fn unsent_error(&self, to: PeerKey, len: usize, unsent: Unsent) -> Error {

@@ -13,6 +13,7 @@ use visorbus_core::bus::{self, Mismatch, RowKind};
 use visorbus_core::message::{Address, Message, MessagePayload};
 
 use crate::HashMap;
+use crate::gate::Denied;
 use crate::hub::{BUS_ADDRESS, Hub, Incoming};
 use crate::owned::{Error, OwnedPayload, Result};
 use crate::peers::{OwnedAccess, PeerKey, Row};
@@ -96,8 +97,11 @@ impl Hub {
         let component = Address::new(address.component()).map_err(|e| Error::Message(e.to_string()))?;
         let owns = self.peers.get(incoming.from).is_some_and(|peer| peer.owns(address.component()));
         if kind.is_offered() && !owns {
-            let asked = with_destination(incoming, component);
-            self.authorize(&asked, own, Operation::Register, Access::Permission)?;
+            // It is not registered yet: it is only asked whether it may be.
+            let gate = self.gate(incoming, own);
+            let may = gate.would(Operation::Register, component.into(), Access::Permission);
+            let may = may.map_err(|denial| Denied::new(Operation::Register, component.as_str(), denial));
+            may.map_err(|denied| self.deny(incoming.from, denied))?;
         } else {
             self.require_live_grant(incoming, own)?;
         }
@@ -139,7 +143,7 @@ impl Hub {
         };
         let Some(row) = self.row_of(address, offered) else { return Ok(()) };
         let access = if kind == RowKind::Expects { Access::Permission } else { row.access.borrow() };
-        if self.authorize(asked, own, operation, access).is_err() {
+        if self.gate(asked, own).would(operation, address.into(), access).is_err() {
             return Ok(());
         }
         compare(address, offered, row.types(), types)

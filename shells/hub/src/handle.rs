@@ -4,8 +4,12 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, ThreadId};
 
+use visorbus_auth::{AuthToken, RevokeAll};
+
+use crate::accounts::Purpose;
+use crate::errands::Errand;
 use crate::handlers::BoxedHandler;
-use crate::info::PeerInfo;
+use crate::info::{Ended, PeerInfo};
 use crate::link::{HubLink, Listener};
 use crate::owned::{Error, OwnedMessage, Result};
 use crate::poller::Waker;
@@ -36,6 +40,7 @@ pub(crate) enum Command {
     Send(String, OwnedMessage, Outcome<()>),
     Broadcast(OwnedMessage, Outcome<()>),
     Peers(Outcome<Vec<PeerInfo>>),
+    Errand(Errand, Purpose, Outcome<Ended>),
     Stop,
 }
 
@@ -121,6 +126,33 @@ impl HubHandle {
     /// `Connection` when the hub has ended.
     pub fn peers(&self) -> Result<Vec<PeerInfo>> {
         self.ask(Command::Peers)
+    }
+
+    /// Takes a token back; whoever came in by it is told so and cut off.
+    ///
+    /// # Errors
+    /// What the accounts say; `Connection` when the hub has ended.
+    pub fn revoke_token(&self, token: AuthToken) -> Result<Ended> {
+        let purpose = Purpose::Revoke(format!("a token that '{}' made", token.issuer));
+        self.ask(|outcome| Command::Errand(Errand::Revoke(token), purpose, outcome))
+    }
+
+    /// Takes all tokens of somebody, or of a key, back; whoever came in by them is told so and cut off.
+    ///
+    /// # Errors
+    /// What the accounts say; `Connection` when the hub has ended.
+    pub fn revoke(&self, of: RevokeAll) -> Result<Ended> {
+        let purpose = Purpose::Revoke(format!("{of:?}"));
+        self.ask(|outcome| Command::Errand(Errand::RevokeAll(of), purpose, outcome))
+    }
+
+    /// Reads accounts and policy again; says what that ended.
+    ///
+    /// # Errors
+    /// What is wrong with one of them, which then stays as it was; `Connection` when the hub has ended.
+    pub fn reload(&self) -> Result<Ended> {
+        let errand = Errand::Reload { auth: true, policy: true };
+        self.ask(|outcome| Command::Errand(errand, Purpose::Reload("accounts and policy"), outcome))
     }
 
     /// Has the hub say goodbye and end.

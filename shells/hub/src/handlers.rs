@@ -6,15 +6,14 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use visorbus_core::auth::{Access, Grant};
-use visorbus_core::dispatch::{
-    Caller, Dispatched, Handlers, MessageHandler, NOBODY, Reply, RowHead, dispatch,
-};
+use visorbus_core::auth::Access;
+use visorbus_core::dispatch::{Dispatched, Handlers, MessageHandler, NOBODY, Reply, RowHead, dispatch};
 use visorbus_core::message::{Address, Message, MessageType};
 use visorbus_core::{IpcError, codec};
 
 use crate::HashMap;
 use crate::calls::CallKey;
+use crate::gate::{Denied, Gate, OwnedGate};
 use crate::peers::{PeerKey, Row};
 use crate::poller::Waker;
 
@@ -70,39 +69,47 @@ impl Registry {
         self.by_id.get(component).is_some_and(|entry| entry.may_block)
     }
 
-    /// Runs the handler of `message` here and now.
-    pub(crate) fn dispatch(&self, caller: Caller<'_>, message: &Message<'_>, out: &mut [u8]) -> Dispatched {
+    /// Runs the handler of `message` here and now, if its sender may.
+    pub(crate) fn run(
+        &self,
+        gate: &Gate<'_>,
+        message: &Message<'_>,
+        out: &mut [u8],
+    ) -> Result<Dispatched, Denied> {
         let Some(entry) = message.destination.and_then(|to| self.by_id.get(to.component())) else {
             let answer = codec::encode_error(message, &NOBODY, out).filter(|_| message.wants_answer());
-            return Dispatched { answer: answer.unwrap_or(0), refused: Some(NOBODY) };
+            return Ok(Dispatched { answer: answer.unwrap_or(0), refused: Some(NOBODY) });
         };
         // Nothing is heard of in the loop while a handler runs.
-        entry.dispatch(caller, message, &|| false, out)
+        entry.run(gate, message, &|| false, out)
     }
 
-    /// The job that runs the handler of `component` for the message in `frame`; `None` when there is no such handler.
-    pub(crate) fn job(&self, component: &str, caller: Caller<'_>, frame: Box<[u8]>) -> Option<Job> {
+    /// The job that runs the handler of `component` for the message in `frame`, if its sender may; `None` when there is
+    /// no such handler.
+    pub(crate) fn job(&self, component: &str, gate: OwnedGate, frame: Box<[u8]>) -> Option<Job> {
         let entry = self.by_id.get(component)?.clone();
-        let (grant, unix_s) = (caller.grant.cloned(), caller.unix_now);
-        Some(Job { entry, grant, unix_s, frame, cancelled: Arc::default() })
+        Some(Job { entry, gate, frame, cancelled: Arc::default() })
     }
 }
 
 impl Entry {
-    fn dispatch(
+    fn run(
         &self,
-        caller: Caller<'_>,
+        gate: &Gate<'_>,
         message: &Message<'_>,
         cancelled: &dyn Fn() -> bool,
         out: &mut [u8],
-    ) -> Dispatched {
+    ) -> Result<Dispatched, Denied> {
         // A handler that panicked is as good or as bad as before; its state is its own affair.
         let mut handler = self.handler.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut target = Target { handler: &mut **handler, cancelled };
-        let run = catch_unwind(AssertUnwindSafe(|| dispatch(&mut target, caller, message, &mut *out)));
+        let run = catch_unwind(AssertUnwindSafe(|| {
+            gate.ask_for(message, message.destination.map_or(Access::Permission, |to| handler.access(to)))?;
+            let mut target = Target { handler: &mut **handler, cancelled };
+            Ok(dispatch(&mut target, gate.caller(), message, &mut *out))
+        }));
         run.unwrap_or_else(|_| {
             let answer = codec::encode_error(message, &PANICKED, out).filter(|_| message.wants_answer());
-            Dispatched { answer: answer.unwrap_or(0), refused: Some(PANICKED) }
+            Ok(Dispatched { answer: answer.unwrap_or(0), refused: Some(PANICKED) })
         })
     }
 }
@@ -117,7 +124,8 @@ impl From<&RowHead> for Row {
     }
 }
 
-/// One [`MessageHandler`] as the [`Handlers`] that [`dispatch`] asks.
+/// One [`MessageHandler`] as the [`Handlers`] that [`dispatch`] asks. Whether the caller may was asked at the gate, which
+/// knows more than the caller's grant.
 struct Target<'a> {
     handler: &'a mut (dyn MessageHandler + Send),
     cancelled: &'a dyn Fn() -> bool,
@@ -126,11 +134,11 @@ struct Target<'a> {
 impl Handlers for Target<'_> {
     type Key = ();
 
-    fn find(&self, address: Address<'_>, message_type: MessageType) -> Result<((), Access<'_>), IpcError> {
+    fn find(&self, _address: Address<'_>, message_type: MessageType) -> Result<((), Access<'_>), IpcError> {
         if !self.handler.supported_message_types().contains(&message_type) {
             return Err(IpcError::Message("this handler does not take messages of this type"));
         }
-        Ok(((), self.handler.access(address)))
+        Ok(((), Access::Open))
     }
 
     fn call(&mut self, (): (), message: &Message<'_>, reply: &mut Reply<'_>) -> Result<(), IpcError> {
@@ -145,15 +153,14 @@ pub(crate) struct Pool {
     /// Bytes of the messages that wait or run, by the peer whose they are, also after it has gone.
     waiting: HashMap<PeerKey, usize>,
     /// The jobs that wait or run, by their numbers.
-    cancelled: HashMap<u64, Arc<AtomicBool>>,
+    running: HashMap<u64, (PeerKey, Arc<AtomicBool>)>,
     next: u64,
 }
 
 /// One run of a handler on the pool.
 pub(crate) struct Job {
     entry: Entry,
-    grant: Option<Grant>,
-    unix_s: Option<u64>,
+    gate: OwnedGate,
     frame: Box<[u8]>,
     /// Nobody waits for its answer any more.
     cancelled: Arc<AtomicBool>,
@@ -173,6 +180,8 @@ pub(crate) struct Done {
     pub(crate) number: u64,
     /// The answer's frame; empty when nobody waits for one.
     pub(crate) answer: Box<[u8]>,
+    /// Its sender may not, and the handler did not run.
+    pub(crate) denied: Option<Denied>,
     cost: usize,
 }
 
@@ -193,8 +202,12 @@ impl Pool {
                 loop {
                     let task = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok(Task { key, number, job }) = task else { return };
-                    let len = job.run(&mut out);
-                    let done = Done { key, number, answer: out[..len].into(), cost: job.cost() };
+                    let (len, denied) = match job.run(&mut out) {
+                        Ok(len) => (len, None),
+                        Err(denied) => (0, Some(denied)),
+                    };
+                    let answer = out[..len].into();
+                    let done = Done { key, number, answer, denied, cost: job.cost() };
                     if finished.send(done).is_err() {
                         return;
                     }
@@ -202,7 +215,7 @@ impl Pool {
                 }
             })?;
         }
-        Ok(Self { jobs, done, waiting: HashMap::default(), cancelled: HashMap::default(), next: 0 })
+        Ok(Self { jobs, done, waiting: HashMap::default(), running: HashMap::default(), next: 0 })
     }
 
     /// The number of the job that is started next.
@@ -223,7 +236,7 @@ impl Pool {
             return Err(PoolFull { waiting });
         }
         *own += job.cost();
-        self.cancelled.insert(self.next, Arc::clone(&job.cancelled));
+        self.running.insert(self.next, (key.0, Arc::clone(&job.cancelled)));
         let task = Task { key, number: self.next, job };
         self.next += 1;
         // The threads live as long as the sender, so there is always one to take it.
@@ -233,14 +246,23 @@ impl Pool {
 
     /// Has a job know that nobody waits for it any more; one that has not begun does not.
     pub(crate) fn cancel(&mut self, number: u64) {
-        if let Some(cancelled) = self.cancelled.get(&number) {
+        if let Some((_, cancelled)) = self.running.get(&number) {
             cancelled.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// As [`Pool::cancel`] for all that a peer has sent, whether it waits for answers or not.
+    pub(crate) fn cancel_all(&mut self, of: PeerKey) {
+        for (peer, cancelled) in self.running.values() {
+            if *peer == of {
+                cancelled.store(true, Ordering::Relaxed);
+            }
         }
     }
 
     pub(crate) fn take_done(&mut self) -> Option<Done> {
         let done = self.done.try_recv().ok()?;
-        self.cancelled.remove(&done.number);
+        self.running.remove(&done.number);
         if let Some(waiting) = self.waiting.get_mut(&done.key.0) {
             *waiting -= done.cost;
             if *waiting == 0 {
@@ -252,14 +274,13 @@ impl Pool {
 }
 
 impl Job {
-    fn run(&self, out: &mut [u8]) -> usize {
+    fn run(&self, out: &mut [u8]) -> Result<usize, Denied> {
         if self.cancelled.load(Ordering::Relaxed) {
-            return 0;
+            return Ok(0);
         }
-        let Ok(message) = codec::decode(&self.frame) else { return 0 };
-        let caller = Caller { grant: self.grant.as_ref(), unix_now: self.unix_s };
+        let Ok(message) = codec::decode(&self.frame) else { return Ok(0) };
         let cancelled = || self.cancelled.load(Ordering::Relaxed);
-        self.entry.dispatch(caller, &message, &cancelled, out).answer
+        self.entry.run(&self.gate.borrow(), &message, &cancelled, out).map(|dispatched| dispatched.answer)
     }
 
     const fn cost(&self) -> usize {

@@ -19,9 +19,11 @@ use visorbus_core::session::{CloseReason, Expired, Name, Role, SessionConfig, Ve
 use visorbus_core::{Instant, Session};
 
 use crate::HashMap;
+use crate::accounts::{Asker, Purpose};
 use crate::admission::check_link_key;
 use crate::calls::{Callee, Calls};
 use crate::config::{HubConfig, Limits, unix_micros};
+use crate::errands::Errands;
 use crate::handle::{Command, HubHandle};
 use crate::handlers::{Pool, Registry};
 use crate::link::{HubLink, Listener, Origin, ReceiveBuffer};
@@ -43,6 +45,13 @@ pub struct Hub {
     pub(crate) out: Vec<u8>,
     pub(crate) next_id: u64,
     pub(crate) pool: Option<Pool>,
+    pub(crate) errands: Option<Errands>,
+    /// Who waits for each errand, and what it is for.
+    pub(crate) askers: HashMap<u64, (Asker, Purpose)>,
+    /// When what lasts has to be asked about again, because a time window of the policy begins or ends.
+    pub(crate) recheck_at: Option<Instant>,
+    /// There was a secret in what was read just now.
+    pub(crate) wipes_input: bool,
     pub(crate) handle: HubHandle,
     pub(crate) poller: Poller,
     commands: Receiver<Command>,
@@ -94,6 +103,10 @@ impl Hub {
             out,
             next_id: 1,
             pool: None,
+            errands: None,
+            askers: HashMap::default(),
+            recheck_at: None,
+            wipes_input: false,
             handle,
             poller,
             commands,
@@ -120,6 +133,7 @@ impl Hub {
     pub fn run(mut self) -> Result<()> {
         let mut events = Vec::new();
         self.handle.enter();
+        self.recheck(self.now());
         while !self.stopping {
             self.turn(&mut events).map_err(|e| Error::Internal(format!("the hub's loop failed: {e}")))?;
         }
@@ -164,6 +178,8 @@ impl Hub {
         self.read_clock_at = now.plus_millis(READ_CLOCK_MS);
         let start_unix_us = unix_micros().saturating_sub(now.as_micros());
         if start_unix_us.abs_diff(self.start_unix_us) < CLOCK_STEP_US {
+            // A key may have retired, or its owner has taken a token back without the hub.
+            self.cut_off_void(now);
             return;
         }
         tracing::info!("the machine's clock was set; tokens are judged by the new time");
@@ -173,13 +189,14 @@ impl Hub {
                 peer.session.set_clock(now, start_unix_us + now.as_micros());
             }
         }
+        self.recheck(now);
     }
 
     /// When the loop next has something to do by itself.
     fn next_deadline(&self) -> Option<Instant> {
         let paused = self.listeners.iter().filter_map(|accepting| accepting.paused_until).min();
         let timer = self.timers.first().map(|(at, _)| *at);
-        [self.calls.next_deadline(), timer, paused].into_iter().flatten().min()
+        [self.calls.next_deadline(), timer, paused, self.recheck_at].into_iter().flatten().min()
     }
 
     fn handle_commands(&mut self, now: Instant) {
@@ -191,9 +208,14 @@ impl Hub {
                 other => self.handle_command(other, now),
             }
         }
+        self.take_runs(now);
         while let Some(done) = self.pool.as_mut().and_then(Pool::take_done) {
-            if let Some(call) = self.end_call(done.key, Callee::Job(done.number)) {
-                self.answer_call(done.key, &call, &done.answer);
+            let call = self.end_call(done.key, Callee::Job(done.number));
+            let denied = done.denied.map(|denied| self.deny(done.key.0, denied));
+            match (call, denied) {
+                (Some(call), Some(error)) => self.fail_call(done.key, &call, &error),
+                (Some(call), None) => self.answer_call(done.key, &call, &done.answer),
+                (None, _) => {}
             }
         }
     }
@@ -286,6 +308,7 @@ impl Hub {
             timer: None,
             pending_calls: 0,
             next_subscription: 0,
+            errand: None,
             numbered: 0,
             counters: Counters::default(),
         });
@@ -356,6 +379,9 @@ impl Hub {
         let used = self.take_frames(key, buffer.as_slice(), single, now);
         if let (Some(peer), rest @ [_, ..]) = (self.peers.get_mut(key), &buffer.as_slice()[used..]) {
             peer.link.keep(rest);
+        }
+        if std::mem::take(&mut self.wipes_input) {
+            buffer.wipe();
         }
         self.receive = buffer;
         if let Some(Err(error)) = received {
@@ -444,6 +470,7 @@ impl Hub {
             }
             Verdict::Restarted { answer } => self.begin_anew(key, answer, at_once),
             Verdict::Authenticate { token } => self.handle_token(key, message, token, now),
+            Verdict::Credentials => self.handle_credentials(key, message),
             Verdict::Authenticated => self.describe_rows(key, now),
             Verdict::NotAuthenticated(error) => {
                 let label = peer.label();
@@ -494,6 +521,9 @@ impl Hub {
         }
         if self.timers.first().is_some_and(|(at, _)| *at <= now) {
             self.handle_timers(now);
+        }
+        if self.recheck_at.is_some_and(|at| at <= now) {
+            self.recheck(now);
         }
         for index in 0..self.listeners.len() {
             if self.listeners[index].paused_until.is_some_and(|until| until <= now) {

@@ -2,6 +2,7 @@
 
 use postcard_schema::Schema;
 use serde::{Deserialize, Serialize};
+use visorbus_auth::TokenText;
 use visorbus_core::bus::RowKind;
 
 /// A component that can be reached, and what it offers. `bus/services` answers with a list of these.
@@ -114,6 +115,30 @@ pub struct ServiceChange {
     pub peer: String,
     /// Whether it came.
     pub up: bool,
+}
+
+/// What is to be taken back; a request to `bus/revoke`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Schema)]
+#[serde(rename_all = "snake_case")]
+pub enum Revoke {
+    /// One token, and all that were made from it: for whoever has it.
+    Token(TokenText),
+    /// All tokens that a subject has until now: for whoever may administer `bus/revoke`.
+    Subject(String),
+    /// All tokens that were made with the key of this id until now: as well.
+    KeyEpoch(u8),
+}
+
+/// What came to its end because accounts or the policy have changed; the answer of `bus/auth/reload` and
+/// `bus/policy/reload`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct Ended {
+    /// Sessions.
+    pub sessions: u32,
+    /// Subscriptions of sessions that go on.
+    pub subscriptions: u32,
+    /// Components of sessions that go on.
+    pub components: u32,
 }
 
 /// A row's kind as [`AddressInfo`] names it.

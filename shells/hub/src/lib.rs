@@ -16,10 +16,15 @@ pub mod link;
 mod hub;
 mod poller;
 
+mod accounts;
 mod admission;
 mod clocks;
 mod deliver;
+mod errands;
 mod expand;
+mod gate;
+mod lasting;
+mod login;
 mod parting;
 mod sending;
 

@@ -8,6 +8,7 @@ use std::os::fd::BorrowedFd;
 
 use visorbus_auth::Transport;
 use visorbus_core::Instant;
+use zeroize::Zeroize;
 
 /// One connection of a transport, as the hub drives it from its loop.
 ///
@@ -245,6 +246,11 @@ impl ReceiveBuffer {
     /// The content.
     pub fn as_slice(&self) -> &[u8] {
         &self.bytes[..self.len]
+    }
+
+    /// Overwrites the content, which has a secret in it.
+    pub(crate) fn wipe(&mut self) {
+        self.bytes[..self.len].zeroize();
     }
 
     /// Drops the content, not the memory.

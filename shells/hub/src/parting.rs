@@ -29,6 +29,7 @@ impl Hub {
         peer.queue.clear();
         peer.link.reset(None);
         peer.pending_calls = 0;
+        peer.errand = None;
         self.matches.clear();
         for (call_key, call) in self.calls.take_peer(key) {
             if call_key.0 == key {
@@ -44,7 +45,8 @@ impl Hub {
         }
         tracing::info!("{name} is gone: {why}");
         self.names.retain(|_, owner| *owner != key);
-        for component in components.iter().chain(announced.then_some(&name)) {
+        for component in components.iter().map(|component| &component.name).chain(announced.then_some(&name))
+        {
             self.announce(component, &name, false);
         }
     }

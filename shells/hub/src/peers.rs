@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use slotmap::SlotMap;
 use visorbus_auth::Channel;
-use visorbus_core::auth::Access;
+use visorbus_core::auth::{Access, Grant};
 use visorbus_core::bus::{RowKind, SlowConsumer};
 use visorbus_core::clock::ClockSync;
 use visorbus_core::message::{Address, AddressBuf, Pattern};
@@ -319,7 +319,7 @@ pub(crate) struct Peer {
     /// The same as an address, once there is one.
     pub(crate) address: Option<AddressBuf>,
     /// Components that it serves beside its name.
-    pub(crate) components: Vec<String>,
+    pub(crate) components: Vec<Component>,
     pub(crate) rows: Rows,
     pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) queue: Queue,
@@ -340,6 +340,8 @@ pub(crate) struct Peer {
     pub(crate) timer: Option<Instant>,
     pub(crate) pending_calls: usize,
     pub(crate) next_subscription: u32,
+    /// What is done for it on another thread, by its number: it may have one such thing done at a time.
+    pub(crate) errand: Option<u64>,
     /// Notifications that it left to the hub to number, so far.
     pub(crate) numbered: u64,
     pub(crate) counters: Counters,
@@ -506,13 +508,23 @@ pub(crate) struct Asking {
     pub(crate) part: visorbus_core::bus::RowPart,
 }
 
+/// A component that a peer serves beside its name.
+#[derive(Debug)]
+pub(crate) struct Component {
+    pub(crate) name: String,
+    /// By which it was registered.
+    pub(crate) grant: Box<Grant>,
+}
+
 /// One subscription of a peer.
 #[derive(Debug)]
 pub(crate) struct Subscription {
     pub(crate) number: u32,
     pub(crate) pattern: String,
     pub(crate) policy: SlowConsumer,
-    /// Until when it is allowed, in Unix seconds: as long as the grant that it was made under.
+    /// By which it was made, or renewed.
+    pub(crate) grant: Box<Grant>,
+    /// Until when it is allowed, in Unix seconds: as long as that grant.
     pub(crate) until: u64,
     /// Notifications dropped since the subscriber was told last.
     pub(crate) missed: u32,
@@ -558,7 +570,7 @@ impl Peer {
     /// Whether the session has proven that it is `component`.
     pub(crate) fn owns(&self, component: &str) -> bool {
         !self.name.is_empty()
-            && (self.name == component || self.components.iter().any(|own| own == component))
+            && (self.name == component || self.components.iter().any(|own| own.name == component))
     }
 
     /// What its transport tells of it, and what the hub has told it.

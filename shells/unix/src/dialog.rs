@@ -105,7 +105,9 @@ impl Dialog {
             Verdict::Restarted { answer } => {
                 (answer, Heard::Over(Error::Connection("the hub has restarted".to_owned())))
             }
-            Verdict::Reply { .. } | Verdict::Echoed { .. } | Verdict::Drop(_) => (0, Heard::Nothing),
+            Verdict::Reply { .. } | Verdict::Echoed { .. } | Verdict::Drop(_) | Verdict::Credentials => {
+                (0, Heard::Nothing)
+            }
         }
     }
 

@@ -301,6 +301,7 @@ impl End {
             Verdict::Closed(CloseReason::Refused(error)) => (0, Some(Seen::Refused(error.kind()))),
             Verdict::Drop(reason) => (0, Some(Seen::Drop(reason))),
             Verdict::Echoed { id, stamp } => (0, Some(Seen::Echoed(id, stamp))),
+            Verdict::Credentials => (0, Some(Seen::Credentials)),
         };
         self.seen.extend(seen);
         self.send(&out[..len]);
@@ -338,6 +339,7 @@ enum Seen {
     Refused(ErrorKind),
     Drop(DropReason),
     Echoed(u64, Option<u64>),
+    Credentials,
     SessionExpired,
     RequestExpired(u64),
 }

@@ -1,0 +1,154 @@
+//! What lasts longer than a message: sessions, subscriptions, names. When accounts or the policy change, each is asked
+//! about again, and what may not go on ends at once; its owner is told.
+
+use visorbus_auth::Denial;
+use visorbus_core::auth::{Access, Grant, Operation, Refusal};
+use visorbus_core::bus::{self, Lasting, Revoked};
+use visorbus_core::message::{Address, Message, Pattern};
+use visorbus_core::{Instant, MessagePriority};
+
+use crate::gate::Gate;
+use crate::hub::{BUS_ADDRESS, Hub};
+use crate::info::Ended;
+use crate::owned::{Error, OwnedPayload};
+use crate::peers::{Peer, PeerKey, Presence};
+
+impl Hub {
+    /// Asks about everything again.
+    pub(crate) fn recheck(&mut self, now: Instant) -> Ended {
+        let mut ended = Ended { sessions: self.cut_off_void(now), ..Ended::default() };
+        for key in self.peers.keys() {
+            for (what, name, reason) in self.lost(key, now) {
+                match what {
+                    Lasting::Subscription => ended.subscriptions += 1,
+                    Lasting::Component => ended.components += 1,
+                }
+                self.take_away(key, what, &name, &reason);
+            }
+        }
+        self.recheck_at = self.policy_changes(now);
+        ended
+    }
+
+    /// Cuts off the sessions whose token is void by now.
+    pub(crate) fn cut_off_void(&mut self, now: Instant) -> u32 {
+        let unix_s = self.unix_s(now);
+        let is_void = |peer: &Peer| {
+            let grant = peer.session.grant().filter(|_| peer.presence == Presence::Here);
+            grant.is_some_and(|grant| !self.config.auth.is_live(grant, unix_s))
+        };
+        let void: Vec<PeerKey> =
+            self.peers.iter().filter(|(_, peer)| is_void(peer)).map(|(key, _)| key).collect();
+        for key in &void {
+            self.cut_off(*key);
+        }
+        void.len() as u32
+    }
+
+    /// What the new grant of a session allows lasts as long as it.
+    pub(crate) fn renew_lasting(&mut self, key: PeerKey, now: Instant) {
+        let unix_s = self.unix_s(now);
+        let Some(peer) = self.peers.get(key) else { return };
+        let Some(grant) = peer.session.grant().cloned() else { return };
+        let gate = Gate::new(&*self.config.policy, &self.peers, key, None, unix_s);
+        let is_better =
+            |old: &Grant| old.expires() <= grant.expires() || !self.config.auth.is_live(old, unix_s);
+        let subscriptions: Vec<bool> = peer
+            .subscriptions
+            .iter()
+            .map(|own| {
+                is_better(&own.grant) && may_go_on(&gate, Operation::Subscribe, &own.pattern).is_none()
+            })
+            .collect();
+        let components: Vec<bool> = peer
+            .components
+            .iter()
+            .map(|own| is_better(&own.grant) && may_go_on(&gate, Operation::Register, &own.name).is_none())
+            .collect();
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        for (own, _) in peer.subscriptions.iter_mut().zip(subscriptions).filter(|(_, renewed)| *renewed) {
+            own.grant = Box::new(grant.clone());
+            own.until = grant.expires();
+        }
+        for (own, _) in peer.components.iter_mut().zip(components).filter(|(_, renewed)| *renewed) {
+            own.grant = Box::new(grant.clone());
+        }
+    }
+
+    /// Ends a session whose token is void: it is told, nothing more is taken from it, and nothing of it goes on.
+    fn cut_off(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let label = peer.label();
+        tracing::warn!("{label} is cut off: its token was revoked");
+        let lossy = peer.options.lossy;
+        if !lossy {
+            let error = Error::Authentication(REVOKED.to_owned());
+            self.send_error(key, &Message::request(0, BUS_ADDRESS), &error);
+        }
+        if let Some(pool) = &mut self.pool {
+            pool.cancel_all(key);
+        }
+        // A board says hello again, and proves itself anew if it can.
+        self.peers.dismiss(key, REVOKED);
+    }
+
+    /// What a session has and may not have any more, and why.
+    fn lost(&self, key: PeerKey, now: Instant) -> Vec<(Lasting, String, String)> {
+        let unix_s = self.unix_s(now);
+        let Some(peer) = self.peers.get(key).filter(|peer| peer.presence == Presence::Here) else {
+            return Vec::new();
+        };
+        let why = |grant: &Grant, operation, pattern: &str| {
+            if !self.config.auth.is_live(grant, unix_s) {
+                return Some(REVOKED.to_owned());
+            }
+            let gate = Gate::new(&*self.config.policy, &self.peers, key, Some(grant), unix_s);
+            may_go_on(&gate, operation, pattern)
+        };
+        let subscriptions = peer.subscriptions.iter().filter_map(|own| {
+            let reason = why(&own.grant, Operation::Subscribe, &own.pattern)?;
+            Some((Lasting::Subscription, own.pattern.clone(), reason))
+        });
+        let components = peer.components.iter().filter_map(|own| {
+            let reason = why(&own.grant, Operation::Register, &own.name)?;
+            Some((Lasting::Component, own.name.clone(), reason))
+        });
+        subscriptions.chain(components).collect()
+    }
+
+    fn take_away(&mut self, key: PeerKey, what: Lasting, name: &str, reason: &str) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        tracing::info!("{}: {what:?} {name} was taken away: {reason}", peer.label());
+        match what {
+            Lasting::Subscription => {
+                peer.subscriptions.retain(|own| own.pattern != name);
+                self.matches.clear();
+            }
+            Lasting::Component => self.remove_component(key, name),
+        }
+        let Ok(payload) = OwnedPayload::postcard(&Revoked { what, name, reason }) else { return };
+        let mut notice = Message::notification(self.take_id(), const { Address::literal(bus::REVOKED) });
+        notice.source = Some(BUS_ADDRESS);
+        notice.flags.priority = MessagePriority::High;
+        self.send_notice(key, &notice.with_payload(payload.borrow()));
+    }
+
+    /// When a time window of the policy next begins or ends.
+    fn policy_changes(&self, now: Instant) -> Option<Instant> {
+        let unix_s = self.unix_s(now);
+        let at = self.config.policy.next_change(unix_s)?.max(unix_s + 1);
+        let since_start = at.saturating_mul(1_000_000).saturating_sub(self.start_unix_us);
+        Some(Instant::from_micros(since_start))
+    }
+}
+
+/// Why something may not go on; `None` when it may. One whose token has only expired waits for a new token.
+fn may_go_on(gate: &Gate<'_>, operation: Operation, pattern: &str) -> Option<String> {
+    let pattern = Pattern::new(pattern).ok()?;
+    match gate.would(operation, pattern, Access::Permission) {
+        Ok(()) | Err(Denial::Refused(Refusal::Expired)) => None,
+        Err(denial) => Some(denial.to_string()),
+    }
+}
+
+const REVOKED: &str = "the token was revoked: get a new one and authenticate again";

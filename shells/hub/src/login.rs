@@ -1,0 +1,134 @@
+//! Credentials that are no token: from the message to an errand, and from the token that came of it to the session's
+//! grant. Until then the session is what it was.
+
+use serde::{Deserialize, Deserializer};
+use visorbus_auth::{AuthToken, Credentials, Secret, TokenText};
+use visorbus_core::bus;
+use visorbus_core::message::{Message, MessagePayload};
+
+use crate::accounts::{Asker, Purpose, Question};
+use crate::errands::{Errand, OwnedChannel};
+use crate::hub::{Hub, Incoming};
+use crate::owned::{Error, Result};
+use crate::peers::PeerKey;
+
+impl Hub {
+    /// Has a peer's credentials checked.
+    pub(crate) fn handle_credentials(&mut self, key: PeerKey, message: &Message<'_>) {
+        if let Err(error) = self.begin_login(key, message) {
+            self.refuse_login(key, message, &error);
+        }
+    }
+
+    fn begin_login(&mut self, key: PeerKey, message: &Message<'_>) -> Result<()> {
+        // Whatever is in there is not to stay in memory.
+        self.wipes_input = true;
+        let shown = Shown::read(&message.payload)?;
+        let Some(peer) = self.peers.get(key) else { return Ok(()) };
+        let channel = peer.channel();
+        let missing = |what: &str| {
+            Error::Authentication(format!(
+                "this connection shows no {what}: prove yourself by something else"
+            ))
+        };
+        let credentials = match shown {
+            Shown::Token(token) => {
+                let bytes = token.to_bytes().map_err(|e| Error::Authentication(e.to_string()))?;
+                return Ok(self.handle_token(key, message, &bytes, self.now()));
+            }
+            Shown::UsernamePassword { username, password } => {
+                Credentials::UsernamePassword { username, password }
+            }
+            Shown::ApiKey(api_key) => Credentials::ApiKey(api_key),
+            Shown::Certificate => {
+                let certificate = channel.certificate.ok_or_else(|| missing("certificate"))?;
+                Credentials::Certificate(certificate.to_vec())
+            }
+            Shown::Peer => {
+                let (uid, gid) = channel.uid.zip(channel.gid).ok_or_else(|| missing("user"))?;
+                Credentials::Peer { uid, gid }
+            }
+        };
+        let errand = Errand::Login(credentials, OwnedChannel::from(channel));
+        self.begin_errand(Asker::Peer(key, Question::of(message)), Purpose::Login, errand)
+    }
+
+    /// The token that was made is checked like any that is shown, and must prove the name in the hello.
+    pub(crate) fn finish_login(
+        &mut self,
+        incoming: &Incoming<'_>,
+        outcome: Result<Option<AuthToken>>,
+    ) -> Result<()> {
+        let token = outcome?.ok_or_else(no_token)?;
+        let bytes = token.value.to_bytes().map_err(|e| Error::Internal(e.to_string()))?;
+        let grant = self.admit(incoming.from, &bytes, incoming.now)?;
+        if let Some(peer) = self.peers.get_mut(incoming.from) {
+            peer.session.accept(grant);
+        }
+        self.answer_with(incoming, &token)
+    }
+
+    pub(crate) fn refuse_login(&mut self, key: PeerKey, message: &Message<'_>, error: &Error) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.counters.refused += 1;
+        tracing::warn!("{} was not admitted: {error}", peer.label());
+        self.send_error(key, message, error);
+    }
+}
+
+/// Credentials as they are in a message: what the channel itself knows is not among them.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Shown {
+    Token(TokenText),
+    UsernamePassword {
+        username: String,
+        #[serde(deserialize_with = "secret")]
+        password: Secret,
+    },
+    #[serde(deserialize_with = "secret")]
+    ApiKey(Secret),
+    Certificate,
+    Peer,
+}
+
+impl Shown {
+    fn read(payload: &MessagePayload<'_>) -> Result<Self> {
+        // What is wrong with them is not said with their own words.
+        let unreadable = || {
+            Error::Serialization(
+                "the credentials cannot be read: what bus/authenticate takes is in docs/wire-format.md"
+                    .to_owned(),
+            )
+        };
+        match payload {
+            MessagePayload::Json(text) => serde_json::from_str(text).map_err(|_| unreadable()),
+            MessagePayload::Binary(_) => {
+                let credentials = payload.parse().map_err(|_| unreadable())?;
+                Self::from_binary(credentials).ok_or_else(unreadable)
+            }
+            _ => Err(unreadable()),
+        }
+    }
+
+    fn from_binary(credentials: bus::Credentials<'_>) -> Option<Self> {
+        Some(match credentials {
+            bus::Credentials::UsernamePassword { username, password } => {
+                Self::UsernamePassword { username: username.to_owned(), password: Secret::new(password) }
+            }
+            bus::Credentials::ApiKey(api_key) => Self::ApiKey(Secret::new(api_key)),
+            bus::Credentials::Certificate => Self::Certificate,
+            bus::Credentials::Peer => Self::Peer,
+            // A token's bytes have gone another way.
+            _ => return None,
+        })
+    }
+}
+
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Secret, D::Error> {
+    String::deserialize(deserializer).map(Secret::new)
+}
+
+pub(crate) fn no_token() -> Error {
+    Error::Internal("the accounts gave no token".to_owned())
+}
