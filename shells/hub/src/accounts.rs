@@ -1,9 +1,9 @@
 //! What sessions and people ask about accounts and policy: a new token, one taken back, both read again, what one may do.
 //! Each becomes an errand, and what came of it the answer and the end of what may not go on.
 
-use visorbus_auth::{AuthToken, RevokeAll, TokenText};
+use visorbus_auth::{AuditEvent, AuditKind, AuthMethod, AuthToken, RevokeAll, TokenText};
 use visorbus_core::Instant;
-use visorbus_core::auth::{Access, Grant, Operation, UnverifiedToken};
+use visorbus_core::auth::{Access, BUS, Grant, Operation, UnverifiedToken};
 use visorbus_core::bus;
 use visorbus_core::message::{AddressBuf, Message, MessageFlags, MessagePayload, MessageType};
 
@@ -72,8 +72,8 @@ impl Hub {
         self.authorize(incoming, own, Operation::Administer, Access::Permission)?;
         let auth = incoming.message.destination.is_some_and(|to| to.as_str() == bus::AUTH_RELOAD);
         let asker = Asker::Peer(incoming.from, Question::of(&incoming.message));
-        let what = if auth { "the accounts" } else { "the policy" };
-        self.begin_errand(asker, Purpose::Reload(what), Errand::Reload { auth, policy: !auth })
+        let (auth, policy) = (auth, !auth);
+        self.begin_errand(asker, Purpose::Reload { auth, policy }, Errand::Reload { auth, policy })
     }
 
     /// Tells a session what it may do.
@@ -113,7 +113,8 @@ impl Hub {
             let Some((asker, purpose)) = self.askers.remove(&number) else { continue };
             match asker {
                 Asker::Program(done) => {
-                    let ended = self.settle(&purpose, outcome, now);
+                    let event = AuditEvent::new(AuditKind::Revoked).subject(BUS);
+                    let ended = self.settle(event, &purpose, outcome, now);
                     // Whoever asked may have gone.
                     drop(done.send(ended));
                 }
@@ -123,9 +124,10 @@ impl Hub {
                     if let Some(peer) = peer {
                         peer.errand = None;
                         self.finish(key, &question, &purpose, outcome, now);
-                    } else if !matches!(purpose, Purpose::Login) {
+                    } else if !matches!(purpose, Purpose::Login(_)) {
                         // The session is over, what it has brought about is not.
-                        drop(self.settle(&purpose, outcome, now));
+                        let event = self.event(AuditKind::Revoked, key);
+                        drop(self.settle(event, &purpose, outcome, now));
                     }
                 }
             }
@@ -143,17 +145,20 @@ impl Hub {
         let message = question.message();
         let incoming = Incoming { from: key, message, at_once: true, now };
         let finished = match purpose {
-            Purpose::Login => match self.finish_login(&incoming, outcome) {
-                Ok(()) => return self.handle_admitted(key, now),
-                Err(error) => return self.refuse_login(key, &message, &error),
+            Purpose::Login(method) => match self.finish_login(&incoming, outcome) {
+                Ok(()) => {
+                    self.handle_admitted(key, now);
+                    return self.audit_authenticated(key, *method);
+                }
+                Err(error) => return self.refuse_login(key, &message, Some(*method), &error),
             },
             Purpose::Refresh { serial } => self.finish_refresh(&incoming, *serial, outcome),
-            Purpose::Revoke(_) => {
-                self.settle(purpose, outcome, now).map(|_| self.respond(&incoming, MessagePayload::Empty))
-            }
-            Purpose::Reload(_) => {
-                self.settle(purpose, outcome, now).and_then(|ended| self.answer_with(&incoming, &ended))
-            }
+            Purpose::Revoke(_) => self
+                .settle(self.event(AuditKind::Revoked, key), purpose, outcome, now)
+                .map(|_| self.respond(&incoming, MessagePayload::Empty)),
+            Purpose::Reload { .. } => self
+                .settle(self.event(AuditKind::Revoked, key), purpose, outcome, now)
+                .and_then(|ended| self.answer_with(&incoming, &ended)),
         };
         if let Err(error) = finished {
             self.send_error(key, &message, &error);
@@ -179,21 +184,37 @@ impl Hub {
             self.renew_lasting(key, incoming.now);
         }
         self.answer_with(incoming, &token)?;
+        let event = self.event(AuditKind::Refreshed, key);
+        self.audit(&event);
         // Whoever else shows the old token is not the one who has the new one.
         self.recheck(incoming.now);
         Ok(())
     }
 
-    /// What an errand has changed reaches the live sessions.
+    /// What an errand has changed is told, as of whoever `event` is about, and reaches the live sessions.
     fn settle(
         &mut self,
+        event: AuditEvent,
         purpose: &Purpose,
         outcome: Result<Option<AuthToken>>,
         now: Instant,
     ) -> Result<Ended> {
+        let (kind, reason) = match (&outcome, purpose) {
+            (Ok(_), Purpose::Revoke(what)) => (AuditKind::Revoked, what.clone()),
+            (Ok(_), Purpose::Reload { auth, policy }) if *auth && *policy => {
+                self.audit(&AuditEvent { what: AuditKind::AccountsReloaded.to_string(), ..event.clone() });
+                (AuditKind::PolicyReloaded, String::new())
+            }
+            (Ok(_), Purpose::Reload { auth: true, .. }) => (AuditKind::AccountsReloaded, String::new()),
+            (Ok(_), Purpose::Reload { .. }) => (AuditKind::PolicyReloaded, String::new()),
+            (Ok(_), Purpose::Refresh { .. } | Purpose::Login(_)) => (AuditKind::Refreshed, String::new()),
+            (Err(error), Purpose::Reload { .. }) => (AuditKind::ReloadFailed, error.text().clone()),
+            (Err(error), _) => (AuditKind::Refused, format!("{purpose}: {}", error.text())),
+        };
+        self.audit(&AuditEvent { what: kind.to_string(), ..event }.reason(reason));
         // Of two things that were to be read again one may have been.
         let ended = self.recheck(now);
-        outcome.map(|_| ended).inspect_err(|error| tracing::warn!("{purpose}: {error}"))
+        outcome.map(|_| ended)
     }
 }
 
@@ -208,22 +229,22 @@ pub(crate) enum Asker {
 /// What an errand is for.
 pub(crate) enum Purpose {
     /// Somebody logs in.
-    Login,
+    Login(AuthMethod),
     /// A session has its token renewed, the one with this serial number.
     Refresh { serial: u64 },
     /// Tokens are taken back, as said for people.
     Revoke(String),
     /// Something is read again.
-    Reload(&'static str),
+    Reload { auth: bool, policy: bool },
 }
 
 impl std::fmt::Display for Purpose {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Login => f.write_str("a login"),
+            Self::Login(_) => f.write_str("a login"),
             Self::Refresh { .. } => f.write_str("a new token"),
             Self::Revoke(what) => write!(f, "taking back {what}"),
-            Self::Reload(what) => write!(f, "reading {what} again"),
+            Self::Reload { .. } => f.write_str("reading accounts or policy again"),
         }
     }
 }

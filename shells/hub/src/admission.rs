@@ -1,5 +1,6 @@
 //! How a connection becomes a peer: its hello, its proof, the name it goes by, and the hub's own proof to it.
 
+use visorbus_auth::{AuditKind, AuthMethod};
 use visorbus_core::auth::{BUS, Claims, Grant, Scopes};
 use visorbus_core::bus::{self, Identity};
 use visorbus_core::message::{Address, AddressBuf, Message};
@@ -25,9 +26,15 @@ impl Hub {
             return;
         }
         match self.trust(key, &name, now) {
-            Err(error) => tracing::warn!("'{name}' was not admitted: {error}"),
-            Ok(()) if by_key => tracing::info!("'{name}' has proven itself by the key of its link"),
-            Ok(()) => tracing::warn!("'{name}' is believed without a token, as configured"),
+            Err(error) => {
+                let method = if by_key { AuthMethod::LinkKey } else { AuthMethod::Trusted };
+                self.audit_refused(key, Some(method), &error);
+            }
+            Ok(()) if by_key => self.audit_authenticated(key, AuthMethod::LinkKey),
+            Ok(()) => {
+                let event = self.event(AuditKind::Trusted, key).method(AuthMethod::Trusted);
+                self.audit(&event.reason("believed without a token, as configured"));
+            }
         }
     }
 
@@ -39,29 +46,34 @@ impl Hub {
         if peer.proven == proven {
             return;
         }
-        peer.proven = proven;
+        peer.proven.clone_from(&proven);
         if peer.session.is_open() {
             peer.session.reset(now);
             self.forget(key, "the other end of its link has proven itself anew");
         }
+        let event = match &proven {
+            Some(proven) => self.event(AuditKind::LinkUp, key).subject(&proven.name),
+            None => self.event(AuditKind::LinkDown, key),
+        };
+        self.audit(&event);
     }
 
     pub(crate) fn handle_token(&mut self, key: PeerKey, request: &Message<'_>, token: &[u8], now: Instant) {
         let outcome = self.admit(key, token, now);
         let Some(peer) = self.peers.get_mut(key) else { return };
-        if let Err(error) = &outcome {
-            peer.counters.refused += 1;
-            tracing::warn!("{} was not admitted: {error}", peer.label());
-        }
-        let admitted = outcome.is_ok();
-        let outcome = match &outcome {
+        peer.counters.refused += u64::from(outcome.is_err());
+        let judged = match &outcome {
             Ok(grant) => Ok(grant.clone()),
             Err(error) => Err(IpcError::new(error.kind(), error.text().as_str())),
         };
-        let len = peer.session.finish_authentication(request, outcome, &mut self.out);
+        let len = peer.session.finish_authentication(request, judged, &mut self.out);
         self.send_out(key, len, true);
-        if admitted {
-            self.handle_admitted(key, now);
+        match outcome {
+            Ok(_) => {
+                self.handle_admitted(key, now);
+                self.audit_authenticated(key, AuthMethod::Token);
+            }
+            Err(error) => self.audit_refused(key, Some(AuthMethod::Token), &error),
         }
     }
 

@@ -440,6 +440,7 @@ fn own_schemas(address: &str) -> Option<(Vec<u8>, Vec<u8>)> {
         bus::REVOKE => (bytes::<Revoke>(), bytes::<()>()),
         bus::AUTH_RELOAD | bus::POLICY_RELOAD => (bytes::<()>(), bytes::<Ended>()),
         bus::PERMISSIONS => (bytes::<()>(), bytes::<Vec<visorbus_auth::Permission>>()),
+        bus::AUDIT => (bytes::<visorbus_auth::AuditEvent>(), bytes::<()>()),
         bus::REVOKED => (bytes::<Revoked<'static>>(), bytes::<()>()),
         bus::MISMATCH => (bytes::<Mismatch<'static>>(), bytes::<()>()),
         _ => return None,

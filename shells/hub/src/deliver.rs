@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use visorbus_auth::AuthMethod;
 use visorbus_core::ErrorKind;
 use visorbus_core::auth::{Access, BUS, Grant, Operation, Refusal, UnverifiedToken};
 use visorbus_core::bus::{self, RowKind};
@@ -13,7 +14,7 @@ use visorbus_core::session::is_forgotten;
 
 use crate::calls::{Call, CallKey, Callee};
 use crate::expand::with_plain;
-use crate::gate::{Gate, OwnedGate};
+use crate::gate::{Denied, Gate, OwnedGate, operation_of};
 use crate::handlers::Pool;
 use crate::hub::{BUS_ADDRESS, Hub, Incoming};
 use crate::owned::{Error, OwnedPayload, Result};
@@ -32,7 +33,7 @@ impl Hub {
             let Some(peer) = self.peers.get_mut(incoming.from) else { return };
             peer.counters.refused += 1;
             let to = incoming.message.destination.map_or(BUS, Address::as_str);
-            tracing::info!(
+            tracing::debug!(
                 "{}: a {:?} to {to} was refused: {error}",
                 peer.label(),
                 incoming.message.message_type
@@ -46,9 +47,16 @@ impl Hub {
         let peer = self.peers.get(from).ok_or_else(not_authenticated)?;
         // A copy, because the peer may change while its message is delivered.
         let name = peer.address.clone().ok_or_else(not_authenticated)?;
-        let source =
-            proven_source(message, name.as_address(), |component| peer.owns(component)).map_err(owned)?;
-        let grant = self.message_grant(incoming)?;
+        let source = proven_source(message, name.as_address(), |component| peer.owns(component));
+        let source = source.map_err(|error| {
+            let resource = message.destination.map_or(BUS, Address::as_str).to_owned();
+            self.deny(from, Denied { operation: operation_of(message), resource, error: owned(error) })
+        })?;
+        let grant = self.message_grant(incoming);
+        if let Err(error) = &grant {
+            self.audit_refused(from, Some(AuthMethod::Token), error);
+        }
+        let grant = grant?;
         let auth_token = message.auth_token.filter(|_| grant.is_none());
         let incoming =
             Incoming { message: Message { source: Some(source), auth_token, ..*message }, ..*incoming };

@@ -150,14 +150,6 @@ impl Hub {
         let asked = asked.map_err(|denial| Denied::new(operation, resource.as_str(), denial));
         asked.map_err(|denied| self.deny(incoming.from, denied))
     }
-
-    /// Notes that somebody was refused something; what they are told.
-    pub(crate) fn deny(&mut self, from: PeerKey, denied: Denied) -> Error {
-        let Denied { operation, resource, error } = denied;
-        let label = self.peers.get(from).map(crate::peers::Peer::label).unwrap_or_default();
-        tracing::info!("{label}: {operation} {resource} was refused: {error}");
-        error
-    }
 }
 
 /// How long a message's payload is for whoever reads it: of a compressed one, what it expands to.

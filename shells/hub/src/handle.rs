@@ -151,8 +151,9 @@ impl HubHandle {
     /// # Errors
     /// What is wrong with one of them, which then stays as it was; `Connection` when the hub has ended.
     pub fn reload(&self) -> Result<Ended> {
-        let errand = Errand::Reload { auth: true, policy: true };
-        self.ask(|outcome| Command::Errand(errand, Purpose::Reload("accounts and policy"), outcome))
+        let (auth, policy) = (true, true);
+        let (errand, purpose) = (Errand::Reload { auth, policy }, Purpose::Reload { auth, policy });
+        self.ask(|outcome| Command::Errand(errand, purpose, outcome))
     }
 
     /// Has the hub say goodbye and end.

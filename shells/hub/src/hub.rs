@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
 use slotmap::{Key as _, KeyData};
+use visorbus_auth::AuthMethod;
 use visorbus_core::auth::BUS;
 use visorbus_core::bus;
 use visorbus_core::codec::{self, DecodeError};
@@ -21,6 +22,7 @@ use visorbus_core::{Instant, Session};
 use crate::HashMap;
 use crate::accounts::{Asker, Purpose};
 use crate::admission::check_link_key;
+use crate::audit::Floods;
 use crate::calls::{Callee, Calls};
 use crate::config::{HubConfig, Limits, unix_micros};
 use crate::errands::Errands;
@@ -50,6 +52,7 @@ pub struct Hub {
     pub(crate) askers: HashMap<u64, (Asker, Purpose)>,
     /// When what lasts has to be asked about again, because a time window of the policy begins or ends.
     pub(crate) recheck_at: Option<Instant>,
+    pub(crate) floods: Floods,
     /// There was a secret in what was read just now.
     pub(crate) wipes_input: bool,
     pub(crate) handle: HubHandle,
@@ -106,6 +109,7 @@ impl Hub {
             errands: None,
             askers: HashMap::default(),
             recheck_at: None,
+            floods: Floods::default(),
             wipes_input: false,
             handle,
             poller,
@@ -196,7 +200,10 @@ impl Hub {
     fn next_deadline(&self) -> Option<Instant> {
         let paused = self.listeners.iter().filter_map(|accepting| accepting.paused_until).min();
         let timer = self.timers.first().map(|(at, _)| *at);
-        [self.calls.next_deadline(), timer, paused, self.recheck_at].into_iter().flatten().min()
+        [self.calls.next_deadline(), timer, paused, self.recheck_at, self.floods.due]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn handle_commands(&mut self, now: Instant) {
@@ -451,6 +458,7 @@ impl Hub {
         let Some(peer) = self.peers.get_mut(key) else { return };
         if let Err(error) = check_link_key(peer, message) {
             peer.counters.refused += 1;
+            self.audit_refused(key, Some(AuthMethod::LinkKey), &error);
             return self.send_error(key, message, &error);
         }
         match peer.session.handle(message, now, &mut self.out) {
@@ -524,6 +532,9 @@ impl Hub {
         }
         if self.recheck_at.is_some_and(|at| at <= now) {
             self.recheck(now);
+        }
+        if self.floods.due.is_some_and(|at| at <= now) {
+            self.audit_floods(now);
         }
         for index in 0..self.listeners.len() {
             if self.listeners[index].paused_until.is_some_and(|until| until <= now) {

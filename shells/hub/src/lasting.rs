@@ -1,7 +1,7 @@
 //! What lasts longer than a message: sessions, subscriptions, names. When accounts or the policy change, each is asked
 //! about again, and what may not go on ends at once; its owner is told.
 
-use visorbus_auth::Denial;
+use visorbus_auth::{AuditKind, Denial};
 use visorbus_core::auth::{Access, Grant, Operation, Refusal};
 use visorbus_core::bus::{self, Lasting, Revoked};
 use visorbus_core::message::{Address, Message, Pattern};
@@ -67,19 +67,17 @@ impl Hub {
             .collect();
         let Some(peer) = self.peers.get_mut(key) else { return };
         for (own, _) in peer.subscriptions.iter_mut().zip(subscriptions).filter(|(_, renewed)| *renewed) {
-            own.grant = Box::new(grant.clone());
+            (*own.grant).clone_from(&grant);
             own.until = grant.expires();
         }
         for (own, _) in peer.components.iter_mut().zip(components).filter(|(_, renewed)| *renewed) {
-            own.grant = Box::new(grant.clone());
+            (*own.grant).clone_from(&grant);
         }
     }
 
     /// Ends a session whose token is void: it is told, nothing more is taken from it, and nothing of it goes on.
     fn cut_off(&mut self, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let label = peer.label();
-        tracing::warn!("{label} is cut off: its token was revoked");
         let lossy = peer.options.lossy;
         if !lossy {
             let error = Error::Authentication(REVOKED.to_owned());
@@ -88,6 +86,8 @@ impl Hub {
         if let Some(pool) = &mut self.pool {
             pool.cancel_all(key);
         }
+        let event = self.event(AuditKind::CutOff, key).reason(REVOKED);
+        self.audit(&event);
         // A board says hello again, and proves itself anew if it can.
         self.peers.dismiss(key, REVOKED);
     }
@@ -117,8 +117,13 @@ impl Hub {
     }
 
     fn take_away(&mut self, key: PeerKey, what: Lasting, name: &str, reason: &str) {
+        let operation = match what {
+            Lasting::Subscription => Operation::Subscribe,
+            Lasting::Component => Operation::Register,
+        };
+        let event = self.event(AuditKind::CutOff, key).asked(operation.as_str(), name).reason(reason);
+        self.audit(&event);
         let Some(peer) = self.peers.get_mut(key) else { return };
-        tracing::info!("{}: {what:?} {name} was taken away: {reason}", peer.label());
         match what {
             Lasting::Subscription => {
                 peer.subscriptions.retain(|own| own.pattern != name);

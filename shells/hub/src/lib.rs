@@ -18,6 +18,7 @@ mod poller;
 
 mod accounts;
 mod admission;
+mod audit;
 mod clocks;
 mod deliver;
 mod errands;

@@ -2,7 +2,7 @@
 //! grant. Until then the session is what it was.
 
 use serde::{Deserialize, Deserializer};
-use visorbus_auth::{AuthToken, Credentials, Secret, TokenText};
+use visorbus_auth::{AuthMethod, AuthToken, Credentials, Secret, TokenText};
 use visorbus_core::bus;
 use visorbus_core::message::{Message, MessagePayload};
 
@@ -15,15 +15,28 @@ use crate::peers::PeerKey;
 impl Hub {
     /// Has a peer's credentials checked.
     pub(crate) fn handle_credentials(&mut self, key: PeerKey, message: &Message<'_>) {
-        if let Err(error) = self.begin_login(key, message) {
-            self.refuse_login(key, message, &error);
+        // Whatever is in there is not to stay in memory.
+        self.wipes_input = true;
+        match Shown::read(&message.payload) {
+            Ok(Shown::Token(token)) => match token.to_bytes() {
+                Ok(bytes) => self.handle_token(key, message, &bytes, self.now()),
+                Err(error) => {
+                    let error = Error::Authentication(error.to_string());
+                    self.refuse_login(key, message, Some(AuthMethod::Token), &error);
+                }
+            },
+            Ok(shown) => {
+                let method = shown.method();
+                if let Err(error) = self.begin_login(key, message, shown) {
+                    self.refuse_login(key, message, Some(method), &error);
+                }
+            }
+            Err(error) => self.refuse_login(key, message, None, &error),
         }
     }
 
-    fn begin_login(&mut self, key: PeerKey, message: &Message<'_>) -> Result<()> {
-        // Whatever is in there is not to stay in memory.
-        self.wipes_input = true;
-        let shown = Shown::read(&message.payload)?;
+    fn begin_login(&mut self, key: PeerKey, message: &Message<'_>, shown: Shown) -> Result<()> {
+        let method = shown.method();
         let Some(peer) = self.peers.get(key) else { return Ok(()) };
         let channel = peer.channel();
         let missing = |what: &str| {
@@ -32,10 +45,7 @@ impl Hub {
             ))
         };
         let credentials = match shown {
-            Shown::Token(token) => {
-                let bytes = token.to_bytes().map_err(|e| Error::Authentication(e.to_string()))?;
-                return Ok(self.handle_token(key, message, &bytes, self.now()));
-            }
+            Shown::Token(token) => Credentials::Token(token),
             Shown::UsernamePassword { username, password } => {
                 Credentials::UsernamePassword { username, password }
             }
@@ -50,7 +60,7 @@ impl Hub {
             }
         };
         let errand = Errand::Login(credentials, OwnedChannel::from(channel));
-        self.begin_errand(Asker::Peer(key, Question::of(message)), Purpose::Login, errand)
+        self.begin_errand(Asker::Peer(key, Question::of(message)), Purpose::Login(method), errand)
     }
 
     /// The token that was made is checked like any that is shown, and must prove the name in the hello.
@@ -68,10 +78,16 @@ impl Hub {
         self.answer_with(incoming, &token)
     }
 
-    pub(crate) fn refuse_login(&mut self, key: PeerKey, message: &Message<'_>, error: &Error) {
+    pub(crate) fn refuse_login(
+        &mut self,
+        key: PeerKey,
+        message: &Message<'_>,
+        method: Option<AuthMethod>,
+        error: &Error,
+    ) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.counters.refused += 1;
-        tracing::warn!("{} was not admitted: {error}", peer.label());
+        self.audit_refused(key, method, error);
         self.send_error(key, message, error);
     }
 }
@@ -93,6 +109,16 @@ enum Shown {
 }
 
 impl Shown {
+    const fn method(&self) -> AuthMethod {
+        match self {
+            Self::Token(_) => AuthMethod::Token,
+            Self::UsernamePassword { .. } => AuthMethod::Password,
+            Self::ApiKey(_) => AuthMethod::ApiKey,
+            Self::Certificate => AuthMethod::Certificate,
+            Self::Peer => AuthMethod::Peer,
+        }
+    }
+
     fn read(payload: &MessagePayload<'_>) -> Result<Self> {
         // What is wrong with them is not said with their own words.
         let unreadable = || {
