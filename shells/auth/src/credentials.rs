@@ -179,6 +179,9 @@ pub struct Channel<'a> {
     pub gid: Option<u32>,
     /// The DER of the certificate that the other end has proven to own.
     pub certificate: Option<&'a [u8]>,
+    /// Whether a CA that the transport trusts vouches for the certificate, so that the names in it can be believed. Else
+    /// the other end may have made it itself, and only its hash or its key's tells whose it is.
+    pub certificate_verified: bool,
     /// Where the other end is, for slowing down who guesses: an IP address, or `uid 1000`.
     pub address: &'a str,
     /// The boot id that the hub has said to the other end: a board that proves itself by a token of its own making must

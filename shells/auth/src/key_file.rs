@@ -1,20 +1,30 @@
 //! The root keys of a hub in a file that only its owner can read.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use visorbus_core::auth::{Key, KeyRing, Slot};
+use visorbus_core::limits::MAX_KEYS;
 use zeroize::Zeroizing;
 
-/// Root keys read from a file. The first mints, all check.
+use crate::store::private::{self, FileError, Lock};
+use crate::{hex, unix_seconds};
+
+/// Root keys read from a file. The first mints, all check, each until its end.
 ///
-/// The file has one key a line, `ID HEX`: an id from 0 to 255 and 64 hexadecimal digits; lines that begin with `#` are
-/// for people. It belongs to the user that runs the hub, has the mode 0600 and is no symbolic link, or it is refused.
+/// The file has one key a line, `ID HEX` or `ID HEX NOT_AFTER`: an id from 0 to 255, 64 hexadecimal digits, and the last
+/// Unix second at which the key counts; lines that begin with `#` are for people. It belongs to the user that runs the
+/// hub, has the mode 0600, is no symbolic link, and nobody else may write its directory, or it is refused.
 pub struct KeyFile {
     path: PathBuf,
-    keys: Vec<(u8, Zeroizing<[u8; 32]>)>,
+    keys: Vec<StoredKey>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct StoredKey {
+    id: u8,
+    key: Zeroizing<[u8; 32]>,
+    not_after: Option<u64>,
 }
 
 impl KeyFile {
@@ -24,15 +34,9 @@ impl KeyFile {
     /// [`KeyFileError`] says what is wrong and how to mend it. Nothing is changed on disk.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, KeyFileError> {
         let path = path.as_ref();
-        let error = |source| KeyFileError::Io { path: path.to_owned(), source };
-        let mut file = OpenOptions::new().read(true).custom_flags(NO_FOLLOW).open(path).map_err(error)?;
-        let metadata = file.metadata().map_err(error)?;
-        if !metadata.is_file() || metadata.mode() & 0o077 != 0 {
-            return Err(KeyFileError::Exposed { path: path.to_owned(), mode: metadata.mode() & 0o7777 });
-        }
-        let mut text = Zeroizing::new(String::new());
-        (&mut file).take(MAX_FILE).read_to_string(&mut text).map_err(error)?;
-        Self::parse(path, &text)
+        let (bytes, _) =
+            private::read(path)?.ok_or_else(|| KeyFileError::Missing { path: path.to_owned() })?;
+        Self::parse(path, &bytes)
     }
 
     /// Reads the keys at `path`; where there is no file, makes one with a random key, and its directory with mode 0700.
@@ -44,36 +48,103 @@ impl KeyFile {
     pub fn open_or_create(path: impl AsRef<Path>) -> Result<Self, KeyFileError> {
         let path = path.as_ref();
         match Self::open(path) {
-            Err(KeyFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(KeyFileError::Missing { .. }) => {}
+            Err(KeyFileError::File(FileError::Io { source, .. }))
+                if source.kind() == std::io::ErrorKind::NotFound => {}
             other => return other,
         }
-        create(path).map_err(|source| KeyFileError::Io { path: path.to_owned(), source })?;
-        Self::open(path)
+        private::create_directory(path)?;
+        let _lock = Lock::take(path)?;
+        match Self::open(path) {
+            Err(KeyFileError::Missing { .. }) => {}
+            other => return other,
+        }
+        let file = Self { path: path.to_owned(), keys: vec![StoredKey::random(0)?] };
+        file.write()?;
+        Ok(file)
     }
 
     /// A key that is in no file: for a hub that lives as long as one demonstration or one test.
     pub fn in_memory(id: u8, key: [u8; 32]) -> Self {
-        Self { path: PathBuf::new(), keys: vec![(id, Zeroizing::new(key))] }
+        let key = StoredKey { id, key: Zeroizing::new(key), not_after: None };
+        Self { path: PathBuf::new(), keys: vec![key] }
+    }
+
+    /// Makes a new random key, which mints from now on, and answers its id. The keys so far check for another `overlap`:
+    /// so long tokens made with them still count, and boards still prove themselves with what they were given.
+    ///
+    /// Others that have the file open read it again to know; a board gets its key anew before the overlap is over.
+    ///
+    /// # Errors
+    /// [`KeyFileError::Full`] when there are as many keys as a ring holds, none of which is past its end.
+    pub fn rotate(&mut self, overlap: Duration) -> Result<u8, KeyFileError> {
+        let now = unix_seconds();
+        let end = now.saturating_add(overlap.as_secs());
+        self.change(|keys| {
+            keys.retain(|key| key.not_after.is_none_or(|last| last >= now));
+            if keys.len() >= MAX_KEYS {
+                return Err(KeyFileError::Full);
+            }
+            let used = |id: u8| keys.iter().any(|key| key.id == id);
+            // The next after the current one, so that an id comes again as late as can be.
+            let current = keys.first().map_or(0, |key| key.id);
+            let id = (1..=u8::MAX).map(|step| current.wrapping_add(step)).find(|id| !used(*id));
+            let id = id.ok_or(KeyFileError::Full)?;
+            for key in keys.iter_mut() {
+                key.not_after = Some(key.not_after.map_or(end, |last| last.min(end)));
+            }
+            keys.insert(0, StoredKey::random(id)?);
+            Ok(id)
+        })
+    }
+
+    /// Removes a key: whatever was made with it counts no more, from when the hub reads the file again.
+    ///
+    /// # Errors
+    /// [`KeyFileError::Current`] for the key that mints, [`KeyFileError::Unknown`] for one that is not there.
+    pub fn retire(&mut self, id: u8) -> Result<(), KeyFileError> {
+        self.change(|keys| {
+            let at = keys.iter().position(|key| key.id == id).ok_or(KeyFileError::Unknown { id })?;
+            if at == 0 {
+                return Err(KeyFileError::Current { id });
+            }
+            keys.remove(at);
+            Ok(())
+        })
     }
 
     /// A ring for a hub, with all keys as root keys.
     pub fn ring(&self) -> KeyRing {
         let mut ring = KeyRing::new();
-        for (id, key) in &self.keys {
+        for key in &self.keys {
+            let slot = Slot::root(key.id, Key::new(*key.key));
             // Number and ids were checked when the file was read.
-            let _ = ring.add(Slot::root(*id, Key::new(**key)));
+            let _ = ring.add(match key.not_after {
+                Some(last) => slot.with_not_after(last),
+                None => slot,
+            });
         }
         ring
     }
 
     /// The id of the key that mints.
     pub fn current_id(&self) -> u8 {
-        self.keys.first().map_or(0, |(id, _)| *id)
+        self.keys.first().map_or(0, |key| key.id)
+    }
+
+    /// The id of each key, the one that mints first, and the last Unix second at which it counts.
+    pub fn ids(&self) -> Vec<(u8, Option<u64>)> {
+        self.keys.iter().map(|key| (key.id, key.not_after)).collect()
+    }
+
+    /// Whether the key `id` is here and counts at `unix_now`.
+    pub fn accepts(&self, id: u8, unix_now: u64) -> bool {
+        self.keys.iter().any(|key| key.id == id && key.not_after.is_none_or(|last| unix_now <= last))
     }
 
     /// The key to flash into the device called `name`, derived from the key that mints.
     pub fn device_key(&self, name: &str) -> Option<Key> {
-        self.keys.first().map(|(_, key)| Key::new(**key).derive(name))
+        self.keys.first().map(|key| Key::new(*key.key).derive(name))
     }
 
     /// Where the keys were read; empty for keys in memory.
@@ -81,21 +152,52 @@ impl KeyFile {
         &self.path
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Self, KeyFileError> {
-        let mut keys: Vec<(u8, Zeroizing<[u8; 32]>)> = Vec::new();
+    /// Changes the keys: on disk when this returns, and starting from what is there.
+    fn change<T>(
+        &mut self,
+        change: impl FnOnce(&mut Vec<StoredKey>) -> Result<T, KeyFileError>,
+    ) -> Result<T, KeyFileError> {
+        if self.path.as_os_str().is_empty() {
+            let mut keys = self.keys.clone();
+            let answer = change(&mut keys)?;
+            self.keys = keys;
+            return Ok(answer);
+        }
+        let _lock = Lock::take(&self.path)?;
+        let mut fresh = Self::open(&self.path)?;
+        let answer = change(&mut fresh.keys)?;
+        fresh.write()?;
+        *self = fresh;
+        Ok(answer)
+    }
+
+    /// Writes all keys. Only under the lock of the file.
+    fn write(&self) -> Result<(), KeyFileError> {
+        // Room for all of it at once: a text that grows leaves pieces behind.
+        let mut text = Zeroizing::new(String::with_capacity(1024));
+        text.push_str(HEADER);
+        for key in &self.keys {
+            let end = key.not_after.map(|last| format!(" {last}")).unwrap_or_default();
+            text.push_str(&Zeroizing::new(format!("{} {}{end}\n", key.id, *hex::encode(&*key.key))));
+        }
+        private::write(&self.path, text.as_bytes())?;
+        Ok(())
+    }
+
+    fn parse(path: &Path, bytes: &[u8]) -> Result<Self, KeyFileError> {
+        let bad = |line| KeyFileError::BadLine { path: path.to_owned(), line };
+        let text = std::str::from_utf8(bytes).map_err(|_| bad(1))?;
+        let mut keys: Vec<StoredKey> = Vec::with_capacity(MAX_KEYS);
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let bad = || KeyFileError::BadLine { path: path.to_owned(), line: number + 1 };
-            let (id, hex) = line.split_once(' ').ok_or_else(bad)?;
-            let id = id.parse().map_err(|_| bad())?;
-            let key = parse_hex(hex.trim()).ok_or_else(bad)?;
-            if keys.iter().any(|(known, _)| *known == id) || keys.len() == visorbus_core::limits::MAX_KEYS {
-                return Err(bad());
+            let key = StoredKey::parse(line).ok_or_else(|| bad(number + 1))?;
+            if keys.iter().any(|known| known.id == key.id) || keys.len() == MAX_KEYS {
+                return Err(bad(number + 1));
             }
-            keys.push((id, key));
+            keys.push(key);
         }
         if keys.is_empty() {
             return Err(KeyFileError::Empty { path: path.to_owned() });
@@ -106,8 +208,25 @@ impl KeyFile {
 
 impl std::fmt::Debug for KeyFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let ids: Vec<u8> = self.keys.iter().map(|(id, _)| *id).collect();
+        let ids: Vec<u8> = self.keys.iter().map(|key| key.id).collect();
         f.debug_struct("KeyFile").field("path", &self.path).field("ids", &ids).finish_non_exhaustive()
+    }
+}
+
+impl StoredKey {
+    fn random(id: u8) -> Result<Self, KeyFileError> {
+        let mut key = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *key).map_err(|_| KeyFileError::NoRandom)?;
+        Ok(Self { id, key, not_after: None })
+    }
+
+    /// Reads `ID HEX [NOT_AFTER]`.
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split_ascii_whitespace();
+        let id = words.next()?.parse().ok()?;
+        let key = hex::parse_32(words.next()?)?;
+        let not_after = words.next().map(str::parse).transpose().ok()?;
+        words.next().is_none().then_some(Self { id, key, not_after })
     }
 }
 
@@ -115,28 +234,21 @@ impl std::fmt::Debug for KeyFile {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyFileError {
-    /// The file cannot be read or made.
-    #[error("cannot use the key file {}: {source}", path.display())]
-    Io {
-        /// The file.
+    /// The file cannot be read or written, or others could have.
+    #[error("the key file cannot be used: {0}")]
+    File(#[from] FileError),
+    /// There is none.
+    #[error("there is no key file {}", path.display())]
+    Missing {
+        /// Where it was looked for.
         path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// Others may read it.
-    #[error(
-        "the key file {0} has mode {mode:04o}: others may have read it. If nobody did, run `chmod 600 {0}`; else delete \
-         it, and every board and token needs a new key",
-        path.display()
-    )]
-    Exposed {
-        /// The file.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
     },
     /// A line is not a key.
-    #[error("{}, line {line}: a key is an id from 0 to 255 and 64 hexadecimal digits, each id once, at most 4", path.display())]
+    #[error(
+        "{}, line {line}: a key is an id from 0 to 255, 64 hexadecimal digits and perhaps its last Unix second, each id \
+         once, at most 4",
+        path.display()
+    )]
     BadLine {
         /// The file.
         path: PathBuf,
@@ -149,65 +261,36 @@ pub enum KeyFileError {
         /// The file.
         path: PathBuf,
     },
+    /// There are as many keys as a ring holds.
+    #[error("there are 4 keys, which is the most: retire one that nobody uses any more")]
+    Full,
+    /// The key that mints cannot go.
+    #[error("key {id} is the one that mints: rotate first, so that there is another")]
+    Current {
+        /// Its id.
+        id: u8,
+    },
+    /// There is no such key.
+    #[error("there is no key {id}: see which there are")]
+    Unknown {
+        /// The id.
+        id: u8,
+    },
+    /// The system has no random numbers.
+    #[error("the system has no random numbers, so no key was made: try again")]
+    NoRandom,
 }
 
-/// Makes a file with a random key, whole or not at all: it is written under another name and then linked to its own.
-fn create(path: &Path) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    let mut key = Zeroizing::new([0; 32]);
-    getrandom::fill(&mut *key).map_err(|e| io::Error::other(format!("no random numbers: {e}")))?;
-    let temporary = directory.join(format!(".key-{}-{}", std::process::id(), nonce()));
-    let written = write_key(&temporary, &key).and_then(|()| match fs::hard_link(&temporary, path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other,
-    });
-    fs::remove_file(&temporary)?;
-    written?;
-    File::open(directory)?.sync_all()
-}
-
-fn write_key(path: &Path, key: &[u8; 32]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    let mut text = Zeroizing::new(String::from(
-        "# Root key of a Visorbus hub. Whoever reads this can do everything on its bus. One key a line: ID HEX.\n0 ",
-    ));
-    for byte in key {
-        let digits = b"0123456789abcdef";
-        text.push(digits[usize::from(byte >> 4)].into());
-        text.push(digits[usize::from(byte & 15)].into());
-    }
-    text.push('\n');
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
-}
-
-/// Tells two attempts of one process apart.
-fn nonce() -> u64 {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    NEXT.fetch_add(1, Ordering::Relaxed)
-}
-
-fn parse_hex(text: &str) -> Option<Zeroizing<[u8; 32]>> {
-    let mut key = Zeroizing::new([0; 32]);
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (byte, pair) in key.iter_mut().zip(text.as_bytes().chunks(2)) {
-        let digit = |at: usize| char::from(pair[at]).to_digit(16);
-        *byte = (digit(0)? * 16 + digit(1)?) as u8;
-    }
-    Some(key)
-}
-
-/// `O_NOFOLLOW` of Linux: the file itself, not what a link names.
-const NO_FOLLOW: i32 = 0o400_000;
-const MAX_FILE: u64 = 64 * 1024;
+const HEADER: &str = "# Root keys of a Visorbus hub. Whoever reads this can do everything on its bus.\n\
+                      # One key a line: ID HEX [NOT_AFTER, in Unix seconds]. The first mints, all check.\n";
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::fs::{self, OpenOptions};
+    use std::io::Write;
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
+
+    use visorbus_core::auth::Context;
 
     use super::*;
 
@@ -221,10 +304,11 @@ mod tests {
         let path = directory.path().join("a/b/root.key");
         let made = KeyFile::open_or_create(&path).unwrap();
         let read = KeyFile::open(&path).unwrap();
-        assert_eq!(made.keys, read.keys);
+        assert!(made.keys == read.keys);
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
-        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
+        let beside = |suffix: &str| path.with_file_name(format!("root.key{suffix}")).exists();
+        assert!(!beside(".new") && beside(".lock"), "nothing is left beside it but its lock");
     }
 
     #[test]
@@ -234,7 +318,7 @@ mod tests {
         KeyFile::open_or_create(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         let error = KeyFile::open(&path).unwrap_err();
-        assert!(matches!(error, KeyFileError::Exposed { mode: 0o640, .. }), "{error}");
+        assert!(matches!(error, KeyFileError::File(FileError::Exposed { mode: 0o640, .. })), "{error}");
         assert!(error.to_string().contains("chmod 600"), "{error}");
     }
 
@@ -245,8 +329,8 @@ mod tests {
         KeyFile::open_or_create(&path).unwrap();
         let link = directory.path().join("link.key");
         symlink(&path, &link).unwrap();
-        assert!(matches!(KeyFile::open(&link), Err(KeyFileError::Io { .. })));
-        assert!(matches!(KeyFile::open_or_create(&link), Err(KeyFileError::Io { .. })));
+        assert!(matches!(KeyFile::open(&link), Err(KeyFileError::File(FileError::Link { .. }))));
+        assert!(matches!(KeyFile::open_or_create(&link), Err(KeyFileError::File(FileError::Link { .. }))));
     }
 
     #[test]
@@ -260,6 +344,8 @@ mod tests {
             (format!("# c\n0 {}\n", &hex[1..]), Some(2)),
             (format!("0 {}g\n", &hex[1..]), Some(1)),
             ("0\n".to_owned(), Some(1)),
+            (format!("0 {hex} soon\n"), Some(1)),
+            (format!("0 {hex} 1 2\n"), Some(1)),
             ("# nothing\n".to_owned(), None),
             (String::new(), None),
         ] {
@@ -289,5 +375,42 @@ mod tests {
             .collect();
         let keys: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
         assert!(keys.iter().all(|key| *key == keys[0]));
+    }
+
+    #[test]
+    fn a_new_key_mints_and_the_old_one_checks_until_its_end_after_a_restart_too() {
+        let directory = directory();
+        let path = directory.path().join("root.key");
+        let mut keys = KeyFile::open_or_create(&path).unwrap();
+        let old = keys.mint(&crate::TokenRequest::new("a", &[])).unwrap().to_bytes().unwrap();
+        let mut other = KeyFile::open(&path).unwrap();
+        assert_eq!(keys.rotate(Duration::from_secs(100)).unwrap(), 1);
+        assert_eq!(other.rotate(Duration::from_secs(1000)).unwrap(), 2, "it starts from what is on disk");
+        let keys = KeyFile::open(&path).unwrap();
+        let (now, ids) = (unix_seconds(), keys.ids());
+        assert_eq!((ids[0], ids[1].0, ids[2].0), ((2, None), 1, 0));
+        assert!(ids[2].1.unwrap() <= now + 100, "an end is never put off");
+        let check = |keys: &KeyFile, token: &[u8], at| {
+            keys.ring().check(token, &Context::new("bus", Some(at))).is_ok()
+        };
+        let new = keys.mint(&crate::TokenRequest::new("a", &[])).unwrap().to_bytes().unwrap();
+        assert!(
+            check(&keys, &new, now + 300) && check(&keys, &old, now + 50) && !check(&keys, &old, now + 101)
+        );
+        assert!(keys.accepts(0, now) && !keys.accepts(0, now + 101) && !keys.accepts(9, now));
+    }
+
+    #[test]
+    fn a_retired_key_counts_no_more_and_the_one_that_mints_stays() {
+        let mut keys = KeyFile::in_memory(254, [7; 32]);
+        assert!(matches!(keys.retire(254), Err(KeyFileError::Current { id: 254 })));
+        assert_eq!(keys.rotate(Duration::from_secs(60)).unwrap(), 255);
+        assert_eq!(keys.rotate(Duration::from_secs(60)).unwrap(), 0, "ids go round");
+        assert!(matches!(keys.retire(7), Err(KeyFileError::Unknown { id: 7 })));
+        keys.retire(254).unwrap();
+        assert!(!keys.accepts(254, 0));
+        keys.rotate(Duration::from_secs(60)).unwrap();
+        keys.rotate(Duration::from_secs(60)).unwrap();
+        assert!(matches!(keys.rotate(Duration::from_secs(60)), Err(KeyFileError::Full)));
     }
 }

@@ -16,19 +16,27 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod accounts;
 mod audit;
 mod credentials;
+mod hex;
 mod key_file;
+pub mod policy;
 mod provider;
+mod store;
 mod token;
 
+pub use accounts::Accounts;
 pub use audit::{AuditEvent, AuditKind};
 pub use credentials::{AuthMethod, AuthToken, Channel, Credentials, Secret, Transport};
 pub use key_file::{KeyFile, KeyFileError};
+pub use policy::{CertificateId, Explanation, Policy, PolicyError};
 pub use provider::{
     Asked, AuthenticationProvider, AuthorizationProvider, Denial, Permission, RevokeAll, TokenProvider,
     TokenScopes,
 };
+pub use store::private::FileError;
+pub use store::{ApiKeyInfo, CertificateInfo, LinkKeyInfo, Store, StoreError, UserInfo};
 pub use token::{TokenRequest, TokenText, TokenTextError};
 
 /// The error of everything on std: one of the eight kinds, with a text that says what, where and what to do.

@@ -51,8 +51,8 @@ impl KeyFile {
             issuer: BUS,
             subject: &request.subject,
             audience: &request.audience,
-            // Nanoseconds since 1970 differ between two tokens of one key and fit for 500 years.
-            serial: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
+            // Without random numbers the time tells two tokens apart.
+            serial: crate::accounts::new_serial().unwrap_or(now.as_micros() as u64 & !0xFFFF),
             issued_at: now.as_secs(),
             expiry: now.as_secs().saturating_add(request.lifetime.as_secs()),
             epoch: 0,

@@ -169,28 +169,35 @@ pub(crate) struct OwnedChannel {
     uid: Option<u32>,
     gid: Option<u32>,
     certificate: Option<Vec<u8>>,
+    certificate_verified: bool,
     address: String,
     boot_id: Option<u64>,
 }
 
 impl OwnedChannel {
     fn borrow(&self) -> Channel<'_> {
-        let Self { transport, uid, gid, certificate, address, boot_id } = self;
-        let (transport, uid, gid, boot_id) = (*transport, *uid, *gid, *boot_id);
-        Channel { transport, uid, gid, certificate: certificate.as_deref(), address, boot_id }
+        Channel {
+            transport: self.transport,
+            uid: self.uid,
+            gid: self.gid,
+            certificate: self.certificate.as_deref(),
+            certificate_verified: self.certificate_verified,
+            address: &self.address,
+            boot_id: self.boot_id,
+        }
     }
 }
 
 impl From<Channel<'_>> for OwnedChannel {
     fn from(channel: Channel<'_>) -> Self {
-        let Channel { transport, uid, gid, certificate, address, boot_id } = channel;
         Self {
-            transport,
-            uid,
-            gid,
-            certificate: certificate.map(<[u8]>::to_vec),
-            address: address.to_owned(),
-            boot_id,
+            transport: channel.transport,
+            uid: channel.uid,
+            gid: channel.gid,
+            certificate: channel.certificate.map(<[u8]>::to_vec),
+            certificate_verified: channel.certificate_verified,
+            address: channel.address.to_owned(),
+            boot_id: channel.boot_id,
         }
     }
 }

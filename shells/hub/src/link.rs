@@ -91,6 +91,11 @@ pub trait HubLink: Send {
         None
     }
 
+    /// Whether a CA that the transport trusts vouches for that certificate.
+    fn certificate_verified(&self) -> bool {
+        false
+    }
+
     /// Counted faults of the line, by name, for people to see.
     fn faults(&self) -> Vec<(&'static str, u64)> {
         Vec::new()

@@ -580,6 +580,7 @@ impl Peer {
             uid: self.origin.uid(),
             gid: self.origin.gid(),
             certificate: self.link.certificate(),
+            certificate_verified: self.link.certificate_verified(),
             address: &self.guesser,
             boot_id: Some(self.session.boot_id()),
         }

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use visorbus_auth::{KeyFile, KeyFileError};
+use visorbus_auth::{FileError, KeyFile, KeyFileError};
 use visorbus_hub::{Error, Result};
 
 use crate::args::Place;
@@ -22,11 +22,19 @@ impl Place {
     /// The keys of the hub that runs here.
     pub(crate) fn keys(&self) -> Result<KeyFile> {
         KeyFile::open(self.key_file()).map_err(|e| {
-            let missing =
-                matches!(&e, KeyFileError::Io { source, .. } if source.kind() == ErrorKind::NotFound);
-            let hint = if missing { "; `visorbus serve` makes one, or name it with --key-file" } else { "" };
+            let hint =
+                if is_missing(&e) { "; `visorbus serve` makes one, or name it with --key-file" } else { "" };
             Error::Authentication(format!("{e}{hint}"))
         })
+    }
+}
+
+/// Whether there is no key file at all.
+fn is_missing(error: &KeyFileError) -> bool {
+    match error {
+        KeyFileError::Missing { .. } => true,
+        KeyFileError::File(FileError::Io { source, .. }) => source.kind() == ErrorKind::NotFound,
+        _ => false,
     }
 }
 

@@ -1,0 +1,479 @@
+//! Accounts: who somebody is, by all the ways there are of proving it, and the life of the tokens that come of it.
+//!
+//! # The life of a token
+//! A serial number is a *family* (48 random bits) and a *generation* (16 bits). Logging in makes generation 0 of a new
+//! family. Refreshing makes the next one, with the same subject, scopes and bindings; from that moment only it counts.
+//! A family lives for 30 days from its first token, however often it is renewed. When a token is used that was renewed
+//! already, somebody has a copy: the whole family is taken back.
+//!
+//! What is taken back is on disk before the answer, and [`Accounts::is_live`](AuthenticationProvider::is_live) says so from
+//! then on. Nothing else is kept of a token, so nothing grows with how many there are.
+//!
+//! A proof that a board makes of itself has neither family nor generation, is never renewed, and counts unless its
+//! subject is shut out.
+
+pub(crate) mod api_key;
+mod backoff;
+mod certificate;
+mod login;
+pub(crate) mod password;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
+
+use visorbus_core::auth::{
+    BUS, Caveat, Claims, Context, Grant, KeyRing, MintError, Scopes, TokenError, UnverifiedToken, attenuate,
+};
+use visorbus_core::limits::MAX_TOKEN;
+use zeroize::Zeroizing;
+
+use crate::store::records::{Issued, MAX_LIFETIME_S, join};
+use crate::{
+    AuditEvent, AuditKind, AuthToken, AuthenticationProvider, Channel, Credentials, Error, KeyFile, Policy,
+    Result, Store, TokenRequest, TokenText,
+};
+use backoff::Backoff;
+
+/// The authentication of a hub with users, API keys, certificates, Unix users and tokens.
+pub struct Accounts {
+    store: Arc<Store>,
+    policy: Arc<Policy>,
+    keys: RwLock<Keys>,
+    /// Families whose renewed tokens were used again and that are not on disk as taken back yet.
+    reused: Arc<Reused>,
+    backoff: Mutex<Backoff>,
+    /// With which key each board proves itself: it knows no other.
+    board_keys: Mutex<HashMap<Box<str>, u8>>,
+    started: Instant,
+    clock: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+struct Keys {
+    file: KeyFile,
+    ring: KeyRing,
+}
+
+/// Families that count no more, before the disk knows.
+#[derive(Default)]
+struct Reused {
+    families: RwLock<HashSet<u64>>,
+    is_being_written: AtomicBool,
+}
+
+impl Accounts {
+    /// The accounts in `store`, with the keys of `keys` and whatever `policy` says of Unix users and certificates.
+    pub fn new(store: Arc<Store>, keys: KeyFile, policy: Arc<Policy>) -> Self {
+        let keys = RwLock::new(Keys { ring: keys.ring(), file: keys });
+        Self {
+            store,
+            policy,
+            keys,
+            reused: Arc::default(),
+            backoff: Mutex::default(),
+            board_keys: Mutex::default(),
+            started: Instant::now(),
+            clock: Box::new(crate::unix_seconds),
+        }
+    }
+
+    /// Takes the time for new tokens from `clock`, in Unix seconds, instead of from the system.
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        self.clock = Box::new(clock);
+        self
+    }
+
+    /// The store, for changing accounts.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Makes a token as its owner asks for it. Without scopes it gets those of its subject: of the account of that name,
+    /// and for a board (which cannot ask the policy) those of the policy too.
+    ///
+    /// # Errors
+    /// `Message` when the subject is shut out, or the request is none that a token can be made of.
+    pub fn mint(&self, request: &TokenRequest) -> Result<AuthToken> {
+        let records = self.store.records();
+        if records.disabled.contains(&request.subject) {
+            return Err(Error::Message(format!("'{}' is shut out: enable it first", request.subject)));
+        }
+        let mut scopes = request.scopes.clone();
+        if scopes.is_empty() {
+            scopes = records.users.get(&request.subject).map(|user| user.scopes.clone()).unwrap_or_default();
+            if request.audience != BUS {
+                scopes.extend(self.policy.scopes_of(&request.subject));
+                scopes.dedup();
+            }
+        }
+        let request = TokenRequest { scopes, ..request.clone() };
+        self.issue(&request, new_serial()?, &[])
+    }
+
+    /// Looks whether the store was changed by somebody else, and reads it if so. Whether it was; takes one look at the
+    /// directory when not.
+    ///
+    /// # Errors
+    /// As [`AuthenticationProvider::reload`]; then what was read before holds.
+    pub fn reload_if_changed(&self) -> Result<bool> {
+        self.store.reload().map_err(|e| Error::Internal(e.to_string()))
+    }
+
+    /// Takes back all tokens of a subject that were made until now.
+    ///
+    /// # Errors
+    /// `Internal` when it cannot be written down.
+    pub fn revoke_subject(&self, subject: &str) -> Result<()> {
+        crate::store::check_subject(subject)?;
+        let now = (self.clock)();
+        self.store.update(|records| {
+            records.revoke_subject(subject, now);
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Takes back all tokens of one root key.
+    ///
+    /// # Errors
+    /// `Internal` when it cannot be written down.
+    pub fn revoke_key(&self, key_id: u8) -> Result<()> {
+        let now = (self.clock)();
+        self.store.update(|records| {
+            records.revoke_key(key_id, now);
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// A token of `serial`, with `caveats`, that counts at once: issued after all that was taken back of its subject.
+    fn issue(&self, request: &TokenRequest, serial: u64, caveats: &[Caveat<'_>]) -> Result<AuthToken> {
+        let (now, lifetime) = ((self.clock)(), request.lifetime.as_secs());
+        if lifetime > MAX_MINTED_S {
+            return Err(Error::Message(
+                "a token lasts at most 366 days: ask for less, and refresh it".to_owned(),
+            ));
+        }
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let key_id = keys.file.current_id();
+        let scopes: Vec<&str> = request.scopes.iter().map(String::as_str).collect();
+        let (issued_at, epoch) = self
+            .store
+            .with_records(|records| (records.issue_time(&request.subject, now), records.least_epoch(key_id)));
+        let claims = Claims {
+            issuer: BUS,
+            subject: &request.subject,
+            audience: &request.audience,
+            serial,
+            issued_at,
+            expiry: now.saturating_add(lifetime),
+            epoch,
+            scopes: Scopes::new(&scopes),
+        };
+        let refused = |e: MintError| Error::Message(format!("no token can be made of this: {e}"));
+        let mut token = Zeroizing::new([0; MAX_TOKEN]);
+        let mut len = keys.ring.mint(key_id, &claims, &mut *token).map_err(refused)?;
+        for caveat in caveats {
+            let mut narrower = Zeroizing::new([0; MAX_TOKEN]);
+            len = attenuate(&token[..len], caveat, &mut *narrower)
+                .map_err(|e| Error::Message(format!("the token cannot be bound to its channel: {e}")))?;
+            token = narrower;
+        }
+        let text = TokenText::encode(&token[..len]).map_err(|e| Error::Internal(e.to_string()))?;
+        AuthToken::new(text)
+    }
+
+    /// Takes the family of a renewed token that is used again back: at once here, and soon on disk.
+    fn handle_reuse(&self, grant: &Grant, channel: &Channel<'_>) {
+        let family = grant.serial() >> 16;
+        let is_new = self.reused.families.write().unwrap_or_else(PoisonError::into_inner).insert(family);
+        if !is_new {
+            return;
+        }
+        let reason = "a token was used that had been renewed: all that were made from it are void";
+        AuditEvent::new(AuditKind::Reused).subject(grant.subject()).channel(channel).reason(reason).emit();
+        if self.reused.is_being_written.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // The hub's loop calls this, and a disk may take its time.
+        let (store, reused, now) = (self.store.clone(), self.reused.clone(), (self.clock)());
+        let written = std::thread::Builder::new()
+            .name("auth-store".to_owned())
+            .spawn(move || reused.write(&store, now));
+        if let Err(error) = written {
+            self.reused.is_being_written.store(false, Ordering::Release);
+            tracing::error!("a reused token could not be written down: {error}");
+        }
+    }
+
+    fn unix_now(&self) -> u64 {
+        (self.clock)()
+    }
+}
+
+impl AuthenticationProvider for Accounts {
+    fn authenticate(&self, credentials: &Credentials, channel: &Channel<'_>) -> Result<AuthToken> {
+        self.login(credentials, channel)
+    }
+
+    fn validate_token(&self, token: &[u8], channel: &Channel<'_>, unix_now: u64) -> Result<Grant> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let grant = channel.check_token(&keys.ring, token, unix_now).map_err(|error| {
+            tracing::info!("a token was refused: {error}");
+            Error::Authentication(error.for_peer().to_owned())
+        })?;
+        drop(keys);
+        if grant.expires().saturating_sub(grant.issued_at()) > MAX_LIFETIME_S {
+            // What is remembered of tokens that were taken back is forgotten after that time.
+            return Err(Error::Authentication(
+                "the token lasts longer than any may: get a new one".to_owned(),
+            ));
+        }
+        if grant.issuer() != BUS {
+            self.remember_board_key(&grant);
+        }
+        if self.is_live(&grant, unix_now) {
+            return Ok(grant);
+        }
+        if self.store.with_records(|records| records.is_reused(&Issued::from(&grant))) {
+            self.handle_reuse(&grant, channel);
+        }
+        Err(Error::Authentication(REVOKED.to_owned()))
+    }
+
+    fn refresh_token(&self, token: &AuthToken, channel: &Channel<'_>) -> Result<AuthToken> {
+        token.check_shown()?;
+        let bytes = token.value.to_bytes().map_err(|e| Error::Authentication(e.to_string()))?;
+        let now = self.unix_now();
+        let grant = self.validate_token(&bytes, channel, now)?;
+        let parsed = UnverifiedToken::read(&bytes).map_err(|e| Error::Authentication(e.to_string()))?;
+        let refused = |text: &str| Err(Error::Authentication(text.to_owned()));
+        if grant.issuer() != BUS {
+            return refused("a proof that its holder made is not renewed: make a new one");
+        }
+        if parsed.caveats().any(|caveat| !is_binding(&caveat)) {
+            return refused(
+                "a token that was narrowed is not renewed: refresh the one that it was made from",
+            );
+        }
+        self.renew(&grant, &parsed, now)
+    }
+
+    fn revoke_token(&self, token: &AuthToken) -> Result<()> {
+        token.check_shown()?;
+        let bytes = token.value.to_bytes().map_err(|e| Error::Authentication(e.to_string()))?;
+        let parsed = UnverifiedToken::read(&bytes).map_err(|e| Error::Authentication(e.to_string()))?;
+        let now = self.unix_now();
+        let audience = parsed.claims().audience;
+        let grant = self.check_anywhere(&bytes, &parsed, now)?;
+        let Some(grant) = grant else { return Ok(()) };
+        self.store.update(|records| {
+            let issued = Issued::from(&grant);
+            // A board keeps subjects only, and so does whoever tells it.
+            if audience == BUS && !issued.own_proof {
+                records.revoke_family(&issued, now);
+            } else {
+                records.revoke_subject(grant.subject(), now);
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    fn is_live(&self, grant: &Grant, unix_now: u64) -> bool {
+        if grant.is_expired(unix_now) {
+            return false;
+        }
+        let issued = Issued::from(grant);
+        if !self.store.with_records(|records| records.is_live(&issued)) {
+            return false;
+        }
+        let known =
+            self.keys.read().unwrap_or_else(PoisonError::into_inner).file.accepts(grant.key_id(), unix_now);
+        let reused = self.reused.families.read().unwrap_or_else(PoisonError::into_inner);
+        known && (issued.own_proof || reused.is_empty() || !reused.contains(&(grant.serial() >> 16)))
+    }
+
+    fn mint_own(&self, claims: &Claims<'_>) -> std::result::Result<Zeroizing<Vec<u8>>, MintError> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let boards = self.board_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let known =
+            boards.get(claims.audience).copied().filter(|id| keys.file.accepts(*id, claims.issued_at));
+        let key_id = known.unwrap_or_else(|| keys.file.current_id());
+        drop(boards);
+        // A token for the hub itself has to pass its own check; boards have no epochs of the hub's.
+        let epoch = if claims.audience == BUS {
+            self.store.with_records(|records| records.least_epoch(key_id))
+        } else {
+            claims.epoch
+        };
+        let issued_at = if claims.audience == BUS {
+            self.store.with_records(|records| records.issue_time(claims.subject, claims.issued_at))
+        } else {
+            claims.issued_at
+        };
+        let mut token = Zeroizing::new([0; MAX_TOKEN]);
+        let len = keys.ring.mint(key_id, &Claims { epoch, issued_at, ..*claims }, &mut *token)?;
+        Ok(Zeroizing::new(token[..len].to_vec()))
+    }
+
+    fn revocations(&self) -> Vec<(String, u64)> {
+        self.store.with_records(|records| {
+            let everybody = records.epochs.values().chain([&records.epoch]).map(|epoch| epoch.since).max();
+            let everybody = everybody.filter(|since| *since > 0).map(|since| (String::new(), since));
+            everybody
+                .into_iter()
+                .chain(records.void.iter().map(|(subject, until)| (subject.clone(), *until)))
+                .collect()
+        })
+    }
+
+    fn reload(&self) -> Result<()> {
+        self.store.reload().map_err(|e| Error::Message(e.to_string()))?;
+        let path = self.keys.read().unwrap_or_else(PoisonError::into_inner).file.path().to_owned();
+        if !path.as_os_str().is_empty() {
+            let file = KeyFile::open(path).map_err(|e| Error::Message(e.to_string()))?;
+            let keys = Keys { ring: file.ring(), file };
+            *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        }
+        Ok(())
+    }
+}
+
+/// Making tokens from tokens.
+impl Accounts {
+    fn renew(&self, grant: &Grant, parsed: &UnverifiedToken<'_>, now: u64) -> Result<AuthToken> {
+        let issued = Issued::from(grant);
+        let lifetime = parsed.claims().expiry.saturating_sub(parsed.claims().issued_at);
+        let caveats: Vec<Caveat<'_>> = parsed.caveats().collect();
+        // Decided and written in one step: of two that refresh the same token at once, one is refused.
+        let (serial, expires) = self.store.update(|records| {
+            if !records.is_live(&issued) {
+                return Err(Error::Authentication(REVOKED.to_owned()));
+            }
+            let end = records.family_since(&issued).saturating_add(MAX_FAMILY_AGE_S);
+            let expires = now.saturating_add(lifetime).min(end);
+            if expires <= now {
+                return Err(Error::Authentication(
+                    "the token was renewed for 30 days, which is the longest: log in again".to_owned(),
+                ));
+            }
+            let serial = records.advance(&issued, expires, now).ok_or_else(|| {
+                Error::Authentication(
+                    "too many tokens of this subject are being renewed: log in again".to_owned(),
+                )
+            })?;
+            Ok((serial, expires))
+        })?;
+        let request = TokenRequest {
+            subject: grant.subject().to_owned(),
+            audience: BUS.to_owned(),
+            scopes: grant.scopes().map(str::to_owned).collect(),
+            lifetime: std::time::Duration::from_secs(expires - now),
+        };
+        self.issue(&request, serial, &caveats)
+    }
+
+    /// The grant of a token for whomever it is and whatever it is bound to: to take it back one need only have it. `None`
+    /// when it counts no more anyway.
+    fn check_anywhere(&self, token: &[u8], parsed: &UnverifiedToken<'_>, now: u64) -> Result<Option<Grant>> {
+        let mut channel = visorbus_core::auth::Channel::default();
+        for caveat in parsed.caveats() {
+            match caveat {
+                Caveat::Uid(uid) => channel.uid = Some(uid),
+                Caveat::Certificate(hash) => channel.certificate = Some(hash),
+                _ => {}
+            }
+        }
+        let claims = parsed.claims();
+        let context =
+            Context::new(claims.audience, Some(now)).with_boot_id(claims.serial).with_channel(channel);
+        match self.keys.read().unwrap_or_else(PoisonError::into_inner).ring.check(token, &context) {
+            Ok(grant) => Ok(Some(grant)),
+            Err(TokenError::Expired | TokenError::KeyRetired | TokenError::EpochPassed) => Ok(None),
+            Err(error) => Err(Error::Authentication(error.for_peer().to_owned())),
+        }
+    }
+
+    /// A board knows one key, and checks the hub's proof with it: its own proof says which.
+    fn remember_board_key(&self, grant: &Grant) {
+        let mut boards = self.board_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if boards.len() < MAX_BOARDS || boards.contains_key(grant.subject()) {
+            boards.insert(grant.subject().into(), grant.key_id());
+        }
+    }
+}
+
+impl Reused {
+    /// Writes all that there is, until there is no more.
+    fn write(&self, store: &Store, now: u64) {
+        let mut written = HashSet::new();
+        loop {
+            let families = self.families.read().unwrap_or_else(PoisonError::into_inner).clone();
+            let fresh: Vec<u64> = families.difference(&written).copied().collect();
+            if fresh.is_empty() {
+                self.is_being_written.store(false, Ordering::Release);
+                // One that came after the look above found this still at work.
+                let families = self.families.read().unwrap_or_else(PoisonError::into_inner);
+                let late = families.iter().any(|family| !written.contains(family));
+                if !late || self.is_being_written.swap(true, Ordering::AcqRel) {
+                    return;
+                }
+                continue;
+            }
+            let outcome = store.update(|records| {
+                for family in &fresh {
+                    if let Some(entry) = records.families.get_mut(family) {
+                        entry.revoked = true;
+                    }
+                }
+                Ok(())
+            });
+            if let Err(error) = outcome {
+                // It counts no more until this process ends; the renewed token itself stays void in any case.
+                tracing::error!("a reused token could not be written down at {now}: {error}");
+                self.is_being_written.store(false, Ordering::Release);
+                return;
+            }
+            // On disk now, and read from there.
+            self.families
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .retain(|family| !fresh.contains(family));
+            written.extend(fresh);
+        }
+    }
+}
+
+impl std::fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Accounts")
+            .field("store", &self.store)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether a caveat binds a token to a channel, and so stays when it is renewed.
+fn is_binding(caveat: &Caveat<'_>) -> bool {
+    !matches!(caveat, Caveat::Expiry(_) | Caveat::Scopes(_))
+}
+
+/// The first generation of a new family.
+pub(crate) fn new_serial() -> Result<u64> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|e| Error::Internal(format!("no random numbers: {e}")))?;
+    Ok(join(u64::from_le_bytes(random) >> 16, 0))
+}
+
+const REVOKED: &str = "the token was taken back: log in again";
+/// Seconds from the first token of a family to the end of its last.
+const MAX_FAMILY_AGE_S: u64 = 30 * 24 * 3600;
+/// Seconds that a token lasts at most when it is made here.
+const MAX_MINTED_S: u64 = 366 * 24 * 3600;
+const MAX_BOARDS: usize = 256;
