@@ -303,18 +303,16 @@ impl<'a> Header<'a> {
         Some(Self { id, message_type, flags, from: source, to, answers: None })
     }
 
-    /// Of the answer of this type and these flags to the sealed request with this header, whose payload began with `nonce`.
-    #[must_use]
-    pub const fn answered(&self, message_type: MessageType, flags: MessageFlags, nonce: Nonce) -> Self {
-        let Self { id, from, to, .. } = *self;
-        Self { id, message_type, flags, from: to, to: from, answers: Some(nonce) }
-    }
-
-    /// The header of the same message when its payload was compressed before it was sealed.
-    #[must_use]
-    pub const fn with_compressed(mut self, compressed: bool) -> Self {
-        self.flags.compressed = compressed;
-        self
+    /// Of an answer that came from the address that was `asked`, to the `asker`, both in full as in the request; `nonce` is
+    /// what the payload of that request began with.
+    pub const fn of_answer(
+        answer: &Message<'_>,
+        asked: Address<'a>,
+        asker: Address<'a>,
+        nonce: Nonce,
+    ) -> Self {
+        let Message { id, message_type, flags, .. } = *answer;
+        Self { id, message_type, flags, from: asked, to: asker, answers: Some(nonce) }
     }
 }
 

@@ -270,10 +270,14 @@ fn an_answer_opens_only_as_the_answer_to_its_own_request() {
     // Sent twice under the same id, as after a restart of the asker.
     let mut sealer = sealer(1);
     let [first, second] = [(); 2].map(|()| nonce_of(&seal(&mut sealer, &header_of(&own))).unwrap());
-    let answer_to = |nonce| header_of(&own).answered(MessageType::Response, MessageFlags::default(), nonce);
+    let header = |message_type, nonce| {
+        let answer = Message { source: Some(Address::literal("panel/ui")), ..own }.answer(message_type);
+        Header::of_answer(&answer, Address::literal("vault/put"), Address::literal("panel/ui"), nonce)
+    };
+    let answer_to = |nonce| header(MessageType::Response, nonce);
     let recorded = seal(&mut vault, &answer_to(first));
     assert_eq!(open(&mut panel, &answer_to(second), &recorded), Err(OpenError::NotSealedForThis));
-    let as_error = header_of(&own).answered(MessageType::Error, MessageFlags::default(), first);
+    let as_error = header(MessageType::Error, first);
     assert_eq!(open(&mut panel, &as_error, &recorded), Err(OpenError::NotSealedForThis));
     assert_eq!(open(&mut panel, &answer_to(first), &recorded).as_deref(), Ok(SECRET));
 }

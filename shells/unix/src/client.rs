@@ -6,6 +6,7 @@ mod shared;
 mod slots;
 mod state;
 mod subscription;
+mod vault;
 mod worker;
 
 use std::borrow::Borrow;
@@ -16,8 +17,10 @@ use std::time::Duration;
 
 use visorbus_core::bus::{self, RowKind, SlowConsumer};
 use visorbus_core::dispatch::{MessageHandler, RowHead};
+use visorbus_core::message::address::is_name;
 use visorbus_core::message::typed::{Endpoint, Topic};
 use visorbus_core::message::{Message, Pattern};
+use visorbus_core::seal::PayloadKey;
 use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
 
 pub use feed::Delivery;
@@ -292,6 +295,43 @@ impl UnixSocketClient {
         let outcome = if known { self.shared().tell_hub(bus::UNREGISTER, &payload) } else { Ok(()) };
         drop(setup);
         outcome
+    }
+
+    /// Has everything between this client and `component` sealed with `key` from now on: what is sent to it and what it
+    /// answers, what it asks and publishes. The hub passes it on and cannot read it. Whoever else shares `component`'s key
+    /// can, so a component that is to have it from all shares it under its own name. It replaces the key before.
+    ///
+    /// What is to be sealed and is not is refused and [counted](Self::refused_payloads): a request is answered with an error,
+    /// a call fails, a subscriber hears of it once. What the hub itself answers, that nobody is there or that time is over,
+    /// is an error still. [`visorbus_core::seal`] has what is bound, and what a key does not protect from.
+    ///
+    /// # Errors
+    /// `Message` when `component` cannot be a component's name, or is the hub's.
+    pub fn share_key(&self, component: &str, key: PayloadKey) -> Result<()> {
+        if !is_name(component) || component == bus::NAME {
+            return Err(Error::Message(format!(
+                "no key can be shared with '{component}': it is no component's name"
+            )));
+        }
+        self.shared().lock().vault.share(component, key);
+        Ok(())
+    }
+
+    /// Forgets the key that is shared with `component`; `false` when there is none.
+    pub fn unshare_key(&self, component: &str) -> bool {
+        self.shared().lock().vault.unshare(component)
+    }
+
+    /// Allows messages that are compressed and then sealed. Their length then tells of what is in them: who can have text
+    /// of his own put into the same payload, and sees lengths, finds out the rest of it piece by piece (CRIME,
+    /// CVE-2012-4929). Only for payloads in which nobody else has a word.
+    pub fn danger_compress_what_is_sealed(&self) {
+        self.shared().lock().vault.compress_secrets();
+    }
+
+    /// Messages that reached nobody here because they were not sealed as they had to be, did not open or did not expand.
+    pub fn refused_payloads(&self) -> u64 {
+        self.shared().lock().vault.refused()
     }
 
     /// Whether there is a connection right now.

@@ -12,7 +12,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use visorbus_core::codec::{self, MAX_HEADER};
 use visorbus_core::frame::length::{Split, split};
 use visorbus_core::limits::MAX_TOKEN;
-use visorbus_core::{Message, MessagePayload};
+use visorbus_core::{IpcError, Message, MessageFlags, MessagePayload};
+use visorbus_hub::compress::{compress, expand};
 use visorbus_hub::{Error, HubLink, OwnedMessage, ReceiveBuffer, Result};
 
 use crate::address::dial;
@@ -116,7 +117,12 @@ impl UnixSocketConnection {
         if message.id == 0 {
             message.id = self.dialog.session_mut().take_id();
         }
-        let borrowed = message.borrow()?;
+        let mut borrowed = message.borrow()?;
+        let short = self.compressed(&borrowed);
+        if !borrowed.flags.encrypted {
+            borrowed.flags.compressed = short.is_some();
+            borrowed.payload = short.as_deref().map_or(borrowed.payload, MessagePayload::Binary);
+        }
         let mut head = [0; HEAD];
         let (len, payload) = encode_head(&borrowed, &mut head)?;
         self.dialog.check_len(len + payload.len())?;
@@ -127,8 +133,8 @@ impl UnixSocketConnection {
     /// The next message that has arrived, if any; never waits. Sends what is due.
     ///
     /// # Errors
-    /// `Authentication`, once, when the hub refuses the token; `Connection` when the session is over and everything
-    /// that came before its end was taken.
+    /// `Authentication`, once, when the hub refuses the token; `Message` when what came does not expand, which is then
+    /// refused and gone; `Connection` when the session is over and everything that came before its end was taken.
     pub fn receive_message(&mut self) -> Result<Option<OwnedMessage>> {
         if self.messages.is_empty() {
             self.turn()?;
@@ -137,7 +143,7 @@ impl UnixSocketConnection {
             return Err(refused);
         }
         match self.messages.pop_front() {
-            Some(message) => Ok(Some(message)),
+            Some(message) => self.expanded(message).map(Some),
             None => self.check_over().map(|()| None),
         }
     }
@@ -218,6 +224,32 @@ impl UnixSocketConnection {
     pub(crate) fn into_parts(self) -> Parts {
         let (stream, outgoing, unfinished) = self.stream.into_parts();
         Parts { stream, outgoing, unfinished, dialog: self.dialog, messages: self.messages }
+    }
+
+    /// What a message asks to be sent instead of its payload, where the hub expands that.
+    fn compressed(&self, message: &Message<'_>) -> Option<Vec<u8>> {
+        let MessageFlags { encrypted, compressed, .. } = message.flags;
+        let may = compressed && !encrypted && self.dialog.session().compresses();
+        if may { compress(message.payload) } else { None }
+    }
+
+    /// A message with the payload that was compressed; one that is sealed stays as it is.
+    fn expanded(&mut self, message: OwnedMessage) -> Result<OwnedMessage> {
+        if !message.flags.compressed || message.flags.encrypted {
+            return Ok(message);
+        }
+        let why = match expand(message.payload.borrow(), MAX_FRAME as usize) {
+            Ok(payload) => return Ok(OwnedMessage { payload, ..message }),
+            Err(error) => error.to_string(),
+        };
+        let refused = message.borrow()?;
+        let mut out = [0; OWN_FRAME];
+        let len = codec::encode_error(&refused, &IpcError::Message(why.as_str()), &mut out);
+        if let Some(len) = len.filter(|_| refused.wants_answer()) {
+            let sent = self.stream.send(&out[..len], &[], true);
+            self.end_on(sent)?;
+        }
+        Err(Error::Message(why))
     }
 
     /// Sends what is due, takes what has arrived.

@@ -40,7 +40,7 @@ impl Dialog {
         if !visorbus_core::message::address::is_name(name) || name == visorbus_core::bus::NAME {
             return Err(not_a_name());
         }
-        let session = Session::new(SessionConfig {
+        let mut session = Session::new(SessionConfig {
             role: Role::Connecting,
             name: Name::try_from(name).map_err(|_| not_a_name())?,
             boot_id: RandomState::new().build_hasher().finish(),
@@ -51,6 +51,7 @@ impl Dialog {
             requires_authentication: false,
             lossy: false,
         });
+        session.offer_compression();
         Ok(Self { session, token })
     }
 

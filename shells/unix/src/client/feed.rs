@@ -5,6 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use visorbus_core::bus::SlowConsumer;
+use visorbus_core::message::{Address, Pattern};
 use visorbus_hub::{Error, OwnedMessage, Result};
 
 /// What a subscription brings.
@@ -60,6 +61,11 @@ impl Feed {
             filled: Condvar::new(),
             callback: callback.map(Mutex::new),
         }
+    }
+
+    /// Whether it is subscribed to `topic`.
+    pub(crate) fn selects(&self, topic: Option<Address<'_>>) -> bool {
+        topic.is_some_and(|topic| Pattern::new(&self.pattern).is_ok_and(|pattern| pattern.matches(topic)))
     }
 
     /// Queues a notification.

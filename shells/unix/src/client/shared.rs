@@ -20,6 +20,7 @@ use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
 
 use super::inbox::{Frame, Inbox, Wait};
 use super::state::{Link, State, StateChange, Unwritten, Up, Used, Worker, back_off};
+use super::vault::Sealed;
 use super::worker::OnChange;
 use crate::address::dial;
 use crate::clock;
@@ -110,10 +111,16 @@ impl Shared {
         message.flags.timeout_ms = Some(u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX).max(1));
         let mut state = self.write(&mut message, true, start, deadline)?;
         let slot = state.slots.open(message.id);
+        let is_sealed = state.vault.awaits(message.id);
         state = self.flush(state, deadline);
-        let mut answer = self.wait(state, slot, start, deadline).map_err(|error| match error {
-            Error::Timeout(text) if text.is_empty() => late(&message, timeout),
-            other => other,
+        let mut answer = self.wait(state, slot, start, deadline).map_err(|error| {
+            if is_sealed {
+                self.lock().vault.forget_call(message.id);
+            }
+            match error {
+                Error::Timeout(text) if text.is_empty() => late(&message, timeout),
+                other => other,
+            }
         })?;
         if asked != 0 {
             answer.id = asked;
@@ -125,8 +132,7 @@ impl Shared {
     pub(crate) fn send(&self, mut message: Message<'_>, timeout: Duration) -> Result<u64> {
         let start = Instant::now();
         let deadline = start + timeout;
-        let own_id = message.id == 0 || (!message.is_reply() && message.wants_answer());
-        let mut state = self.write(&mut message, own_id, start, deadline)?;
+        let mut state = self.write(&mut message, false, start, deadline)?;
         let all = state.up().map_or(0, |up| up.outgoing.accepted());
         let generation = state.generation;
         state = self.flush(state, deadline);
@@ -136,11 +142,19 @@ impl Shared {
         if sent { Ok(message.id) } else { Err(stuck(&message, timeout)) }
     }
 
-    /// Sends a whole frame, an answer of a handler, if the connection that the request came on is still there.
-    pub(crate) fn answer(&self, frame: &[u8], generation: u64) {
+    /// Sends a whole frame, an answer of a handler, if the connection that the request came on is still there; sealed where
+    /// the request was.
+    pub(crate) fn answer(&self, frame: &[u8], generation: u64, sealed: Option<&Sealed>) {
         let start = Instant::now();
         let deadline = start + HANDSHAKE;
         let Ok(mut state) = self.ready(self.lock(), start, deadline) else { return };
+        let sealed_frame = sealed.map(|sealed| state.sealed_answer(frame, sealed));
+        let frame = match &sealed_frame {
+            None => frame,
+            Some(Some(sealed)) => sealed,
+            // The key was taken back meanwhile, and nobody would believe an open answer.
+            Some(None) => return,
+        };
         if state.generation == generation && state.up().is_some_and(|up| up.send(frame).is_err()) {
             state = self.give_up_broken(state, deadline);
         }
@@ -188,15 +202,17 @@ impl Shared {
         }
     }
 
-    /// Puts a message on the connection, with an id of its own where `own_id`. A connection that turns out to be gone
+    /// Puts a message on the connection, under an id of this client's where its answer is `awaited`, or it has none and
+    /// needs one. A connection that turns out to be gone
     /// before anything of the message has left is made again, once.
     fn write(
         &self,
         message: &mut Message<'_>,
-        own_id: bool,
+        awaited: bool,
         start: Instant,
         deadline: Instant,
     ) -> Result<Locked<'_>> {
+        let own_id = awaited || message.id == 0 || message.wants_answer();
         let mut state = self.lock();
         let mut tried = false;
         loop {
@@ -205,8 +221,15 @@ impl Shared {
             if own_id {
                 message.id = up.dialog.session_mut().take_id();
             }
-            match up.write(message) {
-                Ok(()) => return Ok(state),
+            // Anew for another id: what is sealed is sealed for it.
+            let wrapped = state.wrap(message, &self.name)?;
+            let Link::Up(up) = &mut state.link else { return Err(state.not_connected()) };
+            match up.write(&wrapped.as_ref().map_or(*message, |wrapped| wrapped.of(message))) {
+                Ok(()) => {
+                    let sealed = wrapped.and_then(|wrapped| wrapped.sealed).filter(|_| awaited);
+                    sealed.into_iter().for_each(|sealed| state.vault.await_answer(sealed));
+                    return Ok(state);
+                }
                 Err(Unwritten::Refused(error)) => return Err(error),
                 Err(Unwritten::Broken) => state = self.give_up_broken(state, deadline),
             }

@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 
 use visorbus_core::bus::RowKind;
 use visorbus_core::dispatch::{MessageHandler, NOBODY, RowHead};
-use visorbus_core::message::{Address, AddressBuf, MessageType, Pattern};
+use visorbus_core::message::{Address, AddressBuf, MessagePayload, MessageType};
 use visorbus_core::{ErrorKind, IpcError, Message, bus, codec};
 use visorbus_hub::{Error, OwnedMessage, Result, error};
 
 use super::feed::{Feed, Offered};
 use super::inbox::{Frame, Inbox};
 use super::slots::Slots;
-use super::worker::Job;
+use super::vault::{Own, Sealed, Vault, Wrapped};
+use super::worker::{Job, Serve};
 use crate::clock;
 use crate::connection::{HEAD, encode_head};
 use crate::dialog::{Dialog, Heard, OWN_FRAME};
@@ -37,6 +38,7 @@ pub(crate) struct State {
     pub(crate) handlers: HashMap<String, Registered>,
     /// The types that this program was built with, by address and what it does there.
     pub(crate) uses: HashMap<(RowKind, &'static str), Used>,
+    pub(crate) vault: Vault,
     pub(crate) jobs: Jobs,
     /// The request whose handler runs, by its id and its source.
     pub(crate) running: Option<(u64, AddressBuf)>,
@@ -51,7 +53,7 @@ pub(crate) struct State {
 }
 
 /// Each message is looked up; what is in these maps is the program's own, not from outside.
-type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+pub(crate) type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
 /// Whether there is a connection.
 pub(crate) enum Link {
@@ -129,7 +131,7 @@ pub(crate) struct Jobs {
 
 impl Jobs {
     pub(crate) fn push(&mut self, job: Job) {
-        if let Job::Serve { frame, .. } = &job {
+        if let Job::Serve(Serve { frame, .. }) = &job {
             self.serve_bytes += frame.bytes().len();
         }
         self.list.push_back(job);
@@ -137,7 +139,7 @@ impl Jobs {
 
     pub(crate) fn pop(&mut self) -> Option<Job> {
         let job = self.list.pop_front()?;
-        if let Job::Serve { frame, .. } = &job {
+        if let Job::Serve(Serve { frame, .. }) = &job {
             self.serve_bytes -= frame.bytes().len();
         }
         Some(job)
@@ -146,11 +148,11 @@ impl Jobs {
     /// Drops the request `id` of `source` if its handler does not run yet; `true` when it was there.
     fn cancel(&mut self, id: u64, source: &str) -> bool {
         let asks = |job: &Job| {
-            let Job::Serve { frame, .. } = job else { return false };
+            let Job::Serve(Serve { frame, .. }) = job else { return false };
             codec::decode(frame.bytes()).is_ok_and(|message| is_request(&message, id, source))
         };
         let Some(at) = self.list.iter().position(asks) else { return false };
-        if let Some(Job::Serve { frame, .. }) = self.list.remove(at) {
+        if let Some(Job::Serve(Serve { frame, .. })) = self.list.remove(at) {
             self.serve_bytes -= frame.bytes().len();
         }
         true
@@ -173,6 +175,7 @@ impl State {
             unmatched: None,
             handlers: HashMap::default(),
             uses: HashMap::default(),
+            vault: Vault::default(),
             running: None,
             cancelled: Arc::default(),
             jobs: Jobs::default(),
@@ -206,7 +209,7 @@ impl State {
             match inbox.next_frame() {
                 Ok(Some(frame)) => match self.hear(frame) {
                     Ok(None) => {}
-                    Ok(Some(timeout_ms)) => self.serve(inbox.take_frame(), timeout_ms),
+                    Ok(Some(timeout_ms)) => self.serve(inbox.take_frame(), timeout_ms, None),
                     Err(error) => {
                         outcome = Err(error);
                         break;
@@ -250,6 +253,7 @@ impl State {
             why.text()
         );
         self.slots.fail_all(&Error::Connection(text));
+        self.vault.forget_calls();
         self.change(StateChange::Disconnected(why.clone()));
         self.link = Link::Down { why, retry_at, attempts };
         self.wake_worker();
@@ -273,6 +277,7 @@ impl State {
             self.place
         );
         self.slots.fail_all(&Error::Connection(text));
+        self.vault.forget_calls();
     }
 
     /// Why nothing can be sent right now.
@@ -332,12 +337,26 @@ impl State {
     /// Takes a message that came while the connection was made.
     pub(crate) fn deliver_early(&mut self, message: &OwnedMessage) {
         let Ok(message) = message.borrow() else { return };
-        if let For::Handler = self.deliver(&message) {
-            let mut frame = vec![0; HEAD + message.payload.as_bytes().len()];
-            let len = codec::encode(&message, &mut frame).unwrap_or(0);
-            frame.truncate(len);
-            self.serve(frame.into(), message.flags.timeout_ms.unwrap_or(u32::MAX));
+        // Where not even this could be said, reading finds the end of the connection.
+        if let Ok(Some(timeout_ms)) = self.take(&message) {
+            self.serve(frame_of(&message).into(), timeout_ms, None);
         }
+    }
+
+    /// What is to be changed of a message of this client, which is called `name`, before it goes out.
+    pub(crate) fn wrap(&mut self, message: &Message<'_>, name: &str) -> Result<Option<Wrapped>> {
+        let compresses = matches!(&self.link, Link::Up(up) if up.dialog.session().compresses());
+        let serves = |component: &str| self.handlers.contains_key(component);
+        self.vault.wrap(message, Own { name, serves: &serves, compresses })
+    }
+
+    /// The frame of an answer to a sealed request, sealed; `None` when its key is not shared any more.
+    pub(crate) fn sealed_answer(&mut self, frame: &[u8], to: &Sealed) -> Option<Vec<u8>> {
+        let answer = codec::decode(frame).ok()?;
+        let payload = self.vault.seal_answer(&answer, to)?;
+        let mut answer = answer.with_payload(MessagePayload::Binary(&payload));
+        answer.flags.encrypted = true;
+        Some(frame_of(&answer))
     }
 
     /// Takes one frame; says for how many milliseconds somebody waits for its handler, if it is for one.
@@ -346,16 +365,57 @@ impl State {
         let (answer, heard) = up.dialog.hear(frame, clock::now(), &mut *up.own);
         up.send_own(answer)?;
         match heard {
-            Heard::Message(message) => match self.deliver(&message) {
-                For::Handler => return Ok(Some(message.flags.timeout_ms.unwrap_or(u32::MAX))),
-                For::Nobody(why) => self.refuse(&message, why)?,
-                For::Client => {}
-            },
+            Heard::Message(message) => return self.take(&message),
             Heard::Judged { answer, outcome } => self.judge(&answer, outcome),
             Heard::Over(error) => return Err(error),
             Heard::Nothing => {}
         }
         Ok(None)
+    }
+
+    /// Opens and expands a message where it has to be, and gives it to whom it is for; if that is a handler, and the frame
+    /// is as it came, says for how many milliseconds somebody waits.
+    fn take(&mut self, message: &Message<'_>) -> Result<Option<u32>> {
+        let timeout_ms = message.flags.timeout_ms.unwrap_or(u32::MAX);
+        let unwrapped = match self.vault.unwrap(message) {
+            Ok(unwrapped) => unwrapped,
+            Err(error) => return self.refuse_wrapped(message, error).map(|()| None),
+        };
+        let sealed = unwrapped.as_ref().and_then(|unwrapped| unwrapped.sealed.clone());
+        let payload = unwrapped.as_ref().map(|unwrapped| unwrapped.payload.borrow());
+        let mut plain = message.with_payload(payload.unwrap_or(message.payload));
+        match self.deliver(&plain) {
+            For::Handler if unwrapped.is_none() => return Ok(Some(timeout_ms)),
+            For::Handler => {
+                (plain.flags.encrypted, plain.flags.compressed) = (false, false);
+                self.serve(frame_of(&plain).into(), timeout_ms, sealed);
+            }
+            For::Nobody(why) => self.refuse(message, &why, sealed.as_ref())?,
+            For::Client => {}
+        }
+        Ok(None)
+    }
+
+    /// Has nobody get what is not sealed as it has to be, or does not open or expand.
+    fn refuse_wrapped(&mut self, message: &Message<'_>, error: Error) -> Result<()> {
+        if message.is_reply() {
+            // One that nobody waits for came too late.
+            if self.slots.fulfil(message.id, || Err(error)) {
+                self.vault.count_refused();
+            }
+            return Ok(());
+        }
+        self.vault.count_refused();
+        let why = IpcError::new(error.kind(), error.text().as_str());
+        self.refuse(message, &why, None)?;
+        if message.message_type == MessageType::Notification && self.vault.is_news(message) {
+            let topic = message.destination;
+            self.feeds
+                .iter()
+                .filter(|feed| feed.selects(topic))
+                .for_each(|feed| feed.offer_error(error.clone()));
+        }
+        Ok(())
     }
 
     fn judge(&mut self, answer: &Message<'_>, outcome: Result<()>) {
@@ -407,17 +467,16 @@ impl State {
     }
 
     /// Has the client's own thread run the handler of a frame, if it gets to it while somebody waits.
-    fn serve(&mut self, frame: Frame, timeout_ms: u32) {
+    fn serve(&mut self, frame: Frame, timeout_ms: u32, sealed: Option<Sealed>) {
         let expires = Instant::now() + Duration::from_millis(timeout_ms.into());
-        self.jobs.push(Job::Serve { frame, generation: self.generation, expires });
+        let sealed = sealed.map(Box::new);
+        self.jobs.push(Job::Serve(Serve { frame, generation: self.generation, expires, sealed }));
         self.wake_worker();
     }
 
     /// Gives a notification to the subscriptions that select it; `false` when nobody takes it.
     fn feed(&mut self, message: &Message<'_>, topic: Address<'_>) -> bool {
-        let selects =
-            |feed: &&Arc<Feed>| Pattern::new(&feed.pattern).is_ok_and(|pattern| pattern.matches(topic));
-        let mut taken: Vec<_> = self.feeds.iter().filter(selects).cloned().collect();
+        let mut taken: Vec<_> = self.feeds.iter().filter(|feed| feed.selects(Some(topic))).cloned().collect();
         if taken.is_empty() && !self.serves(topic) {
             taken.extend(self.unmatched.clone());
         }
@@ -483,11 +542,17 @@ impl State {
         }
     }
 
-    fn refuse(&mut self, message: &Message<'_>, why: IpcError) -> Result<()> {
-        let Some(up) = self.up().filter(|_| message.wants_answer()) else { return Ok(()) };
+    fn refuse(&mut self, message: &Message<'_>, why: &IpcError<&str>, sealed: Option<&Sealed>) -> Result<()> {
+        if !message.wants_answer() {
+            return Ok(());
+        }
         let mut out = [0; OWN_FRAME];
-        let len = codec::encode_error(message, &why, &mut out).unwrap_or(0);
-        if len == 0 { Ok(()) } else { up.send(&out[..len]) }
+        let len = codec::encode_error(message, why, &mut out).unwrap_or(0);
+        let sealed = sealed.and_then(|sealed| self.sealed_answer(&out[..len], sealed));
+        match self.up() {
+            Some(up) if len != 0 => up.send(sealed.as_deref().unwrap_or(&out[..len])),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -524,6 +589,14 @@ impl Up {
         self.dialog.check_len(len + payload.len()).map_err(Unwritten::Refused)?;
         self.outgoing.send(&self.stream, &head[..len], payload, true).map_err(|_| Unwritten::Broken)
     }
+}
+
+/// A message's frame, without its length before it.
+fn frame_of(message: &Message<'_>) -> Vec<u8> {
+    let mut frame = vec![0; HEAD + message.payload.as_bytes().len()];
+    let len = codec::encode(message, &mut frame).unwrap_or(0);
+    frame.truncate(len);
+    frame
 }
 
 fn is_request(message: &Message<'_>, id: u64, source: &str) -> bool {

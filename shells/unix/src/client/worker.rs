@@ -10,22 +10,33 @@ use visorbus_core::auth::Access;
 use visorbus_core::bus::RowKind;
 use visorbus_core::dispatch::{Caller, Handlers, MessageHandler, Reply, RowHead, dispatch};
 use visorbus_core::message::{Address, AddressBuf, MessageType};
+use visorbus_core::seal::OVERHEAD;
 use visorbus_core::{IpcError, Message, codec};
 
 use super::feed::Feed;
 use super::inbox::{Frame, Wait};
 use super::shared::{Locked, Shared};
 use super::state::{Link, Registered, SharedHandler, StateChange};
+use super::vault::Sealed;
 use crate::clock;
 
 /// One thing to do.
 pub(crate) enum Job {
-    /// A message for a handler, from the connection `generation`, whose caller does not wait longer than `expires`.
-    Serve { frame: Frame, generation: u64, expires: Instant },
+    /// A message for a handler.
+    Serve(Serve),
     /// A subscription with a callback has something.
     Feed(Arc<Feed>),
     /// Something for whoever watches the connection.
     Change(StateChange),
+}
+
+/// A message for a handler, from the connection `generation`, whose caller does not wait longer than `expires`.
+pub(crate) struct Serve {
+    pub(crate) frame: Frame,
+    pub(crate) generation: u64,
+    pub(crate) expires: Instant,
+    /// It was sealed; it is open in `frame`, and its answer is sealed again.
+    pub(crate) sealed: Option<Box<Sealed>>,
 }
 
 /// Takes state changes.
@@ -86,9 +97,9 @@ fn turn<'s>(shared: &'s Shared, mut state: Locked<'s>) -> Locked<'s> {
 impl Job {
     fn run(self, shared: &Shared, answer: &mut Vec<u8>) {
         match self {
-            Self::Serve { frame, generation, expires } => {
-                serve(shared, frame.bytes(), generation, expires, answer);
-                shared.recycle(frame);
+            Self::Serve(job) => {
+                serve(shared, &job, answer);
+                shared.recycle(job.frame);
             }
             Self::Feed(feed) => {
                 if feed.run() {
@@ -101,9 +112,10 @@ impl Job {
 }
 
 /// Runs the handler of a message and sends its answer.
-fn serve(shared: &Shared, frame: &[u8], generation: u64, expires: Instant, answer: &mut Vec<u8>) {
+fn serve(shared: &Shared, job: &Serve, answer: &mut Vec<u8>) {
+    let Serve { generation, expires, ref sealed, .. } = *job;
     // It was decoded before it came here.
-    let Ok(message) = codec::decode(frame) else { return };
+    let Ok(message) = codec::decode(job.frame.bytes()) else { return };
     let mut state = shared.lock();
     let gone = state.generation != generation || expires <= Instant::now();
     if message.wants_answer() && gone {
@@ -121,6 +133,7 @@ fn serve(shared: &Shared, frame: &[u8], generation: u64, expires: Instant, answe
     let source = message.source.filter(|_| message.wants_answer());
     state.running = source.map(|source| (message.id, AddressBuf::from(source)));
     let room = state.up().map_or(0, |up| up.dialog.max_frame());
+    let room = room.saturating_sub(if sealed.is_some() { OVERHEAD } else { 0 });
     drop(state);
     // Pages that no answer has reached yet cost nothing.
     if answer.len() != room {
@@ -139,7 +152,7 @@ fn serve(shared: &Shared, frame: &[u8], generation: u64, expires: Instant, answe
         None => 0,
     };
     if len != 0 && !cancelled.load(Ordering::Relaxed) {
-        shared.answer(&answer[..len], generation);
+        shared.answer(&answer[..len], generation, sealed.as_deref());
     }
 }
 

@@ -3,6 +3,7 @@
 mod client;
 mod connection;
 mod opposite;
+mod sealed;
 mod server;
 mod socket_file;
 mod stream;
