@@ -8,7 +8,9 @@ use super::cipher::{AnySuite, Cipher};
 use super::frame::{Frame, HEAD_LEN, Init, NONCE_LEN, Reply, write_rekey};
 use super::key::LinkKey;
 use super::schedule::{ChannelKeys, Side, prove_init};
-use crate::bus;
+use crate::bus::{self, Identity};
+use crate::codec;
+use crate::message::Address;
 use crate::time::Instant;
 use crate::wire::ascii;
 
@@ -266,11 +268,12 @@ fn is_proven(key: &LinkKey, name: &str, init: &Init<'_>) -> bool {
     key.name() == name && key.id() == init.key_id && prove_init(key, init.body).ct_eq(&init.proof).into()
 }
 
-/// Whether a frame is what an end says first that knows no key: a hello, or the question who is there.
+/// Whether a frame is what an end says first that knows no key: a hello, or the question who is there. One that is
+/// tagged has more behind the identity.
 fn is_plain(frame: &[u8]) -> bool {
-    [bus::HELLO, bus::IDENTITY]
-        .iter()
-        .any(|address| frame.windows(address.len()).any(|part| part == address.as_bytes()))
+    let Ok(message) = codec::decode(frame) else { return false };
+    let is_first = |to: Address<'_>| [bus::HELLO, bus::IDENTITY].contains(&to.as_str());
+    message.destination.is_some_and(is_first) && Identity::read(message.payload.as_bytes()).is_some()
 }
 
 /// Between two INITs that are answered: recordings of them can be played back.

@@ -6,8 +6,7 @@ use std::vec::Vec;
 
 use super::*;
 use crate::auth::Key;
-use crate::codec;
-use crate::message::{Address, Message};
+use crate::session::{Name, Role, Session, SessionConfig};
 
 /// The keys of a hub, and how often it was asked for one.
 struct Keys {
@@ -698,16 +697,31 @@ fn a_burst_of_bad_frames_is_never_answered_one_by_one() {
 fn a_board_that_speaks_in_the_clear_is_refused_and_told_of() {
     let mut pair = Pair::open(Suite::Tag64);
     let mut hello = [0; 128];
-    let message = Message::request(1, Address::literal("bus/hello"));
-    let len = codec::encode(&message, &mut hello).unwrap();
-    let asked = Message { id: 1 << 40, ..message };
+    let config = SessionConfig {
+        role: Role::Connecting,
+        name: Name::try_from("imu").unwrap(),
+        boot_id: 1 << 40,
+        max_frame: 256,
+        heartbeat_ms: 1_000,
+        rows: 4,
+        requires_authentication: false,
+        lossy: true,
+    };
+    let len = Session::new(config).poll_transmit(pair.now, &mut hello);
     for round in 0..10 {
         assert_eq!(pair.hear_up(&hello[..len]), None);
         assert_eq!(pair.hub.stats().unkeyed, round + 1);
     }
-    assert!(codec::encode(&asked, &mut hello).is_ok());
     assert!(said(&mut pair.hub, pair.now).is_empty(), "no hint to an end that knows none");
     assert_eq!(pair.hub.stats().bad, 0);
+    // The same over the channel is not in the clear, though it can be read.
+    hello.copy_within(..len, HEAD_LEN);
+    let sealed = pair.board.seal(&mut hello, len).unwrap();
+    assert_eq!(pair.hear_up(&hello[..sealed]).map(|payload| payload.len()), Some(len));
+    let mut hub = hub(Suite::Tag64, 2);
+    assert_eq!(hub.handle_frame(&mut hello[..sealed], pair.now), None);
+    assert_eq!((hub.stats().unkeyed, hub.stats().bad), (0, 1));
+    assert_eq!(said(&mut hub, pair.now).len(), 1, "a hint: the board has a key, and this hub has forgotten");
     assert!(pair.works());
     assert_eq!(name_in_init(&pair.up[0]), Some("imu"), "the other way round");
     assert_eq!(name_in_init(&hello[..len]), None);

@@ -23,7 +23,7 @@ use visorbus_hub::info::{PeerInfo, ServiceChange};
 use visorbus_hub::{Error, Hub, HubConfig, HubHandle, Result};
 use visorbus_imu::messages::{CONTROL, GetInfo, Info, Sample};
 use visorbus_imu::{DEVELOPMENT_ROOT_KEY, KEY_ID};
-use visorbus_mcu::{NoBoardKeys, SerialPort, SerialSpec};
+use visorbus_mcu::{BoardKeys, NoBoardKeys, SerialPort, SerialSpec};
 use visorbus_unix::{Delivery, Subscription, Token, UnixSocketClient, UnixSocketListener};
 
 /// How long anything may take.
@@ -53,8 +53,13 @@ impl TestHub {
 
     /// Has the hub serve what is at a line of [`TestHub::line`], with options as on the command line.
     pub(crate) fn attach(&self, name: &str, options: &str) {
+        self.attach_with(name, options, Arc::new(NoBoardKeys));
+    }
+
+    /// As [`TestHub::attach`], for boards with one of `keys`.
+    pub(crate) fn attach_with(&self, name: &str, options: &str, keys: Arc<dyn BoardKeys>) {
         let spec: SerialSpec = format!("{}@921600{options}", self.line(name).display()).parse().unwrap();
-        self.handle.attach(Box::new(SerialPort::new(spec, Arc::new(NoBoardKeys)))).unwrap();
+        self.handle.attach(Box::new(SerialPort::new(spec, keys))).unwrap();
     }
 
     /// Another client.
