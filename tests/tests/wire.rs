@@ -15,10 +15,15 @@ use visorbus_core::error::ErrorKind;
 use visorbus_core::frame::length::{self, LengthError, Split};
 use visorbus_core::frame::serial::{self, SerialDecoder};
 use visorbus_core::frame::spi::{self, Side, Status};
-use visorbus_core::message::{Address, Message, MessageFlags, MessagePayload, MessagePriority, MessageType};
+use visorbus_core::message::{
+    Address, Message, MessageFlags, MessagePayload, MessagePriority, MessageType, PayloadKind,
+};
+use visorbus_core::seal::{BootNonce, Header, Opener, PayloadKey, Sealer, nonce_of};
 use visorbus_core::sentence::SENTENCES;
 use visorbus_core::session::{Name, Role, Session, SessionConfig, Verdict};
 use visorbus_core::{Instant, IpcError};
+use visorbus_hub::OwnedPayload;
+use visorbus_hub::compress::expand;
 
 #[test]
 fn every_message_decodes_to_what_it_means_and_encodes_to_the_same_bytes() {
@@ -162,6 +167,38 @@ fn a_frame_goes_over_a_socket_behind_its_length() {
 }
 
 #[test]
+fn what_is_sealed_is_made_and_opened_as_it_stands() {
+    let (panel, put) = (Address::literal("panel"), Address::literal("vault/put"));
+    let key = PayloadKey::new(std::array::from_fn(|at| at as u8));
+    let request = Message { source: Some(panel), ..Message::request(7, put) };
+    let sealed = &golden()["sealed/request"].bytes;
+    let header = Header::of(&request, panel).unwrap();
+    let start = BootNonce::new(1_700_000_000_000_000, std::array::from_fn(|at| 0xa0 + at as u8));
+    let mut out = [0; 64];
+    let len =
+        Sealer::new(&key, "panel", "vault", start).seal(&header, PayloadKind::String, b"4711", &mut out);
+    assert_eq!(out[..len.unwrap()], *sealed);
+    let opened = Opener::new(&key, "panel", "vault").open(&header, sealed, &mut out);
+    assert_eq!(opened, Ok((PayloadKind::String, &b"4711"[..])));
+
+    let answered = &golden()["sealed/response"].bytes;
+    let answer = request.answer(MessageType::Response);
+    let header = Header::of_answer(&answer, put, panel, nonce_of(sealed).unwrap());
+    let start = BootNonce::new(1_700_000_000_000_001, std::array::from_fn(|at| 0xb0 + at as u8));
+    let len =
+        Sealer::new(&key, "vault", "panel", start).seal(&header, PayloadKind::Binary, &[1, 2], &mut out);
+    assert_eq!(out[..len.unwrap()], *answered);
+    let opened = Opener::new(&key, "vault", "panel").open(&header, answered, &mut out);
+    assert_eq!(opened, Ok((PayloadKind::Binary, &[1, 2][..])));
+}
+
+#[test]
+fn what_is_compressed_expands_to_what_it_says() {
+    let expanded = expand(MessagePayload::Binary(&golden()["compressed/string"].bytes), 300);
+    assert_eq!(expanded, Ok(OwnedPayload::String("a".repeat(300))));
+}
+
+#[test]
 fn what_is_not_of_version_1_is_refused_by_its_reason() {
     for (name, line) in golden().iter().filter(|(name, _)| name.starts_with("refused/")) {
         let reason = match name.strip_prefix("refused/").and_then(|name| name.split('-').next()) {
@@ -232,8 +269,11 @@ fn every_line_of_the_file_is_checked_by_one_of_these_tests() {
     checked.extend(aliased().into_iter().map(|(name, ..)| name.to_string()));
     checked.extend(errors().into_iter().map(|(name, _)| name));
     checked.extend(payloads().into_iter().map(|(name, _)| name.to_string()));
-    let own =
-        |name: &str| ["serial/", "spi/", "length/", "refused/"].iter().any(|kind| name.starts_with(kind));
+    let own = |name: &str| {
+        ["serial/", "spi/", "length/", "refused/", "sealed/", "compressed/"]
+            .iter()
+            .any(|kind| name.starts_with(kind))
+    };
     for name in golden().keys().filter(|name| !own(name)) {
         assert!(checked.remove(*name), "{name} stands in the file alone");
     }
