@@ -47,9 +47,13 @@ impl Hub {
             return;
         }
         peer.proven.clone_from(&proven);
+        let why = match proven {
+            Some(_) => "the other end of its link has proven itself anew",
+            None => "the key of its link is proven no longer",
+        };
         if peer.session.is_open() {
             peer.session.reset(now);
-            self.forget(key, "the other end of its link has proven itself anew");
+            self.forget(key, why);
         }
         let event = match &proven {
             Some(proven) => self.event(AuditKind::LinkUp, key).subject(&proven.name),

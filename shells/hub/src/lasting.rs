@@ -16,7 +16,8 @@ use crate::peers::{Peer, PeerKey, Presence};
 impl Hub {
     /// Asks about everything again.
     pub(crate) fn recheck(&mut self, now: Instant) -> Ended {
-        let mut ended = Ended { sessions: self.cut_off_void(now), ..Ended::default() };
+        let sessions = self.cut_off_unproven(now) + self.cut_off_void(now);
+        let mut ended = Ended { sessions, ..Ended::default() };
         for key in self.peers.keys() {
             for (what, name, reason) in self.lost(key, now) {
                 match what {
@@ -27,6 +28,20 @@ impl Hub {
             }
         }
         self.recheck_at = self.policy_changes(now);
+        ended
+    }
+
+    /// Ends the sessions on lines whose key is not among the hub's any more.
+    fn cut_off_unproven(&mut self, now: Instant) -> u32 {
+        let mut ended = 0;
+        for key in self.peers.keys() {
+            let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.options.keyed) else { continue };
+            peer.link.recheck();
+            if peer.proven.is_some() && peer.link.proven().is_none() {
+                ended += u32::from(peer.session.is_open());
+                self.follow_link_key(key, now);
+            }
+        }
         ended
     }
 

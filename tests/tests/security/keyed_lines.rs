@@ -1,13 +1,15 @@
 //! Lines with a key, attacked by whoever reaches the wire.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use visorbus_core::auth::Key;
 use visorbus_core::bus::SlowConsumer;
 use visorbus_core::secure::{LinkKey, Suite};
 use visorbus_hub::info::{Fault, PeerInfo};
 use visorbus_imu::device_key;
-use visorbus_imu::messages::SetRate;
+use visorbus_imu::messages::{SelfTest, SetRate};
 use visorbus_mcu::BoardKeys;
 
 use crate::line::{Operator, Pty, TestHub, expect_no_gaps, samples};
@@ -144,6 +146,31 @@ fn the_hub_restarts_and_the_board_makes_a_new_channel() {
     assert_eq!(operator.info().boot_id, 1);
 }
 
+#[test]
+fn a_key_that_is_taken_away_ends_its_boards_session_at_once() {
+    let (hub, operator, pty) = plugged("imu-line");
+    let node = Node::sensor_with(&pty, 1, device_key(), key(Suite::Tag64));
+    let held = attach(&hub, "imu-line", Suite::Tag64);
+    operator.wait("imu", true);
+    // From here on nobody answers, but the session is there.
+    drop(node);
+    let call = hub.pending_call::<SelfTest>(&hub.client("caller", &["*"]));
+    held.is_retired.store(true, Ordering::SeqCst);
+    let retired = Instant::now();
+    assert_eq!(hub.handle.reload().unwrap().sessions, 1);
+    let (error, after) = call.error(retired);
+    assert!(error.text().contains("the key of its link is proven no longer"), "{error}");
+    assert!(after < Duration::from_millis(100), "{after:?}");
+    operator.wait("imu", false);
+    // The board tries again, and is refused.
+    let _node = Node::sensor_with(&pty, 2, device_key(), key(Suite::Tag64));
+    hub.wait_for_peer(&label(&hub), |line| {
+        line.faults.iter().any(|fault| fault.name == "bad_key" && fault.count > 0)
+    });
+    held.is_retired.store(false, Ordering::SeqCst);
+    operator.wait("imu", true);
+}
+
 /// A hub, an operator, and the sensor on a line with a key, with somebody in the middle.
 fn sensor(suite: Suite) -> (TestHub, Operator, Middle, Node) {
     let hub = TestHub::start();
@@ -164,8 +191,10 @@ fn plugged(line: &str) -> (TestHub, Operator, Pty) {
     (hub, operator, pty)
 }
 
-fn attach(hub: &TestHub, line: &str, suite: Suite) {
-    hub.attach_with(line, "", Arc::new(Held(Mutex::new(suite))));
+fn attach(hub: &TestHub, line: &str, suite: Suite) -> Arc<Held> {
+    let held = Arc::new(Held { suite, is_retired: AtomicBool::new(false) });
+    hub.attach_with(line, "", Arc::clone(&held) as Arc<dyn BoardKeys>);
+    held
 }
 
 /// What the hub calls a line on which nobody is.
@@ -182,11 +211,15 @@ fn key(suite: Suite) -> LinkKey {
     LinkKey::new(1, suite, "imu", Key::new([7; 32])).unwrap()
 }
 
-/// The keys of a hub that knows the sensor alone.
-struct Held(Mutex<Suite>);
+/// The keys of a hub that knows the sensor alone, until that key is taken away.
+struct Held {
+    suite: Suite,
+    is_retired: AtomicBool,
+}
 
 impl BoardKeys for Held {
     fn link_key(&self, name: &str, id: u8) -> Option<LinkKey> {
-        Some(key(*self.0.lock().unwrap())).filter(|key| key.name() == name && key.id() == id)
+        let held = Some(key(self.suite)).filter(|_| !self.is_retired.load(Ordering::SeqCst));
+        held.filter(|key| key.name() == name && key.id() == id)
     }
 }
