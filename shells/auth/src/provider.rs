@@ -212,8 +212,8 @@ pub struct TokenProvider {
 /// What was taken back.
 #[derive(Debug, Default)]
 struct Revoked {
-    /// Serial numbers of tokens, and until when that matters.
-    serials: Vec<(u64, u64)>,
+    /// Tokens by subject and serial number, and until when that matters.
+    tokens: Vec<(String, u64, u64)>,
     /// Subjects, and the second up to which their tokens are void.
     subjects: Vec<(String, u64)>,
 }
@@ -221,7 +221,7 @@ struct Revoked {
 impl TokenProvider {
     /// A provider that checks with `keys` and mints with the one called `key_id`.
     pub const fn new(keys: KeyRing, key_id: u8) -> Self {
-        Self { keys, key_id, revoked: RwLock::new(Revoked { serials: Vec::new(), subjects: Vec::new() }) }
+        Self { keys, key_id, revoked: RwLock::new(Revoked { tokens: Vec::new(), subjects: Vec::new() }) }
     }
 
     fn check(&self, token: &[u8], channel: &Channel<'_>, unix_now: u64) -> Result<Grant> {
@@ -260,8 +260,8 @@ impl AuthenticationProvider for TokenProvider {
         let now = crate::unix_seconds();
         let grant = self.check(&bytes, &Channel::default(), now)?;
         let mut revoked = self.revoked.write().unwrap_or_else(PoisonError::into_inner);
-        revoked.serials.retain(|(_, until)| *until > now);
-        revoked.serials.push((grant.serial(), grant.expires()));
+        revoked.tokens.retain(|(.., until)| *until > now);
+        revoked.tokens.push((grant.subject().to_owned(), grant.serial(), grant.expires()));
         Ok(())
     }
 
@@ -279,8 +279,10 @@ impl AuthenticationProvider for TokenProvider {
         let revoked = self.revoked.read().unwrap_or_else(PoisonError::into_inner);
         let void =
             |(subject, until): &(String, u64)| *subject == grant.subject() && grant.issued_at() <= *until;
-        !revoked.serials.iter().any(|(serial, _)| *serial == grant.serial())
-            && !revoked.subjects.iter().any(void)
+        let is_it = |(subject, serial, _): &(String, u64, u64)| {
+            *serial == grant.serial() && *subject == grant.subject()
+        };
+        !revoked.tokens.iter().any(is_it) && !revoked.subjects.iter().any(void)
     }
 
     fn revocations(&self) -> Vec<(String, u64)> {

@@ -34,9 +34,13 @@ impl TestHub {
     }
 
     pub(crate) fn with_limits(limits: Limits) -> Self {
+        Self::with_config(HubConfig { limits, ..HubConfig::new(root_keys(), 1) })
+    }
+
+    pub(crate) fn with_config(config: HubConfig) -> Self {
         let (send, receive) = std::sync::mpsc::sync_channel(1);
         let thread = thread::spawn(move || {
-            let hub = Hub::new(HubConfig { limits, boot_id: BOOT_ID, ..HubConfig::new(root_keys(), 1) })?;
+            let hub = Hub::new(HubConfig { boot_id: BOOT_ID, ..config })?;
             send.send((hub.handle(), nix::unistd::gettid().as_raw())).expect("the test waits for it");
             hub.run()
         });

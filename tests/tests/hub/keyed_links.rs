@@ -1,16 +1,14 @@
 //! Lines whose key says who is at their other end: that one is believed, nobody else is, and a new one is a new one.
 
-use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex};
 
-use visorbus_core::Instant;
 use visorbus_core::bus;
 use visorbus_core::error::ErrorKind;
 use visorbus_core::message::{Message, MessagePayload, MessageType};
-use visorbus_hub::{HubLink, LinkOptions, Origin, OwnedMessage, OwnedPayload, Proven, ReceiveBuffer};
+use visorbus_hub::{LinkOptions, Origin, OwnedMessage, OwnedPayload, Proven};
 use visorbus_tests::raw_peer::{RawPeer, expect_error};
-use visorbus_unix::FramedStream;
 
+use crate::desk::{Disguised, Key};
 use crate::harness::{Client, TestHub, request, text};
 
 #[test]
@@ -104,49 +102,15 @@ fn call_to(board: &mut RawPeer, address: &str) -> OwnedMessage {
     board.read_where(|message| message.destination == address)
 }
 
-type Key = Arc<Mutex<Option<Proven>>>;
-
 /// A board on a line with a key, and what that key proves.
 fn attach(hub: &TestHub, proven: Option<(&str, u64)>) -> (RawPeer, Key) {
     let proven = proven.map(|(name, boot_id)| Proven { name: name.to_owned(), boot_id });
     let key: Key = Arc::new(Mutex::new(proven));
     let shared = Arc::clone(&key);
-    let peer = RawPeer::attach_by(&hub.handle, |inner| Box::new(Keyed { inner, key: shared }));
+    let peer = RawPeer::attach_by(&hub.handle, |inner| {
+        let options = LinkOptions { lossy: true, keyed: true, ..LinkOptions::default() };
+        let origin = Origin::Serial { path: "/dev/test".to_owned() };
+        Box::new(Disguised { inner, origin, options, key: shared })
+    });
     (peer, key)
-}
-
-/// A socket that says of itself that it is a line with a key.
-struct Keyed {
-    inner: FramedStream,
-    key: Key,
-}
-
-impl HubLink for Keyed {
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.inner.fd()
-    }
-    fn receive(&mut self, into: &mut ReceiveBuffer) -> std::io::Result<()> {
-        self.inner.receive(into)
-    }
-    fn keep(&mut self, rest: &[u8]) {
-        self.inner.keep(rest);
-    }
-    fn has_room(&mut self, head: u8, len: usize) -> bool {
-        self.inner.has_room(head, len)
-    }
-    fn send(&mut self, head: &[u8], payload: &[u8], at_once: bool) -> std::io::Result<()> {
-        self.inner.send(head, payload, at_once)
-    }
-    fn flush(&mut self, now: Instant) -> std::io::Result<bool> {
-        self.inner.flush(now)
-    }
-    fn origin(&self) -> Origin {
-        Origin::Serial { path: "/dev/test".to_owned() }
-    }
-    fn options(&self) -> LinkOptions {
-        LinkOptions { lossy: true, keyed: true, ..LinkOptions::default() }
-    }
-    fn proven(&self) -> Option<Proven> {
-        self.key.lock().unwrap().clone()
-    }
 }

@@ -1,8 +1,10 @@
 //! A running hub against peers that are driven by hand: what they may, what they may not, and that nobody else notices.
 
+mod desk;
 mod harness;
 
 mod aliases;
+mod audit;
 mod bytes;
 mod calls;
 mod clocks;
@@ -11,6 +13,9 @@ mod endurance;
 mod handlers;
 mod keyed_links;
 mod leaf;
+mod logins;
+mod policy;
+mod revocations;
 mod services;
 mod sessions;
 mod tokens;
