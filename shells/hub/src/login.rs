@@ -5,6 +5,7 @@ use serde::{Deserialize, Deserializer};
 use visorbus_auth::{AuthMethod, AuthToken, Credentials, Secret, TokenText};
 use visorbus_core::bus;
 use visorbus_core::message::{Message, MessagePayload};
+use zeroize::Zeroizing;
 
 use crate::accounts::{Asker, Purpose, Question};
 use crate::errands::{Errand, OwnedChannel};
@@ -131,7 +132,10 @@ impl Shown {
             MessagePayload::Json(text) => serde_json::from_str(text).map_err(|_| unreadable()),
             MessagePayload::Binary(_) => {
                 let credentials = payload.parse().map_err(|_| unreadable())?;
-                Self::from_binary(credentials).ok_or_else(unreadable)
+                // There is one encoding of each.
+                let again = postcard::to_stdvec(&credentials).map(Zeroizing::new);
+                let same = again.is_ok_and(|again| *again == payload.as_bytes());
+                Self::from_binary(credentials).filter(|_| same).ok_or_else(unreadable)
             }
             _ => Err(unreadable()),
         }
