@@ -1,6 +1,7 @@
 //! An example's node as a process of this machine: the same node as in the firmware, its UART one end of a
 //! pseudo-terminal.
 
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant as Clock};
@@ -11,10 +12,15 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use visorbus_controller::{Board, ControllerBoard, ControllerNode};
-use visorbus_core::Instant;
+use visorbus_core::limits::MAX_LINE_FRAME;
+use visorbus_core::peer::DeviceKey;
+use visorbus_core::secure::{AnySuite, Connecting, LinkKey, NonceSeed, SecureEnd};
 use visorbus_core::serve::serve;
+use visorbus_core::{Instant, Link, Peer};
+use visorbus_hal::{Lane, SecureLink, SerialLink, lane_len, serial_buffer_len};
 use visorbus_hub::{Error, Result, unix_micros};
-use visorbus_imu::ImuNode;
+use visorbus_imu::{ImuNode, MAX_FRAME};
+use zeroize::Zeroizing;
 
 use crate::args;
 use crate::output::print_line;
@@ -31,18 +37,66 @@ pub(crate) fn run(node: args::Node) -> Result<()> {
         wait(&waiter, due, started);
         now(started)
     };
-    let Err(error) = match node {
-        args::Node::Imu => {
-            let mut peer = visorbus_imu::leaf(uart, boot_id, visorbus_imu::device_key());
-            serve(&mut peer, &mut ImuNode::new(Host(started), boot_id), wait)
-        }
-        args::Node::Controller => {
-            let mut peer = visorbus_controller::leaf(uart, boot_id, visorbus_controller::device_key());
-            serve(&mut peer, &mut ControllerNode::new(Host(started), boot_id), wait)
-        }
+    let raw = RawLine::new(uart);
+    let Err(error) = match link_key()? {
+        None => serve_on(Lane::new(raw), node, boot_id, started, wait),
+        Some(key) => serve_on(
+            Lane::new(SecureLink::<_, _, RAW_FRAME>::new(raw, connecting(key, boot_id)?)),
+            node,
+            boot_id,
+            started,
+            wait,
+        ),
     };
     Err(Error::Connection(format!("the pseudo-terminal is gone: {error}")))
 }
+
+/// Is the node on a line, with or without a key, until that is gone.
+fn serve_on<L: Link>(
+    line: Lane<L, { 2 * lane_len(MAX_FRAME) }>,
+    node: args::Node,
+    boot_id: u64,
+    started: Clock,
+    wait: impl FnMut(Option<Instant>) -> Instant,
+) -> std::result::Result<Infallible, L::Error> {
+    match node {
+        args::Node::Imu => {
+            let keys = DeviceKey::new(visorbus_imu::KEY_ID, visorbus_imu::device_key());
+            let config = visorbus_imu::session_config(boot_id, true);
+            let mut peer = Peer::<_, _, MAX_FRAME>::new(config, line, keys);
+            serve(&mut peer, &mut ImuNode::new(Host(started), boot_id), wait)
+        }
+        args::Node::Controller => {
+            let keys = DeviceKey::new(visorbus_controller::KEY_ID, visorbus_controller::device_key());
+            let config = visorbus_controller::session_config(boot_id, true);
+            let mut peer = Peer::<_, _, MAX_FRAME>::new(config, line, keys);
+            serve(&mut peer, &mut ControllerNode::new(Host(started), boot_id), wait)
+        }
+    }
+}
+
+/// The link key in the environment, as `visorbus key provision` prints it.
+fn link_key() -> Result<Option<LinkKey>> {
+    let Ok(text) = std::env::var(LINK_KEY) else { return Ok(None) };
+    let text = Zeroizing::new(text);
+    let key = LinkKey::parse(text.trim()).map_err(|e| Error::Message(format!("{LINK_KEY}: {e}")))?;
+    Ok(Some(key))
+}
+
+fn connecting(key: LinkKey, boot_id: u64) -> Result<Connecting<AnySuite>> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|e| Error::Internal(format!("no random numbers: {e}")))?;
+    let end = Connecting::new(key, boot_id, NonceSeed::random(random));
+    end.map_err(|_| Error::Internal("no end of a line knows the key's suite".to_owned()))
+}
+
+/// Where the node looks for the key of its line.
+pub(crate) const LINK_KEY: &str = "VISORBUS_LINK_KEY";
+
+/// With room for what a key adds to the longest frame of a line.
+const RAW_FRAME: usize = MAX_LINE_FRAME + <Connecting<AnySuite> as SecureEnd>::OVERHEAD;
+
+type RawLine = SerialLink<PtyUart, { serial_buffer_len(RAW_FRAME) }>;
 
 struct Host(Clock);
 
