@@ -35,7 +35,7 @@ use zeroize::Zeroizing;
 use crate::store::records::{Issued, MAX_LIFETIME_S, join};
 use crate::{
     AuditEvent, AuditKind, AuthToken, AuthenticationProvider, Channel, Credentials, Error, KeyFile, Policy,
-    Result, Store, TokenRequest, TokenText,
+    Result, RevokeAll, Store, TokenRequest, TokenText,
 };
 use backoff::Backoff;
 
@@ -122,33 +122,6 @@ impl Accounts {
     /// As [`AuthenticationProvider::reload`]; then what was read before holds.
     pub fn reload_if_changed(&self) -> Result<bool> {
         self.store.reload().map_err(|e| Error::Internal(e.to_string()))
-    }
-
-    /// Takes back all tokens of a subject that were made until now.
-    ///
-    /// # Errors
-    /// `Internal` when it cannot be written down.
-    pub fn revoke_subject(&self, subject: &str) -> Result<()> {
-        crate::store::check_subject(subject)?;
-        let now = (self.clock)();
-        self.store.update(|records| {
-            records.revoke_subject(subject, now);
-            Ok(())
-        })?;
-        Ok(())
-    }
-
-    /// Takes back all tokens of one root key.
-    ///
-    /// # Errors
-    /// `Internal` when it cannot be written down.
-    pub fn revoke_key(&self, key_id: u8) -> Result<()> {
-        let now = (self.clock)();
-        self.store.update(|records| {
-            records.revoke_key(key_id, now);
-            Ok(())
-        })?;
-        Ok(())
     }
 
     /// A token of `serial`, with `caveats`, that counts at once: issued after all that was taken back of its subject.
@@ -285,10 +258,31 @@ impl AuthenticationProvider for Accounts {
         Ok(())
     }
 
-    fn is_live(&self, grant: &Grant, unix_now: u64) -> bool {
-        if grant.is_expired(unix_now) {
-            return false;
+    fn revoke_all(&self, of: &RevokeAll) -> Result<()> {
+        let now = self.unix_now();
+        match of {
+            RevokeAll::Subject(subject) => {
+                crate::store::check_subject(subject)?;
+                self.store.update(|records| {
+                    records.revoke_subject(subject, now);
+                    Ok(())
+                })
+            }
+            RevokeAll::KeyEpoch(id) => {
+                let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+                if !keys.file.ids().iter().any(|(known, _)| known == id) {
+                    return Err(Error::Message(format!("there is no key {id}: see which there are")));
+                }
+                drop(keys);
+                self.store.update(|records| {
+                    records.revoke_key(*id, now);
+                    Ok(())
+                })
+            }
         }
+    }
+
+    fn is_live(&self, grant: &Grant, unix_now: u64) -> bool {
         let issued = Issued::from(grant);
         if !self.store.with_records(|records| records.is_live(&issued)) {
             return false;

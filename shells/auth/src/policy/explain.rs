@@ -22,7 +22,7 @@ pub struct Explanation {
 
 impl Policy {
     /// What the hub would decide if `subject` asked this with a token of these scopes, and which rule decides. `asked.grant`
-    /// is not looked at. No rate is used up.
+    /// and `asked.counts` are not looked at: the length of the payload counts, and no rate is used up.
     ///
     /// It is the hub's own decision: a token is made of the scopes with a key that is thrown away, checked, and asked for.
     ///
@@ -30,7 +30,7 @@ impl Policy {
     /// `Message` when there can be no such token: the name is none, or a scope is none, or they are too many.
     pub fn explain(&self, subject: &str, scopes: &[&str], asked: &Asked<'_>) -> Result<Explanation> {
         let grant = grant(subject, scopes, asked.unix_now)?;
-        let asked = Asked { grant: Some(&grant), ..*asked };
+        let asked = Asked { grant: Some(&grant), counts: true, ..*asked };
         let tables = self.tables();
         let (allowed, rule, text) = match tables.decide(&asked, |_, _| Ok(())) {
             Ok(allowed) => {

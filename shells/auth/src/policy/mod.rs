@@ -147,6 +147,10 @@ impl AuthorizationProvider for Policy {
         permissions
     }
 
+    fn next_change(&self, unix_now: u64) -> Option<u64> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner).next_change(unix_now)
+    }
+
     fn reload(&self) -> Result<()> {
         if self.path.as_os_str().is_empty() {
             return Ok(());

@@ -131,8 +131,7 @@ impl Tables {
         }
         let mut nearest: Denied<'a, 'p> = (Denial::Refused(refusal), None);
         for rule in self.rules_of(grant).filter(|rule| rule.covers(wanted)) {
-            let limits = rule.limits.check(asked.transport, asked.payload_len, asked.unix_now);
-            let denial = match limits.err().or_else(|| too_often(rule, &mut take)) {
+            let denial = match stands_in_the_way(rule, asked, &mut take) {
                 None => return Ok(Allowed::Rule(rule)),
                 Some(denial) => denial,
             };
@@ -156,6 +155,17 @@ impl Tables {
     /// The scopes that the policy gives a subject.
     pub(super) fn scopes_of(&self, subject: &str) -> &[OwnedScope] {
         self.subjects.get(subject).map_or(&[], |subject| &subject.scopes)
+    }
+
+    /// When the time window of a rule next begins or ends.
+    pub(super) fn next_change(&self, unix_now: u64) -> Option<u64> {
+        let day = unix_now - unix_now % DAY;
+        let edges =
+            self.rules.iter().filter_map(|rule| rule.limits.window).flat_map(|(from, until)| [from, until]);
+        edges
+            .map(|minute| day + u64::from(minute) * 60)
+            .map(|edge| if edge > unix_now { edge } else { edge + DAY })
+            .min()
     }
 
     /// Whether any rule has a rate.
@@ -183,8 +193,18 @@ impl std::fmt::Display for UnixId {
     }
 }
 
-fn too_often(rule: &Rule, take: &mut impl FnMut(&Rule, u32) -> Result<(), u32>) -> Option<Denial<'static>> {
-    let max_rate = rule.limits.max_rate?;
+/// The first constraint of a rule that is not met, in the order from coarse to fine. Its rate is used up only by what is
+/// done and meets all others.
+fn stands_in_the_way(
+    rule: &Rule,
+    asked: &Asked<'_>,
+    take: &mut impl FnMut(&Rule, u32) -> Result<(), u32>,
+) -> Option<Denial<'static>> {
+    let payload_len = if asked.counts { asked.payload_len } else { 0 };
+    if let Err(denial) = rule.limits.check(asked.transport, payload_len, asked.unix_now) {
+        return Some(denial);
+    }
+    let max_rate = rule.limits.max_rate.filter(|_| asked.counts)?;
     take(rule, max_rate).err().map(|retry_ms| Denial::TooOften { max_rate, retry_ms })
 }
 
@@ -199,4 +219,6 @@ const fn nearness(denial: Denial<'_>) -> u8 {
     }
 }
 
+/// Seconds.
+const DAY: u64 = 86_400;
 const MAX_RULES: usize = 1024;
