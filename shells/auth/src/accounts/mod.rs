@@ -168,8 +168,7 @@ impl Accounts {
         if !is_new {
             return;
         }
-        let reason = "a token was used that had been renewed: all that were made from it are void";
-        AuditEvent::new(AuditKind::Reused).subject(grant.subject()).channel(channel).reason(reason).emit();
+        AuditEvent::new(AuditKind::Reused).subject(grant.subject()).channel(channel).reason(REUSED).emit();
         if self.reused.is_being_written.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -215,6 +214,7 @@ impl AuthenticationProvider for Accounts {
         }
         if self.store.with_records(|records| records.is_reused(&Issued::from(&grant))) {
             self.handle_reuse(&grant, channel);
+            return Err(Error::Authentication(REUSED.to_owned()));
         }
         Err(Error::Authentication(REVOKED.to_owned()))
     }
@@ -466,6 +466,7 @@ pub(crate) fn new_serial() -> Result<u64> {
 }
 
 const REVOKED: &str = "the token was taken back: log in again";
+const REUSED: &str = "the token had been renewed before, so somebody has a copy: all that were made from it are void, log in again";
 /// Seconds from the first token of a family to the end of its last.
 const MAX_FAMILY_AGE_S: u64 = 30 * 24 * 3600;
 /// Seconds that a token lasts at most when it is made here.
