@@ -1,6 +1,7 @@
 //! What can be said on the command line.
 
 mod auth;
+mod payload;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use visorbus_core::message::{Address, Pattern};
 use visorbus_mcu::{SerialSpec, SpiSpec};
 
 pub(crate) use auth::{Auth, Check, DeviceKey, Key, Mint, Token};
+pub(crate) use payload::{Compression, Sealing};
 
 /// The message plane of a headset: run its hub, call its boards, watch what they say.
 #[derive(Debug, Parser)]
@@ -115,6 +117,12 @@ pub(crate) struct Call {
     pub(crate) timeout: Duration,
 
     #[command(flatten)]
+    pub(crate) compression: Compression,
+
+    #[command(flatten)]
+    pub(crate) sealing: Sealing,
+
+    #[command(flatten)]
     pub(crate) client: Client,
 }
 
@@ -129,6 +137,12 @@ pub(crate) struct Publish {
     pub(crate) message: Option<serde_json::Value>,
 
     #[command(flatten)]
+    pub(crate) compression: Compression,
+
+    #[command(flatten)]
+    pub(crate) sealing: Sealing,
+
+    #[command(flatten)]
     pub(crate) client: Client,
 }
 
@@ -141,6 +155,9 @@ pub(crate) struct Subscribe {
     /// End after so many messages
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
+
+    #[command(flatten)]
+    pub(crate) sealing: Sealing,
 
     #[command(flatten)]
     pub(crate) client: Client,

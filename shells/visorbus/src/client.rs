@@ -48,15 +48,24 @@ impl Client {
         Ok(client)
     }
 
+    /// Shares the key that was given, if one was, with the component that `address` or a pattern begins with.
+    pub(crate) fn share_key(&self, sealing: &args::Sealing, address: &str) -> Result<()> {
+        let Some(key) = sealing.key()? else { return Ok(()) };
+        let component = address.split('/').next().unwrap_or_default();
+        self.inner.share_key(component, key)
+    }
+
     /// Calls `address` with a JSON request; the answer as JSON.
     pub(crate) fn call(
         &mut self,
         address: &str,
         request: Option<&serde_json::Value>,
+        compressed: bool,
         timeout: Duration,
     ) -> Result<serde_json::Value> {
-        let payload = self.payload(address, request)?;
-        let answer = self.inner.send_request(OwnedMessage::request(address, payload), Some(timeout))?;
+        let mut request = OwnedMessage::request(address, self.payload(address, request)?);
+        request.flags.compressed = compressed;
+        let answer = self.inner.send_request(request, Some(timeout))?;
         match self.schemas(address)? {
             Some(schemas) => schemas.decode_response(&answer.payload),
             None => to_json(&answer.payload),

@@ -14,7 +14,9 @@ use crate::output::{BOLD, GREEN, RED, paint, print, table};
 /// Calls an address and prints the answer.
 pub(crate) fn call(args: &args::Call, json: bool) -> Result<()> {
     let mut client = Client::connect(&args.client)?;
-    let answer = client.call(&args.address, args.request.as_ref(), args.timeout)?;
+    client.share_key(&args.sealing, &args.address)?;
+    let compressed = args.compression.compressed;
+    let answer = client.call(&args.address, args.request.as_ref(), compressed, args.timeout)?;
     let pretty = !json && io::stdout().is_terminal();
     print(&if pretty { format!("{answer:#}") } else { answer.to_string() })
 }
@@ -22,9 +24,11 @@ pub(crate) fn call(args: &args::Call, json: bool) -> Result<()> {
 /// Publishes one notification and waits until the hub has taken it.
 pub(crate) fn publish(args: &args::Publish, json: bool) -> Result<()> {
     let mut client = Client::connect(&args.client)?;
+    client.share_key(&args.sealing, &args.topic)?;
     let payload = client.payload(&args.topic, args.message.as_ref())?;
     let mut notification = OwnedMessage::notification(args.topic.as_str(), payload);
     notification.flags.requires_response = true;
+    notification.flags.compressed = args.compression.compressed;
     client.inner.send_request(notification, None)?;
     if json { print(r#"{"published":true}"#) } else { Ok(()) }
 }
@@ -33,6 +37,7 @@ pub(crate) fn publish(args: &args::Publish, json: bool) -> Result<()> {
 pub(crate) fn subscribe(args: &args::Subscribe) -> Result<()> {
     let mut client = Client::connect(&args.client)?;
     client.tell_changes()?;
+    client.share_key(&args.sealing, &args.pattern)?;
     let subscription = client.inner.subscribe(&args.pattern, SlowConsumer::default())?;
     let mut left = args.count;
     while left != Some(0) {

@@ -4,6 +4,7 @@ mod demo;
 mod documented;
 mod guide;
 mod messages;
+mod payloads;
 mod place;
 mod serve;
 mod services;
