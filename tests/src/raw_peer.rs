@@ -38,7 +38,12 @@ impl RawPeer {
     pub fn pair() -> (Self, FramedStream) {
         let (near, far) = UnixStream::pair().expect("a socket pair");
         let link = FramedStream::new(far).expect("the kernel knows who is at a pair's end");
-        (Self { stream: near, bytes: Vec::new(), aside: VecDeque::new(), next_id: 1, rows: &[] }, link)
+        (Self::over(near), link)
+    }
+
+    /// A peer on a socket that leads to a hub, whatever is in between.
+    pub const fn over(stream: UnixStream) -> Self {
+        Self { stream, bytes: Vec::new(), aside: VecDeque::new(), next_id: 1, rows: &[] }
     }
 
     /// A peer that is connected to `hub` and has not said anything.

@@ -4,14 +4,11 @@
 #[allow(dead_code, reason = "what serial lines need of it is not needed here")]
 mod line;
 
-use std::io::PipeReader;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant as Clock};
 
-use embedded_hal::digital::{self, InputPin};
 use embedded_hal::spi;
 use visorbus_core::bus::SlowConsumer;
 use visorbus_core::error::ErrorKind;
@@ -21,8 +18,9 @@ use visorbus_core::{Instant, Peer};
 use visorbus_hal::{Lane, SpiTarget, SpiTargetLink, lane_len};
 use visorbus_imu::messages::{GetInfo, SelfTest, SetRate};
 use visorbus_imu::{ImuBoard, ImuNode, KEY_ID, MAX_FRAME, device_key, session_config};
-use visorbus_mcu::{NoBoardKeys, ReadyLine, SpiHardware, SpiOpenError, SpiPort, Trust};
-use visorbus_tests::spi_bus::{BusDevice, BusFaults, BusReady, BusTarget, SpiBus};
+use visorbus_mcu::{NoBoardKeys, SpiPort, Trust};
+use visorbus_tests::spi_bench::SpiBench;
+use visorbus_tests::spi_bus::{BusFaults, BusTarget, SpiBus};
 
 use line::{Operator, TestHub, samples};
 
@@ -77,8 +75,7 @@ fn a_device_that_goes_fails_its_calls_and_comes_back_by_itself() {
     // From here on nobody answers.
     drop(node);
     let call = hub.pending_call::<GetInfo>(&hub.client("caller", &["*"]));
-    bench.plugged.store(false, Ordering::SeqCst);
-    bench.bus.set_faults(BusFaults::DEAD);
+    bench.unplug();
     operator.wait("imu", false);
     let (error, _) = call.error(Clock::now());
     assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
@@ -86,13 +83,11 @@ fn a_device_that_goes_fails_its_calls_and_comes_back_by_itself() {
     assert_eq!(nobody.kind(), ErrorKind::Message, "{nobody}");
     for boot_id in [2, 3] {
         let node = Node::start(&bench.bus, boot_id);
-        bench.bus.set_faults(BusFaults::NONE);
-        bench.plugged.store(true, Ordering::SeqCst);
+        bench.plug();
         operator.wait("imu", true);
         assert_eq!(operator.info().boot_id, boot_id);
         drop(node);
-        bench.plugged.store(false, Ordering::SeqCst);
-        bench.bus.set_faults(BusFaults::DEAD);
+        bench.unplug();
         operator.wait("imu", false);
     }
 }
@@ -128,79 +123,15 @@ fn a_target_that_is_dead_does_not_keep_the_hub_busy() {
 }
 
 /// A hub with the sensor in service.
-fn sensor(boot_id: u64) -> (TestHub, Operator, Bench, Node) {
+fn sensor(boot_id: u64) -> (TestHub, Operator, SpiBench, Node) {
     let hub = TestHub::start();
     let operator = hub.operator();
-    let bench = Bench { bus: SpiBus::new(boot_id), plugged: Arc::new(AtomicBool::new(true)) };
+    let bench = SpiBench::new(boot_id);
     let node = Node::start(&bench.bus, boot_id);
     let trust = Trust::Token { name: "imu".to_owned() };
     hub.handle.attach(Box::new(SpiPort::over(bench.clone(), 50, trust, Arc::new(NoBoardKeys)))).unwrap();
     operator.wait("imu", true);
     (hub, operator, bench, node)
-}
-
-/// The simulated bus as the hub's hardware.
-#[derive(Debug, Clone)]
-struct Bench {
-    bus: SpiBus,
-    plugged: Arc<AtomicBool>,
-}
-
-impl SpiHardware for Bench {
-    type Device = BusDevice;
-    type Ready = Ready;
-
-    fn open(&mut self) -> Result<(BusDevice, Ready), SpiOpenError> {
-        if !self.plugged.load(Ordering::SeqCst) {
-            return Err(SpiOpenError::Missing { path: self.path().into() });
-        }
-        let (rises, rise) = std::io::pipe().unwrap();
-        rustix::io::ioctl_fionbio(&rises, true).unwrap();
-        rustix::io::ioctl_fionbio(&rise, true).unwrap();
-        // One that is not taken yet is as good as two.
-        self.bus.on_ready(move || {
-            let _ = rustix::io::write(&rise, &[0]);
-        });
-        Ok((self.bus.device(), Ready { line: self.bus.ready_line(), rises }))
-    }
-
-    fn path(&self) -> String {
-        "a simulated bus".to_owned()
-    }
-}
-
-/// The ready line, and a pipe that tells when it rises.
-struct Ready {
-    line: BusReady,
-    rises: PipeReader,
-}
-
-impl AsFd for Ready {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.rises.as_fd()
-    }
-}
-
-impl digital::ErrorType for Ready {
-    type Error = digital::ErrorKind;
-}
-
-impl InputPin for Ready {
-    fn is_high(&mut self) -> Result<bool, digital::ErrorKind> {
-        self.line.is_high()
-    }
-
-    fn is_low(&mut self) -> Result<bool, digital::ErrorKind> {
-        self.line.is_low()
-    }
-}
-
-impl ReadyLine for Ready {
-    fn clear(&mut self) -> Result<(), digital::ErrorKind> {
-        let mut seen = [0; 64];
-        while rustix::io::read(&self.rises, &mut seen).is_ok_and(|count| count == seen.len()) {}
-        Ok(())
-    }
 }
 
 /// The sensor of the examples on a thread of its own, as the target of a bus; dropped, it is silent.

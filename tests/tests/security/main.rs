@@ -1,4 +1,7 @@
 //! Attacks, each by name: what must not happen, what the attacker is told, and that nobody else notices.
+//!
+//! What can be said over any transport is written once, in terms of [`transports::Transport`], and runs over every one
+//! there is; `transports` has the table of what makes no sense where.
 
 #[allow(dead_code, reason = "other test programs use the rest of it")]
 #[path = "../line/mod.rs"]
@@ -7,5 +10,9 @@ mod line;
 #[path = "../line/node.rs"]
 mod node;
 
+mod transports;
+mod world;
+
 mod keyed_lines;
 mod middle;
+mod tokens;
