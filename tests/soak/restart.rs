@@ -33,7 +33,7 @@ use visorbus_imu::{DEVELOPMENT_ROOT_KEY, ImuBoard, ImuNode, KEY_ID, device_key, 
 use visorbus_mcu::{NoBoardKeys, SerialPort, SerialSpec};
 use visorbus_tests::faulty_link::Random;
 use visorbus_tests::stats::RoundTrips;
-use visorbus_unix::{Token, UnixSocketClient, UnixSocketListener};
+use visorbus_unix::{Credentials, UnixSocketClient, UnixSocketListener};
 
 /// Plays the part that this process was started for, if it was; the first thing that `main` does.
 pub(crate) fn play_part() -> Option<ExitCode> {
@@ -348,8 +348,7 @@ fn caller(directory: &Path, number: usize) -> io::Result<UnixSocketClient> {
         thread::sleep(Duration::from_millis(5));
     }
     let token = keys().mint(&TokenRequest::new(&name, &["request:imu/*"])).map_err(io::Error::other)?;
-    let token = token.as_str().parse::<Token>().map_err(other)?;
-    client.authenticate(token).map_err(other)?;
+    client.authenticate(&Credentials::Token(token)).map_err(other)?;
     Ok(client)
 }
 

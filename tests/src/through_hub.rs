@@ -12,7 +12,7 @@ use visorbus_auth::{KeyFile, TokenRequest};
 use visorbus_core::dispatch::{MessageHandler, Reply};
 use visorbus_core::{IpcError, Message};
 use visorbus_hub::{HubConfig, OwnedMessage, OwnedPayload};
-use visorbus_unix::{Token, UnixSocketClient, UnixSocketServer};
+use visorbus_unix::{Credentials, UnixSocketClient, UnixSocketServer};
 
 use crate::bare::{OneHop, TwoHops};
 use crate::contest::{Against, Contender, RoundTrip};
@@ -177,7 +177,7 @@ fn connect(socket: &Path, name: &str) -> io::Result<UnixSocketClient> {
     let client = UnixSocketClient::new(socket, name).map_err(other)?;
     client.connect().map_err(other)?;
     let token = keys().mint(&TokenRequest::new(name, &["*"])).map_err(io::Error::other)?;
-    client.authenticate(token.as_str().parse::<Token>().map_err(other)?).map_err(other)?;
+    client.authenticate(&Credentials::Token(token)).map_err(other)?;
     Ok(client)
 }
 

@@ -1,5 +1,6 @@
 //! Tokens as people ask for them and copy them.
 
+use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use postcard_schema::Schema;
@@ -12,7 +13,7 @@ use visorbus_core::auth::{
 use visorbus_core::limits::MAX_TOKEN;
 use zeroize::Zeroizing;
 
-use crate::KeyFile;
+use crate::{Error, KeyFile};
 
 /// What a token is to say.
 #[derive(Debug, Clone)]
@@ -100,6 +101,14 @@ impl TokenText {
     pub fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>, TextError> {
         let mut bytes = Zeroizing::new([0; MAX_TOKEN]);
         Ok(Zeroizing::new(decode_text(&self.0, &mut *bytes)?.to_vec()))
+    }
+}
+
+impl FromStr for TokenText {
+    type Err = Error;
+
+    fn from_str(text: &str) -> crate::Result<Self> {
+        Self::parse(text).map_err(|e| Error::Authentication(e.to_string()))
     }
 }
 

@@ -153,9 +153,14 @@ impl Hub {
                 Err(error) => return self.refuse_login(key, &message, Some(*method), &error),
             },
             Purpose::Refresh { serial } => self.finish_refresh(&incoming, *serial, outcome),
-            Purpose::Revoke(_) => self
-                .settle(self.event(AuditKind::Revoked, key), purpose, outcome, now)
-                .map(|_| self.respond(&incoming, MessagePayload::Empty)),
+            Purpose::Revoke(_) => {
+                let event = self.event(AuditKind::Revoked, key);
+                // It may be the session's own: whoever asks is answered before it ends.
+                if outcome.is_ok() {
+                    self.respond(&incoming, MessagePayload::Empty);
+                }
+                self.settle(event, purpose, outcome, now).map(|_| ())
+            }
             Purpose::Reload { .. } => self
                 .settle(self.event(AuditKind::Revoked, key), purpose, outcome, now)
                 .and_then(|ended| self.answer_with(&incoming, &ended)),

@@ -1,5 +1,6 @@
 //! The client: calls, publishes, subscribes and serves over one connection that is made again when it is lost.
 
+mod account;
 mod feed;
 mod inbox;
 mod shared;
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use visorbus_auth::{AuthToken, Credentials, Permission};
 use visorbus_core::bus::{self, RowKind, SlowConsumer};
 use visorbus_core::dispatch::{MessageHandler, RowHead};
 use visorbus_core::message::address::is_name;
@@ -29,7 +31,6 @@ pub use subscription::{Subscription, SubscriptionGuard, TopicSubscription, Typed
 
 use crate::address::address;
 use crate::dialog::Dialog;
-use crate::token::Token;
 use feed::{Callback, Feed};
 use shared::Shared;
 use state::Registered;
@@ -50,11 +51,11 @@ use state::Registered;
 ///
 /// ```no_run
 /// use visorbus_hub::{OwnedMessage, OwnedPayload};
-/// use visorbus_unix::UnixSocketClient;
+/// use visorbus_unix::{Credentials, UnixSocketClient};
 ///
 /// let client = UnixSocketClient::new("/run/visorbus/hub.sock", "panel")?;
 /// client.connect()?;
-/// client.authenticate("vb1.…".parse()?)?;
+/// client.authenticate(&Credentials::Token("vb1.…".parse()?))?;
 /// let answer = client.send_request(OwnedMessage::request("imu/info", OwnedPayload::Empty), None)?;
 /// println!("{:?}", answer.payload);
 /// # Ok::<(), visorbus_hub::Error>(())
@@ -114,18 +115,47 @@ impl UnixSocketClient {
         self.shared().disconnect("disconnected");
     }
 
-    /// Proves this client by `token`, and again after each reconnect. Before [`UnixSocketClient::connect`] the token is
-    /// only kept.
+    /// Proves this client by `credentials`, and again by the token that came of it after each reconnect. That one is
+    /// renewed by itself when four fifths of its life are over; a token that was given is not, because others may have it.
+    /// Of a certificate or a user the hub believes the connection alone: what stands in `credentials` is not sent.
+    ///
+    /// Before [`UnixSocketClient::connect`] a token is only kept, and anything else is refused.
     ///
     /// # Errors
-    /// `Authentication` when the hub refuses it; then it is forgotten.
-    pub fn authenticate(&self, token: Token) -> Result<()> {
-        let before = self.shared().lock().token.replace(token);
-        let proven = self.shared().prove();
-        if matches!(proven, Err(Error::Authentication(_))) {
-            self.shared().lock().token = before;
+    /// `Authentication` when the hub refuses them; then what proved this client before goes on. `Message` when too many
+    /// log in at once, `Connection` when there is no connection.
+    pub fn authenticate(&self, credentials: &Credentials) -> Result<AuthToken> {
+        if let Credentials::Token(token) = credentials {
+            return self.shared().show(token);
         }
-        proven
+        // Somebody has to renew the token while nobody calls.
+        self.start_worker()?;
+        self.shared().login(credentials, self.0.config.timeout)
+    }
+
+    /// Has the hub give a new token in the place of this client's, which is void from then on, also for others who have
+    /// it.
+    ///
+    /// # Errors
+    /// `Authentication` when there is no token, when it is too old or was taken back, or when the hub keeps no accounts.
+    pub fn refresh_token(&self) -> Result<AuthToken> {
+        self.shared().refresh(self.0.config.timeout)
+    }
+
+    /// Has the hub take this client's token back: it is void for everybody, and this client's session ends.
+    ///
+    /// # Errors
+    /// `Authentication` when there is none.
+    pub fn revoke_token(&self) -> Result<()> {
+        self.shared().revoke(self.0.config.timeout)
+    }
+
+    /// What this client may do, by its token and by the hub's policy.
+    ///
+    /// # Errors
+    /// `Authentication` when it has not proven who it is.
+    pub fn permissions(&self) -> Result<Vec<Permission>> {
+        self.shared().permissions(self.0.config.timeout)
     }
 
     /// Sends a message that nobody here waits for, and says its id; returns once the socket has it. Notifications,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use visorbus_auth::TokenText;
 use visorbus_core::codec::{self, MAX_HEADER};
 use visorbus_core::frame::length::{Split, split};
 use visorbus_core::limits::MAX_TOKEN;
@@ -21,7 +22,6 @@ use crate::clock;
 use crate::dialog::{Dialog, Heard, OWN_FRAME};
 use crate::outgoing::Outgoing;
 use crate::stream::FramedStream;
-use crate::token::Token;
 
 /// A connection to a hub for those who have an event loop of their own.
 ///
@@ -86,12 +86,12 @@ impl UnixSocketConnection {
 
     /// The token to prove this end with, sent by the next call that receives or waits, if the hub wants one. One that
     /// it has refused is forgotten.
-    pub fn set_auth_token(&mut self, token: Token) {
+    pub fn set_auth_token(&mut self, token: TokenText) {
         self.dialog.set_token(token);
     }
 
     /// The token of [`UnixSocketConnection::set_auth_token`].
-    pub const fn auth_token(&self) -> Option<&Token> {
+    pub const fn auth_token(&self) -> Option<&TokenText> {
         self.dialog.token()
     }
 

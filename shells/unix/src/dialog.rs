@@ -2,19 +2,18 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
+use visorbus_auth::TokenText;
 use visorbus_core::codec;
 use visorbus_core::peer::refuse_frame;
 use visorbus_core::session::{CloseReason, Name, Role, SessionConfig, Verdict};
 use visorbus_core::{Instant, IpcError, Message, Session};
 use visorbus_hub::{Error, Result, owned_error};
 
-use crate::token::Token;
-
 /// A [`Session`] and the token that it proves itself with.
 #[derive(Debug)]
 pub(crate) struct Dialog {
     session: Session,
-    token: Option<Token>,
+    token: Option<TokenText>,
 }
 
 /// What a frame meant, beside an answer that goes back.
@@ -31,7 +30,7 @@ pub(crate) enum Heard<'f> {
 
 impl Dialog {
     /// A session as `name`, which must be a component name, that has not said anything yet.
-    pub(crate) fn new(name: &str, max_frame: u32, token: Option<Token>) -> Result<Self> {
+    pub(crate) fn new(name: &str, max_frame: u32, token: Option<TokenText>) -> Result<Self> {
         let not_a_name = || {
             Error::Message(format!(
                 "'{name}' cannot name a client: use 1 to 32 bytes of a-z, 0-9, '.', '_' and '-', not 'bus'"
@@ -76,8 +75,8 @@ impl Dialog {
 
     /// Writes the request that proves this end by its token; 0 when it has none.
     pub(crate) fn prove(&mut self, now: Instant, out: &mut [u8]) -> usize {
-        let Some(token) = &self.token else { return 0 };
-        self.session.authenticate(token.bytes(), now, out)
+        let Some(Ok(bytes)) = self.token.as_ref().map(TokenText::to_bytes) else { return 0 };
+        self.session.authenticate(&bytes, now, out)
     }
 
     /// Takes one frame; says how many bytes of `out` go back and what the frame meant.
@@ -114,11 +113,11 @@ impl Dialog {
 
     /// Replaces the token; it is sent at the next [`Dialog::poll_transmit`] if the hub wants one, or by
     /// [`Dialog::prove`].
-    pub(crate) fn set_token(&mut self, token: Token) {
+    pub(crate) fn set_token(&mut self, token: TokenText) {
         self.token = Some(token);
     }
 
-    pub(crate) const fn token(&self) -> Option<&Token> {
+    pub(crate) const fn token(&self) -> Option<&TokenText> {
         self.token.as_ref()
     }
 

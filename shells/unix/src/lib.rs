@@ -23,7 +23,6 @@ mod place;
 mod client;
 
 mod clock;
-mod token;
 
 pub use client::{
     ClientConfig, Delivery, StateChange, Subscription, SubscriptionGuard, TopicSubscription, TypedDelivery,
@@ -33,4 +32,4 @@ pub use connection::UnixSocketConnection;
 pub use listener::UnixSocketListener;
 pub use server::UnixSocketServer;
 pub use stream::FramedStream;
-pub use token::Token;
+pub use visorbus_auth::{AuthToken, Credentials, Permission, Secret, TokenText};

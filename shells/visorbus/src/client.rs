@@ -10,7 +10,7 @@ use visorbus_core::bus;
 use visorbus_hub::info::SchemaInfo;
 use visorbus_hub::schema::{Schemas, to_json};
 use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
-use visorbus_unix::{Delivery, StateChange, Subscription, Token, UnixSocketClient};
+use visorbus_unix::{Credentials, Delivery, StateChange, Subscription, UnixSocketClient};
 
 use crate::args;
 
@@ -39,7 +39,7 @@ impl Client {
         inner.connect().map_err(|error| no_hub(&error))?;
         let mut client = Self { inner, schemas: HashMap::new(), keys: None, renew_at: expiry };
         match given {
-            Some(given) => client.inner.authenticate(given.token)?,
+            Some(given) => drop(client.inner.authenticate(&Credentials::Token(given.token))?),
             None => {
                 client.keys = Some(args.place.keys()?);
                 client.renew().map_err(|error| other_keys(args, error))?;
@@ -135,7 +135,7 @@ impl Client {
         let request = TokenRequest::new(SUBJECT, &["*"]);
         self.renew_at = SystemTime::now() + request.lifetime / 2;
         let token = keys.mint(&request).map_err(|e| Error::Internal(e.to_string()))?;
-        self.inner.authenticate(token.as_str().parse::<Token>()?)
+        self.inner.authenticate(&Credentials::Token(token)).map(|_| ())
     }
 
     /// The types of an address, asked for once; `None` where nobody has told them.
@@ -169,14 +169,14 @@ impl Client {
 
 /// A token from outside, and what it says of itself.
 struct Given {
-    token: Token,
+    token: TokenText,
     subject: String,
     expiry: SystemTime,
 }
 
 fn given_token(text: &str) -> Result<Given> {
-    let bytes = TokenText::parse(text).map_err(|e| Error::Authentication(e.to_string()))?;
-    let bytes = bytes.to_bytes().map_err(|e| Error::Authentication(e.to_string()))?;
+    let token: TokenText = text.parse()?;
+    let bytes = token.to_bytes().map_err(|e| Error::Authentication(e.to_string()))?;
     let unverified = UnverifiedToken::read(&bytes).map_err(|e| Error::Authentication(e.to_string()))?;
     let narrowed = unverified.caveats().filter_map(|caveat| match caveat {
         Caveat::Expiry(at) => Some(at),
@@ -185,7 +185,7 @@ fn given_token(text: &str) -> Result<Given> {
     let expiry = narrowed.fold(unverified.claims().expiry, u64::min);
     // One that no clock reaches does not expire.
     let expiry = UNIX_EPOCH + Duration::from_secs(expiry.min(LAST_EXPIRY));
-    Ok(Given { token: Token::new(&bytes)?, subject: unverified.claims().subject.to_owned(), expiry })
+    Ok(Given { token, subject: unverified.claims().subject.to_owned(), expiry })
 }
 
 /// What a newcomer needs to know beside why there is no connection.

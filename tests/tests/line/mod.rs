@@ -24,7 +24,7 @@ use visorbus_hub::{Error, Hub, HubConfig, HubHandle, Result};
 use visorbus_imu::messages::{CONTROL, GetInfo, Info, Sample};
 use visorbus_imu::{DEVELOPMENT_ROOT_KEY, KEY_ID};
 use visorbus_mcu::{BoardKeys, NoBoardKeys, SerialPort, SerialSpec};
-use visorbus_unix::{Delivery, Subscription, Token, UnixSocketClient, UnixSocketListener};
+use visorbus_unix::{Credentials, Delivery, Subscription, UnixSocketClient, UnixSocketListener};
 
 /// How long anything may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -67,7 +67,7 @@ impl TestHub {
         let client = UnixSocketClient::new(socket(&self.directory), name).unwrap();
         client.connect().unwrap();
         let token = keys().mint(&TokenRequest::new(name, scopes)).unwrap();
-        client.authenticate(token.as_str().parse::<Token>().unwrap()).unwrap();
+        client.authenticate(&Credentials::Token(token)).unwrap();
         client
     }
 

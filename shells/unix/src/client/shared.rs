@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
 
+use visorbus_auth::TokenText;
 use visorbus_core::bus::{self, Announce, Register, Subscribe};
 use visorbus_core::dispatch::RowHead;
 use visorbus_core::message::Address;
@@ -26,7 +27,6 @@ use crate::address::dial;
 use crate::clock;
 use crate::connection::{HANDSHAKE, Parts, UnixSocketConnection, wait_for};
 use crate::dialog::OWN_FRAME;
-use crate::token::Token;
 
 /// What all handles, subscriptions and threads of a client share.
 pub(crate) struct Shared {
@@ -437,9 +437,11 @@ impl Shared {
                 state.link = match before {
                     Link::Down { .. } => {
                         let why = error.clone();
+                        // What the hub refused once, it hardly takes a moment later.
+                        let patience = if matches!(why, Error::Authentication(_)) { 16 } else { 1 };
                         Link::Down {
                             why,
-                            retry_at: Instant::now() + back_off(attempts),
+                            retry_at: Instant::now() + back_off(attempts) * patience,
                             attempts: attempts + 1,
                         }
                     }
@@ -454,7 +456,7 @@ impl Shared {
         (state, outcome)
     }
 
-    fn establish(&self, token: Option<Token>, attempts: u32) -> Result<(Up, Vec<OwnedMessage>)> {
+    fn establish(&self, token: Option<TokenText>, attempts: u32) -> Result<(Up, Vec<OwnedMessage>)> {
         let deadline = Instant::now() + HANDSHAKE;
         let mut connection = UnixSocketConnection::new(dial(&self.path, HANDSHAKE)?, &self.name)?;
         connection.wait_open(deadline)?;

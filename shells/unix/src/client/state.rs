@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
+use visorbus_auth::TokenText;
 use visorbus_core::bus::RowKind;
 use visorbus_core::dispatch::{MessageHandler, NOBODY, RowHead};
 use visorbus_core::message::{Address, AddressBuf, MessagePayload, MessageType};
@@ -23,14 +24,15 @@ use crate::clock;
 use crate::connection::{HEAD, encode_head};
 use crate::dialog::{Dialog, Heard, OWN_FRAME};
 use crate::outgoing::Outgoing;
-use crate::token::Token;
 
 /// Everything that the threads of a client share.
 pub(crate) struct State {
     pub(crate) link: Link,
     /// Changes with each connection that is made or lost.
     pub(crate) generation: u64,
-    pub(crate) token: Option<Token>,
+    pub(crate) token: Option<TokenText>,
+    /// When that has to be renewed, if it was made for this client alone.
+    pub(crate) refresh_at: Option<Instant>,
     pub(crate) slots: Slots,
     pub(crate) feeds: Vec<Arc<Feed>>,
     /// Takes the notifications that no subscription selects.
@@ -113,7 +115,8 @@ pub enum StateChange {
     Connected,
     /// The connection was lost; it is made again by itself unless that was switched off.
     Disconnected(Error),
-    /// There is a hub, but it refuses part of what there was before: the session itself, a subscription, a component.
+    /// There is a hub, but it refuses part of what there was before, or takes it away: the session itself, a subscription,
+    /// a component, a new token.
     NotRestored {
         /// What it refuses.
         what: String,
@@ -170,6 +173,7 @@ impl State {
             link: Link::Idle,
             generation: 0,
             token: None,
+            refresh_at: None,
             slots: Slots::default(),
             feeds: Vec::new(),
             unmatched: None,
@@ -441,6 +445,7 @@ impl State {
             match destination.as_str() {
                 bus::MISSED => self.note_missed(message),
                 bus::MISMATCH => self.note_mismatch(message),
+                bus::REVOKED => self.note_revoked(message),
                 bus::CANCEL => self.cancel(message),
                 _ => return self.deliver_notification(message, destination),
             }
@@ -516,6 +521,22 @@ impl State {
         for feed in self.feeds.iter().filter(|feed| feed.pattern == mismatch.address) {
             feed.offer_error(Error::Serialization(mismatch.text.to_owned()));
         }
+    }
+
+    /// The hub has taken something away, because what this client may do has changed.
+    fn note_revoked(&mut self, message: &Message<'_>) {
+        let Ok(bus::Revoked { what, name, reason }) = message.payload.parse() else { return };
+        let error = Error::Authorization(format!("{name}: {reason}"));
+        let what = match what {
+            bus::Lasting::Component => format!("the component '{name}'"),
+            bus::Lasting::Subscription => {
+                for feed in self.feeds.iter().filter(|feed| feed.pattern == name) {
+                    feed.offer_error(error.clone());
+                }
+                format!("the subscription '{name}'")
+            }
+        };
+        self.change(StateChange::NotRestored { what, error });
     }
 
     /// Nobody waits for the answer to a request any more: its handler is not run, or hears of it.

@@ -28,6 +28,8 @@ pub(crate) enum Job {
     Feed(Arc<Feed>),
     /// Something for whoever watches the connection.
     Change(StateChange),
+    /// The token has to be renewed.
+    Refresh,
 }
 
 /// A message for a handler, from the connection `generation`, whose caller does not wait longer than `expires`.
@@ -66,6 +68,11 @@ pub(crate) fn run(shared: &Shared) {
 fn turn<'s>(shared: &'s Shared, mut state: Locked<'s>) -> Locked<'s> {
     let now = Instant::now();
     let reconnects = state.reconnects;
+    if state.up().is_some() && state.refresh_at.take_if(|at| *at <= now).is_some() {
+        state.jobs.push(Job::Refresh);
+        return state;
+    }
+    let refresh_in = state.refresh_at.map(|at| at - now);
     let pause = match &mut state.link {
         Link::Up(up) => {
             if up.outgoing.queued() == 0 && up.send_due(clock::instant(now)).is_err() {
@@ -73,6 +80,7 @@ fn turn<'s>(shared: &'s Shared, mut state: Locked<'s>) -> Locked<'s> {
                 let _ = up.stream.shutdown(std::net::Shutdown::Both);
             }
             let due = up.dialog.poll_timeout().map(|due| due.duration_since(clock::instant(now)));
+            let due = due.into_iter().chain(refresh_in).min();
             if state.can_step() {
                 return shared.step(state, due.map_or(Wait::Ever, Wait::For));
             }
@@ -107,6 +115,7 @@ impl Job {
                 }
             }
             Self::Change(change) => shared.tell(change),
+            Self::Refresh => shared.refresh_in_time(),
         }
     }
 }

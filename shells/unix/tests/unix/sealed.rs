@@ -107,7 +107,7 @@ impl Tap {
 
     fn client(&self, name: &str) -> UnixSocketClient {
         let client = UnixSocketClient::new(&self.path, name).unwrap();
-        client.authenticate(House::token_with(name, &["*"])).unwrap();
+        client.authenticate(&House::token_with(name, &["*"])).unwrap();
         client.connect().unwrap();
         client
     }
@@ -417,7 +417,7 @@ fn an_answer_that_was_recorded_does_not_answer_again() {
     let (log, asked) = (Arc::clone(&recorded), Arc::clone(&count));
     let helper = visorbus_unix::UnixSocketConnection::connect(house.path(), "panel").unwrap();
     let helper = Mutex::new(helper);
-    helper.lock().unwrap().set_auth_token(House::token_with("panel", &["*"]));
+    helper.lock().unwrap().set_auth_token(House::token_text("panel", &["*"]));
     helper.lock().unwrap().wait_authenticated(SOON).unwrap();
     let (_hub, panel) = answered_by(move |request, send| {
         if asked.fetch_add(1, Ordering::SeqCst) == 0 {
@@ -476,7 +476,7 @@ fn a_message_that_asks_for_it_is_compressed_where_the_hub_expands() {
     assert_eq!(told.payload, json());
     // By hand, both ways.
     let mut hand = visorbus_unix::UnixSocketConnection::connect(&tap.path, "hand").unwrap();
-    hand.set_auth_token(House::token_with("hand", &["*"]));
+    hand.set_auth_token(House::token_text("hand", &["*"]));
     hand.wait_authenticated(SOON).unwrap();
     let before = tap.len();
     hand.send_message(compressed("vault/put")).unwrap();

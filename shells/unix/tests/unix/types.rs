@@ -257,7 +257,7 @@ fn a_scope_that_a_row_asks_for_is_asked_by_the_hub_and_never_taken_on_trust() {
     named.register_handler(Box::new(Typed::new("named", NAMED, lamp.clone()))).unwrap();
     let scoped = |name: &str, scopes: &[&str]| {
         let client = UnixSocketClient::new(house.path(), name).unwrap();
-        client.authenticate(House::token_with(name, scopes)).unwrap();
+        client.authenticate(&House::token_with(name, scopes)).unwrap();
         client.connect().unwrap();
         client
     };
@@ -386,7 +386,7 @@ fn assert_cancels(house: &House, (start, cancels, go_on): (Receiver<()>, Receive
     let request = OwnedMessage::request("patient/wait", OwnedPayload::Empty);
     let gone = visorbus_unix::UnixSocketConnection::connect(house.path(), "gone");
     let mut gone = gone.unwrap();
-    gone.set_auth_token(House::token_with("gone", &["*"]));
+    gone.set_auth_token(House::token_text("gone", &["*"]));
     gone.wait_authenticated(SOON).unwrap();
     gone.send_message(request.clone()).unwrap();
     start.recv_timeout(SOON).unwrap();

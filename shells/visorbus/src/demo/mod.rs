@@ -18,7 +18,7 @@ use visorbus_hub::{Error, Hub, HubConfig, Result};
 use visorbus_imu::messages::{CONTROL, GetInfo, Info, Sample, SetRate};
 use visorbus_imu::{DEVELOPMENT_ROOT_KEY, KEY_ID};
 use visorbus_mcu::{NoBoardKeys, SerialPort, SerialSpec, Trust};
-use visorbus_unix::{Delivery, Subscription, Token, UnixSocketClient, UnixSocketListener};
+use visorbus_unix::{Credentials, Delivery, Subscription, UnixSocketClient, UnixSocketListener};
 
 use crate::args;
 use crate::interrupt;
@@ -244,7 +244,7 @@ impl RunningHub {
             self.keys.mint(&TokenRequest::new(name, scopes)).map_err(|e| Error::Internal(e.to_string()))?;
         let client = UnixSocketClient::new(&self.socket, name)?;
         client.connect()?;
-        client.authenticate(token.as_str().parse::<Token>()?)?;
+        client.authenticate(&Credentials::Token(token))?;
         Ok(client)
     }
 
