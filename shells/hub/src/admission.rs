@@ -5,6 +5,7 @@ use visorbus_core::auth::{BUS, Claims, Grant, Scopes};
 use visorbus_core::bus::{self, Identity};
 use visorbus_core::message::{Address, AddressBuf, Message};
 use visorbus_core::session::PROOF_LIFETIME_S;
+use visorbus_core::time::earlier;
 use visorbus_core::{Instant, IpcError};
 
 use crate::hub::Hub;
@@ -77,7 +78,11 @@ impl Hub {
                 self.handle_admitted(key, now);
                 self.audit_authenticated(key, AuthMethod::Token);
             }
-            Err(error) => self.audit_refused(key, Some(AuthMethod::Token), &error),
+            Err(error) => {
+                self.audit_refused(key, Some(AuthMethod::Token), &error);
+                // It may have shown that others of its family are copies.
+                self.recheck_at = earlier(self.recheck_at, Some(now.plus_millis(RECHECK_MS)));
+            }
         }
     }
 
@@ -224,5 +229,7 @@ fn hub_claims<'a>(
     Claims { issuer: BUS, subject, audience, serial, issued_at: unix_s, expiry, epoch: 0, scopes }
 }
 
+/// From a token that was refused to the next look at all sessions.
+const RECHECK_MS: u32 = 50;
 /// Ten years: a trusted link is trusted until its configuration says otherwise.
 const TRUSTED_LIFETIME_S: u64 = 10 * 365 * 24 * 3600;

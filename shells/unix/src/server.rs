@@ -140,6 +140,11 @@ impl UnixSocketServer {
         self.handle.broadcast_message(message)
     }
 
+    /// The hub: for what a socket does not know of, such as taking tokens back and reading accounts and policy again.
+    pub fn handle(&self) -> HubHandle {
+        self.handle.clone()
+    }
+
     /// The socket.
     pub fn path(&self) -> &Path {
         &self.path

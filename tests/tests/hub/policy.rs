@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
-use visorbus_auth::{Asked, Denial, Transport};
+use visorbus_auth::{Asked, Denial, Policy, Transport};
 use visorbus_core::IpcError;
 use visorbus_core::auth::Operation;
 use visorbus_core::bus::{self, SlowConsumer};
 use visorbus_core::dispatch::{MessageHandler, Reply};
 use visorbus_core::error::ErrorKind;
 use visorbus_core::message::{Message, MessagePayload};
+use visorbus_hub::HubConfig;
 use visorbus_tests::raw_peer::expect_error;
 
 use crate::desk::{Desk, Forbids, Rules, config};
@@ -119,6 +121,43 @@ fn a_messages_own_token_is_held_against_the_policy_too() {
     peer.send(&Message { auth_token: Some(&token), ..request(70, "echo/ping") });
     expect_error(peer.answer_to(70), ErrorKind::Authorization, "over this transport");
     innocent.is_served_alone(&house.hub);
+}
+
+#[test]
+fn a_new_connection_is_no_way_around_a_rate() {
+    let policy = Policy::parse(
+        "[[rule]]\nscope = \"slow\"\nallow = [\"request:echo/*\"]\nmax_rate = 3\n\
+         [[rule]]\nscope = \"short\"\nallow = [\"request:echo/*\"]\nmax_payload = 4\n\
+         [[rule]]\nscope = \"wired\"\nallow = [\"request:echo/*\"]\ntransports = [\"serial\"]\n",
+    )
+    .unwrap();
+    let config = HubConfig::with_providers(Desk::new(), Arc::new(policy));
+    let hub = TestHub::with_config(config);
+    let before = hub.echoed();
+    let mut allowed = 0;
+    let mut refused = None;
+    let start = Instant::now();
+    for number in 0..40 {
+        let mut peer = hub.greeted(&format!("alice.{number}"));
+        peer.authenticate(&hub.token("alice", &["slow"])).unwrap();
+        match peer.request("echo/ping", MessagePayload::Empty) {
+            Ok(_) => allowed += 1,
+            Err(error) => refused = Some(error),
+        }
+    }
+    let seconds = start.elapsed().as_secs() as usize + 1;
+    assert!(allowed <= 3 + 3 * seconds, "{allowed} in {seconds} s");
+    expect_error::<()>(Err(refused.unwrap()), ErrorKind::Authorization, "3 times a second: try again in");
+    assert_eq!(hub.echoed() - before, allowed);
+    let mut bob = hub.connect("bob", &["slow"]);
+    assert!(bob.request("echo/ping", MessagePayload::Empty).is_ok(), "each has their own");
+    let mut short = hub.connect("short", &["short"]);
+    assert!(short.request("echo/ping", MessagePayload::String("four")).is_ok());
+    let outcome = short.request("echo/ping", MessagePayload::String("fives"));
+    expect_error(outcome, ErrorKind::Authorization, "payloads of up to 4 bytes");
+    let mut wired = hub.connect("wired", &["wired"]);
+    let outcome = wired.request("echo/ping", MessagePayload::Empty);
+    expect_error(outcome, ErrorKind::Authorization, "over this transport");
 }
 
 /// A hub with this policy, and a handler on the pool.

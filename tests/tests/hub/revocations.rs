@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use visorbus_auth::{AuthToken, Denial, RevokeAll};
+use visorbus_auth::{Accounts, AuthToken, Denial, KeyFile, Policy, RevokeAll, Store, TokenRequest};
 use visorbus_core::auth::Operation;
 use visorbus_core::bus::{self, Lasting, Revoked, SlowConsumer};
 use visorbus_core::error::ErrorKind;
 use visorbus_core::message::MessagePayload;
 use visorbus_hub::info::{Ended, Revoke};
-use visorbus_hub::{LinkOptions, Origin, OwnedMessage, OwnedPayload};
+use visorbus_hub::{HubConfig, LinkOptions, Origin, OwnedMessage, OwnedPayload};
 use visorbus_tests::raw_peer::{RawPeer, expect_error};
 
 use crate::desk::{Desk, Disguised, Rules, config};
@@ -137,6 +137,26 @@ fn a_renewed_token_carries_the_session_on_and_ends_all_that_show_the_old_one() {
     expect_error(again.authenticate(&bytes), ErrorKind::Authentication, "revoked");
     again.authenticate(&new.value.to_bytes().unwrap()).unwrap();
     innocent.is_served();
+}
+
+#[test]
+fn a_renewed_token_that_is_used_again_ends_all_that_came_of_it() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let keys = KeyFile::open_or_create(directory.path().join("root.key")).unwrap();
+    let policy = Arc::new(Policy::empty());
+    let accounts = Arc::new(Accounts::new(Arc::new(Store::in_memory()), keys, Arc::clone(&policy)));
+    let hub = TestHub::with_config(HubConfig::with_providers(Arc::clone(&accounts) as _, policy));
+    let token = accounts.mint(&TokenRequest::new("alice", &["request:echo/*"])).unwrap();
+    let old = token.value.to_bytes().unwrap();
+    let mut alice = hub.greeted("alice");
+    alice.authenticate(&old).unwrap();
+    alice.ask_text(bus::REFRESH, token.value.as_str()).unwrap();
+    assert!(alice.request("echo/ping", MessagePayload::Empty).is_ok());
+    let mut thief = hub.greeted("alice.thief");
+    let start = Instant::now();
+    assert!(thief.authenticate(&old).is_err());
+    alice.read_to_end();
+    assert!(start.elapsed() < Duration::from_millis(150), "{:?}", start.elapsed());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Unix sockets from both ends: framing, the socket's file, the connection by hand, the client, the server.
 
+mod account;
 mod client;
 mod connection;
 mod opposite;

@@ -89,7 +89,7 @@ fn text(text: &str) -> OwnedPayload {
 }
 
 /// Answers with its own payload.
-struct Echo(&'static str);
+pub(crate) struct Echo(pub(crate) &'static str);
 
 impl MessageHandler for Echo {
     fn id(&self) -> &str {
