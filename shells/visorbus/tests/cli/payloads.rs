@@ -9,7 +9,7 @@ use visorbus_core::dispatch::{MessageHandler, Reply};
 use visorbus_core::seal::PayloadKey;
 use visorbus_core::{IpcError, Message, MessagePayload};
 use visorbus_hub::{OwnedMessage, OwnedPayload};
-use visorbus_unix::{Token, UnixSocketClient};
+use visorbus_unix::{Credentials, UnixSocketClient};
 
 use crate::place::Place;
 
@@ -35,7 +35,7 @@ impl MessageHandler for Vault {
 fn vault(place: &Place) -> (UnixSocketClient, Arc<Mutex<usize>>) {
     let client = UnixSocketClient::new(place.socket(), "vault").unwrap();
     let token = KeyFile::open(place.key_file()).unwrap().mint(&TokenRequest::new("vault", &["*"])).unwrap();
-    client.authenticate(token.as_str().parse::<Token>().unwrap()).unwrap();
+    client.authenticate(&Credentials::Token(token)).unwrap();
     client.connect().unwrap();
     let runs = Arc::default();
     client.register_handler(Box::new(Vault(Arc::clone(&runs)))).unwrap();
