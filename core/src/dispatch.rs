@@ -251,6 +251,21 @@ impl<N> Handlers for Table<'_, N> {
     }
 }
 
+/// A table for a caller that may do everything: the hub, on a link whose key has proven it.
+pub(crate) struct Proven<'n, N: 'static>(pub(crate) Table<'n, N>);
+
+impl<N> Handlers for Proven<'_, N> {
+    type Key = Call<N>;
+
+    fn find(&self, address: Address<'_>, kind: MessageType) -> Result<(Call<N>, Access<'_>), IpcError> {
+        Ok((self.0.find(address, kind)?.0, Access::Open))
+    }
+
+    fn call(&mut self, call: Call<N>, message: &Message<'_>, reply: &mut Reply<'_>) -> Result<(), IpcError> {
+        self.0.call(call, message, reply)
+    }
+}
+
 /// One address of a node: what it is, what it needs, and the method behind it.
 ///
 /// ```

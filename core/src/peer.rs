@@ -7,13 +7,14 @@ use serde::Serialize;
 use crate::auth::{Context, Grant, Key, OwnKey};
 use crate::bus::{self, Describe, RowPart};
 use crate::codec;
-use crate::dispatch::{Caller, Dispatched, NOBODY, Row, Table, dispatch};
+use crate::dispatch::{Caller, Dispatched, NOBODY, Proven, Row, Table, dispatch};
 use crate::error::IpcError;
 use crate::link::Link;
 use crate::message::typed::{Endpoint, Topic};
 use crate::message::{Address, Message, MessagePayload, PayloadKind};
 use crate::needs::Needs;
 use crate::route::{Route, route};
+use crate::secure::LinkProof;
 use crate::sentence;
 use crate::session::{CloseReason, Expired, NO_KEYS, PROOF_LIFETIME_S, Session, SessionConfig, Verdict};
 use crate::time::{Instant, earlier, whole_seconds};
@@ -61,10 +62,12 @@ impl<L: Link, K: Keys, const OUT: usize> Peer<L, K, OUT> {
         // Room for the answer before the question: what cannot be answered now stays in the link.
         while self.has_room() {
             let longest = self.longest();
+            let is_proven = K::TRUSTS_LINK && self.link.proof().is_some_and(LinkProof::is_hub);
             let Some(frame) = self.link.receive()? else { break };
             let turn = Turn {
                 session: &mut self.session,
                 keys: &self.keys,
+                is_proven,
                 out: self.out.get_mut(..longest).unwrap_or_default(),
                 told: &mut self.told,
                 counters: &mut self.counters,
@@ -280,6 +283,10 @@ pub trait Keys {
     /// Whether [`Keys::prove`] ever writes a request. Where it never does, a leaf links no code for the answer.
     const PROVES: bool = true;
 
+    /// Whether the key of the link is enough: where it has proven the hub to be at its other end, everything that comes
+    /// is the hub's, and is served, whatever a row asks for. The hub asks its own callers. Elsewhere nothing is served.
+    const TRUSTS_LINK: bool = false;
+
     /// Checks a token that the other end sent, as [`KeyRing::check`](crate::auth::KeyRing::check) does.
     ///
     /// # Errors
@@ -297,6 +304,25 @@ pub struct NoKeys;
 impl Keys for NoKeys {
     const BELIEVES: bool = false;
     const PROVES: bool = false;
+
+    fn check(&self, _token: &[u8], _context: &Context<'_>) -> Result<Grant, IpcError> {
+        Err(NO_KEYS)
+    }
+
+    fn prove(&self, _session: &mut Session, _now: Instant, _out: &mut [u8]) -> usize {
+        0
+    }
+}
+
+/// No keys but that of the link, a secure one: the hub may do everything, and nothing is proven beside that. Links no
+/// code for tokens. Such a leaf needs no authentication of the hub ([`SessionConfig::requires_authentication`]).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HubByLink;
+
+impl Keys for HubByLink {
+    const BELIEVES: bool = false;
+    const PROVES: bool = false;
+    const TRUSTS_LINK: bool = true;
 
     fn check(&self, _token: &[u8], _context: &Context<'_>) -> Result<Grant, IpcError> {
         Err(NO_KEYS)
@@ -416,6 +442,8 @@ impl<N: Node, K: Keys> Needs for LeafNeeds<N, K> {
 struct Turn<'p, K> {
     session: &'p mut Session,
     keys: &'p K,
+    /// What comes is the hub's, as the link's key says, and that is what counts here.
+    is_proven: bool,
     out: &'p mut [u8],
     told: &'p mut u16,
     counters: &'p mut PeerCounters,
@@ -472,6 +500,14 @@ impl<K: Keys> Turn<'_, K> {
         let unix_now = if K::BELIEVES { unix_seconds(self.session, now) } else { None };
         let dispatched = match route::<()>(message.destination, |component| component == own, |_| None) {
             Route::Bus if N::DESCRIBES => describe::<N>(message, self.told, self.out),
+            // No token counts beside the link's key: a message that has one asks for something else.
+            Route::Local if K::TRUSTS_LINK && (!self.is_proven || message.auth_token.is_some()) => {
+                refuse(message, NO_KEYS, self.out)
+            }
+            Route::Local if K::TRUSTS_LINK => {
+                let caller = Caller { grant: None, unix_now: None };
+                dispatch(&mut Proven(Table { rows: N::ROWS, node }), caller, message, self.out)
+            }
             Route::Local => {
                 // A token of the message's own counts instead of the session's grant, never beside it.
                 let checked =

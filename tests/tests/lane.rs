@@ -3,11 +3,13 @@
 use visorbus_core::codec::encode;
 use visorbus_core::limits::MAX_LINE_FRAME;
 use visorbus_core::message::{Address, MessagePayload, MessagePriority};
+use visorbus_core::secure::Suite;
 use visorbus_core::{Instant, Link, Message};
-use visorbus_hal::{Lane, SerialLink, piece_len, serial_buffer_len};
+use visorbus_hal::{Lane, SerialError, SerialLink, piece_len, serial_buffer_len};
 use visorbus_tests::faulty_link::{Faults, FaultyLink, Random};
 use visorbus_tests::line_sim::{LineFaults, LineSetup, LineSim, SimUart};
 use visorbus_tests::memory_link::MemoryLink;
+use visorbus_tests::secured::{SECURED_FRAME, SecuredBoard, SecuredHub, secured_board};
 
 #[test]
 fn every_class_arrives_once_and_in_order_over_lines_with_faults() {
@@ -18,6 +20,39 @@ fn every_class_arrives_once_and_in_order_over_lines_with_faults() {
         // Even a good line is now and then slower than expected.
         assert_eq!(resent > 50, per_byte > 0.0, "{per_byte}: {resent}");
     }
+}
+
+#[test]
+fn every_class_arrives_once_and_in_order_over_secure_lines_with_faults() {
+    for suite in [Suite::Tag64, Suite::Sealed] {
+        for (seed, per_byte, count) in [(1, 0.0, 400), (2, 0.001, 400), (3, 0.02, 100), (4, 0.05, 3)] {
+            let mut pair = Secured::<516, 2_052>::secured(line(1_000_000, bytes(per_byte), seed), suite);
+            pair.exchange(count);
+            let (board, hub) = (pair.near.lane.link().stats(), pair.far.lane.link().link.stats());
+            // The line's own checksum keeps what is damaged from the tags, so that those tell of something else.
+            assert_eq!((board.bad, hub.bad, board.refused, hub.refused), (0, 0, 0, 0), "{suite}, {per_byte}");
+            assert_eq!((board.handshakes, hub.handshakes), (1, 1), "{suite}, {per_byte}");
+        }
+    }
+}
+
+#[test]
+fn a_secure_line_that_is_pulled_for_seconds_loses_nothing_on_its_streams() {
+    let mut pair = Secured::<516, 516>::secured(line(1_000_000, LineFaults::NONE, 10), Suite::Tag64);
+    let mut loose = 0;
+    for seconds in [1, 5, 60] {
+        pair.run_ms(100, |pair| pair.near.offer(60));
+        pair.line.set_plugged(false);
+        pair.run_ms(seconds * 1_000, |pair| {
+            pair.near.offer(60);
+            loose += 1;
+            pair.near.offer_loose(loose);
+        });
+        pair.line.set_plugged(true);
+        let before = pair.far.next[BULK];
+        pair.run_until(|pair| pair.far.next[BULK] > before, |_| ());
+    }
+    pair.finish();
 }
 
 #[test]
@@ -222,19 +257,40 @@ fn frames_whose_bits_flip_without_a_checksum_to_tell_never_panic_and_a_new_sessi
 }
 
 /// Two ends on one simulated line.
-struct Pair<const A: usize, const B: usize> {
+struct Pair<const A: usize, const B: usize, L = Serial, M = Serial> {
     line: LineSim,
-    near: End<Serial, A>,
-    far: End<Serial, B>,
+    near: End<L, A>,
+    far: End<M, B>,
 }
 
-type Serial = SerialLink<SimUart, { serial_buffer_len(MAX_LINE_FRAME) }>;
+type Serial = SerialLink<SimUart, { serial_buffer_len(SECURED_FRAME) }>;
+type Secured<const A: usize, const B: usize> = Pair<A, B, SecuredBoard<Serial>, SecuredHub<Serial>>;
 
 impl<const A: usize, const B: usize> Pair<A, B> {
     fn new(setup: LineSetup) -> Self {
-        let (line, near, far) = LineSim::new(setup);
-        let mut near = End::new(Lane::new(SerialLink::new(near)));
-        let mut far = End::new(Lane::new(SerialLink::new(far)));
+        Self::over(setup, SerialLink::new, SerialLink::new)
+    }
+}
+
+impl<const A: usize, const B: usize> Secured<A, B> {
+    fn secured(setup: LineSetup, suite: Suite) -> Self {
+        Self::over(
+            setup,
+            |uart| secured_board(SerialLink::new(uart), suite, 1),
+            |uart| SecuredHub::new(SerialLink::new(uart), suite, 1),
+        )
+    }
+}
+
+impl<const A: usize, const B: usize, L, M> Pair<A, B, L, M>
+where
+    L: Link<Error = SerialError>,
+    M: Link<Error = SerialError>,
+{
+    fn over(setup: LineSetup, near: impl FnOnce(SimUart) -> L, far: impl FnOnce(SimUart) -> M) -> Self {
+        let (line, one, other) = LineSim::new(setup);
+        let mut near = End::new(Lane::new(near(one)));
+        let mut far = End::new(Lane::new(far(other)));
         near.reset(1);
         far.reset(1);
         Self { line, near, far }

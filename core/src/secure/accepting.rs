@@ -26,8 +26,10 @@ pub struct Accepting<K> {
     pending: Option<Pending>,
     /// The owner does not know yet that the channel has changed.
     changed: bool,
-    /// The REPLY is to be said.
-    reply_due: bool,
+    /// When the REPLY is said again.
+    reply_due: Instant,
+    /// Times that it is said yet, unless the INIT comes again.
+    replies: u8,
     /// An empty data frame is to be said.
     word_due: bool,
     /// A hint is to be said.
@@ -35,8 +37,6 @@ pub struct Accepting<K> {
     /// No other INIT is answered before this, though proven: it may be a recording.
     init_from: Instant,
     init_ms: u32,
-    /// The same REPLY is not said again before this.
-    reply_from: Instant,
     /// No other hint is said before this.
     hint_from: Instant,
     hint_ms: u32,
@@ -54,12 +54,12 @@ impl<K: LinkKeys> Accepting<K> {
             open: None,
             pending: None,
             changed: false,
-            reply_due: false,
+            reply_due: Instant::from_micros(0),
+            replies: 0,
             word_due: false,
             hint_due: false,
             init_from: Instant::from_micros(0),
             init_ms: INIT_GAP_MS,
-            reply_from: Instant::from_micros(0),
             hint_from: Instant::from_micros(0),
             hint_ms: HINT_MS,
             faults: 0,
@@ -79,7 +79,7 @@ impl<K: LinkKeys> Accepting<K> {
     /// Closes the channel, and forgets the one that waits: a key was taken away, or the line was unplugged.
     pub fn close(&mut self) {
         (self.open, self.pending) = (None, None);
-        (self.changed, self.reply_due, self.word_due) = (false, false, false);
+        (self.changed, self.word_due) = (false, false);
     }
 
     /// The keys, to look at.
@@ -94,11 +94,8 @@ impl<K: LinkKeys> Accepting<K> {
 
     fn handle_init(&mut self, init: &Init<'_>, now: Instant) {
         if self.pending.as_ref().is_some_and(|pending| pending.is_of(init)) {
-            // Said again, because the answer was late or lost.
-            if now >= self.reply_from {
-                self.reply_from = now.plus_millis(REPLY_GAP_MS);
-                self.reply_due = true;
-            }
+            // Said again, because the answer was late or lost: that goes on then.
+            self.replies = REPLIES;
             return;
         }
         let name = ascii(init.name).unwrap_or_default();
@@ -113,8 +110,7 @@ impl<K: LinkKeys> Accepting<K> {
         let ours = Side { nonce, boot_id: self.boot_id };
         let Some(key) = self.keys.find(name, init.key_id) else { return };
         self.pending = Pending::new(key, init, ours);
-        self.reply_due = self.pending.is_some();
-        self.reply_from = now.plus_millis(REPLY_GAP_MS);
+        (self.reply_due, self.replies) = (now, REPLIES);
         self.init_ms = (self.init_ms * 2).min(MAX_INIT_GAP_MS);
     }
 
@@ -145,7 +141,7 @@ impl<K: LinkKeys> Accepting<K> {
             count(&mut self.stats.rekeys);
         }
         self.open = Some(open);
-        (self.changed, self.word_due, self.reply_due, self.hint_due) = (true, true, false, false);
+        (self.changed, self.word_due, self.hint_due) = (true, true, false);
         (self.faults, self.hint_ms, self.init_ms) = (0, HINT_MS, INIT_GAP_MS);
         self.init_from = Instant::default();
     }
@@ -187,18 +183,23 @@ impl<K: LinkKeys> SecureEnd for Accepting<K> {
         self.open.as_mut()?.channel.seal(frame, len)
     }
 
-    fn poll_transmit(&mut self, _now: Instant, out: &mut [u8]) -> usize {
+    fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> usize {
         if core::mem::take(&mut self.word_due) {
             return self.open.as_mut().and_then(|open| open.channel.seal(out, 0)).unwrap_or(0);
         }
-        if core::mem::take(&mut self.reply_due) {
-            return self.pending.as_ref().map_or(0, |pending| pending.reply.write(out));
+        if let Some(pending) = self.pending.as_ref().filter(|_| self.replies > 0 && now >= self.reply_due) {
+            self.replies -= 1;
+            self.reply_due = now.plus_millis(REPLY_MS);
+            return pending.reply.write(out);
         }
         if core::mem::take(&mut self.hint_due) { write_rekey(out) } else { 0 }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        (self.word_due || self.reply_due || self.hint_due).then_some(Instant::default())
+        if self.word_due || self.hint_due {
+            return Some(Instant::default());
+        }
+        (self.pending.is_some() && self.replies > 0).then_some(self.reply_due)
     }
 
     fn proof(&self) -> Option<&LinkProof> {
@@ -280,8 +281,10 @@ fn is_plain(frame: &[u8]) -> bool {
 const INIT_GAP_MS: u32 = 20;
 /// The same when none of those that were answered is confirmed.
 const MAX_INIT_GAP_MS: u32 = 640;
-/// Between two of the same REPLY: shorter than what is between two INITs of a connecting end.
-const REPLY_GAP_MS: u32 = 200;
+/// Between two of the same REPLY.
+const REPLY_MS: u32 = 250;
+/// Times that it is said, after each INIT.
+const REPLIES: u8 = 8;
 /// Between two hints, at first.
 const HINT_MS: u32 = 250;
 /// At last.

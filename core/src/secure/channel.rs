@@ -3,6 +3,7 @@
 use super::cipher::{Cipher, Suite};
 use super::frame::{COUNTER_MASK, HEAD_LEN, data_head};
 use super::key::LinkKey;
+use crate::auth::BUS;
 use crate::session::Name;
 
 /// The two directions of a channel, seen from one of its ends.
@@ -100,6 +101,11 @@ impl LinkProof {
     /// The name that it has proven: that of the key, or `bus`.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether it is the hub: at its own end of a link no peer's key proves that name.
+    pub fn is_hub(&self) -> bool {
+        self.name() == BUS
     }
 
     /// The id of the key.

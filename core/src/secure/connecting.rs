@@ -28,8 +28,8 @@ pub struct Connecting<C> {
     open: Option<(Channel<C>, LinkProof)>,
     /// When INIT, or the empty frame, is said again.
     due: Instant,
-    /// Milliseconds from there to the next time.
-    retry_ms: u32,
+    /// Times that it was said.
+    tries: u8,
     /// Faults since the last good frame.
     faults: u8,
     /// No handshake is begun for a hint or for faults before this.
@@ -57,7 +57,7 @@ impl<C: Cipher> Connecting<C> {
             pending: true,
             open: None,
             due: Instant::default(),
-            retry_ms: RETRY_MS,
+            tries: 0,
             faults: 0,
             suspect_from: Instant::default(),
             suspect_ms: SUSPECT_MS,
@@ -80,7 +80,7 @@ impl<C: Cipher> Connecting<C> {
         self.begun = self.begun.wrapping_add(1);
         self.pending = true;
         self.due = now;
-        self.retry_ms = RETRY_MS;
+        self.tries = 0;
     }
 
     /// Begins a handshake before the counters of the open channel come to their end.
@@ -121,7 +121,7 @@ impl<C: Cipher> Connecting<C> {
         self.open = Some((new, proof));
         self.pending = false;
         self.faults = 0;
-        (self.due, self.retry_ms) = (now, RETRY_MS);
+        (self.due, self.tries) = (now, 0);
     }
 
     fn handle_fault(&mut self, fault: Fault, now: Instant) {
@@ -188,8 +188,8 @@ impl<C: Cipher> SecureEnd for Connecting<C> {
         if self.poll_timeout().is_none_or(|due| now < due) {
             return 0;
         }
-        self.due = now.plus_millis(self.retry_ms);
-        self.retry_ms = (self.retry_ms * 2).min(MAX_RETRY_MS);
+        self.tries = self.tries.saturating_add(1);
+        self.due = now.plus_millis(if self.tries < EAGER_TRIES { RETRY_MS } else { SLOW_RETRY_MS });
         if self.pending { self.write_init(out) } else { self.seal(out, 0).unwrap_or(0) }
     }
 
@@ -265,8 +265,10 @@ pub struct WrongSuite(pub Suite);
 
 /// Between two INITs, and between two empty frames, at first.
 const RETRY_MS: u32 = 250;
-/// At last.
-const MAX_RETRY_MS: u32 = 4_000;
+/// Later. Not longer: nobody else is on the line, and a hub that is back should be found.
+const SLOW_RETRY_MS: u32 = 1_000;
+/// Times at first: what a line that loses half of all frames gets through with.
+const EAGER_TRIES: u8 = 16;
 /// Faults in a row after which the keys may be at fault.
 const BURST: u8 = 8;
 /// Between two handshakes for faults or hints, at first.

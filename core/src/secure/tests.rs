@@ -220,7 +220,7 @@ fn a_lost_init_reply_or_confirmation_is_made_up_for() {
 }
 
 #[test]
-fn a_silent_hub_is_asked_more_and_more_rarely() {
+fn a_silent_hub_is_asked_often_at_first_and_then_once_a_second() {
     let mut pair = Pair::new(Suite::Tag64);
     let mut sent = Vec::new();
     for ms in 0..20_000 {
@@ -228,7 +228,14 @@ fn a_silent_hub_is_asked_more_and_more_rarely() {
         sent.extend(said(&mut pair.board, now).into_iter().map(|frame| (ms, frame)));
     }
     let times: Vec<u32> = sent.iter().map(|(ms, _)| *ms).collect();
-    assert_eq!(times, [0, 250, 750, 1_750, 3_750, 7_750, 11_750, 15_750, 19_750]);
+    let eager = (0..16).map(|time| time * 250);
+    assert!(
+        times
+            .iter()
+            .copied()
+            .eq(eager.chain((0..17).map(|time| 4_750 + time * 1_000).take_while(|ms| *ms < 20_000))),
+        "{times:?}"
+    );
     assert!(sent.iter().all(|(_, frame)| *frame == sent[0].1), "the same INIT");
 }
 
@@ -542,7 +549,7 @@ fn the_wrong_key_is_refused_and_counted_at_the_hub() {
         pair.board = board(key.unwrap(), 11);
         assert_eq!(pair.settle_for_ms(2_000), 0, "{what}");
         assert!(!pair.board.is_open() && !pair.hub.is_open(), "{what}");
-        assert_eq!(pair.hub.stats().refused, 4, "{what}");
+        assert_eq!(pair.hub.stats().refused, 8, "{what}");
         assert!(pair.down.is_empty(), "{what}");
     }
     // The suite is part of the key too.
@@ -689,7 +696,7 @@ fn a_burst_of_bad_frames_is_never_answered_one_by_one() {
         inits += said(&mut pair.board, pair.now).len();
     }
     assert!((1..=8).contains(&hints), "{hints} hints in 10 s");
-    assert!((1..=8).contains(&inits), "{inits} INITs in 10 s");
+    assert!((1..=30).contains(&inits), "{inits} INITs in 10 s");
     assert!(pair.works());
 }
 
