@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use visorbus_core::auth::{Access, Claims, Context, Key, KeyRing, Scopes, Slot};
 use visorbus_core::bus::{
-    Announce, Cancel, Credentials, Describe, Identity, Mismatch, Missed, Register, RowInfo, RowKind, RowPart,
-    SlowConsumer, Subscribe,
+    Announce, Cancel, Credentials, Describe, Identity, Lasting, Mismatch, Missed, Register, Revoked, RowInfo,
+    RowKind, RowPart, SlowConsumer, Subscribe,
 };
 use visorbus_core::codec::{DecodeError, decode, decode_with, encode, encode_error, encode_header_to};
 use visorbus_core::error::ErrorKind;
@@ -439,6 +439,7 @@ fn address_of(row: u16) -> Option<Address<'static>> {
 fn payloads() -> Vec<(&'static str, &'static [u8])> {
     let describe = |part| Describe { row: 2, part };
     let subscribe = |pattern, policy| Subscribe { pattern, policy };
+    let revoked = |what, name| Revoked { what, name, reason: "no" };
     let endpoint = RowInfo {
         kind: RowKind::Endpoint,
         address: "imu/set-rate",
@@ -466,6 +467,10 @@ fn payloads() -> Vec<(&'static str, &'static [u8])> {
         ("Identity", there_and_back(IMU)),
         ("Identity/hub", there_and_back(HUB)),
         ("Credentials/token", there_and_back(Credentials::Token(TOKEN))),
+        ("Credentials/username-password", there_and_back(PASSWORD)),
+        ("Credentials/api-key", there_and_back(Credentials::ApiKey("vbk1.robot"))),
+        ("Credentials/certificate", there_and_back(Credentials::Certificate)),
+        ("Credentials/peer", there_and_back(Credentials::Peer)),
         ("Describe/info", there_and_back(describe(RowPart::Info))),
         ("Describe/request", there_and_back(describe(RowPart::Request))),
         ("Describe/response", there_and_back(describe(RowPart::Response))),
@@ -483,6 +488,8 @@ fn payloads() -> Vec<(&'static str, &'static [u8])> {
         ("Announce", there_and_back(announce)),
         ("Cancel", there_and_back(Cancel { id: 300, source: "cli.1" })),
         ("Mismatch", there_and_back(Mismatch { address: "imu/light", text: "no" })),
+        ("Revoked/subscription", there_and_back(revoked(Lasting::Subscription, "imu/*"))),
+        ("Revoked/component", there_and_back(revoked(Lasting::Component, "camera"))),
     ]
 }
 
@@ -615,6 +622,8 @@ const IMU: Identity<'_> = Identity {
 };
 const HUB: Identity<'_> =
     Identity { name: "bus", boot_id: u64::MAX, max_frame: 65_536, rows: 0, unix_us: UNIX_US, ..IMU };
+const PASSWORD: Credentials<'_> =
+    Credentials::UsernamePassword { username: "alice", password: "open sesame" };
 const UNIX_US: u64 = 1_790_000_000_000_000;
 /// An hour, in microseconds.
 const H: u64 = 3_600_000_000;
