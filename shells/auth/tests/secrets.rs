@@ -88,7 +88,7 @@ fn no_debug_display_error_or_log_line_shows_a_secret() {
     let link_key = LinkKey::new(3, Suite::Sealed, "imu", Key::new([0xA7; 32])).unwrap();
     store.add_link_key(&link_key).unwrap();
     shown.secret(&[0xA7; 32]);
-    shown.secret(link_key.encode(&mut [0; MAX_LINK_KEY_TEXT])[12..].as_bytes());
+    shown.secret(&link_key.encode(&mut [0; MAX_LINK_KEY_TEXT]).as_bytes()[12..]);
     store.add_certificate(CertificateId::Sha256([7; 32]), "phone", &[]).unwrap();
     let file = std::fs::read_to_string(store.path()).unwrap();
     let hash = file.split("$argon2id$").nth(1).unwrap().split('"').next().unwrap();
@@ -108,7 +108,7 @@ fn no_debug_display_error_or_log_line_shows_a_secret() {
     let accounts = Accounts::new(store.clone(), keys, policy.clone());
 
     let token = accounts.mint(&TokenRequest::new("viewer", &["request:imu/*"])).unwrap();
-    shown.secret(token.value.as_str()[5..].as_bytes());
+    shown.secret(&token.value.as_str().as_bytes()[5..]);
     shown.secret(&token.value.to_bytes().unwrap());
     let named = |password: &Secret| Credentials::UsernamePassword {
         username: "alice".to_owned(),
@@ -132,7 +132,7 @@ fn no_debug_display_error_or_log_line_shows_a_secret() {
         shown.add(credentials);
         match accounts.authenticate(credentials, &channel) {
             Ok(token) => {
-                shown.secret(token.value.as_str()[5..].as_bytes());
+                shown.secret(&token.value.as_str().as_bytes()[5..]);
                 shown.add(&token);
             }
             Err(error) => shown.error(&error),
@@ -140,7 +140,7 @@ fn no_debug_display_error_or_log_line_shows_a_secret() {
     }
     let grant = accounts.validate_token(&token.value.to_bytes().unwrap(), &channel, now()).unwrap();
     let fresh = accounts.refresh_token(&token, &channel).unwrap();
-    shown.secret(fresh.value.as_str()[5..].as_bytes());
+    shown.secret(&fresh.value.as_str().as_bytes()[5..]);
     for error in [
         accounts.validate_token(&token.value.to_bytes().unwrap(), &channel, now()).unwrap_err(),
         accounts.refresh_token(&fresh, &channel).unwrap_err(),

@@ -31,8 +31,16 @@ fn furnish(store: &Store) -> Secret {
     store.add_certificate(CertificateId::Spki([7; 32]), "tablet", &[]).unwrap();
     store.disable("mallory").unwrap();
     store.add_link_key(&LinkKey::new(3, Suite::Sealed, "imu", Key::new([9; 32])).unwrap()).unwrap();
-    store.update(|records| Ok(records.revoke_key(1, 77))).unwrap();
+    revoke_key(store, 77);
     key
+}
+
+fn revoke_key(store: &Store, now: u64) {
+    let change = |records: &mut Records| {
+        records.revoke_key(1, now);
+        Ok(())
+    };
+    store.update(change).unwrap();
 }
 
 #[test]
@@ -234,7 +242,7 @@ fn writes_without_end() {
     let Some(path) = std::env::var_os("VISORBUS_TEST_STORE") else { return };
     let store = Store::open(path).unwrap();
     loop {
-        store.update(|records| Ok(records.revoke_key(1, 1))).unwrap();
+        revoke_key(&store, 1);
         println!("wrote {}", store.with_records(|records| records.least_epoch(1)));
     }
 }
