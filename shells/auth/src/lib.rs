@@ -1,17 +1,33 @@
-//! Keys on disk, and tokens made from them.
+//! Who somebody is, and what they may do: accounts, keys and tokens, the policy, and the record of both.
 //!
-//! [`KeyFile`] is the root key of one hub: whoever can read the file is the hub's owner. [`TokenText`] is a token in
-//! the form in which people copy it.
+//! | | says | lies in |
+//! |---|---|---|
+//! | [`KeyFile`] | the root keys of one hub: whoever can read it is the hub's owner | root.key |
+//! | [`Store`] | users, API keys, certificates, keys of links, what was taken back | accounts.json |
+//! | [`Policy`] | scopes of subjects, Unix users and certificates, rules with constraints | policy.toml |
+//! | [`Accounts`] | [`AuthenticationProvider`] over all three | |
+//! | [`AuditEvent`] | who came, who was refused, what was taken back | the log, `bus/audit` |
+//!
+//! The hub knows the two traits [`AuthenticationProvider`] and [`AuthorizationProvider`] and nothing else of this crate's
+//! insides; [`TokenProvider`] and [`TokenScopes`] are the smallest of each. A [`TokenText`] is a token in the form in
+//! which people copy it.
 //!
 //! ```
-//! use visorbus_auth::{KeyFile, TokenRequest};
+//! use std::sync::Arc;
+//! use visorbus_auth::{Accounts, AuthenticationProvider, Channel, Credentials, KeyFile, Policy, Secret, Store};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let directory = tempfile::tempdir()?;
-//! # let path = directory.path().join("root.key");
-//! let keys = KeyFile::open_or_create(&path)?;
-//! let token = keys.mint(&TokenRequest::new("viewer", &["subscribe:imu/**"]))?;
-//! assert!(token.as_str().starts_with("vb1."));
+//! # let place = directory.path();
+//! let store = Arc::new(Store::open_or_create(place.join("accounts.json"))?);
+//! let policy = Arc::new(Policy::parse("[[rule]]\nscope = 'panel'\nallow = ['subscribe:imu/**']\nmax_rate = 50\n")?);
+//! let accounts = Accounts::new(store, KeyFile::open_or_create(place.join("root.key"))?, policy);
+//!
+//! let password = Secret::new("correct horse battery staple");
+//! accounts.store().add_user("alice", &password, &["panel".to_owned()])?;
+//! let shown = Credentials::UsernamePassword { username: "alice".to_owned(), password };
+//! let token = accounts.authenticate(&shown, &Channel::default())?;
+//! assert!(token.value.as_str().starts_with("vb1."));
 //! # Ok(()) }
 //! ```
 #![forbid(unsafe_code)]

@@ -3,13 +3,14 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use visorbus_core::auth::{BUS, Caveat};
+use visorbus_core::auth::{BUS, Caveat, Grant, Scopes};
 
 use super::{Accounts, api_key, certificate, new_serial, password};
+use crate::policy::Mapping;
 use crate::store::{records::User, sha256};
 use crate::{
-    AuthMethod, AuthToken, AuthenticationProvider, CertificateId, Channel, Credentials, Error, Result,
-    Secret, TokenRequest, TokenText,
+    AuthMethod, AuthToken, AuthenticationProvider, Channel, Credentials, Error, Result, Secret, TokenRequest,
+    TokenText,
 };
 
 impl Accounts {
@@ -82,11 +83,10 @@ impl Accounts {
         if known.disabled || records.disabled.contains(&known.subject) {
             return Err(Error::Authentication("this API key is stopped: ask for another".to_owned()));
         }
-        let left = known.expires.map_or(u64::MAX, |expires| expires.saturating_sub(self.unix_now()));
-        if left == 0 {
+        if known.expires.is_some_and(|expires| expires <= self.unix_now()) {
             return Err(Error::Authentication("this API key has expired: ask for another".to_owned()));
         }
-        self.log_in_for(&known.subject, &known.scopes, AuthMethod::ApiKey, channel, left)
+        self.log_in_until(&known.subject, &known.scopes, AuthMethod::ApiKey, channel, known.expires)
     }
 
     fn login_with_certificate(&self, der: &[u8], channel: &Channel<'_>) -> Result<AuthToken> {
@@ -94,9 +94,10 @@ impl Accounts {
         let own = channel.certificate.filter(|own| *own == der).ok_or_else(not_vouched)?;
         let unusable =
             || Error::Authentication("the certificate is not one, or not of today: renew it".to_owned());
-        let ids = certificate::identities(own, channel.certificate_verified, self.unix_now());
-        let found = ids.ok_or_else(unusable)?.iter().find_map(|id| self.owner_of(id));
-        let (subject, scopes) = found.ok_or_else(|| {
+        if certificate::identities(own, false, self.unix_now()).is_none() {
+            return Err(unusable());
+        }
+        let Mapping { subject, scopes } = self.owner_of(channel).ok_or_else(|| {
             Error::Authentication(
                 "the certificate is not known here: pin it, or map its URI in the policy".to_owned(),
             )
@@ -116,13 +117,33 @@ impl Accounts {
         self.log_in(&mapping.subject, &mapping.scopes, AuthMethod::Peer, channel)
     }
 
-    /// Whom the owner of a certificate is taken for: the store first, then the policy.
-    fn owner_of(&self, id: &CertificateId) -> Option<(String, Vec<String>)> {
+    /// Whom the owner of the channel's certificate is taken for: by the narrowest of what it is known by, the store
+    /// before the policy.
+    fn owner_of(&self, channel: &Channel<'_>) -> Option<Mapping> {
+        let ids =
+            certificate::identities(channel.certificate?, channel.certificate_verified, self.unix_now())?;
         let records = self.store.records();
-        let known = records.certificates.iter().find(|known| known.id == *id);
-        known
-            .map(|known| (known.subject.clone(), known.scopes.clone()))
-            .or_else(|| self.policy.certificate(id).map(|mapping| (mapping.subject, mapping.scopes)))
+        ids.iter().find_map(|id| {
+            let known = records.certificates.iter().find(|known| known.id == *id);
+            let known =
+                known.map(|known| Mapping { subject: known.subject.clone(), scopes: known.scopes.clone() });
+            known.or_else(|| self.policy.certificate(id))
+        })
+    }
+
+    /// Whether the channel would still let in whom a token that is bound to it was made for, with as much.
+    pub(super) fn is_still_mapped(&self, grant: &Grant, caveat: &Caveat<'_>, channel: &Channel<'_>) -> bool {
+        let mapping = match caveat {
+            Caveat::Uid(_) => channel.uid.zip(channel.gid).and_then(|(uid, gid)| self.policy.unix(uid, gid)),
+            Caveat::Certificate(_) => self.owner_of(channel),
+            _ => None,
+        };
+        let Some(mapping) = mapping.filter(|mapping| mapping.subject == grant.subject()) else {
+            return false;
+        };
+        let scopes: Vec<&str> = mapping.scopes.iter().map(String::as_str).collect();
+        let own: Vec<&str> = grant.scopes().collect();
+        Scopes::new(&scopes).cover(Scopes::new(&own))
     }
 
     fn log_in(
@@ -132,17 +153,17 @@ impl Accounts {
         method: AuthMethod,
         channel: &Channel<'_>,
     ) -> Result<AuthToken> {
-        self.log_in_for(subject, scopes, method, channel, u64::MAX)
+        self.log_in_until(subject, scopes, method, channel, None)
     }
 
-    /// The token of somebody who has proven to be `subject`, for at most `left` seconds.
-    fn log_in_for(
+    /// The token of somebody who has proven to be `subject`, by what is good until `end`.
+    fn log_in_until(
         &self,
         subject: &str,
         scopes: &[String],
         method: AuthMethod,
         channel: &Channel<'_>,
-        left: u64,
+        end: Option<u64>,
     ) -> Result<AuthToken> {
         if self.store.with_records(|records| records.disabled.contains(subject)) {
             return Err(Error::Authentication("this subject is shut out: ask who runs the hub".to_owned()));
@@ -151,15 +172,18 @@ impl Accounts {
             subject: subject.to_owned(),
             audience: BUS.to_owned(),
             scopes: scopes.to_vec(),
-            lifetime: LOGIN_LIFETIME.min(Duration::from_secs(left)),
+            lifetime: LOGIN_LIFETIME,
         };
         let certificate = channel.certificate.map(sha256);
+        // A token with this caveat is not renewed, so it cannot outlast what it was got by.
+        let end = end.map(|end| Caveat::Expiry(end.min(self.unix_now() + LOGIN_LIFETIME.as_secs())));
         let bound = match (method, channel.uid, &certificate) {
             (AuthMethod::Peer, Some(uid), _) => Some(Caveat::Uid(uid)),
             (AuthMethod::Certificate, _, Some(hash)) => Some(Caveat::Certificate(hash)),
             _ => None,
         };
-        self.issue(&request, new_serial()?, bound.as_slice())
+        let caveats: Vec<Caveat<'_>> = end.into_iter().chain(bound).collect();
+        self.issue(&request, new_serial()?, &caveats)
     }
 
     fn backoff(&self) -> std::sync::MutexGuard<'_, super::Backoff> {

@@ -6,6 +6,10 @@
 //! A family lives for 30 days from its first token, however often it is renewed. When a token is used that was renewed
 //! already, somebody has a copy: the whole family is taken back.
 //!
+//! A token that is bound to a Unix user or a certificate is renewed only while that still gives as much; one that was got
+//! by an API key with an end is not renewed. So nothing lives on by renewal that could not log in: a mapping that is
+//! taken out of the policy ends within an hour, and at once with [`RevokeAll::Subject`].
+//!
 //! What is taken back is on disk before the answer, and [`Accounts::is_live`](AuthenticationProvider::is_live) says so from
 //! then on. Nothing else is kept of a token, so nothing grows with how many there are.
 //!
@@ -231,8 +235,11 @@ impl AuthenticationProvider for Accounts {
         }
         if parsed.caveats().any(|caveat| !is_binding(&caveat)) {
             return refused(
-                "a token that was narrowed is not renewed: refresh the one that it was made from",
+                "a token that was narrowed is not renewed: refresh the one that it was made from, or log in again",
             );
+        }
+        if parsed.caveats().any(|caveat| !self.is_still_mapped(&grant, &caveat, channel)) {
+            return refused("what this token was got by no longer gives as much: log in again");
         }
         self.renew(&grant, &parsed, now)
     }
@@ -328,10 +335,12 @@ impl AuthenticationProvider for Accounts {
     }
 
     fn reload(&self) -> Result<()> {
-        self.store.reload().map_err(|e| Error::Message(e.to_string()))?;
         let path = self.keys.read().unwrap_or_else(PoisonError::into_inner).file.path().to_owned();
-        if !path.as_os_str().is_empty() {
-            let file = KeyFile::open(path).map_err(|e| Error::Message(e.to_string()))?;
+        let in_file = !path.as_os_str().is_empty();
+        let file =
+            in_file.then(|| KeyFile::open(path)).transpose().map_err(|e| Error::Message(e.to_string()))?;
+        self.store.reload().map_err(|e| Error::Message(e.to_string()))?;
+        if let Some(file) = file {
             let keys = Keys { ring: file.ring(), file };
             *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
         }

@@ -208,6 +208,7 @@ fn an_api_key_lets_its_program_in_until_it_is_stopped_or_over() {
     let key = house.store().add_api_key("ci", &["log".to_owned()], Some(start() + 100)).unwrap();
     let token = house.api_key(&key).unwrap();
     assert_eq!((token.scope.as_slice(), token.expiration), (&["log".to_owned()][..], Some(start() + 100)));
+    assert!(house.refresh(&token).is_err(), "renewed, it would outlast its key");
     for at in 0..key.expose().len() {
         let mut wrong = key.expose().as_bytes().to_vec();
         wrong[at] = if wrong[at] == b'0' { b'1' } else { b'0' };
@@ -305,6 +306,11 @@ fn a_unix_user_is_who_the_policy_says_and_the_token_is_that_users_alone() {
     assert!(login(2000, 51).unwrap_err().to_string().contains("[[unix]]"));
     let fresh = house.accounts.refresh_token(&token, &unix(1000, 50)).unwrap();
     assert!(house.validate(&fresh).is_err(), "what it is bound to stays");
+    let without = Policy::parse(&POLICY.replace("uid = 1000", "uid = 1001")).unwrap();
+    let keys = KeyFile::open(house.directory.path().join("root.key")).unwrap();
+    let stricter = Accounts::new(house.accounts.store.clone(), keys, Arc::new(without));
+    let refused = stricter.refresh_token(&fresh, &unix(1000, 50)).unwrap_err();
+    assert!(refused.to_string().contains("no longer gives"), "{refused}");
     house.accounts.revoke_token(&fresh).unwrap();
     assert!(house.validate_over(&fresh, &unix(1000, 50)).is_err(), "to take it back one need not be there");
 }

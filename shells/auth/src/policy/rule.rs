@@ -66,14 +66,38 @@ impl Limits {
 pub(super) enum OwnedScope {
     Everything,
     Name(Box<str>),
-    Permission(Option<Operation>, PatternBuf),
+    Permission(OwnedPermission),
+}
+
+/// An operation, or any, on what a pattern selects.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct OwnedPermission {
+    operation: Option<Operation>,
+    pattern: PatternBuf,
+    /// Bytes of its first segments up to one with a star: most of what is asked differs there already.
+    literal: usize,
+}
+
+impl OwnedPermission {
+    fn new(permission: Permission<'_>) -> Self {
+        let text = permission.pattern.as_str();
+        let literal = text.find('*').map_or(text.len(), |star| star.saturating_sub(1));
+        Self { operation: permission.operation, pattern: permission.pattern.into(), literal }
+    }
+
+    fn covers(&self, wanted: Permission<'_>) -> bool {
+        let pattern = self.pattern.as_pattern();
+        let begins =
+            wanted.pattern.as_str().as_bytes().starts_with(&pattern.as_str().as_bytes()[..self.literal]);
+        begins && Permission { operation: self.operation, pattern }.covers(wanted)
+    }
 }
 
 impl OwnedScope {
     /// Reads `*`, a name, or `operation:pattern` with a pattern of any length.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        if let Some(Permission { operation, pattern }) = Permission::parse(text) {
-            return Some(Self::Permission(operation, pattern.into()));
+        if let Some(permission) = Permission::parse(text) {
+            return Some(Self::Permission(OwnedPermission::new(permission)));
         }
         match Scope::parse(text)? {
             Scope::Everything => Some(Self::Everything),
@@ -84,14 +108,12 @@ impl OwnedScope {
 
     /// Whether this covers what is `wanted`, as core says.
     pub(super) fn covers(&self, wanted: Scope<'_>) -> bool {
-        let own = match self {
-            Self::Everything => Scope::Everything,
-            Self::Name(name) => Scope::Name(name),
-            Self::Permission(operation, pattern) => {
-                Scope::Permission(Permission { operation: *operation, pattern: pattern.as_pattern() })
-            }
-        };
-        own.covers(wanted)
+        match (self, wanted) {
+            (Self::Everything, _) => true,
+            (Self::Name(own), Scope::Name(name)) => **own == *name,
+            (Self::Permission(own), Scope::Permission(permission)) => own.covers(permission),
+            _ => false,
+        }
     }
 }
 
@@ -100,7 +122,7 @@ impl std::fmt::Display for OwnedScope {
         match self {
             Self::Everything => f.write_str("*"),
             Self::Name(name) => f.write_str(name),
-            Self::Permission(operation, pattern) => {
+            Self::Permission(OwnedPermission { operation, pattern, .. }) => {
                 write!(f, "{}:{}", operation.map_or("*", Operation::as_str), pattern.as_pattern())
             }
         }
@@ -127,6 +149,19 @@ pub(super) fn parse_minute(text: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_looked_at_first_changes_no_answer() {
+        let patterns =
+            ["**", "*", "*/b", "a", "a/*", "a/**", "a/b", "a/b/*", "a/*/c", "ab/**", "ab", "a.b/*", "a/b/c"];
+        for (own, wanted) in patterns.iter().flat_map(|own| patterns.iter().map(move |wanted| (own, wanted)))
+        {
+            let (own, wanted) = (format!("request:{own}"), format!("request:{wanted}"));
+            let wanted = Scope::parse(&wanted).unwrap();
+            let as_core = Scope::parse(&own).unwrap().covers(wanted);
+            assert_eq!(OwnedScope::parse(&own).unwrap().covers(wanted), as_core, "{own} {wanted:?}");
+        }
+    }
 
     #[test]
     fn a_window_may_cross_midnight_and_ends_before_its_last_minute() {

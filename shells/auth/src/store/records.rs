@@ -66,7 +66,6 @@ pub(crate) struct Certificate {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Family {
     pub(crate) subject: String,
-    pub(crate) key_id: u8,
     /// The only one that counts.
     pub(crate) generation: u16,
     /// When the first of them was issued.
@@ -186,7 +185,6 @@ impl Records {
     pub(crate) fn revoke_key(&mut self, key_id: u8, now: u64) {
         let least = self.least_epoch(key_id).saturating_add(1);
         self.epochs.insert(key_id, Epoch { least, since: now });
-        self.families.retain(|_, family| family.key_id != key_id);
     }
 
     /// The epoch of new tokens of a key.
@@ -215,7 +213,6 @@ impl Family {
     fn of(token: &Issued<'_>) -> Self {
         Self {
             subject: token.subject.to_owned(),
-            key_id: token.key_id,
             generation: split(token.serial).1,
             since: token.issued_at,
             until: token.expires,
