@@ -10,9 +10,13 @@ mod line;
 #[path = "../line/node.rs"]
 mod node;
 
+mod tape;
 mod transports;
 mod world;
 
+mod channels;
 mod keyed_lines;
 mod middle;
+mod revoked;
+mod rights;
 mod tokens;

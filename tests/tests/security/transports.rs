@@ -35,6 +35,7 @@ use visorbus_tests::spi_bench::SpiBench;
 
 use crate::line::Pty;
 use crate::node::Uart;
+use crate::tape::{Tape, Tapped};
 use crate::world::World;
 
 /// A way to a hub.
@@ -89,8 +90,14 @@ impl Transport for KeyedSerial {
     const IS_KEYED: bool = true;
 
     fn attach(world: &World, name: &str) -> RawPeer {
+        Self::attach_with(world, Some(link_key(name))).0
+    }
+}
+
+impl Keyed for KeyedSerial {
+    fn attach_with(world: &World, key: Option<LinkKey>) -> (RawPeer, Tape) {
         let pty = plugged(world, "");
-        carry(lane(secured(serial(&pty), name)), Wake::Pty(pty))
+        tapped(serial(&pty), key, Wake::Pty(pty))
     }
 }
 
@@ -108,9 +115,22 @@ impl Transport for KeyedSpi {
     const IS_KEYED: bool = true;
 
     fn attach(world: &World, name: &str) -> RawPeer {
-        let bench = bench(world, Trust::LinkKey);
-        carry(lane(secured(SpiTargetLink::new(bench.bus.target()), name)), Wake::Bus(bench))
+        Self::attach_with(world, Some(link_key(name))).0
     }
+}
+
+impl Keyed for KeyedSpi {
+    fn attach_with(world: &World, key: Option<LinkKey>) -> (RawPeer, Tape) {
+        let bench = bench(world, Trust::LinkKey);
+        tapped(SpiTargetLink::new(bench.bus.target()), key, Wake::Bus(bench))
+    }
+}
+
+/// A line whose hub knows the key of whoever may be there.
+pub(crate) trait Keyed: Transport {
+    /// Somebody with this key, or with none, and what goes over the wire. Nothing of what is said arrives, nor does it
+    /// fail, unless the hub has the same key.
+    fn attach_with(world: &World, key: Option<LinkKey>) -> (RawPeer, Tape);
 }
 
 /// Makes of each scenario, a function over a [`Transport`], a test for every one there is.
@@ -141,6 +161,23 @@ macro_rules! over_every_transport {
     )* };
 }
 pub(crate) use over_every_transport;
+
+/// As [`over_every_transport`], for functions over [`Keyed`].
+macro_rules! over_every_line_with_a_key {
+    ($($scenario:ident)*) => { $(
+        mod $scenario {
+            #[test]
+            fn over_a_serial_line() {
+                super::$scenario::<$crate::transports::KeyedSerial>();
+            }
+            #[test]
+            fn over_an_spi_bus() {
+                super::$scenario::<$crate::transports::KeyedSpi>();
+            }
+        }
+    )* };
+}
+pub(crate) use over_every_line_with_a_key;
 
 /// The key of the link to `name`, at both ends.
 pub(crate) fn link_key(name: &str) -> LinkKey {
@@ -205,10 +242,13 @@ pub(crate) fn serial(pty: &Pty) -> SerialLink<Uart, { serial_buffer_len(RAW_FRAM
     SerialLink::new(Uart::new(pty))
 }
 
-/// With the channel of the key of `name`.
-pub(crate) fn secured<L: Link>(raw: L, name: &str) -> SecureLink<L, Connecting<AnySuite>, RAW_FRAME> {
-    let seed = NonceSeed::random(nonce());
-    SecureLink::new(raw, Connecting::new(link_key(name), 1, seed).unwrap())
+/// With the channel of `key`, and below it what somebody sees and does who reaches the wire.
+fn tapped<L: Link + Send + 'static>(raw: L, key: Option<LinkKey>, wake: Wake) -> (RawPeer, Tape) {
+    let tape = Tape::default();
+    let raw = Tapped { link: raw, tape: tape.clone() };
+    let Some(key) = key else { return (carry(lane(raw), wake), tape) };
+    let end = Connecting::<AnySuite>::new(key, 1, NonceSeed::random(nonce())).unwrap();
+    (carry(lane(SecureLink::<_, _, RAW_FRAME>::new(raw, end)), wake), tape)
 }
 
 /// With a lane, as boards have it.

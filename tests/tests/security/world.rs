@@ -203,6 +203,8 @@ pub(crate) trait Says {
     fn show(&mut self, credentials: &Credentials<'_>) -> Result<OwnedMessage>;
     /// Calls with a token in the message.
     fn request_with(&mut self, token: &[u8], address: &str) -> Result<OwnedMessage>;
+    /// What others have sent here so far, without what the hub asks and tells of its own.
+    fn heard(&mut self) -> Vec<OwnedMessage>;
 }
 
 impl Says for RawPeer {
@@ -224,6 +226,13 @@ impl Says for RawPeer {
         let request = Message::request(id, Address::new(address).unwrap());
         self.send(&Message { auth_token: Some(token), ..request });
         self.answer_to(id)
+    }
+
+    fn heard(&mut self) -> Vec<OwnedMessage> {
+        let is_from_others = |message: &OwnedMessage| {
+            !message.destination.is_empty() && !message.destination.starts_with("bus")
+        };
+        self.read_so_far().into_iter().filter(is_from_others).collect()
     }
 }
 
