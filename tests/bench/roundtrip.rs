@@ -56,6 +56,9 @@ fn contenders() -> io::Result<Vec<Box<dyn Contender>>> {
         Box::new(ToHandler::new(&program)),
         Box::new(TwoHops::new(&program)),
         Box::new(ToService::new(&program)),
+        Box::new(ToService::sealed(&program)),
+        Box::new(ToService::json(&program)),
+        Box::new(ToService::compressed(&program)),
     ])
 }
 

@@ -10,6 +10,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use tempfile::TempDir;
 use visorbus_auth::{KeyFile, TokenRequest};
 use visorbus_core::dispatch::{MessageHandler, Reply};
+use visorbus_core::seal::PayloadKey;
 use visorbus_core::{IpcError, Message};
 use visorbus_hub::{HubConfig, OwnedMessage, OwnedPayload};
 use visorbus_unix::{Credentials, UnixSocketClient, UnixSocketServer};
@@ -39,6 +40,16 @@ pub fn play_part() -> Option<ExitCode> {
 #[derive(Debug)]
 pub struct ToService {
     program: PathBuf,
+    what: What,
+}
+
+/// What is sent to the service and comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Bytes,
+    SealedBytes,
+    Json,
+    CompressedJson,
 }
 
 /// A call to a handler inside the hub: one hop, as [`OneHop`].
@@ -50,7 +61,22 @@ pub struct ToHandler {
 impl ToService {
     /// Starts hub and service from `program`, whose `main` calls [`play_part`].
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into() }
+        Self { program: program.into(), what: What::Bytes }
+    }
+
+    /// The same, sealed with a key that client and service share.
+    pub fn sealed(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into(), what: What::SealedBytes }
+    }
+
+    /// The same, with JSON in place of bytes.
+    pub fn json(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into(), what: What::Json }
+    }
+
+    /// The same JSON, the request compressed.
+    pub fn compressed(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into(), what: What::CompressedJson }
     }
 }
 
@@ -63,17 +89,30 @@ impl ToHandler {
 
 impl Contender for ToService {
     fn name(&self) -> &'static str {
-        "hub, to a service"
+        match self.what {
+            What::Bytes => "hub, to a service",
+            What::SealedBytes => "hub, sealed",
+            What::Json => "hub, JSON",
+            What::CompressedJson => "hub, compressed",
+        }
     }
 
     fn against(&self) -> Option<Against> {
-        Some(Against { limit: TwoHops::NAME, at_most: Some(1.3) })
+        let at_most = (self.what == What::Bytes).then_some(1.3);
+        Some(Against { limit: TwoHops::NAME, at_most })
     }
 
     fn start(&self, size: usize) -> io::Result<RoundTrip> {
         let mut system = System::start(&self.program)?;
         system.parts.push(Part::start(&self.program, SERVICE_PART, &system.socket)?);
-        system.round_trip("service/echo", size)
+        let address = if self.what == What::SealedBytes { "sealed/echo" } else { "service/echo" };
+        let payload = match self.what {
+            What::Bytes | What::SealedBytes => bytes(size),
+            What::Json | What::CompressedJson => json(size),
+        };
+        let mut request = OwnedMessage::request(address, payload);
+        request.flags.compressed = self.what == What::CompressedJson;
+        system.round_trip(request)
     }
 }
 
@@ -87,7 +126,7 @@ impl Contender for ToHandler {
     }
 
     fn start(&self, size: usize) -> io::Result<RoundTrip> {
-        System::start(&self.program)?.round_trip("handler/echo", size)
+        System::start(&self.program)?.round_trip(OwnedMessage::request("handler/echo", bytes(size)))
     }
 }
 
@@ -106,11 +145,10 @@ impl System {
         Ok(Self { parts: vec![hub], socket, directory })
     }
 
-    fn round_trip(self, address: &str, size: usize) -> io::Result<RoundTrip> {
+    fn round_trip(self, request: OwnedMessage) -> io::Result<RoundTrip> {
         let client = connect(&self.socket, "client")?;
-        let payload: Vec<u8> = (0..size).map(|at| at as u8).collect();
-        let expected = OwnedPayload::Binary(payload.clone());
-        let request = OwnedMessage::request(address, OwnedPayload::Binary(payload));
+        client.share_key("sealed", payload_key()).map_err(other)?;
+        let expected = request.payload.clone();
         let once = move || {
             let _alive = (&self.parts, &self.directory);
             client.send_request(&request, None).map_err(other)
@@ -163,7 +201,9 @@ fn be_hub(socket: &Path) -> io::Result<()> {
 
 fn be_service(socket: &Path) -> io::Result<()> {
     let client = connect(socket, "echo")?;
+    client.share_key("sealed", payload_key()).map_err(other)?;
     client.register_handler(Box::new(Echo("service"))).map_err(other)?;
+    client.register_handler(Box::new(Echo("sealed"))).map_err(other)?;
     stay()
 }
 
@@ -192,6 +232,25 @@ impl MessageHandler for Echo {
     fn handle_message(&mut self, message: &Message<'_>, reply: &mut Reply<'_>) -> Result<(), IpcError> {
         reply.payload(message.payload)
     }
+}
+
+fn bytes(size: usize) -> OwnedPayload {
+    OwnedPayload::Binary((0..size).map(|at| at as u8).collect())
+}
+
+/// About `size` bytes of what a configuration looks like.
+fn json(size: usize) -> OwnedPayload {
+    let mut text = "[".to_owned();
+    let mut number: u32 = 1;
+    while text.len() < size.saturating_sub(60) {
+        number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        text += &format!(r#"{{"sensor":"imu-{}","rate_hz":{},"on":true}},"#, number >> 28, number >> 20);
+    }
+    OwnedPayload::Json(text + "null]")
+}
+
+fn payload_key() -> PayloadKey {
+    PayloadKey::new([0x3c; 32])
 }
 
 fn keys() -> KeyFile {
