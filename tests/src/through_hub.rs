@@ -147,7 +147,9 @@ impl System {
 
     fn round_trip(self, request: OwnedMessage) -> io::Result<RoundTrip> {
         let client = connect(&self.socket, "client")?;
-        client.share_key("sealed", payload_key()).map_err(other)?;
+        if request.destination.starts_with("sealed/") {
+            client.share_key("sealed", payload_key()).map_err(other)?;
+        }
         let expected = request.payload.clone();
         let once = move || {
             let _alive = (&self.parts, &self.directory);

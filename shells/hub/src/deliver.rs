@@ -64,15 +64,16 @@ impl Hub {
         let names = &self.names;
         match route(message.destination, |own| self.registry.contains(own), |other| names.get(other).copied())
         {
-            own @ (Route::Bus | Route::Local) => {
-                let held = self.plain_for_hub(message)?;
-                let message = held.as_ref().map_or(*message, |plain| with_plain(message, plain));
-                let incoming = Incoming { message, ..incoming };
+            own @ (Route::Bus | Route::Local) if message.flags.encrypted || message.flags.compressed => {
+                let plain = self.plain_for_hub(message)?;
+                let incoming = Incoming { message: with_plain(message, &plain), ..incoming };
                 match own {
                     Route::Bus => self.answer_bus(&incoming, grant.as_ref()),
                     _ => self.call_handler(&incoming, grant.as_ref()),
                 }
             }
+            Route::Bus => self.answer_bus(&incoming, grant.as_ref()),
+            Route::Local => self.call_handler(&incoming, grant.as_ref()),
             Route::Peer(to) if message.message_type == MessageType::Request => {
                 self.forward_request(&incoming, grant.as_ref(), to)
             }
@@ -199,7 +200,14 @@ impl Hub {
         self.authorize_row(incoming, own, to, RowKind::Endpoint)?;
         self.check_types(incoming, RowKind::Endpoint)?;
         let held = self.expanded_for(message, to)?;
-        let message = &held.as_ref().map_or(*message, |plain| with_plain(message, plain));
+        let expanded;
+        let message = match &held {
+            None => message,
+            Some(plain) => {
+                expanded = with_plain(message, plain);
+                &expanded
+            }
+        };
         let timeout_ms = self.timeout_ms(message);
         if message.wants_answer() {
             self.begin_call(incoming, Callee::Peer(to))?;
@@ -236,8 +244,10 @@ impl Hub {
             }
             return Err(error);
         }
-        let held = self.expanded_for(&message, to)?;
-        let message = held.as_ref().map_or(message, |plain| with_plain(&message, plain));
+        let (held, mut message) = (self.expanded_for(&message, to)?, message);
+        if let Some(plain) = &held {
+            message = with_plain(&message, plain);
+        }
         let flags = MessageFlags { requires_response: false, ..message.flags };
         let row = self.peers.get(to).and_then(|peer| peer.alias_of(message.destination));
         let head = Head::to_row(&Message { flags, ..message }, row).ok_or_else(too_long_header)?;
@@ -264,7 +274,14 @@ impl Hub {
             Ok(held) => held,
             Err(error) => return self.fail_call((asker, message.id), &call, &error),
         };
-        let message = &held.as_ref().map_or(*message, |plain| with_plain(message, plain));
+        let expanded;
+        let message = match &held {
+            None => message,
+            Some(plain) => {
+                expanded = with_plain(message, plain);
+                &expanded
+            }
+        };
         let answer = Message {
             source: name.as_ref().map(AddressBuf::as_address),
             destination: Some(call.source.as_address()),

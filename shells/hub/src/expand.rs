@@ -12,21 +12,18 @@ use crate::sending::Head;
 use crate::subscriptions::Selected;
 
 impl Hub {
-    /// The expanded payload of a message to the hub itself or to a handler in it; `None` where it is as it came.
+    /// The expanded payload of a flagged message to the hub itself or to a handler in it.
     ///
     /// # Errors
     /// `Message` when it is encrypted, which the hub has no key for, or cannot be expanded.
-    pub(crate) fn plain_for_hub(&self, message: &Message<'_>) -> Result<Option<OwnedPayload>> {
-        if message.flags.encrypted {
-            let component = message.destination.map_or(BUS, Address::component);
-            return Err(Error::Message(format!(
-                "'{component}' is in the hub, which cannot open an encrypted payload: send it plain"
-            )));
+    pub(crate) fn plain_for_hub(&self, message: &Message<'_>) -> Result<OwnedPayload> {
+        if !message.flags.encrypted {
+            return self.expanded(message, self.config.limits.max_frame as usize);
         }
-        if !message.flags.compressed {
-            return Ok(None);
-        }
-        self.expanded(message, self.config.limits.max_frame as usize).map(Some)
+        let component = message.destination.map_or(BUS, Address::component);
+        Err(Error::Message(format!(
+            "'{component}' is in the hub, which cannot open an encrypted payload: send it plain"
+        )))
     }
 
     /// The expanded payload of a compressed message to a peer that does not expand it itself; `None` where it may go as

@@ -224,7 +224,11 @@ impl Shared {
             // Anew for another id: what is sealed is sealed for it.
             let wrapped = state.wrap(message, &self.name)?;
             let Link::Up(up) = &mut state.link else { return Err(state.not_connected()) };
-            match up.write(&wrapped.as_ref().map_or(*message, |wrapped| wrapped.of(message))) {
+            let written = match &wrapped {
+                None => up.write(message),
+                Some(wrapped) => up.write(&wrapped.of(message)),
+            };
+            match written {
                 Ok(()) => {
                     let sealed = wrapped.and_then(|wrapped| wrapped.sealed).filter(|_| awaited);
                     sealed.into_iter().for_each(|sealed| state.vault.await_answer(sealed));

@@ -382,19 +382,24 @@ impl State {
     fn take(&mut self, message: &Message<'_>) -> Result<Option<u32>> {
         let timeout_ms = message.flags.timeout_ms.unwrap_or(u32::MAX);
         let unwrapped = match self.vault.unwrap(message) {
-            Ok(unwrapped) => unwrapped,
+            Ok(None) => {
+                match self.deliver(message) {
+                    For::Handler => return Ok(Some(timeout_ms)),
+                    For::Nobody(why) => self.refuse(message, &why, None)?,
+                    For::Client => {}
+                }
+                return Ok(None);
+            }
+            Ok(Some(unwrapped)) => unwrapped,
             Err(error) => return self.refuse_wrapped(message, error).map(|()| None),
         };
-        let sealed = unwrapped.as_ref().and_then(|unwrapped| unwrapped.sealed.clone());
-        let payload = unwrapped.as_ref().map(|unwrapped| unwrapped.payload.borrow());
-        let mut plain = message.with_payload(payload.unwrap_or(message.payload));
+        let mut plain = message.with_payload(unwrapped.payload.borrow());
         match self.deliver(&plain) {
-            For::Handler if unwrapped.is_none() => return Ok(Some(timeout_ms)),
             For::Handler => {
                 (plain.flags.encrypted, plain.flags.compressed) = (false, false);
-                self.serve(frame_of(&plain).into(), timeout_ms, sealed);
+                self.serve(frame_of(&plain).into(), timeout_ms, unwrapped.sealed);
             }
-            For::Nobody(why) => self.refuse(message, &why, sealed.as_ref())?,
+            For::Nobody(why) => self.refuse(message, &why, unwrapped.sealed.as_ref())?,
             For::Client => {}
         }
         Ok(None)
