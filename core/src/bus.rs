@@ -49,7 +49,8 @@ pub const SERVICES_CHANGED: &str = "bus/services/changed";
 pub const MISSED: &str = "bus/missed";
 /// Asks the hub for a new token in the place of one's own, which is void from then on: the token's text, then a token.
 pub const REFRESH: &str = "bus/refresh";
-/// Has the hub take tokens back; empty answer. One's own takes its text.
+/// Has the hub take tokens back; empty answer. One's own takes its text. From the hub to a board that checks tokens:
+/// [`Revoke`], which tokens it takes no more.
 pub const REVOKE: &str = "bus/revoke";
 /// Tells a peer what was taken from it: [`Revoked`].
 pub const REVOKED: &str = "bus/revoked";
@@ -157,6 +158,25 @@ pub enum Credentials<'a> {
 impl core::fmt::Debug for Credentials<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("Credentials(not shown)")
+    }
+}
+
+/// Tokens that are void from now on, whatever else is good about them. A board that was told forgets it when it starts
+/// again, so it is told after each proof of the hub; it takes this from the hub alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct Revoke<'a> {
+    /// Whom they speak for; empty for everybody. The hub's own proofs are never meant.
+    pub subject: &'a str,
+    /// They were issued before this moment, in Unix seconds.
+    pub issued_before: u64,
+}
+
+impl<'a> Revoke<'a> {
+    /// Reads the postcard bytes, all of them.
+    pub(crate) fn read(bytes: &'a [u8]) -> Option<Self> {
+        let mut reader = Reader::new(bytes);
+        let (subject, issued_before) = (reader.ascii()?, reader.varint()?);
+        reader.rest().is_empty().then_some(Self { subject, issued_before })
     }
 }
 

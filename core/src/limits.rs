@@ -17,5 +17,7 @@ pub const MAX_GRANT_SCOPES: usize = 128;
 pub const MAX_CAVEATS: usize = 4;
 /// Keys that one ring holds.
 pub const MAX_KEYS: usize = 4;
+/// Subjects whose earlier tokens a board knows to be void; with more than these it takes back everybody's.
+pub const MAX_REVOKED: usize = 4;
 /// Requests that one session may have sent and not yet seen answered (its own hello and authentication among them).
 pub const MAX_PENDING: usize = 4;

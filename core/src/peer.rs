@@ -4,8 +4,10 @@ use core::marker::PhantomData;
 
 use serde::Serialize;
 
-use crate::auth::{Context, Grant, Key, OwnKey};
-use crate::bus::{self, Describe, RowPart};
+use crate::auth::{
+    Access, Claims, Context, Grant, Key, Operation, OwnKey, Revocations, TokenError, authorize,
+};
+use crate::bus::{self, Describe, Revoke, RowPart};
 use crate::codec;
 use crate::dispatch::{Caller, Dispatched, NOBODY, Proven, Row, Table, dispatch};
 use crate::error::IpcError;
@@ -66,7 +68,7 @@ impl<L: Link, K: Keys, const OUT: usize> Peer<L, K, OUT> {
             let Some(frame) = self.link.receive()? else { break };
             let turn = Turn {
                 session: &mut self.session,
-                keys: &self.keys,
+                keys: &mut self.keys,
                 is_proven,
                 out: self.out.get_mut(..longest).unwrap_or_default(),
                 told: &mut self.told,
@@ -233,7 +235,12 @@ impl<L: Link, K: Keys, const OUT: usize> Peer<L, K, OUT> {
     /// Tells the link that a session has begun or ended.
     fn reset_link(&mut self, event: Option<Event>) {
         match event {
-            Some(Event::Opened) => self.link.reset(self.session.epoch()),
+            Some(Event::Opened) => {
+                if self.link.proof().is_some_and(LinkProof::is_hub) {
+                    self.session.trust_hello(self.now);
+                }
+                self.link.reset(self.session.epoch());
+            }
             Some(Event::Closed) => self.link.reset(None),
             _ => {}
         }
@@ -290,8 +297,11 @@ pub trait Keys {
     /// Checks a token that the other end sent, as [`KeyRing::check`](crate::auth::KeyRing::check) does.
     ///
     /// # Errors
-    /// What the other end is told.
-    fn check(&self, token: &[u8], context: &Context<'_>) -> Result<Grant, IpcError>;
+    /// [`TokenError`] says why not; the other end is told less.
+    fn check(&self, token: &[u8], context: &Context<'_>) -> Result<Grant, TokenError>;
+
+    /// Takes no token that `revoke` means, from now on and until the node starts again. The hub has said so.
+    fn revoke(&mut self, revoke: &Revoke<'_>);
 
     /// Writes the request that proves this end, by [`Session::authenticate`]; 0 when there is nothing to prove with.
     fn prove(&self, session: &mut Session, now: Instant, out: &mut [u8]) -> usize;
@@ -305,9 +315,11 @@ impl Keys for NoKeys {
     const BELIEVES: bool = false;
     const PROVES: bool = false;
 
-    fn check(&self, _token: &[u8], _context: &Context<'_>) -> Result<Grant, IpcError> {
-        Err(NO_KEYS)
+    fn check(&self, _token: &[u8], _context: &Context<'_>) -> Result<Grant, TokenError> {
+        Err(TokenError::UnknownKey)
     }
+
+    fn revoke(&mut self, _revoke: &Revoke<'_>) {}
 
     fn prove(&self, _session: &mut Session, _now: Instant, _out: &mut [u8]) -> usize {
         0
@@ -324,61 +336,82 @@ impl Keys for HubByLink {
     const PROVES: bool = false;
     const TRUSTS_LINK: bool = true;
 
-    fn check(&self, _token: &[u8], _context: &Context<'_>) -> Result<Grant, IpcError> {
-        Err(NO_KEYS)
+    fn check(&self, _token: &[u8], _context: &Context<'_>) -> Result<Grant, TokenError> {
+        Err(TokenError::UnknownKey)
     }
+
+    fn revoke(&mut self, _revoke: &Revoke<'_>) {}
 
     fn prove(&self, _session: &mut Session, _now: Instant, _out: &mut [u8]) -> usize {
         0
     }
 }
 
-/// The key that a device shares with the hub: checks what the hub sends, mints what proves the device.
+/// The key that a device shares with the hub: checks what the hub sends, mints what proves the device. It knows of
+/// [`MAX_REVOKED`](crate::limits::MAX_REVOKED) subjects whose tokens were taken back; told of more, it takes back
+/// everybody's up to the newest of those moments.
 #[derive(Debug)]
-pub struct DeviceKey(OwnKey);
+pub struct DeviceKey {
+    key: OwnKey,
+    revoked: Revocations,
+}
 
 impl DeviceKey {
     /// The device's own key, derived by the hub's owner from the root key `id` and the device's name.
-    pub const fn new(id: u8, key: Key) -> Self {
-        Self(OwnKey::new(id, key))
+    pub fn new(id: u8, key: Key) -> Self {
+        Self { key: OwnKey::new(id, key), revoked: Revocations::new() }
     }
 }
 
 impl Keys for DeviceKey {
-    fn check(&self, token: &[u8], context: &Context<'_>) -> Result<Grant, IpcError> {
-        self.0.check(token, context).map_err(|error| IpcError::Authentication(error.for_peer()))
+    fn check(&self, token: &[u8], context: &Context<'_>) -> Result<Grant, TokenError> {
+        self.key.check(token, context, |claims| self.revoked.cover(claims))
+    }
+
+    fn revoke(&mut self, revoke: &Revoke<'_>) {
+        self.revoked.add(revoke);
     }
 
     fn prove(&self, session: &mut Session, now: Instant, out: &mut [u8]) -> usize {
-        let Some(issued_at) = unix_seconds(session, now) else { return 0 };
+        let Some(issued_at) = session.unix_micros(now).map(whole_seconds) else { return 0 };
         let mut token = [0; MAX_PROOF];
         // For the hub that has said this boot id, and as long as that one runs.
         let Some(remote) = session.remote() else { return 0 };
         let (name, serial) = (session.name(), remote.boot_id);
         let expiry = issued_at + PROOF_LIFETIME_S;
-        let Some(len) = self.0.mint(name, serial, issued_at, expiry, &mut token) else { return 0 };
+        let Some(len) = self.key.mint(name, serial, issued_at, expiry, &mut token) else { return 0 };
         session.authenticate(token.get(..len).unwrap_or_default(), now, out)
     }
 }
 
 /// A device's key for a leaf with little flash: it checks the tokens that the hub makes, and does nothing else. It
-/// proves nothing, so its link must be trusted by name; and a token that its holder has narrowed is refused.
+/// proves nothing, so its link must be trusted by name; a token that its holder has narrowed is refused; and when
+/// somebody's tokens are taken back, everybody's earlier ones are void.
 #[derive(Debug)]
-pub struct CheckKey(OwnKey);
+pub struct CheckKey {
+    key: OwnKey,
+    /// Tokens that were issued before this are void.
+    issued_before: u64,
+}
 
 impl CheckKey {
     /// The device's own key, as for [`DeviceKey::new`].
-    pub const fn new(id: u8, key: Key) -> Self {
-        Self(OwnKey::new(id, key))
+    pub fn new(id: u8, key: Key) -> Self {
+        Self { key: OwnKey::new(id, key), issued_before: 0 }
     }
 }
 
 impl Keys for CheckKey {
     const PROVES: bool = false;
 
-    fn check(&self, token: &[u8], context: &Context<'_>) -> Result<Grant, IpcError> {
-        let checked = self.0.check_whole(token, context);
-        checked.map_err(|error| IpcError::Authentication(error.for_peer()))
+    fn check(&self, token: &[u8], context: &Context<'_>) -> Result<Grant, TokenError> {
+        let is_revoked =
+            |claims: &Claims<'_>| claims.issued_at < self.issued_before && claims.subject != bus::NAME;
+        self.key.check_whole(token, context, is_revoked)
+    }
+
+    fn revoke(&mut self, revoke: &Revoke<'_>) {
+        self.issued_before = self.issued_before.max(revoke.issued_before);
     }
 
     fn prove(&self, _session: &mut Session, _now: Instant, _out: &mut [u8]) -> usize {
@@ -441,7 +474,7 @@ impl<N: Node, K: Keys> Needs for LeafNeeds<N, K> {
 /// The parts of a peer that are free while a frame is borrowed from its link.
 struct Turn<'p, K> {
     session: &'p mut Session,
-    keys: &'p K,
+    keys: &'p mut K,
     /// What comes is the hub's, as the link's key says, and that is what counts here.
     is_proven: bool,
     out: &'p mut [u8],
@@ -475,8 +508,11 @@ impl<K: Keys> Turn<'_, K> {
             Verdict::Authenticated => (0, Some(Event::Ready)),
             Verdict::NotAuthenticated(_) => (0, Some(Event::Refused)),
             Verdict::Authenticate { token } => {
-                let outcome = self.keys.check(token, &context(self.session, now));
-                (self.session.finish_authentication(&message, outcome, self.out), None)
+                let len = match check(self.keys, self.session, token, now) {
+                    Ok(grant) => self.session.authenticated(&message, grant, now, self.out),
+                    Err(error) => refuse(&message, refusal::<K>(error), self.out).answer,
+                };
+                (if message.wants_answer() { len } else { 0 }, None)
             }
             Verdict::Reply { id, outcome } => {
                 node.handle_reply(id, outcome);
@@ -490,15 +526,18 @@ impl<K: Keys> Turn<'_, K> {
         }
     }
 
-    fn deliver<N: Node>(self, message: &Message<'_>, node: &mut N, now: Instant) -> usize {
+    fn deliver<N: Node>(mut self, message: &Message<'_>, node: &mut N, now: Instant) -> usize {
         if message.is_reply() {
             self.counters.count_refused();
             return 0;
         }
         let own = self.session.name();
         // Where no grant is believed in, no time is asked for.
-        let unix_now = if K::BELIEVES { unix_seconds(self.session, now) } else { None };
+        let unix_now = if K::BELIEVES { trusted_seconds(self.session, now) } else { None };
         let dispatched = match route::<()>(message.destination, |component| component == own, |_| None) {
+            Route::Bus if K::BELIEVES && message.destination == Some(REVOKE) => {
+                self.revoke(message, unix_now)
+            }
             Route::Bus if N::DESCRIBES => describe::<N>(message, self.told, self.out),
             // No token counts beside the link's key: a message that has one asks for something else.
             Route::Local if K::TRUSTS_LINK && (!self.is_proven || message.auth_token.is_some()) => {
@@ -510,11 +549,10 @@ impl<K: Keys> Turn<'_, K> {
             }
             Route::Local => {
                 // A token of the message's own counts instead of the session's grant, never beside it.
-                let checked =
-                    message.auth_token.map(|token| self.keys.check(token, &context(self.session, now)));
+                let checked = message.auth_token.map(|token| check(self.keys, self.session, token, now));
                 let grant = match &checked {
                     None => Ok(self.session.grant().filter(|_| K::BELIEVES)),
-                    Some(outcome) => outcome.as_ref().map(Some).map_err(|error| *error),
+                    Some(outcome) => outcome.as_ref().map(Some).map_err(|error| refusal::<K>(*error)),
                 };
                 match grant {
                     Ok(grant) => {
@@ -530,6 +568,21 @@ impl<K: Keys> Turn<'_, K> {
             self.counters.count_refused();
         }
         if message.wants_answer() { dispatched.answer } else { 0 }
+    }
+
+    /// Takes tokens back when the hub says so, and nobody else: a grant of the hub's own, by its proof.
+    fn revoke(&mut self, message: &Message<'_>, unix_now: Option<u64>) -> Dispatched {
+        let hub = self.session.grant().filter(|grant| grant.subject() == bus::NAME);
+        if let Err(refusal) = authorize(hub, Operation::Administer, REVOKE, Access::Permission, unix_now) {
+            return refuse(message, IpcError::new(refusal.kind(), refusal.reason()), self.out);
+        }
+        let Some(revoke) = Revoke::read(message.payload.as_bytes()) else {
+            return refuse(message, IpcError::Serialization(sentence::WRONG_TYPE), self.out);
+        };
+        // The session's grant, the hub's own, is none that can be taken back.
+        self.keys.revoke(&revoke);
+        let answer = message.answer(crate::message::MessageType::Response);
+        Dispatched { answer: codec::encode(&answer, self.out).unwrap_or(0), refused: None }
     }
 }
 
@@ -603,19 +656,30 @@ pub fn refuse_frame(frame: &[u8], error: codec::DecodeError, out: &mut [u8]) -> 
     codec::encode_error(&unreadable, &IpcError::Protocol(error.reason()), out).unwrap_or(0)
 }
 
-/// What this end knows when it checks a token.
-fn context(session: &Session, now: Instant) -> Context<'_> {
-    Context::new(session.name(), unix_seconds(session, now)).with_boot_id(session.boot_id())
+/// What the other end is told of a token that is not good.
+const fn refusal<K: Keys>(error: TokenError) -> IpcError {
+    if K::BELIEVES { IpcError::Authentication(error.for_peer()) } else { NO_KEYS }
 }
 
-fn unix_seconds(session: &Session, now: Instant) -> Option<u64> {
-    session.unix_micros(now).map(whole_seconds)
+/// Checks a token with all that this end knows.
+#[inline]
+fn check<K: Keys>(keys: &K, session: &Session, token: &[u8], now: Instant) -> Result<Grant, TokenError> {
+    if !K::BELIEVES {
+        return Err(TokenError::UnknownKey);
+    }
+    let context = Context::new(session.name(), trusted_seconds(session, now));
+    keys.check(token, &context.with_boot_id(session.boot_id()))
+}
+
+fn trusted_seconds(session: &Session, now: Instant) -> Option<u64> {
+    session.trusted_micros(now).map(whole_seconds)
 }
 
 /// Longest token that a device mints for itself: three names, four numbers, no scopes, and the tag.
 const MAX_PROOF: usize = 2 + 3 * (1 + crate::limits::MAX_NAME) + 3 * 10 + 5 + 1 + 16;
 /// What an alias of no row stands for: no component but `bus` has an address there, and `bus` has not.
 const NO_SUCH_ROW: Address<'static> = Address::literal(bus::NO_SUCH_ROW);
+const REVOKE: Address<'static> = Address::literal(bus::REVOKE);
 const NOT_DESCRIBED: IpcError = IpcError::Message(sentence::NOT_DESCRIBED);
 
 #[cfg(test)]

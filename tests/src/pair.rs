@@ -329,7 +329,7 @@ impl<L: Link> Acceptor<L> {
                 let context = Context::new(BUS, unix_s).with_boot_id(self.session.boot_id());
                 let outcome = self.ring.check(token, &context);
                 let outcome = outcome.map_err(|error| IpcError::Authentication(error.for_peer()));
-                self.session.finish_authentication(&message, outcome, &mut out)
+                self.session.finish_authentication(&message, outcome, now, &mut out)
             }
             Verdict::Reply { id, outcome } => {
                 let outcome = outcome.map(|payload| payload.as_bytes().to_vec());

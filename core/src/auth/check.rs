@@ -12,7 +12,7 @@ impl KeyRing {
     /// Checks `token` and makes the [`Grant`] that it is worth. There is no other way to get one.
     ///
     /// In order: shape, key id, tag, and only then what the token says: audience, issuer, caveats, channel, whom a
-    /// proof is for, time, the key's own end, epoch. Takes at most 7 HMACs (two to derive, one for the head, one a
+    /// proof is for, time, the key's own end, epoch. Takes at most 6 HMACs (one to derive, one for the head, one a
     /// caveat) over at most one token's bytes, whatever they are.
     ///
     /// Without the time every token refuses but two: a device takes one with the scope [`BOOT_SCOPE`], and the proof of
@@ -24,33 +24,43 @@ impl KeyRing {
     pub fn check(&self, token: &[u8], context: &Context<'_>) -> Result<Grant, TokenError> {
         let token = UnverifiedToken::read(token)?;
         let slot = self.slot(token.key_id).ok_or(TokenError::UnknownKey)?;
-        let rules = Rules { kind: slot.kind, not_after: slot.not_after, least_epoch: slot.least_epoch };
+        let rules = Rules { kind: slot.kind(), not_after: slot.not_after, least_epoch: slot.least_epoch };
         let tagged = token.is_tagged_by(|head| slot.tag_head(&token.claims, head));
-        check_with(&token, tagged, token.narrowed_for(&context.channel), &rules, context)
+        check_with(&token, tagged, token.narrowed_for(&context.channel), &rules, context, |_| false)
     }
 }
 
 impl OwnKey {
     /// [`KeyRing::check`] for a ring of this one device's key, without the code that root keys need.
     /// Of a channel it knows nothing: whatever is bound to one refuses.
-    pub(crate) fn check(&self, token: &[u8], context: &Context<'_>) -> Result<Grant, TokenError> {
+    pub(crate) fn check(
+        &self,
+        token: &[u8],
+        context: &Context<'_>,
+        is_revoked: impl FnOnce(&Claims<'_>) -> bool,
+    ) -> Result<Grant, TokenError> {
         let token = UnverifiedToken::read(token)?;
         if token.key_id != self.id {
             return Err(TokenError::UnknownKey);
         }
         let tagged = token.is_tagged_by(|head| self.key.tag(head));
-        check_with(&token, tagged, token.narrowed_for(&Channel::default()), &OWN_RULES, context)
+        check_with(&token, tagged, token.narrowed_for(&Channel::default()), &OWN_RULES, context, is_revoked)
     }
 
     /// As [`OwnKey::check`], without the code for caveats: a token that has any is refused.
-    pub(crate) fn check_whole(&self, token: &[u8], context: &Context<'_>) -> Result<Grant, TokenError> {
+    pub(crate) fn check_whole(
+        &self,
+        token: &[u8],
+        context: &Context<'_>,
+        is_revoked: impl FnOnce(&Claims<'_>) -> bool,
+    ) -> Result<Grant, TokenError> {
         let token = UnverifiedToken::read_whole(token)?;
         if token.key_id != self.id {
             return Err(TokenError::UnknownKey);
         }
         let tagged = token.is_tagged_whole_by(|head| self.key.tag(head));
         let claims = &token.claims;
-        check_with(&token, tagged, Ok((claims.expiry, claims.scopes)), &OWN_RULES, context)
+        check_with(&token, tagged, Ok((claims.expiry, claims.scopes)), &OWN_RULES, context, is_revoked)
     }
 }
 
@@ -73,6 +83,7 @@ fn check_with(
     narrowed: Result<(u64, Scopes<'_>), TokenError>,
     rules: &Rules,
     context: &Context<'_>,
+    is_revoked: impl FnOnce(&Claims<'_>) -> bool,
 ) -> Result<Grant, TokenError> {
     let claims = &token.claims;
     if !tagged {
@@ -99,6 +110,9 @@ fn check_with(
     check_time(claims, expiry, scopes, rules, now)?;
     if claims.epoch < rules.least_epoch {
         return Err(TokenError::EpochPassed);
+    }
+    if is_revoked(claims) {
+        return Err(TokenError::Revoked);
     }
     Grant::new(token.key_id, claims, expiry, scopes).ok_or(TokenError::TooManyScopes)
 }
@@ -193,6 +207,9 @@ pub enum TokenError {
     /// The key demands a later epoch: all tokens of its own were revoked.
     #[error("all tokens of this epoch were revoked; get a new one")]
     EpochPassed,
+    /// It was taken back.
+    #[error("the token was taken back; get a new one")]
+    Revoked,
     /// More scopes than a grant keeps.
     #[error("the token has more scopes than one session can hold; get one with fewer")]
     TooManyScopes,

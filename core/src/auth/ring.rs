@@ -4,7 +4,7 @@ use heapless::Vec;
 
 use super::BUS;
 use super::claims::Claims;
-use super::key::{Key, Tag};
+use super::key::{Key, Mac, Tag};
 use super::token::TOKEN_VERSION;
 use crate::limits::{MAX_GRANT_SCOPES, MAX_KEYS, MAX_TOKEN};
 use crate::message::address::is_name;
@@ -70,10 +70,20 @@ impl KeyRing {
 #[derive(Debug)]
 pub struct Slot {
     pub(super) id: u8,
-    key: Key,
-    pub(super) kind: SlotKind,
+    key: SlotKey,
     pub(super) not_after: u64,
     pub(super) least_epoch: u32,
+}
+
+/// What a slot keeps of its key: what is the same for every token is done once.
+#[derive(Debug)]
+enum SlotKey {
+    Root {
+        extracted: Mac,
+        /// The key of the hub itself, the one most used.
+        bus: Mac,
+    },
+    Device(Mac),
 }
 
 /// Whose key a slot holds.
@@ -99,13 +109,15 @@ impl SlotKind {
 
 impl Slot {
     /// A root key, for the hub's ring.
-    pub const fn root(id: u8, key: Key) -> Self {
-        Self { id, key, kind: SlotKind::Root, not_after: u64::MAX, least_epoch: 0 }
+    pub fn root(id: u8, key: Key) -> Self {
+        let extracted = key.extract();
+        let bus = extracted.derive(BUS);
+        Self { id, key: SlotKey::Root { extracted, bus }, not_after: u64::MAX, least_epoch: 0 }
     }
 
     /// A derived key, for the ring of the device whose it is.
-    pub const fn device(id: u8, key: Key) -> Self {
-        Self { id, key, kind: SlotKind::Device, not_after: u64::MAX, least_epoch: 0 }
+    pub fn device(id: u8, key: Key) -> Self {
+        Self { id, key: SlotKey::Device(key.to_mac()), not_after: u64::MAX, least_epoch: 0 }
     }
 
     /// Refuses all tokens of this key after this moment, in Unix seconds; without this, never.
@@ -125,12 +137,18 @@ impl Slot {
     /// The tag of a token's head that says `claims`. To pick the key by claims that nobody has verified is sound:
     /// issuer and audience are under the tag, so another's name only selects a key that the forger does not have.
     pub(super) fn tag_head(&self, claims: &Claims<'_>, head: &[u8]) -> Tag {
-        match self.kind {
-            SlotKind::Device => self.key.tag(head),
-            SlotKind::Root => {
-                let holder = if claims.issuer == BUS { claims.audience } else { claims.issuer };
-                self.key.derive(holder).tag(head)
-            }
+        let holder = if claims.issuer == BUS { claims.audience } else { claims.issuer };
+        match &self.key {
+            SlotKey::Device(key) => key.tag(head),
+            SlotKey::Root { bus, .. } if holder == BUS => bus.tag(head),
+            SlotKey::Root { extracted, .. } => extracted.derive(holder).tag(head),
+        }
+    }
+
+    pub(super) const fn kind(&self) -> SlotKind {
+        match self.key {
+            SlotKey::Root { .. } => SlotKind::Root,
+            SlotKey::Device(_) => SlotKind::Device,
         }
     }
 
@@ -138,8 +156,8 @@ impl Slot {
         if ![claims.issuer, claims.subject, claims.audience].into_iter().all(is_name) {
             return Err(MintError::BadName);
         }
-        let may_issue = match self.kind {
-            SlotKind::Root => self.kind.accepts_issuer(claims),
+        let may_issue = match self.kind() {
+            SlotKind::Root => SlotKind::Root.accepts_issuer(claims),
             SlotKind::Device => claims.issuer != BUS && speaks_for_itself(claims),
         };
         if !may_issue {
@@ -174,12 +192,12 @@ impl Slot {
 #[derive(Debug)]
 pub(crate) struct OwnKey {
     pub(super) id: u8,
-    pub(super) key: Key,
+    pub(super) key: Mac,
 }
 
 impl OwnKey {
-    pub(crate) const fn new(id: u8, key: Key) -> Self {
-        Self { id, key }
+    pub(crate) fn new(id: u8, key: Key) -> Self {
+        Self { id, key: key.to_mac() }
     }
 
     /// Makes a token in which the device whose key this is speaks for itself to the hub, without a scope. `name` is the

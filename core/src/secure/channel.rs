@@ -94,7 +94,7 @@ pub struct LinkProof {
 }
 
 impl LinkProof {
-    pub(super) fn new(name: &str, key: &LinkKey, boot_id: u64) -> Self {
+    pub(crate) fn new(name: &str, key: &LinkKey, boot_id: u64) -> Self {
         Self { name: Name::try_from(name).unwrap_or_default(), key_id: key.id(), suite: key.suite(), boot_id }
     }
 

@@ -38,7 +38,7 @@ impl ChannelKeys {
                 *place = *before;
                 start = 0;
             }
-            hmac_sha256(&*extracted, info.get(start..BLOCK + len).unwrap_or_default(), &[number])
+            hmac_sha256(&*extracted, info.get(start..BLOCK + len).unwrap_or_default(), Some(number))
         };
         let up = block(None, 1);
         let down = block(Some(&up), 2);
@@ -51,11 +51,11 @@ impl ChannelKeys {
 /// What shows that whoever wrote an INIT has the key: HMAC-SHA256 of all before it, under what HKDF extracts, cut to 16
 /// bytes. No block of the expansion is as short as an INIT.
 pub(super) fn prove_init(key: &LinkKey, init: &[u8]) -> [u8; PROOF_LEN] {
-    cut(&hmac_sha256(&*extract(key), init, &[]))
+    cut(&hmac_sha256(&*extract(key), init, None))
 }
 
 fn extract(key: &LinkKey) -> Zeroizing<[u8; BLOCK]> {
-    hmac_sha256(SALT, key.secret().expose_secret(), &[])
+    hmac_sha256(SALT, key.secret().expose_secret(), None)
 }
 
 /// Version, suite, key id, then both ends: nonce, boot id (little endian), length of the name, name. How many bytes.

@@ -54,7 +54,8 @@ pub struct SessionConfig {
     pub heartbeat_ms: u32,
     /// Rows that this end's table has.
     pub rows: u16,
-    /// Whether the other end must authenticate before it is served.
+    /// Whether the other end must authenticate before it is served. An end that checks tokens and has no clock of its own
+    /// says so in any case: the time comes with the proof of the hub, see [`Session::trusted_micros`].
     pub requires_authentication: bool,
     /// Whether the link can lose frames (serial, SPI). Then a hello in a live session is the other end's reset and
     /// hellos are resent; on a socket a second hello is refused.
@@ -107,8 +108,10 @@ pub struct Session {
     /// The other end's heartbeat that this end's next one answers.
     probe: Option<NonZeroU64>,
     ask_identity: bool,
-    /// Microseconds since 1970 at the zero of this end's clock.
+    /// Microseconds since 1970 at the zero of this end's clock, by whoever said it.
     epoch: Option<u64>,
+    /// The same, by who is known to be the hub, or by the owner.
+    trusted: Option<u64>,
     own_clock: bool,
 }
 
@@ -139,14 +142,25 @@ impl Session {
             probe: None,
             ask_identity,
             epoch: None,
+            trusted: None,
             own_clock: false,
         }
     }
 
-    /// Says that `unix_us` microseconds had passed since 1970 at `at`. Without it the other end's hello sets the clock.
+    /// Says that `unix_us` microseconds had passed since 1970 at `at`, by a clock that can be relied on. Without it the
+    /// other end says what time it is: its hello for stamps, its proof for [`Session::trusted_micros`].
     pub const fn set_clock(&mut self, at: Instant, unix_us: u64) {
         self.epoch = Some(unix_us.wrapping_sub(at.as_micros()));
+        self.trusted = self.epoch;
         self.own_clock = true;
+    }
+
+    /// Relies on the time in the other end's hello as on that in a proof: for an owner whose link has proven who is at
+    /// its other end, as [`Link::proof`](crate::Link::proof) tells, right after [`Verdict::Opened`].
+    pub fn trust_hello(&mut self, now: Instant) {
+        if let Some(unix_us) = self.unix_micros(now) {
+            self.trust_time(unix_us, now);
+        }
     }
 
     /// Says that this end's link can acknowledge and send again, as [`Link::has_lane`](crate::Link::has_lane) tells.
@@ -238,24 +252,39 @@ impl Session {
     }
 
     /// Ends an authentication that [`Verdict::Authenticate`] asked the owner to check; writes the answer to `out` and
-    /// says how many bytes it has.
+    /// says how many bytes it has. The proof of the hub also says what time it is, see [`Session::trusted_micros`].
     pub fn finish_authentication(
         &mut self,
         request: &Message<'_>,
         outcome: Result<Grant, IpcError<&str>>,
+        now: Instant,
         out: &mut [u8],
     ) -> usize {
         match outcome {
             Ok(grant) => {
-                self.grant = Some(grant);
-                if !request.wants_answer() {
-                    return 0;
-                }
-                encode_or_nothing(&request.answer(MessageType::Response), out)
+                let len = self.authenticated(request, grant, now, out);
+                if request.wants_answer() { len } else { 0 }
             }
             Err(_) if !request.wants_answer() => 0,
             Err(error) => codec::encode_error(request, &error, out).unwrap_or(0),
         }
+    }
+
+    /// Takes a grant that the other end's token is worth; writes the answer.
+    #[inline]
+    pub(crate) fn authenticated(
+        &mut self,
+        request: &Message<'_>,
+        grant: Grant,
+        now: Instant,
+        out: &mut [u8],
+    ) -> usize {
+        if grant.subject() == bus::NAME {
+            self.learn_time(grant.issued_at().wrapping_mul(1_000_000), now);
+            self.trust_hello(now);
+        }
+        self.grant = Some(grant);
+        encode_or_nothing(&request.answer(MessageType::Response), out)
     }
 
     /// Gives the other end a grant for something else than a token: because of other [`Verdict::Credentials`], because its
@@ -442,9 +471,17 @@ impl Session {
         self.config.boot_id
     }
 
-    /// Microseconds since 1970, once the owner or the other end has said what time it is.
+    /// Microseconds since 1970, once the owner or the other end has said what time it is: for stamps and for what this
+    /// end says of itself. Nothing is decided by it, for anybody can say hello.
     pub fn unix_micros(&self, now: Instant) -> Option<u64> {
         self.epoch.map(|epoch| epoch.wrapping_add(now.as_micros()))
+    }
+
+    /// Microseconds since 1970 by what can be relied on: the owner's clock, or the last proof of the hub and what this
+    /// end has counted since. `None` before either; unless the owner sets it, it never steps back, over any number of
+    /// sessions. Tokens and grants are judged by it.
+    pub fn trusted_micros(&self, now: Instant) -> Option<u64> {
+        self.trusted.map(|epoch| epoch.wrapping_add(now.as_micros()))
     }
 
     /// When the other end was last heard.
@@ -544,10 +581,8 @@ impl Session {
                     self.open(remote);
                     self.note_capabilities(identity.capabilities);
                     self.due = self.beat_due(now);
-                    if identity.unix_us != 0 && !self.own_clock {
-                        // Never backwards: what has expired stays so.
-                        let epoch = identity.unix_us.wrapping_sub(now.as_micros());
-                        self.epoch = Some(epoch.max(self.epoch.unwrap_or(0)));
+                    if identity.unix_us != 0 {
+                        self.learn_time(identity.unix_us, now);
                     }
                     return Verdict::Opened { answer: 0 };
                 }
@@ -558,6 +593,19 @@ impl Session {
         };
         self.reset(now.plus_millis(REFUSED_RETRY_MS));
         Verdict::Closed(CloseReason::Refused(error))
+    }
+
+    /// Takes the other end's word for what time it is.
+    fn learn_time(&mut self, unix_us: u64, now: Instant) {
+        if !self.own_clock {
+            self.epoch = Some(unix_us.wrapping_sub(now.as_micros()));
+        }
+    }
+
+    /// Never backwards: what has expired stays so.
+    fn trust_time(&mut self, unix_us: u64, now: Instant) {
+        let unix_us = unix_us.max(self.trusted_micros(now).unwrap_or(0));
+        self.trusted = Some(unix_us.wrapping_sub(now.as_micros()));
     }
 
     fn open(&mut self, remote: Remote) {

@@ -200,7 +200,7 @@ impl Hub {
                 let outcome = self.ring.check(token, &context);
                 self.proofs += u32::from(outcome.is_ok());
                 let outcome = outcome.map_err(|error| IpcError::Authentication(error.for_peer()));
-                self.session.finish_authentication(&message, outcome, &mut out)
+                self.session.finish_authentication(&message, outcome, self.now(), &mut out)
             }
             Verdict::Authenticated => {
                 self.taken += 1;

@@ -276,7 +276,7 @@ impl Hub {
                 let context = Context::new(BUS, Some(UNIX_S)).with_boot_id(self.session.boot_id());
                 let grant = self.ring.check(token, &context);
                 let grant = grant.map_err(|_| visorbus_core::IpcError::Authentication("no"));
-                self.session.finish_authentication(message, grant, out)
+                self.session.finish_authentication(message, grant, NOW, out)
             }
             _ => 0,
         }

@@ -1,12 +1,14 @@
 //! How a connection becomes a peer: its hello, its proof, the name it goes by, and the hub's own proof to it.
 
+use std::cmp::Reverse;
+
 use visorbus_auth::{AuditKind, AuthMethod};
 use visorbus_core::auth::{BUS, Claims, Grant, Scopes};
-use visorbus_core::bus::{self, Identity};
-use visorbus_core::message::{Address, AddressBuf, Message};
+use visorbus_core::bus::{self, Identity, Revoke};
+use visorbus_core::message::{Address, AddressBuf, Message, MessagePayload, MessagePriority};
 use visorbus_core::session::PROOF_LIFETIME_S;
 use visorbus_core::time::earlier;
-use visorbus_core::{Instant, IpcError};
+use visorbus_core::{Instant, IpcError, encode};
 
 use crate::hub::Hub;
 use crate::owned::{Error, Result};
@@ -71,7 +73,7 @@ impl Hub {
             Ok(grant) => Ok(grant.clone()),
             Err(error) => Err(IpcError::new(error.kind(), error.text().as_str())),
         };
-        let len = peer.session.finish_authentication(request, judged, &mut self.out);
+        let len = peer.session.finish_authentication(request, judged, now, &mut self.out);
         self.send_out(key, len, true);
         match outcome {
             Ok(_) => {
@@ -93,6 +95,34 @@ impl Hub {
         // Asked in any case: that is what puts off the session's next question.
         if peer.session.wants_token(now) && !peer.name.is_empty() {
             self.send_proof(key, now);
+        }
+    }
+
+    /// Proves the hub anew to a peer that it has proven itself to.
+    pub(crate) fn renew_proof(&mut self, key: PeerKey, now: Instant) {
+        let Some(peer) = self.peers.get(key).filter(|peer| !peer.name.is_empty()) else { return };
+        if peer.session.remote().is_some_and(|remote| remote.requires_authentication) {
+            self.send_proof(key, now);
+        }
+    }
+
+    /// Tells a peer that checks tokens which of them were taken back: after each proof, because a board that starts again
+    /// knows of none, and whenever something is. The newest come first, so that a board without room for all takes back
+    /// no more than it must.
+    pub(crate) fn tell_revocations(&mut self, key: PeerKey) {
+        let mut revocations = self.config.auth.revocations();
+        revocations.sort_by_key(|(_, void_up_to)| Reverse(*void_up_to));
+        for (subject, void_up_to) in revocations {
+            let Some(peer) = self.peers.get_mut(key) else { return };
+            let revoke = Revoke { subject: &subject, issued_before: void_up_to.saturating_add(1) };
+            let Ok(payload) = postcard::to_stdvec(&revoke) else { continue };
+            let mut told =
+                Message::notification(peer.session.take_id(), const { Address::literal(bus::REVOKE) });
+            // Of those, none gets lost on a lane.
+            told.flags.priority = MessagePriority::High;
+            let told = told.with_payload(MessagePayload::Binary(&payload));
+            let len = encode(&told, &mut self.out).unwrap_or(0);
+            self.send_out(key, len, true);
         }
     }
 
@@ -144,7 +174,7 @@ impl Hub {
     pub(crate) fn handle_admitted(&mut self, key: PeerKey, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let Some(remote) = peer.session.remote() else { return };
-        let (name, wants_proof) = (remote.name.to_string(), remote.requires_authentication);
+        let name = remote.name.to_string();
         if peer.name == name {
             return self.renew_lasting(key, now);
         }
@@ -152,9 +182,7 @@ impl Hub {
         peer.address = Address::new(&name).ok().map(AddressBuf::from);
         tracing::info!("{name} is here: {}", peer.origin);
         self.names.insert(name, key);
-        if wants_proof {
-            self.send_proof(key, now);
-        }
+        self.renew_proof(key, now);
         self.describe_rows(key, now);
     }
 

@@ -192,6 +192,8 @@ impl Hub {
             if let Some(peer) = self.peers.get_mut(key) {
                 peer.session.set_clock(now, start_unix_us + now.as_micros());
             }
+            // What a board judges tokens by is what the hub proves to it.
+            self.renew_proof(key, now);
         }
         self.recheck(now);
     }
@@ -479,7 +481,10 @@ impl Hub {
             Verdict::Restarted { answer } => self.begin_anew(key, answer, at_once),
             Verdict::Authenticate { token } => self.handle_token(key, message, token, now),
             Verdict::Credentials => self.handle_credentials(key, message),
-            Verdict::Authenticated => self.describe_rows(key, now),
+            Verdict::Authenticated => {
+                self.tell_revocations(key);
+                self.describe_rows(key, now);
+            }
             Verdict::NotAuthenticated(error) => {
                 let label = peer.label();
                 tracing::warn!(

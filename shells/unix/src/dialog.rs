@@ -98,7 +98,7 @@ impl Dialog {
             }
             Verdict::Authenticate { .. } => {
                 let refused = Err(IpcError::Authentication("a client asks for no token"));
-                (self.session.finish_authentication(&message, refused, out), Heard::Nothing)
+                (self.session.finish_authentication(&message, refused, now, out), Heard::Nothing)
             }
             Verdict::Closed(CloseReason::Goodbye) => (0, Heard::Over(goodbye(&message))),
             Verdict::Closed(CloseReason::Refused(error)) => (0, Heard::Over(owned_error(&error))),

@@ -14,12 +14,14 @@ use crate::dispatch::{Answers, Hears};
 use crate::error::ErrorKind;
 use crate::limits::MAX_PENDING;
 use crate::message::{MessagePriority, MessageType};
+use crate::secure::LinkProof;
 use crate::session::{Name, Role};
 
 mod calls;
 mod link;
 mod rights;
 mod rows;
+mod time;
 
 /// A peer, its node, and the other end of its link.
 struct Board {
@@ -35,7 +37,7 @@ impl Board {
         let config = SessionConfig {
             role: Role::Connecting,
             name: Name::try_from("imu").unwrap(),
-            boot_id: 7,
+            boot_id: BOOT_ID,
             max_frame: OUT as u32,
             heartbeat_ms: 0,
             rows: Imu::ROWS.len() as u16,
@@ -60,6 +62,11 @@ impl Board {
     }
 
     fn open_session(&mut self, max_frame: u32) {
+        self.greet(max_frame, UNIX_S);
+    }
+
+    /// A hub says hello that takes frames of so many bytes and says that it is so late.
+    fn greet(&mut self, max_frame: u32, unix_s: u64) {
         self.peer.reset(self.now);
         let hello = self.poll().pop().unwrap();
         let id = decode(&hello).unwrap().id;
@@ -72,7 +79,7 @@ impl Board {
             heartbeat_ms: 0,
             capabilities: u32::from(self.requires_authentication),
             rows: 0,
-            unix_us: UNIX_S * 1_000_000,
+            unix_us: unix_s * 1_000_000,
         };
         let payload = postcard_of(&identity);
         let answer = Message::request(id, Address::literal("x")).answer(MessageType::Response);
@@ -81,10 +88,24 @@ impl Board {
         assert_eq!(self.peer.poll(&mut self.node, self.now), Ok(Some(Event::Opened)));
     }
 
+    /// As the hub, which allows itself only `scopes`.
     fn authenticate(&mut self, scopes: &[&str]) {
-        let payload = postcard_of(&bus::Credentials::Token(&hub_token(scopes)));
+        self.show(&mint(&Claims { subject: BUS, serial: BOOT_ID, ..claims(scopes) })).unwrap();
+    }
+
+    fn show(&mut self, token: &[u8]) -> Outcome {
+        let payload = postcard_of(&bus::Credentials::Token(token));
         let request = Message::request(99, Address::literal(bus::AUTHENTICATE));
-        self.outcome(&request.with_payload(MessagePayload::Binary(&payload))).unwrap();
+        self.outcome(&request.with_payload(MessagePayload::Binary(&payload)))
+    }
+
+    /// Asks for what needs the scope `imu.control`, with `token` in the message.
+    fn call_with(&mut self, token: &[u8]) -> Outcome {
+        self.next_id += 1;
+        let payload = postcard_of(&100u16);
+        let mut request = Message::request(self.next_id, SetRate::ADDRESS);
+        request.auth_token = Some(token);
+        self.outcome(&request.with_payload(MessagePayload::Binary(&payload)))
     }
 
     fn ask<T: Serialize>(&mut self, address: &'static str, value: &T) -> Outcome {
@@ -274,6 +295,7 @@ struct TestLink {
     frames_of_room: usize,
     max: usize,
     gone: bool,
+    proof: Option<LinkProof>,
 }
 
 impl Default for TestLink {
@@ -287,6 +309,7 @@ impl Default for TestLink {
             frames_of_room: usize::MAX,
             max: OUT,
             gone: false,
+            proof: None,
         }
     }
 }
@@ -320,6 +343,10 @@ impl Link for TestLink {
     fn max_frame(&self) -> usize {
         self.max
     }
+
+    fn proof(&self) -> Option<&LinkProof> {
+        self.proof.as_ref()
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -333,7 +360,12 @@ fn root_ring() -> KeyRing {
 
 /// A token of the hub for `imu`, for an hour.
 fn hub_token(scopes: &[&str]) -> Vec<u8> {
-    let claims = Claims {
+    mint(&claims(scopes))
+}
+
+/// What the hub says of alice to `imu`, for an hour.
+fn claims<'a>(scopes: &'a [&'a str]) -> Claims<'a> {
+    Claims {
         issuer: BUS,
         subject: "alice",
         audience: "imu",
@@ -342,9 +374,12 @@ fn hub_token(scopes: &[&str]) -> Vec<u8> {
         expiry: UNIX_S + 3_600,
         epoch: 0,
         scopes: Scopes::new(scopes),
-    };
+    }
+}
+
+fn mint(claims: &Claims<'_>) -> Vec<u8> {
     let mut out = [0; crate::limits::MAX_TOKEN];
-    let len = root_ring().mint(1, &claims, &mut out).unwrap();
+    let len = root_ring().mint(1, claims, &mut out).unwrap();
     out[..len].to_vec()
 }
 
@@ -360,4 +395,5 @@ fn frame_of(message: &Message<'_>) -> Vec<u8> {
 }
 
 const OUT: usize = 160;
+const BOOT_ID: u64 = 7;
 const UNIX_S: u64 = 1_790_000_000;

@@ -36,6 +36,7 @@ fn a_grant_ends_with_its_token() {
 fn a_token_in_the_message_counts_instead_of_the_grant_of_the_session() {
     let mut board = Board::open();
     let (good, none) = (hub_token(&["imu.control"]), hub_token(&[]));
+    board.peer.session.set_clock(board.now, UNIX_S * 1_000_000);
     let payload = postcard_of(&100u16);
     let request =
         Message::request(5, Address::literal("imu/set-rate")).with_payload(MessagePayload::Binary(&payload));

@@ -45,16 +45,33 @@ fn a_probe_is_answered_also_where_nobody_wishes_for_heartbeats() {
 }
 
 #[test]
-fn a_hello_sets_a_clock_forward_and_never_back() {
+fn a_hello_sets_the_clock_for_stamps_and_nothing_that_anybody_relies_on() {
     let mut pair = Pair::new(lossy());
     pair.pump();
     let before = pair.unix_us();
-    for (hub_says, expected) in [(before - 9_000_000, before), (before + 9_000_000, before + 9_000_000)] {
+    for hub_says in [before - 9_000_000, before + 9_000_000] {
         pair.hub.session.set_clock(pair.now, hub_says);
         pair.leaf.session.reset(pair.now);
         pair.pump();
         assert!(pair.is_open());
-        assert_eq!(pair.leaf.session.unix_micros(pair.now), Some(expected));
+        assert_eq!(pair.leaf.session.unix_micros(pair.now), Some(hub_says));
+        assert_eq!(pair.leaf.session.trusted_micros(pair.now), None);
+    }
+}
+
+#[test]
+fn a_hello_over_a_link_that_proved_its_end_is_relied_on_and_sets_no_clock_back() {
+    let mut pair = Pair::new(lossy());
+    pair.pump();
+    let before = pair.unix_us();
+    pair.leaf.session.trust_hello(pair.now);
+    assert_eq!(pair.leaf.session.trusted_micros(pair.now), Some(before));
+    for (hub_says, expected) in [(before - 9_000_000, before), (before + 9_000_000, before + 9_000_000)] {
+        pair.hub.session.set_clock(pair.now, hub_says);
+        pair.leaf.session.reset(pair.now);
+        pair.pump();
+        pair.leaf.session.trust_hello(pair.now);
+        assert_eq!(pair.leaf.session.trusted_micros(pair.now), Some(expected));
     }
 }
 
@@ -150,4 +167,6 @@ fn a_clock_that_the_owner_set_is_not_set_by_hello() {
     pair.pump();
     pair.run_ms(1_000);
     assert_eq!(pair.leaf.session.unix_micros(pair.now), Some(6_000_000));
+    pair.leaf.session.trust_hello(pair.now);
+    assert_eq!(pair.leaf.session.trusted_micros(pair.now), Some(6_000_000));
 }

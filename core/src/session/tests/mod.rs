@@ -283,11 +283,11 @@ impl End {
             Verdict::Opened { answer } => (answer, Some(Seen::Opened)),
             Verdict::Restarted { answer } => (answer, Some(Seen::Restarted)),
             Verdict::Authenticate { token } => {
-                let unix_s = self.session.unix_micros(now).map(|micros| micros / 1_000_000);
+                let unix_s = self.session.trusted_micros(now).map(|micros| micros / 1_000_000);
                 let context = Context::new(self.session.name(), unix_s).with_boot_id(self.session.boot_id());
                 let outcome = self.ring.check(token, &context);
                 let outcome = outcome.map_err(|error| IpcError::Authentication(error.for_peer()));
-                (self.session.finish_authentication(&message, outcome, &mut out), None)
+                (self.session.finish_authentication(&message, outcome, now, &mut out), None)
             }
             Verdict::Authenticated => (0, Some(Seen::Ready)),
             Verdict::NotAuthenticated(error) => {
