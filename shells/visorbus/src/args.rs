@@ -185,6 +185,10 @@ pub(crate) struct Demo {
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) board: Board,
 
+    /// Show who may do what instead: a line with a key, users, a policy, sealed payloads, a token taken back
+    #[arg(long, conflicts_with_all = ["board", "stream"])]
+    pub(crate) secure: bool,
+
     /// For how long samples are streamed
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = parse_time)]
     pub(crate) stream: Duration,

@@ -5,6 +5,7 @@
 
 mod args;
 mod auth;
+mod boards;
 mod client;
 mod commands;
 mod demo;

@@ -15,6 +15,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use visorbus_hub::{Error, Result};
 
+use super::node::LINK_KEY;
 use crate::args;
 
 /// One of the boards: its firmware, and what that runs on.
@@ -145,19 +146,19 @@ impl Kind {
 
     /// Starts the board and lets `line` name its serial line.
     pub(crate) fn start(&self, model: &Model, line: &Path, running: &Running) -> Result<Board> {
-        let mut command = self.command(model)?;
-        let spawned = running.spawn(&mut command);
-        let mut child = spawned.map_err(|e| Error::Internal(format!("cannot start the board: {e}")))?;
-        let paths = child.stdout.take().map(watch_for_path);
-        let board = Board { child, running: running.clone() };
-        let path = paths.and_then(|paths| paths.recv_timeout(START).ok());
-        let path =
-            path.ok_or_else(|| Error::Internal("the board did not name its serial line".to_owned()))?;
-        let temporary = line.with_extension("new");
-        symlink(&path, &temporary)
-            .and_then(|()| fs::rename(&temporary, line))
-            .map_err(|e| Error::Internal(format!("cannot name the board's line {}: {e}", line.display())))?;
-        Ok(board)
+        start(self.command(model)?, line, running)
+    }
+
+    /// As [`Kind::start`], with the key of the line, always as a process of this machine: an image has its key built in.
+    pub(crate) fn start_keyed(
+        model: &Model,
+        line: &Path,
+        running: &Running,
+        link_key: &str,
+    ) -> Result<Board> {
+        let mut command = host_node(model)?;
+        command.env(LINK_KEY, link_key);
+        start(command, line, running)
     }
 
     fn command(&self, model: &Model) -> Result<Command> {
@@ -170,16 +171,38 @@ impl Kind {
                 command.arg("-kernel").arg(model.image(images));
                 command
             }
-            Self::Pty { .. } => {
-                let program = std::env::current_exe().map_err(|e| Error::Internal(e.to_string()))?;
-                let mut command = Command::new(program);
-                command.args(["demo-node", model.name]);
-                command
-            }
+            Self::Pty { .. } => return host_node(model),
         };
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        silence(&mut command);
         Ok(command)
     }
+}
+
+/// The board's node as a process of this machine.
+fn host_node(model: &Model) -> Result<Command> {
+    let program = std::env::current_exe().map_err(|e| Error::Internal(e.to_string()))?;
+    let mut command = Command::new(program);
+    command.args(["demo-node", model.name]);
+    silence(&mut command);
+    Ok(command)
+}
+
+fn silence(command: &mut Command) {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+}
+
+fn start(mut command: Command, line: &Path, running: &Running) -> Result<Board> {
+    let spawned = running.spawn(&mut command);
+    let mut child = spawned.map_err(|e| Error::Internal(format!("cannot start the board: {e}")))?;
+    let paths = child.stdout.take().map(watch_for_path);
+    let board = Board { child, running: running.clone() };
+    let path = paths.and_then(|paths| paths.recv_timeout(START).ok());
+    let path = path.ok_or_else(|| Error::Internal("the board did not name its serial line".to_owned()))?;
+    let temporary = line.with_extension("new");
+    symlink(&path, &temporary)
+        .and_then(|()| fs::rename(&temporary, line))
+        .map_err(|e| Error::Internal(format!("cannot name the board's line {}: {e}", line.display())))?;
+    Ok(board)
 }
 
 impl Board {

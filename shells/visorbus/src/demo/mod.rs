@@ -3,6 +3,7 @@
 mod board;
 mod nod;
 mod node;
+mod secure;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,6 +33,9 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
     let signals = interrupt::block()?;
     let stage = Stage::new(json)?;
     let running = stage.end_on(signals);
+    if args.secure {
+        return secure::run(stage, &running);
+    }
     let kind = board::Kind::choose(args.board, &running, &mut |text| stage.print(&format!("{text} …")))?;
 
     stage.title("A hub, and two boards on serial lines");

@@ -12,10 +12,12 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use visorbus_controller::{Board, ControllerBoard, ControllerNode};
+use visorbus_core::auth::Key;
 use visorbus_core::limits::MAX_LINE_FRAME;
-use visorbus_core::peer::DeviceKey;
+use visorbus_core::peer::{DeviceKey, HubByLink, Keys};
 use visorbus_core::secure::{AnySuite, Connecting, LinkKey, NonceSeed, SecureEnd};
 use visorbus_core::serve::serve;
+use visorbus_core::session::SessionConfig;
 use visorbus_core::{Instant, Link, Peer};
 use visorbus_hal::{Lane, SecureLink, SerialLink, lane_len, serial_buffer_len};
 use visorbus_hub::{Error, Result, unix_micros};
@@ -39,39 +41,49 @@ pub(crate) fn run(node: args::Node) -> Result<()> {
     };
     let raw = RawLine::new(uart);
     let Err(error) = match link_key()? {
-        None => serve_on(Lane::new(raw), node, boot_id, started, wait),
-        Some(key) => serve_on(
-            Lane::new(SecureLink::<_, _, RAW_FRAME>::new(raw, connecting(key, boot_id)?)),
-            node,
-            boot_id,
-            started,
-            wait,
-        ),
+        None => {
+            let keys = DeviceKey::new(visorbus_imu::KEY_ID, device_key(node));
+            serve_on(Peer::new(config(node, boot_id, true), BoardLane::new(raw), keys), node, started, wait)
+        }
+        // The hub is known by the key of the line.
+        Some(key) => {
+            let line = SecureLink::<_, _, RAW_FRAME>::new(raw, connecting(key, boot_id)?);
+            serve_on(
+                Peer::new(config(node, boot_id, false), BoardLane::new(line), HubByLink),
+                node,
+                started,
+                wait,
+            )
+        }
     };
     Err(Error::Connection(format!("the pseudo-terminal is gone: {error}")))
 }
 
-/// Is the node on a line, with or without a key, until that is gone.
-fn serve_on<L: Link>(
-    line: Lane<L, { 2 * lane_len(MAX_FRAME) }>,
+/// Is the node on its line until that is gone.
+fn serve_on<L: Link, K: Keys>(
+    mut peer: Peer<L, K, MAX_FRAME>,
     node: args::Node,
-    boot_id: u64,
     started: Clock,
     wait: impl FnMut(Option<Instant>) -> Instant,
 ) -> std::result::Result<Infallible, L::Error> {
+    let boot_id = peer.session().boot_id();
     match node {
-        args::Node::Imu => {
-            let keys = DeviceKey::new(visorbus_imu::KEY_ID, visorbus_imu::device_key());
-            let config = visorbus_imu::session_config(boot_id, true);
-            let mut peer = Peer::<_, _, MAX_FRAME>::new(config, line, keys);
-            serve(&mut peer, &mut ImuNode::new(Host(started), boot_id), wait)
-        }
-        args::Node::Controller => {
-            let keys = DeviceKey::new(visorbus_controller::KEY_ID, visorbus_controller::device_key());
-            let config = visorbus_controller::session_config(boot_id, true);
-            let mut peer = Peer::<_, _, MAX_FRAME>::new(config, line, keys);
-            serve(&mut peer, &mut ControllerNode::new(Host(started), boot_id), wait)
-        }
+        args::Node::Imu => serve(&mut peer, &mut ImuNode::new(Host(started), boot_id), wait),
+        args::Node::Controller => serve(&mut peer, &mut ControllerNode::new(Host(started), boot_id), wait),
+    }
+}
+
+fn config(node: args::Node, boot_id: u64, requires_authentication: bool) -> SessionConfig {
+    match node {
+        args::Node::Imu => visorbus_imu::session_config(boot_id, requires_authentication),
+        args::Node::Controller => visorbus_controller::session_config(boot_id, requires_authentication),
+    }
+}
+
+fn device_key(node: args::Node) -> Key {
+    match node {
+        args::Node::Imu => visorbus_imu::device_key(),
+        args::Node::Controller => visorbus_controller::device_key(),
     }
 }
 
@@ -95,6 +107,8 @@ pub(crate) const LINK_KEY: &str = "VISORBUS_LINK_KEY";
 
 /// With room for what a key adds to the longest frame of a line.
 const RAW_FRAME: usize = MAX_LINE_FRAME + <Connecting<AnySuite> as SecureEnd>::OVERHEAD;
+
+type BoardLane<L> = Lane<L, { 2 * lane_len(MAX_FRAME) }>;
 
 type RawLine = SerialLink<PtyUart, { serial_buffer_len(RAW_FRAME) }>;
 
