@@ -256,6 +256,7 @@ fn parse_json(text: &str) -> Result<serde_json::Value, String> {
 const EXAMPLES: &str = "\
 Examples:
   visorbus demo                                  the whole system at work, on this machine
+  visorbus demo --secure                         who may do what, and what becomes of those who may not
   visorbus serve --serial /dev/ttyACM0@115200    a hub with a board on a serial line
   visorbus services                              who is there, what they offer
   visorbus call imu/info                         ask a board

@@ -84,3 +84,25 @@ fn an_interrupted_demonstration_leaves_nothing_behind() {
         expect_nothing_left(&place);
     }
 }
+
+#[test]
+fn the_secure_demonstration_refuses_what_it_must_and_leaves_nothing_behind() {
+    let place = Place::new();
+    let done = place.run(&["demo", "--secure", "--json"]);
+    assert_eq!((done.code, done.err.as_str()), (Some(0), ""), "{done:?}");
+    let summary: Value = serde_json::from_str(&done.out).unwrap();
+    let text = |path: &str| {
+        let value = summary.pointer(path).and_then(Value::as_str);
+        value.unwrap_or_else(|| panic!("no {path}: {summary}")).to_owned()
+    };
+    assert!(summary["impostor_refused"].as_u64().unwrap() >= 3, "{summary}");
+    assert!(text("/wrong_password").starts_with("authentication error:"), "{summary}");
+    assert!(text("/refused").contains("'imu.control'"), "{summary}");
+    assert!(text("/sealed/without_key").contains("was not sent sealed"), "{summary}");
+    assert!(text("/revoked/told").contains("the token was revoked"), "{summary}");
+    let told: Vec<&str> = summary["audit"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    for event in ["link_up", "authenticated", "refused", "denied", "revoked", "cut_off"] {
+        assert!(told.contains(&event), "no {event}: {told:?}");
+    }
+    expect_nothing_left(&place);
+}
