@@ -16,6 +16,7 @@ use crate::message::typed::{Endpoint, Topic};
 use crate::message::{Address, Message, MessagePayload, PayloadKind};
 use crate::needs::Needs;
 use crate::route::{Route, route};
+use crate::seal::{Header, Sealer};
 use crate::secure::LinkProof;
 use crate::sentence;
 use crate::session::{CloseReason, Expired, NO_KEYS, PROOF_LIFETIME_S, Session, SessionConfig, Verdict};
@@ -114,6 +115,34 @@ impl<L: Link, K: Keys, const OUT: usize> Peer<L, K, OUT> {
         made: Instant,
     ) -> Result<bool, L::Error> {
         self.publish_stamped::<N, T>(message, Some(made.as_micros()))
+    }
+
+    /// Sends a notification whose payload nobody but who shares the sealer's key can read, under an id of its own; `false`
+    /// as for [`Peer::publish`], and when it does not fit a frame. The sealer is one from this end's name to the component
+    /// in `destination`. Sealed requests a leaf does not take: it has no room to open them into.
+    ///
+    /// # Errors
+    /// The link is gone.
+    pub fn notify_sealed(
+        &mut self,
+        destination: Address<'_>,
+        payload: MessagePayload<'_>,
+        sealer: &mut Sealer,
+    ) -> Result<bool, L::Error> {
+        if !self.session.is_ready() || !(self.link.has_lane() || self.has_room()) {
+            return Ok(false);
+        }
+        let mut notification = Message::notification(self.session.take_id(), destination);
+        notification.flags.encrypted = true;
+        let longest = self.longest();
+        let out = self.out.get_mut(..longest).unwrap_or_default();
+        // As the hub tells it: the name that this session has proven.
+        let header = Address::new(self.session.name()).ok().and_then(|name| Header::of(&notification, name));
+        let head = codec::begin(&notification, PayloadKind::Binary, out).finish().unwrap_or(out.len());
+        let sealed = header
+            .zip(out.get_mut(head..))
+            .and_then(|(header, out)| sealer.seal(&header, payload.kind(), payload.as_bytes(), out).ok());
+        self.send(sealed.map_or(0, |sealed| head + sealed))
     }
 
     /// Sends a typed request; its answer goes to [`Node::handle_reply`] under the id returned, or

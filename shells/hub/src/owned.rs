@@ -24,7 +24,8 @@ pub struct OwnedMessage {
     pub uncertainty_us: Option<u32>,
     /// A token for this message alone.
     pub auth_token: Option<Vec<u8>>,
-    /// How it is to be treated.
+    /// How it is to be treated. A client compresses the payload of a message with `compressed`, and seals that of one with
+    /// `encrypted`; of one that it received they say that it was so, the payload itself is expanded and open.
     pub flags: MessageFlags,
 }
 

@@ -170,3 +170,25 @@ fn a_request_that_fits_no_frame_leaves_nothing_behind() {
     assert_eq!(board.peer.poll(&mut board.node, board.now), Ok(None));
     assert!(board.peer.request::<Lookup>(&1, 100, board.now).unwrap().is_some());
 }
+
+#[test]
+fn a_sealed_notification_opens_for_who_shares_the_key_and_fits_or_is_not_sent() {
+    use crate::seal::{BootNonce, Header, Opener, PayloadKey, Sealer};
+    let mut board = Board::open();
+    let (key, to) = (PayloadKey::new([3; 32]), Address::literal("vault/code"));
+    let mut sealer = Sealer::new(&key, "imu", "vault", BootNonce::new(7, [0; 8]));
+    let mut opener = Opener::new(&key, "imu", "vault");
+    for number in [0u8, 1] {
+        let payload = [number; 5];
+        assert_eq!(board.peer.notify_sealed(to, MessagePayload::Binary(&payload), &mut sealer), Ok(true));
+        let sent = board.poll();
+        let message = codec::decode(&sent[0]).unwrap();
+        assert!(message.flags.encrypted && message.source.is_none() && message.id != 0);
+        let header = Header::of(&message, Address::literal("imu")).unwrap();
+        let mut out = [0; 64];
+        let opened = opener.open(&header, message.payload.as_bytes(), &mut out);
+        assert_eq!(opened, Ok((PayloadKind::Binary, &payload[..])));
+    }
+    let long = [0; 4096];
+    assert_eq!(board.peer.notify_sealed(to, MessagePayload::Binary(&long), &mut sealer), Ok(false));
+}
