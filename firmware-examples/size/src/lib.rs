@@ -4,6 +4,7 @@
 
 pub mod bench;
 pub mod dma;
+pub mod frames;
 pub mod memory;
 
 use core::marker::PhantomData;
@@ -12,7 +13,7 @@ use board_mps2_an386::{Board, Uart};
 use static_cell::StaticCell;
 use visorbus_core::{
     Instant, IpcError, Link, Peer,
-    auth::Access,
+    auth::{Access, Key},
     dispatch::{Answers, Row},
     limits::MAX_LINE_FRAME,
     message::{
@@ -20,10 +21,11 @@ use visorbus_core::{
         typed::{Endpoint, Topic},
     },
     peer::{Event, Keys, Node},
+    secure::{Cipher, Connecting, LinkKey, NonceSeed, Sealed, SecureEnd, Suite, Tag64},
     serve::{Application, serve},
     session::{Name, Role, SessionConfig},
 };
-use visorbus_hal::{Lane, SerialLink, SpiTargetLink, lane_len, serial_buffer_len};
+use visorbus_hal::{Lane, SecureLink, SerialLink, SpiTargetLink, lane_len, serial_buffer_len};
 
 use crate::dma::DmaTarget;
 
@@ -35,6 +37,16 @@ pub type Serial = SerialLink<Uart, { serial_buffer_len(MAX_FRAME) }>;
 
 /// UART0 with a lane over it: messages in pieces, and nothing is lost.
 pub type SerialLane = Lane<SerialLink<Uart, { serial_buffer_len(MAX_LINE_FRAME) }>, { lane_len(MAX_FRAME) }>;
+
+/// UART0 with a key, a message in a frame; `C` is the suite.
+pub type SecureSerial<C> =
+    SecureLink<SerialLink<Uart, { serial_buffer_len(SECURED) }>, Connecting<C>, SECURED>;
+
+/// UART0 with a key, suite `tag64`, and a lane over it.
+pub type SecureLane = Lane<
+    SecureLink<SerialLink<Uart, { serial_buffer_len(SECURED_LINE) }>, Connecting<Tag64>, SECURED_LINE>,
+    { lane_len(MAX_FRAME) },
+>;
 
 /// SPI, a message of up to [`MAX_LINE_FRAME`] bytes in a frame.
 pub type Spi = SpiTargetLink<DmaTarget>;
@@ -121,6 +133,23 @@ pub fn start<P>(place: &'static StaticCell<P>, new: impl FnOnce() -> P) -> &'sta
     place.init_with(new)
 }
 
+/// `link` with a key, at this node's end.
+///
+/// # Panics
+/// When `C` is not `suite`.
+pub fn secure<L: Link, C: Cipher, const N: usize>(
+    link: L,
+    suite: Suite,
+    boot_id: u64,
+) -> SecureLink<L, Connecting<C>, N> {
+    let end = LinkKey::new(0, suite, NAME, Key::new(LINK_KEY))
+        .and_then(|key| Connecting::new(key, boot_id, NonceSeed::counted(boot_id)).ok());
+    match end {
+        Some(end) => SecureLink::new(link, end),
+        None => unreachable!("the name is one, and the suite is that of the type"),
+    }
+}
+
 /// What the images say of themselves.
 pub fn config<R: Rights>(boot_id: u64) -> SessionConfig {
     SessionConfig {
@@ -178,6 +207,16 @@ impl Rights for Holders {
     const AUTHENTICATED: bool = true;
 }
 
+/// The same of whoever the hub lets in: the link's key proves the hub, which asks them.
+#[derive(Debug)]
+pub struct HubsHolders;
+
+impl Rights for HubsHolders {
+    const READ: Access<'static> = Access::Permission;
+    const SET: Access<'static> = Access::Scope("counter.control");
+    const AUTHENTICATED: bool = false;
+}
+
 /// Reads the counter.
 #[derive(Debug)]
 pub struct Read<R>(PhantomData<R>);
@@ -215,5 +254,14 @@ pub const NAME: &str = "counter";
 
 /// Bytes of the longest message either way.
 pub const MAX_FRAME: usize = 256;
+
+/// Bytes of the longest frame on a line with a key.
+pub const SECURED: usize = MAX_FRAME + Connecting::<Sealed>::OVERHEAD;
+
+/// The same of a lane on such a line.
+pub const SECURED_LINE: usize = MAX_LINE_FRAME + Connecting::<Tag64>::OVERHEAD;
+
+/// The key of the link; a real one comes from its provisioning.
+pub const LINK_KEY: [u8; 32] = [0xA5; 32];
 
 const LIMIT: u32 = 1_000_000;

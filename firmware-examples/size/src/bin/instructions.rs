@@ -15,9 +15,13 @@ use cortex_m_rt::entry;
 use firmware_size::{
     Anyone, Holders,
     bench::{Bench, Frames, Hub, Lanes, Line, device_key},
+    frames::{Handshake, PlainIn, PlainOut, SecureIn, SecureOut},
 };
 use semihosting::println;
-use visorbus_core::peer::NoKeys;
+use visorbus_core::{
+    peer::NoKeys,
+    secure::{Sealed, Suite, Tag64},
+};
 
 #[entry]
 fn main() -> ! {
@@ -51,6 +55,13 @@ fn main() -> ! {
     let mut bench = Frames::<Holders, _>::new(device_key());
     Hub::new(true).token(&mut bench);
     report("token", &mut bench);
+    report("frame-in", &mut PlainIn::new());
+    report("frame-in-tag64", &mut SecureIn::<Tag64>::new(Suite::Tag64));
+    report("frame-in-sealed", &mut SecureIn::<Sealed>::new(Suite::Sealed));
+    report("frame-out", &mut PlainOut::new());
+    report("frame-out-tag64", &mut SecureOut::<Tag64>::new(Suite::Tag64));
+    report("frame-out-sealed", &mut SecureOut::<Sealed>::new(Suite::Sealed));
+    report("handshake", &mut Handshake::<Tag64>::new(Suite::Tag64));
     exit(0)
 }
 
