@@ -53,6 +53,8 @@ pub struct Hub {
     /// When what lasts has to be asked about again, because a time window of the policy begins or ends.
     pub(crate) recheck_at: Option<Instant>,
     pub(crate) floods: Floods,
+    /// What boards know to be taken back.
+    pub(crate) told_revocations: Vec<(String, u64)>,
     /// There was a secret in what was read just now.
     pub(crate) wipes_input: bool,
     pub(crate) handle: HubHandle,
@@ -110,6 +112,7 @@ impl Hub {
             askers: HashMap::default(),
             recheck_at: None,
             floods: Floods::default(),
+            told_revocations: Vec::new(),
             wipes_input: false,
             handle,
             poller,

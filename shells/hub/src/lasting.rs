@@ -28,7 +28,27 @@ impl Hub {
             }
         }
         self.recheck_at = self.policy_changes(now);
+        self.tell_new_revocations();
         ended
+    }
+
+    /// Tells all boards that check tokens themselves what was taken back since the last time.
+    fn tell_new_revocations(&mut self) {
+        let revocations = self.config.auth.revocations();
+        if revocations == self.told_revocations {
+            return;
+        }
+        self.told_revocations = revocations;
+        let checks = |peer: &Peer| {
+            peer.presence == Presence::Here
+                && peer.session.is_ready()
+                && peer.session.remote().is_some_and(|remote| remote.requires_authentication)
+        };
+        let boards: Vec<PeerKey> =
+            self.peers.iter().filter(|(_, peer)| checks(peer)).map(|(key, _)| key).collect();
+        for key in boards {
+            self.tell_revocations(key);
+        }
     }
 
     /// Ends the sessions on lines whose key is not among the hub's any more.

@@ -111,6 +111,10 @@ impl AuthenticationProvider for Desk {
     fn mint_own(&self, claims: &Claims<'_>) -> std::result::Result<Zeroizing<Vec<u8>>, MintError> {
         self.tokens.mint_own(claims)
     }
+
+    fn revocations(&self) -> Vec<(String, u64)> {
+        self.tokens.revocations()
+    }
 }
 
 /// A policy that forbids some of what tokens allow, and counts what it is asked.

@@ -11,7 +11,7 @@ use visorbus_core::error::ErrorKind;
 use visorbus_core::message::MessagePayload;
 use visorbus_hub::info::{Ended, Revoke};
 use visorbus_hub::{HubConfig, LinkOptions, Origin, OwnedMessage, OwnedPayload};
-use visorbus_tests::raw_peer::{RawPeer, expect_error};
+use visorbus_tests::raw_peer::{RawPeer, expect_error, identity};
 
 use crate::desk::{Desk, Disguised, Rules, config};
 use crate::harness::{Client, TestHub, request, unix_s};
@@ -286,6 +286,28 @@ fn a_board_whose_token_is_revoked_has_to_say_hello_again() {
 }
 
 #[test]
+fn a_board_that_checks_tokens_is_told_what_was_taken_back_once_it_knows_the_hub_and_when_more_is() {
+    let (hub, desk, _) = hub();
+    hub.handle.revoke(RevokeAll::Subject("mallory".into())).unwrap();
+    let mut board = hub.attach();
+    let capabilities = bus::REQUIRES_AUTHENTICATION;
+    board.hello_as(&bus::Identity { capabilities, ..identity("imu") }).unwrap();
+    let token = desk.make("imu", &[]);
+    board.authenticate(&token.value.to_bytes().unwrap()).unwrap();
+    let proof = board.read_where(|message| message.destination == bus::AUTHENTICATE);
+    hub.handle.revoke(RevokeAll::Subject("eve".into())).unwrap();
+    assert!(board.read_so_far().is_empty(), "it does not know the hub yet");
+    let answer = proof.borrow().unwrap().answer(visorbus_core::message::MessageType::Response);
+    board.send(&answer);
+    let mut told: Vec<String> = (0..2).map(|_| told_revoked(&mut board)).collect();
+    told.sort();
+    assert_eq!(told, ["eve", "mallory"]);
+    hub.handle.revoke(RevokeAll::Subject("trudy".into())).unwrap();
+    let told: Vec<String> = (0..3).map(|_| told_revoked(&mut board)).collect();
+    assert!(told.contains(&"trudy".to_owned()), "{told:?}");
+}
+
+#[test]
 fn a_session_is_told_what_it_may_do() {
     let (hub, desk, _) = hub();
     let (mut alice, _) = enter(&hub, &desk, "alice", &["request:echo/*", "imu.control"]);
@@ -318,6 +340,13 @@ fn ask<T: serde::Serialize>(
 ) -> Result<OwnedMessage, visorbus_hub::Error> {
     let payload = OwnedPayload::postcard(value).unwrap();
     peer.request(address, payload.borrow())
+}
+
+/// Whose tokens the next word to a board takes back.
+fn told_revoked(board: &mut RawPeer) -> String {
+    let told = board.read_topic(bus::REVOKE);
+    let payload = told.payload.borrow();
+    payload.parse::<bus::Revoke<'_>>().unwrap().subject.to_owned()
 }
 
 /// What the next word on something taken away says.
