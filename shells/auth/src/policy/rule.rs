@@ -21,7 +21,7 @@ pub(super) struct Rule {
 
 impl Rule {
     /// Whether it is about what is `wanted`, whatever its constraints.
-    pub(super) fn covers(&self, wanted: Scope<'_>) -> bool {
+    pub(super) fn covers(&self, wanted: Wanted<'_>) -> bool {
         self.allow.iter().any(|allowed| allowed.covers(wanted))
     }
 }
@@ -61,6 +61,23 @@ impl Limits {
     }
 }
 
+/// What is asked for, with its first eight bytes beside it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    scope: Scope<'a>,
+    head: u64,
+}
+
+impl<'a> From<Scope<'a>> for Wanted<'a> {
+    fn from(scope: Scope<'a>) -> Self {
+        let head = match scope {
+            Scope::Permission(permission) => head(permission.pattern.as_str()),
+            _ => 0,
+        };
+        Self { scope, head }
+    }
+}
+
 /// A scope that owns its text and need not be checked again.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum OwnedScope {
@@ -74,22 +91,24 @@ pub(super) enum OwnedScope {
 pub(super) struct OwnedPermission {
     operation: Option<Operation>,
     pattern: PatternBuf,
-    /// Bytes of its first segments up to one with a star: most of what is asked differs there already.
-    literal: usize,
+    /// The first bytes of its segments before one with a star, and which of the eight these are: most of what is asked
+    /// differs there already.
+    head: u64,
+    mask: u64,
 }
 
 impl OwnedPermission {
     fn new(permission: Permission<'_>) -> Self {
         let text = permission.pattern.as_str();
-        let literal = text.find('*').map_or(text.len(), |star| star.saturating_sub(1));
-        Self { operation: permission.operation, pattern: permission.pattern.into(), literal }
+        let literal = text.find('*').map_or(text.len(), |star| star.saturating_sub(1)).min(8);
+        let mask = u64::MAX.checked_shr(64 - 8 * literal as u32).unwrap_or(0);
+        let head = head(text) & mask;
+        Self { operation: permission.operation, pattern: permission.pattern.into(), head, mask }
     }
 
-    fn covers(&self, wanted: Permission<'_>) -> bool {
-        let pattern = self.pattern.as_pattern();
-        let begins =
-            wanted.pattern.as_str().as_bytes().starts_with(&pattern.as_str().as_bytes()[..self.literal]);
-        begins && Permission { operation: self.operation, pattern }.covers(wanted)
+    fn covers(&self, wanted: Permission<'_>, wanted_head: u64) -> bool {
+        let own = Permission { operation: self.operation, pattern: self.pattern.as_pattern() };
+        wanted_head & self.mask == self.head && own.covers(wanted)
     }
 }
 
@@ -107,11 +126,11 @@ impl OwnedScope {
     }
 
     /// Whether this covers what is `wanted`, as core says.
-    pub(super) fn covers(&self, wanted: Scope<'_>) -> bool {
-        match (self, wanted) {
+    pub(super) fn covers(&self, wanted: Wanted<'_>) -> bool {
+        match (self, wanted.scope) {
             (Self::Everything, _) => true,
             (Self::Name(own), Scope::Name(name)) => **own == *name,
-            (Self::Permission(own), Scope::Permission(permission)) => own.covers(permission),
+            (Self::Permission(own), Scope::Permission(permission)) => own.covers(permission, wanted.head),
             _ => false,
         }
     }
@@ -127,6 +146,15 @@ impl std::fmt::Display for OwnedScope {
             }
         }
     }
+}
+
+/// The first eight bytes of a text; zeros after a shorter one, which no address has in it.
+fn head(text: &str) -> u64 {
+    let mut bytes = [0; 8];
+    for (to, from) in bytes.iter_mut().zip(text.bytes()) {
+        *to = from;
+    }
+    u64::from_le_bytes(bytes)
 }
 
 /// Whether a moment is in a window of the day.
@@ -152,14 +180,31 @@ mod tests {
 
     #[test]
     fn what_is_looked_at_first_changes_no_answer() {
-        let patterns =
-            ["**", "*", "*/b", "a", "a/*", "a/**", "a/b", "a/b/*", "a/*/c", "ab/**", "ab", "a.b/*", "a/b/c"];
+        let patterns = [
+            "**",
+            "*",
+            "*/b",
+            "a",
+            "a/*",
+            "a/**",
+            "a/b",
+            "a/b/*",
+            "a/*/c",
+            "ab/**",
+            "ab",
+            "a.b/*",
+            "a/b/c",
+            "abcdefgh/*",
+            "abcdefgh/i",
+            "abcdefg/*",
+            "abcdefghi/**",
+        ];
         for (own, wanted) in patterns.iter().flat_map(|own| patterns.iter().map(move |wanted| (own, wanted)))
         {
             let (own, wanted) = (format!("request:{own}"), format!("request:{wanted}"));
             let wanted = Scope::parse(&wanted).unwrap();
             let as_core = Scope::parse(&own).unwrap().covers(wanted);
-            assert_eq!(OwnedScope::parse(&own).unwrap().covers(wanted), as_core, "{own} {wanted:?}");
+            assert_eq!(OwnedScope::parse(&own).unwrap().covers(wanted.into()), as_core, "{own} {wanted:?}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use visorbus_core::auth::{Access, Grant, Permission, Refusal, Scope, authorize_pattern};
 
 use super::CertificateId;
-use super::rule::{OwnedScope, Rule};
+use super::rule::{OwnedScope, Rule, Wanted};
 use crate::{Asked, Denial};
 
 /// All that one policy says.
@@ -124,6 +124,7 @@ impl Tables {
             Access::Scope(name) => Scope::Name(name),
             _ => Scope::Permission(Permission { operation: Some(operation), pattern: resource }),
         };
+        let wanted = Wanted::from(wanted);
         let subject = self.subjects.get(grant.subject());
         let mut own = subject.iter().flat_map(|subject| &subject.scopes);
         if let Some(scope) = own.find(|scope| scope.covers(wanted)) {
