@@ -336,7 +336,7 @@ pub trait Keys {
     fn prove(&self, session: &mut Session, now: Instant, out: &mut [u8]) -> usize;
 }
 
-/// No keys: nobody is believed, nothing is proven. Only rows with [`Access::Open`](crate::auth::Access::Open) serve.
+/// No keys: nobody is believed, nothing is proven. Only rows with [`Access::Open`] serve.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoKeys;
 

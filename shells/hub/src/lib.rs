@@ -5,6 +5,8 @@
 //! frame is `link.receive → split → decode → Session::handle → deliver → (authorize) → peers.send → link.send`.
 //!
 //! - [`Hub`] is the loop, [`HubHandle`] what other threads use it through.
+//! - [`HubConfig`] names who says who somebody is and what they may do: everything that anybody does through the hub is
+//!   asked there first, and what lasts is asked about again when the answer may have changed.
 //! - [`OwnedMessage`], [`OwnedPayload`] and [`Error`] are what std code keeps and sends.
 //! - [`schema`] turns JSON into the postcard of a typed address and back.
 #![forbid(unsafe_code)]
