@@ -46,7 +46,7 @@ pub use accounts::Accounts;
 pub use audit::{AuditEvent, AuditKind};
 pub use credentials::{AuthMethod, AuthToken, Channel, Credentials, Secret, Transport};
 pub use key_file::{KeyFile, KeyFileError};
-pub use policy::{CertificateId, Explanation, Policy, PolicyError};
+pub use policy::{CertificateId, Explanation, MappingInfo, Policy, PolicyError, RuleInfo};
 pub use provider::{
     Asked, AuthenticationProvider, AuthorizationProvider, Denial, Permission, RevokeAll, TokenProvider,
     TokenScopes,

@@ -1,7 +1,10 @@
 //! What can be said on the command line.
 
+mod accounts;
 mod auth;
+mod key;
 mod payload;
+mod policy;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,8 +14,11 @@ use nix::unistd::{Gid, Group};
 use visorbus_core::message::{Address, Pattern};
 use visorbus_mcu::{SerialSpec, SpiSpec};
 
-pub(crate) use auth::{Auth, Check, DeviceKey, Key, Mint, Token};
+pub(crate) use accounts::{Certificate, Listed, Named, ProgramKey, ProgramKeyAdd, User};
+pub(crate) use auth::{Auth, Check, LogIn, Login, Mint, Refresh, Revoke, Token};
+pub(crate) use key::{Key, Provision, Rotate};
 pub(crate) use payload::{Compression, Sealing};
+pub(crate) use policy::{Explain, Moment, Policy, PolicyCheck, PolicyPlace};
 
 /// The message plane of a headset: run its hub, call its boards, watch what they say.
 #[derive(Debug, Parser)]
@@ -46,10 +52,10 @@ pub(crate) enum Command {
     Services(Services),
     /// List the hub's connections: what went over them, and how far the clocks of boards are off
     Peers(Peers),
-    /// Who may come in, and what they may do: tokens, accounts, the policy
+    /// Who may come in, and what they may do: accounts, tokens, the policy
     #[command(subcommand)]
     Auth(Auth),
-    /// The keys of boards and of the hub
+    /// The keys of links, of boards and of the hub
     #[command(subcommand)]
     Key(Key),
     /// Show the whole system at work: a hub, two boards, clients, a crash
@@ -59,7 +65,7 @@ pub(crate) enum Command {
     DemoNode(DemoNode),
 }
 
-/// Where the hub's socket and keys are.
+/// Where the hub's socket and keys are. Its accounts lie beside its keys.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Place {
     /// The hub's socket [default: visorbus/bus.sock in the runtime directory]
@@ -80,12 +86,15 @@ pub(crate) struct Client {
     /// The token to use; without it, the hub's own key file makes one that may do everything
     #[arg(long, env = "VISORBUS_TOKEN", value_name = "vb1.…", hide_env_values = true)]
     pub(crate) token: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) login: Login,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) place: PolicyPlace,
 
     /// Let the members of this group connect too: its name or number. Who of them may do what is the policy's
     #[arg(long, value_name = "GROUP", value_parser = parse_group)]
@@ -272,7 +281,8 @@ Examples:
   visorbus serve --serial /dev/ttyUSB0@115200,unauthenticated=imu   a board without a key: for development
   visorbus serve --spi /dev/spidev0.0@8000000,ready=/dev/gpiochip0:17
 
-A board proves itself with its key: flash the one that `visorbus key device NAME` prints.";
+A board proves itself with the key of its link: `visorbus key provision NAME` makes it. SIGHUP has accounts, keys and
+policy read again; an error in one of them leaves it as it was.";
 
 const CALL_EXAMPLES: &str = "\
 Examples:

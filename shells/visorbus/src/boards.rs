@@ -26,3 +26,24 @@ impl BoardKeys for StoredBoardKeys {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use visorbus_core::secure::Suite;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_found_by_its_board_and_its_id() {
+        let store = Arc::new(Store::in_memory());
+        let keys = StoredBoardKeys::new(Arc::clone(&store));
+        assert!(keys.link_key("imu", 0).is_none());
+        store.provision_link_key("imu", Suite::Tag64, Some(3)).unwrap();
+        store.provision_link_key("radio", Suite::Sealed, Some(4)).unwrap();
+        let found = keys.link_key("imu", 3).unwrap();
+        assert_eq!((found.name(), found.id(), found.suite()), ("imu", 3, Suite::Tag64));
+        assert!(keys.link_key("imu", 4).is_none() && keys.link_key("radio", 3).is_none());
+        store.remove_link_key("imu", 3).unwrap();
+        assert!(keys.link_key("imu", 3).is_none());
+    }
+}

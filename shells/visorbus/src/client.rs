@@ -1,10 +1,13 @@
 //! What `call`, `publish`, `subscribe` and `services` share: a client of the hub, and JSON for its typed addresses.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use visorbus_auth::{KeyFile, TokenRequest, TokenText};
+use visorbus_auth::{Accounts, AuthToken, AuthenticationProvider, TokenRequest, TokenText};
 use visorbus_core::auth::{Caveat, UnverifiedToken};
 use visorbus_core::bus;
 use visorbus_hub::info::SchemaInfo;
@@ -12,40 +15,86 @@ use visorbus_hub::schema::{Schemas, to_json};
 use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
 use visorbus_unix::{Credentials, Delivery, StateChange, Subscription, UnixSocketClient};
 
-use crate::args;
+use crate::{args, prompt};
 
 /// A connected, authenticated client.
 pub(crate) struct Client {
     pub(crate) inner: UnixSocketClient,
     schemas: HashMap<String, Option<Schemas>>,
     /// The hub's own keys, where this client makes its tokens itself.
-    keys: Option<KeyFile>,
-    /// When the token in use is over, or is to be replaced.
-    renew_at: SystemTime,
+    accounts: Option<Accounts>,
+    /// When the token in use is over, or is to be replaced; `None` when the connection sees to that.
+    renew_at: Option<SystemTime>,
+    /// Why the hub takes this client back no more.
+    shut_out: Arc<Mutex<Option<Error>>>,
 }
 
 impl Client {
-    /// Connects with the token given, else with one made from the hub's own key file.
+    /// Logs in as asked, else shows the token given, else one made from the hub's own key file.
     pub(crate) fn connect(args: &args::Client) -> Result<Self> {
-        let given = args.token.as_deref().filter(|text| !text.is_empty());
-        let given = given.map(given_token).transpose()?;
-        let (subject, expiry) = match &given {
-            Some(given) => (given.subject.as_str(), given.expiry),
-            None => (SUBJECT, SystemTime::now()),
-        };
-        let name = format!("{subject}.{}", std::process::id());
-        let inner = UnixSocketClient::new(args.place.socket(), &name)?;
-        // Before the keys are looked for: where there is no hub, nobody has made them.
-        inner.connect().map_err(|error| no_hub(&error))?;
-        let mut client = Self { inner, schemas: HashMap::new(), keys: None, renew_at: expiry };
-        match given {
-            Some(given) => drop(client.inner.authenticate(&Credentials::Token(given.token))?),
-            None => {
-                client.keys = Some(args.place.keys()?);
-                client.renew().map_err(|error| other_keys(args, error))?;
-            }
+        if args.login.is_given() {
+            return Self::log_in(&args.place, &args.login).map(|(client, _)| client);
         }
+        match args.token.as_deref().filter(|text| !text.is_empty()) {
+            Some(text) => Self::with_token(&args.place, text),
+            None => Self::as_owner(&args.place),
+        }
+    }
+
+    /// Connects with a token made from the hub's own key file; `None` where no hub runs.
+    pub(crate) fn connect_if_served(place: &args::Place) -> Result<Option<Self>> {
+        match Self::as_owner(place) {
+            Err(Error::Connection(_)) if !is_served(place) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// Connects and proves itself by credentials; the client, and the token that came of them.
+    pub(crate) fn log_in(place: &args::Place, login: &args::Login) -> Result<(Self, AuthToken)> {
+        let name = match &login.user {
+            Some(name) => name.clone(),
+            None => own_user_name(),
+        };
+        let credentials = match login {
+            args::Login { peer: true, .. } => {
+                let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+                Credentials::Peer { uid, gid }
+            }
+            args::Login { api_key_stdin: true, .. } => Credentials::ApiKey(prompt::line_of_stdin("API key")?),
+            _ => {
+                let password = prompt::password(&name, login.password_stdin)?;
+                Credentials::UsernamePassword { username: name.clone(), password }
+            }
+        };
+        let client = Self::open(place, &name)?;
+        let token = client.inner.authenticate(&credentials)?;
+        Ok((client, token))
+    }
+
+    /// Connects with a token that somebody else has made.
+    pub(crate) fn with_token(place: &args::Place, text: &str) -> Result<Self> {
+        let given = given_token(text)?;
+        let mut client = Self::open(place, &given.subject)?;
+        client.renew_at = Some(given.expiry);
+        client.inner.authenticate(&Credentials::Token(given.token))?;
         Ok(client)
+    }
+
+    /// Connects with a token made from the hub's own key file.
+    fn as_owner(place: &args::Place) -> Result<Self> {
+        // Before the keys are looked for: where there is no hub, nobody has made them.
+        let mut client = Self::open(place, SUBJECT)?;
+        client.accounts = Some(place.accounts()?);
+        client.renew().map_err(|error| other_keys(place, error))?;
+        Ok(client)
+    }
+
+    /// A connection that has not proven anything yet, as `subject` and the number of this process.
+    fn open(place: &args::Place, subject: &str) -> Result<Self> {
+        let name = format!("{subject}.{}", std::process::id());
+        let inner = UnixSocketClient::new(place.socket(), &name)?;
+        inner.connect().map_err(|error| no_hub(&error))?;
+        Ok(Self { inner, schemas: HashMap::new(), accounts: None, renew_at: None, shut_out: Arc::default() })
     }
 
     /// Shares the key that was given, if one was, with the component that `address` or a pattern begins with.
@@ -99,9 +148,14 @@ impl Client {
 
     /// Says on standard error when the hub goes and comes back, for those who stay longer than one call.
     pub(crate) fn tell_changes(&self) -> Result<()> {
-        self.inner.on_state_change(|change| match change {
+        let shut_out = Arc::clone(&self.shut_out);
+        self.inner.on_state_change(move |change| match change {
             StateChange::Connected => eprintln!("visorbus: the hub is back"),
             StateChange::Disconnected(error) => eprintln!("visorbus: {error}; waiting for the hub"),
+            // A token that is refused once is refused for good.
+            StateChange::NotRestored { error: error @ Error::Authentication(_), .. } => {
+                *shut_out.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            }
             StateChange::NotRestored { what, error } => {
                 eprintln!("visorbus: the hub refuses {what}: {error}")
             }
@@ -112,8 +166,16 @@ impl Client {
     /// The next delivery, however long it takes; the token is kept fresh meanwhile.
     pub(crate) fn next(&mut self, subscription: &Subscription) -> Result<Delivery> {
         loop {
-            let left = self.renew_at.duration_since(SystemTime::now()).unwrap_or_default();
-            if left.is_zero() {
+            let shut_out = self.shut_out.lock().unwrap_or_else(PoisonError::into_inner).take();
+            // Whoever has the keys of the hub makes another token.
+            if let Some(error) = shut_out.clone().filter(|_| self.accounts.is_none()) {
+                return Err(error);
+            }
+            let left = match self.renew_at {
+                Some(at) => at.duration_since(SystemTime::now()).unwrap_or_default(),
+                None => LONGEST_WAIT,
+            };
+            if left.is_zero() || shut_out.is_some() {
                 match self.renew() {
                     // The hub is away; it is shown the token when it is back.
                     Ok(()) | Err(Error::Connection(_) | Error::Timeout(_)) => continue,
@@ -127,15 +189,17 @@ impl Client {
         }
     }
 
-    /// Shows the hub a new token. One that was given cannot be replaced.
+    /// Shows the hub a new token. One that was given cannot be replaced: whoever gave it may use it too.
     fn renew(&mut self) -> Result<()> {
-        let Some(keys) = &self.keys else {
+        let Some(accounts) = &self.accounts else {
             return Err(Error::Authentication("the token has expired: get a new one".to_owned()));
         };
+        // Others may have taken tokens back since.
+        accounts.reload()?;
         let request = TokenRequest::new(SUBJECT, &["*"]);
-        self.renew_at = SystemTime::now() + request.lifetime / 2;
-        let token = keys.mint(&request).map_err(|e| Error::Internal(e.to_string()))?;
-        self.inner.authenticate(&Credentials::Token(token)).map(|_| ())
+        self.renew_at = Some(SystemTime::now() + request.lifetime / 2);
+        let token = accounts.mint(&request)?;
+        self.inner.authenticate(&Credentials::Token(token.value)).map(|_| ())
     }
 
     /// The types of an address, asked for once; `None` where nobody has told them.
@@ -194,13 +258,27 @@ fn no_hub(error: &Error) -> Error {
     Error::new(error.kind(), format!("{}{hint}", error.text()))
 }
 
+/// Whether somebody listens at the hub's socket.
+fn is_served(place: &args::Place) -> bool {
+    match UnixStream::connect(place.socket()) {
+        Ok(_) => true,
+        Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused),
+    }
+}
+
+/// The name of the user that runs this.
+fn own_user_name() -> String {
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
+    user.map_or_else(|| SUBJECT.to_owned(), |user| user.name)
+}
+
 /// What to do when the hub does not take what the key file made.
-fn other_keys(args: &args::Client, error: Error) -> Error {
+fn other_keys(place: &args::Place, error: Error) -> Error {
     match error {
         Error::Authentication(text) => Error::Authentication(format!(
             "{text}: the hub at {} has other keys than {}; name its file with --key-file, or give a --token",
-            args.place.socket().display(),
-            args.place.key_file().display()
+            place.socket().display(),
+            place.key_file().display()
         )),
         other => other,
     }
@@ -211,6 +289,7 @@ const SUBJECT: &str = "cli";
 /// A board at 9 600 baud takes so long for the schemas of some ten addresses.
 const SCHEMA_TIME: Duration = Duration::from_secs(2);
 const SCHEMA_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// For so long a client may not know that it was shut out.
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
 /// A time that every clock can tell: the year 9999.
 const LAST_EXPIRY: u64 = 253_402_300_799;

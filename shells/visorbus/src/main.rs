@@ -13,6 +13,8 @@ mod interrupt;
 mod key;
 mod output;
 mod places;
+mod prompt;
+mod reload;
 mod serve;
 
 use std::io::IsTerminal;
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(&cli);
     let done = match &cli.command {
+        Command::Auth(args::Auth::Explain(args)) => return finish(&cli, auth::explain(args, cli.json)),
         Command::Serve(args) => serve::run(args),
         Command::Call(args) => commands::call(args, cli.json),
         Command::Publish(args) => commands::publish(args, cli.json),
@@ -37,11 +40,16 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args, cli.json),
         Command::DemoNode(args) => demo::run_node(args.node),
     };
+    finish(&cli, done.map(|()| ExitCode::SUCCESS))
+}
+
+/// The exit code; what went wrong is said.
+fn finish(cli: &Cli, done: visorbus_hub::Result<ExitCode>) -> ExitCode {
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             output::report(&error, cli.json);
-            match cli.command {
+            match &cli.command {
                 // It is the hub: what it meets is neither a missing one nor a refusal.
                 Command::Serve(_) => ExitCode::from(output::FAILED),
                 _ => output::exit_code(&error),

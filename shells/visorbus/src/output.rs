@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use visorbus_core::ErrorKind;
 use visorbus_hub::{Error, Result};
@@ -81,6 +82,36 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut lines = vec![line(&mut header.iter().copied())];
     lines.extend(rows.iter().map(|row| line(&mut row.iter().map(String::as_str))));
     lines.join("\n")
+}
+
+/// When something that ends ends, as what is left until then.
+pub(crate) fn show_until(end: Option<u64>) -> String {
+    let Some(end) = end else { return "-".to_owned() };
+    match end.checked_sub(unix_seconds()) {
+        Some(left) => format!("in {}", show_time(Duration::from_secs(left))),
+        None => "over".to_owned(),
+    }
+}
+
+/// How long ago something was.
+pub(crate) fn show_age(since: u64) -> String {
+    show_time(Duration::from_secs(unix_seconds().saturating_sub(since)))
+}
+
+/// Seconds since 1970.
+pub(crate) fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// A time in its two largest units.
+pub(crate) fn show_time(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
 }
 
 pub(crate) const RED: &str = "31";

@@ -1,12 +1,12 @@
 //! Where the hub's socket and keys are when nobody says.
 
-use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use visorbus_auth::{FileError, KeyFile, KeyFileError};
+use visorbus_auth::{Accounts, KeyFile, KeyFileError, Policy, Store, StoreError};
 use visorbus_hub::{Error, Result};
 
-use crate::args::Place;
+use crate::args::{Place, PolicyPlace};
 
 impl Place {
     /// The hub's socket: what was said, else in the runtime directory of the user.
@@ -19,23 +19,64 @@ impl Place {
         self.key_file.clone().unwrap_or_else(|| state_directory().join("visorbus").join("root.key"))
     }
 
+    /// The hub's accounts, beside its keys.
+    pub(crate) fn store_file(&self) -> PathBuf {
+        self.key_file().with_file_name("accounts.json")
+    }
+
     /// The keys of the hub that runs here.
     pub(crate) fn keys(&self) -> Result<KeyFile> {
         KeyFile::open(self.key_file()).map_err(|e| {
-            let hint =
-                if is_missing(&e) { "; `visorbus serve` makes one, or name it with --key-file" } else { "" };
+            let missing = matches!(e, KeyFileError::Missing { .. });
+            let hint = if missing { "; `visorbus serve` makes one, or name it with --key-file" } else { "" };
             Error::Authentication(format!("{e}{hint}"))
         })
     }
+
+    /// The accounts, to be changed; where there are none yet, an empty file of them.
+    pub(crate) fn store(&self) -> Result<Store> {
+        Store::open_or_create(self.store_file()).map_err(refused)
+    }
+
+    /// The accounts, to be read: where there are none yet, none are made.
+    pub(crate) fn store_to_read(&self) -> Result<Store> {
+        match Store::open(self.store_file()) {
+            Err(StoreError::Missing { .. }) => Ok(Store::in_memory()),
+            other => other.map_err(refused),
+        }
+    }
+
+    /// What makes tokens that count at the hub that runs here; by no policy.
+    pub(crate) fn accounts(&self) -> Result<Accounts> {
+        let keys = self.keys()?;
+        Ok(Accounts::new(Arc::new(self.store_to_read()?), keys, Arc::new(Policy::empty())))
+    }
+
+    /// As [`Place::accounts`], where what is changed stays.
+    pub(crate) fn accounts_to_change(&self) -> Result<Accounts> {
+        let keys = self.keys()?;
+        Ok(Accounts::new(Arc::new(self.store()?), keys, Arc::new(Policy::empty())))
+    }
 }
 
-/// Whether there is no key file at all.
-fn is_missing(error: &KeyFileError) -> bool {
-    match error {
-        KeyFileError::Missing { .. } => true,
-        KeyFileError::File(FileError::Io { source, .. }) => source.kind() == ErrorKind::NotFound,
-        _ => false,
+impl PolicyPlace {
+    /// The policy's file: what was said, else beside the keys.
+    pub(crate) fn policy_file(&self) -> PathBuf {
+        self.policy.clone().unwrap_or_else(|| self.place.key_file().with_file_name("policy.toml"))
     }
+
+    /// The policy. One that was named has to be there; where nobody has written any, there are no rules.
+    pub(crate) fn policy(&self) -> Result<Policy> {
+        let opened = match self.policy {
+            Some(_) => Policy::open(self.policy_file()),
+            None => Policy::open_if_there(self.policy_file()),
+        };
+        opened.map_err(|e| Error::Message(e.to_string()))
+    }
+}
+
+fn refused(error: StoreError) -> Error {
+    Error::Authentication(error.to_string())
 }
 
 /// `XDG_RUNTIME_DIR`; `/run` for root without one; else a directory of this user's alone below `/tmp`.

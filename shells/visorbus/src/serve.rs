@@ -1,35 +1,42 @@
 //! `visorbus serve`: a hub on a socket, with boards on serial lines and SPI buses, until a signal ends it.
 
+use std::fs::File;
 use std::io::{IsTerminal, stderr};
 use std::sync::Arc;
 use std::thread;
 
-use nix::sys::signal::SigSet;
-use visorbus_auth::KeyFile;
+use nix::sys::signal::{SigSet, Signal};
+use visorbus_auth::{Accounts, AuthorizationProvider, KeyFile, Policy};
 use visorbus_hub::{Error, Hub, HubConfig, HubHandle, Result};
-use visorbus_mcu::{BoardKeys, NoBoardKeys, SerialPort, SpiPort};
+use visorbus_mcu::{BoardKeys, SerialPort, SpiPort};
 use visorbus_unix::UnixSocketListener;
 
+use crate::boards::StoredBoardKeys;
+use crate::reload::count;
 use crate::{args, interrupt};
 
 /// Runs the hub.
 pub(crate) fn run(args: &args::Serve) -> Result<()> {
     let signals = interrupt::block()?;
-    let keys =
-        KeyFile::open_or_create(args.place.key_file()).map_err(|e| Error::Authentication(e.to_string()))?;
-    let socket = args.place.socket();
+    let place = &args.place.place;
+    let keys = KeyFile::open_or_create(place.key_file()).map_err(|e| Error::Authentication(e.to_string()))?;
+    let store = Arc::new(place.store()?);
+    let policy = Arc::new(args.place.policy()?);
+    let socket = place.socket();
     let listener = match args.socket_group {
         Some(group) => UnixSocketListener::bind_for_group(&socket, group.as_raw())?,
         None => UnixSocketListener::bind(&socket)?,
     };
-    let hub = Hub::new(HubConfig::new(keys.ring(), keys.current_id()))?;
+    let accounts = Arc::new(Accounts::new(Arc::clone(&store), keys, Arc::clone(&policy)));
+    let hub =
+        Hub::new(HubConfig::with_providers(accounts, Arc::clone(&policy) as Arc<dyn AuthorizationProvider>))?;
     let handle = hub.handle();
     let runner = thread::Builder::new()
         .name("visorbus-hub".to_owned())
         .spawn(move || hub.run())
         .map_err(|e| Error::Internal(format!("no thread for the hub: {e}")))?;
     handle.listen(Box::new(listener))?;
-    let boards: Arc<dyn BoardKeys> = Arc::new(NoBoardKeys);
+    let boards: Arc<dyn BoardKeys> = Arc::new(StoredBoardKeys::new(store));
     for spec in &args.serial {
         handle.attach(Box::new(SerialPort::new(spec.clone(), Arc::clone(&boards))))?;
     }
@@ -37,20 +44,59 @@ pub(crate) fn run(args: &args::Serve) -> Result<()> {
         handle.attach(Box::new(SpiPort::new(spec.clone(), Arc::clone(&boards))))?;
     }
     let hint = if stderr().is_terminal() { "; Ctrl-C ends it" } else { "" };
-    eprintln!("visorbus serves on {}, keys in {}{hint}", socket.display(), keys.path().display());
-    stop_on_signal(signals, handle);
+    eprintln!(
+        "visorbus serves on {}, keys in {}, accounts in {}, {}{hint}",
+        socket.display(),
+        place.key_file().display(),
+        place.store_file().display(),
+        show_policy(&policy)
+    );
+    follow_signals(signals, handle, policy);
     runner.join().map_err(|_| Error::Internal("the hub panicked; its message stands above".to_owned()))?
 }
 
-/// Stops the hub at the first signal and the process at the second.
-fn stop_on_signal(signals: SigSet, handle: HubHandle) {
+/// Has SIGHUP read accounts, keys and policy again, the first other signal stop the hub, the second end the process.
+fn follow_signals(signals: SigSet, handle: HubHandle, policy: Arc<Policy>) {
+    let had_terminal = has_terminal();
     thread::spawn(move || {
-        if let Ok(signal) = signals.wait() {
+        while let Ok(signal) = signals.wait() {
+            // A terminal that is closed says so by the same signal; its hub ends with it.
+            if signal == Signal::SIGHUP && !(had_terminal && !has_terminal()) {
+                reload(&handle, &policy);
+                continue;
+            }
             tracing::info!("{signal}: saying goodbye to all peers");
             handle.stop();
+            break;
         }
         if signals.wait().is_ok() {
             std::process::exit(crate::output::INTERRUPTED.into());
         }
     });
+}
+
+fn reload(handle: &HubHandle, policy: &Policy) {
+    match handle.reload() {
+        Ok(ended) => eprintln!(
+            "visorbus: accounts and keys are read again, {}: {}",
+            show_policy(policy),
+            count(&ended)
+        ),
+        Err(error) => eprintln!("visorbus: what cannot be read again stays as it was: {}", error.text()),
+    }
+}
+
+/// Where the policy is and how much it says.
+fn show_policy(policy: &Policy) -> String {
+    let file = policy.path().display();
+    match policy.rules().len() {
+        0 => format!("no rules in {file}"),
+        1 => format!("1 rule in {file}"),
+        rules => format!("{rules} rules in {file}"),
+    }
+}
+
+/// Whether this process belongs to a terminal that is still there.
+fn has_terminal() -> bool {
+    File::open("/dev/tty").is_ok()
 }

@@ -1,10 +1,11 @@
 //! Certificates: by what each may be known, and whether it is of today. Whether a CA vouches for it, TLS has checked.
 
 use x509_parser::extensions::GeneralName;
+use x509_parser::pem::parse_x509_pem;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::CertificateId;
 use crate::store::sha256;
+use crate::{CertificateId, Error, Result};
 
 /// By what a certificate may be known, the narrowest first; `None` when it is none, or not of today.
 ///
@@ -29,4 +30,23 @@ pub(crate) fn identities(der: &[u8], verified: bool, unix_now: u64) -> Option<Ve
         }));
     }
     Some(ids)
+}
+
+impl CertificateId {
+    /// By what the first certificate in a PEM text (RFC 7468) is known: its own SHA-256.
+    ///
+    /// # Errors
+    /// `Message` when there is none in it.
+    pub fn of_pem(pem: &str) -> Result<Self> {
+        let none = |what: &str| Error::Message(format!("this {what}: name a PEM file with a certificate"));
+        let (_, block) = parse_x509_pem(pem.as_bytes()).map_err(|_| none("is no PEM"))?;
+        if block.label != "CERTIFICATE" {
+            // It may be a private key: nothing of it is shown.
+            return Err(none("is PEM, but of no certificate"));
+        }
+        match X509Certificate::from_der(&block.contents) {
+            Ok((rest, _)) if rest.is_empty() => Ok(Self::Sha256(sha256(&block.contents))),
+            _ => Err(none("certificate cannot be read")),
+        }
+    }
 }

@@ -113,7 +113,7 @@ impl Source<'_> {
             (None, Some(text), None) => CertificateId::Spki(hash(text)?),
             (None, None, Some(uri)) => {
                 let text = uri.get_ref();
-                if !text.contains(':') || text.bytes().any(|b| !b.is_ascii_graphic()) || text.contains('*') {
+                if !super::summary::is_uri(text) {
                     let problem = "a URI is 'scheme:…' in visible ASCII, whole: there are no wildcards";
                     return Err(self.error(uri.span().start, problem));
                 }

@@ -35,6 +35,7 @@ mod explain;
 mod file;
 mod rate;
 mod rule;
+mod summary;
 mod tables;
 
 #[cfg(test)]
@@ -47,6 +48,7 @@ use std::time::Instant;
 use visorbus_core::auth::Grant;
 
 pub use explain::Explanation;
+pub use summary::{MappingInfo, RuleInfo};
 pub(crate) use tables::Mapping;
 
 use crate::store::private;
@@ -60,6 +62,8 @@ use tables::Tables;
 /// A decision takes no allocation and waits for nothing but another decision of the same moment.
 pub struct Policy {
     path: PathBuf,
+    /// Whether there are no rules where there is no file.
+    may_be_missing: bool,
     tables: RwLock<Arc<Tables>>,
     rates: Mutex<Rates>,
     started: Instant,
@@ -78,6 +82,15 @@ impl Policy {
     pub fn open(path: impl AsRef<Path>) -> std::result::Result<Self, PolicyError> {
         let path = path.as_ref();
         Ok(Self::with(path.to_owned(), read(path)?))
+    }
+
+    /// As [`Policy::open`]; where there is no file, there are no rules until there is one and it is read again.
+    ///
+    /// # Errors
+    /// As [`Policy::open`] where there is a file.
+    pub fn open_if_there(path: impl AsRef<Path>) -> std::result::Result<Self, PolicyError> {
+        let path = path.as_ref();
+        Ok(Self { may_be_missing: true, ..Self::with(path.to_owned(), read_if_there(path)?) })
     }
 
     /// The policy that `text` is; [`AuthorizationProvider::reload`] leaves it as it is.
@@ -111,7 +124,7 @@ impl Policy {
     fn with(path: PathBuf, tables: Tables) -> Self {
         let rates = if tables.has_rates() { Rates::new() } else { Rates::default() };
         let (tables, rates) = (RwLock::new(Arc::new(tables)), Mutex::new(rates));
-        Self { path, tables, rates, started: Instant::now() }
+        Self { path, may_be_missing: false, tables, rates, started: Instant::now() }
     }
 
     fn tables(&self) -> Arc<Tables> {
@@ -155,6 +168,7 @@ impl AuthorizationProvider for Policy {
         if self.path.as_os_str().is_empty() {
             return Ok(());
         }
+        let read = if self.may_be_missing { read_if_there } else { read };
         let tables = read(&self.path).map_err(|e| Error::Message(e.to_string()))?;
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         // What was counted stays: reading a policy again gives nobody a fresh rate.
@@ -224,6 +238,17 @@ pub enum PolicyError {
         /// What is wrong, and what to write instead.
         problem: String,
     },
+}
+
+fn read_if_there(path: &Path) -> std::result::Result<Tables, PolicyError> {
+    match read(path) {
+        Err(PolicyError::File(private::FileError::Io { source, .. }))
+            if source.kind() == std::io::ErrorKind::NotFound =>
+        {
+            Ok(Tables::default())
+        }
+        other => other,
+    }
 }
 
 fn read(path: &Path) -> std::result::Result<Tables, PolicyError> {

@@ -143,6 +143,22 @@ impl Tables {
         Err(nearest)
     }
 
+    /// All rules, in the order of the file.
+    pub(super) fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The subjects that it gives scopes to.
+    pub(super) fn subjects(&self) -> impl Iterator<Item = (&str, &[OwnedScope])> {
+        self.subjects.iter().map(|(name, subject)| (&**name, &*subject.scopes))
+    }
+
+    /// By what somebody is known, and whom they are taken for.
+    pub(super) fn mappings(&self) -> impl Iterator<Item = (String, &Mapping)> {
+        let unix = self.unix.iter().map(|(id, mapping)| (id.to_string(), mapping));
+        unix.chain(self.certificates.iter().map(|(id, mapping)| (id.to_string(), mapping)))
+    }
+
     /// The rules for the scopes of a grant and then for those of its subject.
     pub(super) fn rules_of<'p, 'g>(
         &'p self,

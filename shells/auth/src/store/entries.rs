@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use visorbus_core::auth::{BUS, Scope, Scopes};
+use visorbus_core::auth::{BUS, Key, Scope, Scopes};
 use visorbus_core::limits::MAX_GRANT_SCOPES;
 use visorbus_core::message::address::is_name;
-use visorbus_core::secure::{LinkKey, MAX_LINK_KEY_TEXT};
+use visorbus_core::secure::{LinkKey, MAX_LINK_KEY_TEXT, Suite};
 use zeroize::Zeroizing;
 
 use super::Store;
@@ -256,6 +256,43 @@ impl Store {
             let name = key.name().to_owned();
             records.link_keys.push(StoredLinkKey { name, id: key.id(), created: unix_seconds(), key: text });
             Ok(())
+        })
+    }
+
+    /// Makes a random key of the link to the board `name` and adds it, under `id` or the next one that is free. Its id,
+    /// and its text for the board.
+    ///
+    /// # Errors
+    /// `Message` when it is no name, or has a key of that id, or of every id.
+    pub fn provision_link_key(&self, name: &str, suite: Suite, id: Option<u8>) -> Result<(u8, Secret)> {
+        check_subject(name)?;
+        let mut random = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *random).map_err(|e| Error::Internal(format!("no random numbers: {e}")))?;
+        self.update(|records| {
+            check_room(records.link_keys.len(), MAX_LINK_KEYS, "link keys")?;
+            let of_board = || records.link_keys.iter().filter(|key| key.name == name).map(|key| key.id);
+            // After the newest, so that an id comes again as late as can be.
+            let first = of_board().last().map_or(0, |newest| newest.wrapping_add(1));
+            let mut free = (0..=u8::MAX)
+                .map(|step| first.wrapping_add(step))
+                .filter(|id| !of_board().any(|used| used == *id));
+            let next = match id {
+                None => free.next(),
+                Some(id) => free.find(|free| *free == id),
+            };
+            let id = next.ok_or_else(|| match id {
+                Some(id) => {
+                    Error::Message(format!("'{name}' has a link key {id}: take another id, or leave it out"))
+                }
+                None => Error::Message(format!("'{name}' has a link key of every id: remove old ones")),
+            })?;
+            let key =
+                LinkKey::new(id, suite, name, Key::new(*random)).ok_or_else(|| unknown("board", name))?;
+            let mut text = Zeroizing::new([0; MAX_LINK_KEY_TEXT]);
+            let text = Secret::new(key.encode(&mut text));
+            let (name, created) = (name.to_owned(), unix_seconds());
+            records.link_keys.push(StoredLinkKey { name, id, created, key: text.clone() });
+            Ok((id, text))
         })
     }
 

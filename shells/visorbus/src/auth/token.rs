@@ -1,56 +1,135 @@
 //! `visorbus auth token …`: making tokens and saying what they allow.
 
-use std::io::Read;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::Duration;
 
-use visorbus_auth::{TokenRequest, TokenText};
+use serde_json::json;
+use visorbus_auth::{
+    Accounts, AuthToken, AuthenticationProvider, Channel, RevokeAll, TokenRequest, TokenText, Transport,
+};
 use visorbus_core::auth::{Caveat, Claims, Context, Key, KeyRing, Slot, UnverifiedToken};
-use visorbus_hub::{Error, Result};
+use visorbus_core::bus;
+use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
 
-use crate::args;
-use crate::output::print;
+use super::{Secret, print_secret, tell_change};
+use crate::client::Client;
+use crate::output::{print, show_time, unix_seconds};
+use crate::{args, prompt};
 
 /// Does what was asked.
 pub(crate) fn run(args: &args::Token, json: bool) -> Result<()> {
-    print(&match args {
-        args::Token::Mint(args) => mint(args, json)?,
-        args::Token::Check(args) => check(args, json)?,
-    })
+    match args {
+        args::Token::Mint(args) => print(&mint(args, json)?),
+        args::Token::Check(args) => print(&check(args, json)?),
+        args::Token::Refresh(args) => refresh(args, json),
+        args::Token::Revoke(args) => revoke(args, json),
+    }
 }
 
 fn mint(args: &args::Mint, json: bool) -> Result<String> {
-    if args.scope.is_empty() && args.audience == "bus" {
-        eprintln!(
-            "visorbus: the token names its holder and allows nothing: give it a --scope to allow something"
-        );
-    }
+    let place = &args.place.place;
+    let keys = place.keys()?;
+    let accounts = Accounts::new(Arc::new(place.store_to_read()?), keys, Arc::new(args.place.policy()?));
     let request = TokenRequest {
         subject: args.subject.clone(),
         audience: args.audience.clone(),
         scopes: args.scope.clone(),
         lifetime: args.lifetime,
     };
-    let token = args.place.keys()?.mint(&request).map_err(|e| Error::Message(e.to_string()))?;
-    Ok(if json {
-        serde_json::json!({ "token": token.as_str() }).to_string()
-    } else {
-        token.as_str().to_owned()
-    })
+    let token = accounts.mint(&request)?;
+    if token.scope.is_empty() && args.audience == "bus" {
+        eprintln!(
+            "visorbus: the token names its holder and says nothing of what that one may do: give it a --scope, or let the policy"
+        );
+    }
+    let text = token.value.as_str();
+    Ok(if json { json!({ "token": text }).to_string() } else { text.to_owned() })
+}
+
+/// Makes a new token in the place of one: with the hub's keys where they can be read, else at the hub.
+fn refresh(args: &args::Refresh, json: bool) -> Result<()> {
+    let old = AuthToken::new(read_token(&args.token)?)?;
+    let accounts = match args.place.accounts_to_change() {
+        Ok(accounts) => accounts,
+        Err(no_keys) => return print(&show_refreshed(&refresh_at_hub(args, &old, no_keys)?, json)),
+    };
+    let uid = Some(nix::unistd::geteuid().as_raw());
+    let channel = Channel { transport: Transport::Unix, uid, ..Channel::default() };
+    let fresh = accounts.refresh_token(&old, &channel)?;
+    let done = "the token before is void".to_owned();
+    let facts = json!({ "expiry": fresh.expiration, "scopes": fresh.scope });
+    print_secret(&args.place, fresh.value.as_str(), Secret { word: "token", done, facts }, json)
+}
+
+fn refresh_at_hub(args: &args::Refresh, old: &AuthToken, no_keys: Error) -> Result<AuthToken> {
+    let client = Client::with_token(&args.place, old.value.as_str()).map_err(|error| match error {
+        // Neither way is open: the keys are what is missing first.
+        Error::Connection(_) => no_keys,
+        other => other,
+    })?;
+    let text = OwnedPayload::String(old.value.as_str().to_owned());
+    client.inner.send_request(OwnedMessage::request(bus::REFRESH, text), None)?.payload.parse()
+}
+
+fn show_refreshed(token: &AuthToken, json: bool) -> String {
+    match json {
+        true => json!({ "token": token.value.as_str(), "expiry": token.expiration, "scopes": token.scope })
+            .to_string(),
+        false => token.value.as_str().to_owned(),
+    }
+}
+
+/// Takes tokens back: on disk first, then at the hub. Whoever has a token but not the hub's files asks the hub.
+fn revoke(args: &args::Revoke, json: bool) -> Result<()> {
+    let token = args.token.as_deref().map(read_token).transpose()?.map(AuthToken::new).transpose()?;
+    let accounts = match (args.place.accounts_to_change(), &token) {
+        (Ok(accounts), _) => accounts,
+        (Err(no_keys), Some(token)) => return revoke_at_hub(args, token, no_keys, json),
+        (Err(no_keys), None) => return Err(no_keys),
+    };
+    let done = match (&token, &args.subject, args.key_id) {
+        (Some(token), _, _) => {
+            accounts.revoke_token(token)?;
+            "the token is void, and all that were made from it".to_owned()
+        }
+        (None, Some(subject), _) => {
+            accounts.revoke_all(&RevokeAll::Subject(subject.clone()))?;
+            format!("all tokens of '{subject}' until now are void")
+        }
+        (None, None, Some(id)) => {
+            accounts.revoke_all(&RevokeAll::KeyEpoch(id))?;
+            format!("all tokens that were made with the root key {id} until now are void")
+        }
+        (None, None, None) => return Err(Error::Message("say what to take back".to_owned())),
+    };
+    tell_change(&args.place, &done, json)
+}
+
+fn revoke_at_hub(args: &args::Revoke, token: &AuthToken, no_keys: Error, json: bool) -> Result<()> {
+    let client = Client::with_token(&args.place, token.value.as_str()).map_err(|error| match error {
+        Error::Connection(_) => no_keys,
+        other => other,
+    })?;
+    let text = OwnedPayload::String(token.value.as_str().to_owned());
+    client.inner.send_request(OwnedMessage::request(bus::REVOKE, text), None)?;
+    let done = "the token is void, and all that were made from it";
+    print(&if json { json!({ "done": done }).to_string() } else { done.to_owned() })
+}
+
+/// The token of an argument, or of standard input.
+fn read_token(text: &str) -> Result<TokenText> {
+    let token = match text {
+        "-" => TokenText::parse(prompt::line_of_stdin("token")?.expose()),
+        text => TokenText::parse(text),
+    };
+    token.map_err(|e| Error::Message(e.to_string()))
 }
 
 fn check(args: &args::Check, json: bool) -> Result<String> {
-    let mut text = args.token.clone();
-    if text == "-" {
-        text.clear();
-        std::io::stdin()
-            .take(4096)
-            .read_to_string(&mut text)
-            .map_err(|e| Error::Message(format!("cannot read the token from standard input: {e}")))?;
-    }
-    let token = TokenText::parse(&text).map_err(|e| Error::Message(e.to_string()))?;
+    let token = read_token(&args.token)?;
     let bytes = token.to_bytes().map_err(|e| Error::Message(e.to_string()))?;
     let keys = args.place.keys()?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = unix_seconds();
     let unverified = UnverifiedToken::read(&bytes).map_err(|e| Error::Message(e.to_string()))?;
     let ring = if args.audience == "bus" { keys.ring() } else { device_ring(&keys, &args.audience)? };
     // First, for the key of one board says nothing of a token for another.
@@ -118,15 +197,4 @@ fn show(token: &UnverifiedToken<'_>, now: u64, good: bool, json: bool) -> String
         lines.push(format!("good for  {audience}"));
     }
     lines.join("\n")
-}
-
-/// A time in its two largest units.
-fn show_time(time: Duration) -> String {
-    let seconds = time.as_secs();
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
-    }
 }
