@@ -20,9 +20,11 @@ fn help(place: &Place, args: &[&str]) -> String {
 /// of the devices that are named.
 fn run_all(place: &Place, commands: &[String]) {
     let (_board, line) = place.board();
+    let (_other, bare_line) = place.board_without_key();
     let with_device = |command: &str| -> String {
         let device = |word: &str| match word.strip_prefix("/dev/tty") {
             Some(rest) => {
+                let line = if word.contains("unauthenticated=") { &bare_line } else { &line };
                 format!("{line}{}", rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric() && c != '@'))
             }
             None => word.to_owned(),

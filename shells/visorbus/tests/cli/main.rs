@@ -1,5 +1,6 @@
 //! The `visorbus` command as its users meet it: real processes, a directory of its own for each test.
 
+mod accounts;
 mod demo;
 mod documented;
 mod guide;

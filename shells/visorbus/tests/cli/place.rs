@@ -43,6 +43,14 @@ impl Place {
         self.directory.path()
     }
 
+    pub(crate) fn store_file(&self) -> PathBuf {
+        self.path().join("state/accounts.json")
+    }
+
+    pub(crate) fn policy_file(&self) -> PathBuf {
+        self.path().join("state/policy.toml")
+    }
+
     pub(crate) fn socket(&self) -> PathBuf {
         self.path().join("run/bus.sock")
     }
@@ -95,6 +103,11 @@ impl Place {
         done.out
     }
 
+    /// As [`Place::run`], with `text` on standard input.
+    pub(crate) fn run_reading(&self, args: &[&str], text: &str) -> Done {
+        Process::start_reading(&mut self.command(args), text).finish()
+    }
+
     pub(crate) fn start(&self, args: &[&str]) -> Process {
         Process::start(&mut self.command(args))
     }
@@ -106,8 +119,18 @@ impl Place {
         hub
     }
 
-    /// The board of the demonstration, and the path of its line.
+    /// The board of the demonstration with a key of its link that the hub of this place knows, and the path of its line.
     pub(crate) fn board(&self) -> (Process, String) {
+        let provisioned = self.run(&["key", "provision", "imu"]);
+        assert_eq!(provisioned.code, Some(0), "{provisioned:?}");
+        let mut board =
+            Process::start(self.command(&["demo-node"]).env("VISORBUS_LINK_KEY", &provisioned.out));
+        let line = board.line();
+        (board, line)
+    }
+
+    /// The same board without a key of its link.
+    pub(crate) fn board_without_key(&self) -> (Process, String) {
         let mut board = self.start(&["demo-node"]);
         let line = board.line();
         (board, line)
@@ -143,7 +166,19 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(command: &mut Command) -> Self {
-        command.stdin(Stdio::null());
+        Self::start_with(command, Stdio::null())
+    }
+
+    /// One that reads `text` on standard input.
+    pub(crate) fn start_reading(command: &mut Command, text: &str) -> Self {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        // Shorter than a pipe holds.
+        writer.write_all(text.as_bytes()).unwrap();
+        Self::start_with(command, Stdio::from(reader))
+    }
+
+    fn start_with(command: &mut Command, stdin: Stdio) -> Self {
+        command.stdin(stdin);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let out = lines(child.stdout.take().unwrap());
         let err = lines(child.stderr.take().unwrap());

@@ -162,7 +162,7 @@ fn a_token_that_cannot_be_made_is_refused() {
     }
     let empty = place.run(&["auth", "token", "mint", "--subject", "a"]);
     assert_eq!(empty.code, Some(0));
-    assert!(empty.err.contains("allows nothing: give it a --scope"), "{}", empty.err);
+    assert!(empty.err.contains("says nothing of what that one may do: give it a --scope"), "{}", empty.err);
 }
 
 #[test]
