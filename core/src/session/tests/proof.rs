@@ -64,7 +64,6 @@ fn credentials_that_are_none_are_refused() {
     pair.pump();
     for (payload, kind) in [
         (&[][..], ErrorKind::Authentication),
-        (&[1, 0], ErrorKind::Authentication),
         (&[0, 5, 1, 2], ErrorKind::Serialization),
         (&[0, 1, 1, 2], ErrorKind::Serialization),
         (&[0], ErrorKind::Serialization),
@@ -74,6 +73,14 @@ fn credentials_that_are_none_are_refused() {
         assert_eq!(error_of(&answer).0, kind, "{payload:?}");
         assert!(pair.hub.session.grant().is_none());
     }
+    // What else there is beside tokens is for the hub to judge, and nothing that a leaf takes.
+    let request = Message::request(8, Address::literal(bus::AUTHENTICATE));
+    let request = request.with_payload(MessagePayload::Binary(&[1, 0]));
+    assert!(pair.hub_hears(&request).is_empty());
+    assert_eq!(pair.hub.seen.last(), Some(&Seen::Credentials));
+    let answer = pair.leaf_hears(&request);
+    assert_eq!(error_of(&answer).0, ErrorKind::Authentication);
+    assert!(pair.hub.session.grant().is_none() && pair.leaf.session.grant().is_none());
 }
 
 #[test]
