@@ -8,6 +8,7 @@ use std::rc::Rc;
 use visorbus_core::codec::encode_header_to;
 use visorbus_core::frame::serial;
 use visorbus_core::message::{Address, Message, MessagePayload, MessagePriority, MessageType};
+use visorbus_core::secure::{Cipher, HEAD_LEN, Sealed, Suite, Tag64};
 use visorbus_core::{Instant, Link};
 use visorbus_hal::{Lane, lane_len};
 
@@ -15,6 +16,10 @@ use crate::memory_link::{MemoryLink, Unplugged};
 
 /// Most bytes that a 24-byte sample may cost beside itself on an unsecured line.
 pub const SAMPLE_LIMIT: usize = 16;
+
+/// Most bytes that one may cost on a line with a key of the suite `tag64`, up to 9.5 hours after the board's start where
+/// each tells the time, and ever after where it does not.
+pub const TAGGED_SAMPLE_LIMIT: usize = 24;
 
 /// What others cost beside the payload, in bytes, by what their makers publish of them.
 pub const PEERS: [(&str, &str); 4] = [
@@ -60,6 +65,21 @@ pub fn sample_costs(row: u16) -> Vec<Cost> {
         cost("sample with the time, 50 days after the start", Some(row), at(50 * 86_400 * S)),
         cost("sample before the hub knows its row", None, sample),
     ]
+}
+
+/// What the samples of [`sample_costs`] cost on a line with a key.
+pub fn secured_sample_costs(row: u16, suite: Suite) -> Vec<Cost> {
+    let tag = match suite {
+        Suite::Tag64 => Tag64::MAX_TAG,
+        _ => Sealed::MAX_TAG,
+    };
+    let secured = |cost: Cost| {
+        // No zero among what is added: COBS takes what it takes of any frame as short as this.
+        let line = cost.line + HEAD_LEN + tag;
+        assert!(line < 254, "COBS takes one byte more of longer ones");
+        Cost { line, ..cost }
+    };
+    sample_costs(row).into_iter().map(secured).collect()
 }
 
 /// What requests and their answers cost, to and from a board.
@@ -110,6 +130,12 @@ pub fn table() -> String {
     let mut table = String::from("bytes on a serial line: payload + all else\n");
     for cost in ours {
         table += &format!("{cost}\n");
+    }
+    for suite in [Suite::Tag64, Suite::Sealed] {
+        table += &format!("on a line with a key, {suite}\n");
+        for cost in secured_sample_costs(3, suite) {
+            table += &format!("{cost}\n");
+        }
     }
     for (name, over) in PEERS {
         table += &format!("{name:<52} {over}\n");
@@ -207,6 +233,15 @@ mod tests {
     }
 
     #[test]
+    fn a_tagged_sample_costs_at_most_24_bytes_beside_itself() {
+        let over = |suite| -> Vec<usize> { secured_sample_costs(3, suite).iter().map(Cost::over).collect() };
+        // After 9.5 hours a sample that tells the time has a byte more of it.
+        assert_eq!(over(Suite::Tag64), [19, 23, 24, 25, 29]);
+        assert!(over(Suite::Tag64)[..3].iter().all(|over| *over <= TAGGED_SAMPLE_LIMIT));
+        assert_eq!(over(Suite::Sealed), [27, 31, 32, 33, 37]);
+    }
+
+    #[test]
     fn the_alias_of_a_row_spares_a_request_its_address() {
         let over: Vec<usize> = call_costs().iter().map(Cost::over).collect();
         assert_eq!(over[2] - over[0], "imu/set-rate".len());
@@ -217,7 +252,7 @@ mod tests {
     fn the_table_has_a_line_for_each_of_ours_and_of_the_others() {
         let table = table();
         println!("{table}");
-        assert_eq!(table.lines().count(), 1 + 5 + 1 + 4 + PEERS.len());
+        assert_eq!(table.lines().count(), 1 + 5 + 1 + 4 + 2 * 6 + PEERS.len());
         assert!(reliable_cost().over() < 60, "{}", reliable_cost());
     }
 }

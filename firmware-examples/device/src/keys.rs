@@ -1,6 +1,7 @@
 //! The key of this device: given to the build, or the development key that everyone knows.
 
 use visorbus_core::auth::Key;
+use visorbus_core::secure::{LinkKey, Suite};
 
 /// The root key of hubs and devices on a developer's desk. It stands here for everyone to read and so protects nothing.
 ///
@@ -22,6 +23,26 @@ pub fn device_key(name: &str) -> Key {
         None => Key::new(DEVELOPMENT_ROOT_KEY).derive(name),
     }
 }
+
+/// The key of the line of the device `name`, on a developer's desk. It stands here for everyone to read and so protects
+/// nothing: suite `tag64`, id 0. A real device gets its own, the text that `visorbus key provision` prints, by
+/// `VISORBUS_LINK_KEY` when this crate is built.
+///
+/// # Panics
+/// When what was given to the build is no link key, or one of another device.
+pub fn link_key(name: &str) -> LinkKey {
+    let key = match option_env!("VISORBUS_LINK_KEY") {
+        Some(text) => LinkKey::parse(text.trim()).ok().filter(|key| key.name() == name),
+        None => LinkKey::new(0, Suite::Tag64, name, Key::new(DEVELOPMENT_LINK_SECRET)),
+    };
+    match key {
+        Some(key) => key,
+        None => panic!("VISORBUS_LINK_KEY is not a link key of this device: see `visorbus key provision`"),
+    }
+}
+
+/// What [`link_key`] is made from unless the build was given a key.
+pub const DEVELOPMENT_LINK_SECRET: [u8; 32] = *b"visorbus development link key 01";
 
 const BUILT_IN: Option<[u8; 32]> = match option_env!("VISORBUS_DEVICE_KEY") {
     Some(text) => Some(parse_hex(text.as_bytes())),

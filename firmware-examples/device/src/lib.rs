@@ -13,6 +13,8 @@ mod schedule;
 #[cfg(feature = "defmt")]
 pub use board::log_event;
 pub use board::{Board, fitting};
-pub use keys::{DEVELOPMENT_ROOT_KEY, KEY_ID, USES_DEVELOPMENT_KEY, device_key};
-pub use line::{AsyncLine, Line, MAX_FRAME, async_line, line, session_config};
+pub use keys::{
+    DEVELOPMENT_LINK_SECRET, DEVELOPMENT_ROOT_KEY, KEY_ID, USES_DEVELOPMENT_KEY, device_key, link_key,
+};
+pub use line::{AsyncLine, KeyedLine, Line, MAX_FRAME, async_line, keyed_line, line, session_config};
 pub use schedule::Schedule;

@@ -36,7 +36,7 @@ pub mod motion;
 mod node;
 pub mod self_test;
 
-pub use leaf::{AsyncLeaf, Leaf, async_leaf, leaf, session_config};
+pub use leaf::{AsyncLeaf, KeyedLeaf, Leaf, async_leaf, keyed_leaf, leaf, session_config};
 pub use messages::NAME;
 pub use node::ImuNode;
 pub use visorbus_device::{
@@ -46,4 +46,9 @@ pub use visorbus_device::{
 /// The key that this device shares with its hub; see [`visorbus_device::device_key`].
 pub fn device_key() -> visorbus_core::auth::Key {
     visorbus_device::device_key(NAME)
+}
+
+/// The key of this device's line; see [`visorbus_device::link_key`].
+pub fn link_key() -> visorbus_core::secure::LinkKey {
+    visorbus_device::link_key(NAME)
 }

@@ -225,6 +225,12 @@ pub(crate) struct Firmware {
 pub(crate) static SENSOR: Firmware =
     Firmware { machine: "mps2-an386", image: LazyLock::new(|| build("imu-sensor", "thumbv7em-none-eabihf")) };
 
+/// The sensor on a Cortex-M4, on a line with a key.
+pub(crate) static SENSOR_KEYED: Firmware = Firmware {
+    machine: "mps2-an386",
+    image: LazyLock::new(|| build_image("imu-sensor", "imu-sensor-keyed", "thumbv7em-none-eabihf")),
+};
+
 /// The sensor on a Cortex-M4, under Embassy.
 pub(crate) static SENSOR_EMBASSY: Firmware = Firmware {
     machine: "mps2-an386",
@@ -244,6 +250,11 @@ pub(crate) static CONTROLLER: Firmware = Firmware {
 };
 
 fn build(package: &str, target: &str) -> Result<PathBuf, String> {
+    build_image(package, package, target)
+}
+
+/// One of the images of a package.
+fn build_image(package: &str, image: &str, target: &str) -> Result<PathBuf, String> {
     if Command::new(QEMU).arg("--version").output().is_err() {
         return Err(format!("{QEMU} is not installed: apt-get install {QEMU}"));
     }
@@ -259,10 +270,11 @@ fn build(package: &str, target: &str) -> Result<PathBuf, String> {
         // The image is where users look for it, and has the key that everyone knows.
         .env_remove("CARGO_TARGET_DIR")
         .env_remove("VISORBUS_DEVICE_KEY")
+        .env_remove("VISORBUS_LINK_KEY")
         .status();
     match built {
         Ok(status) if status.success() => {
-            Ok(workspace.join("target").join(target).join("release").join(package))
+            Ok(workspace.join("target").join(target).join("release").join(image))
         }
         Ok(status) => Err(format!("the firmware does not build, see above: {status}")),
         Err(error) => Err(format!("cargo does not start: {error}")),

@@ -3,6 +3,7 @@
 mod board;
 mod controller;
 mod imu;
+mod keyed;
 #[path = "../line/mod.rs"]
 mod line;
 mod styles;
