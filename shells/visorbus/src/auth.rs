@@ -32,7 +32,11 @@ pub(crate) fn run(args: &args::Auth, json: bool) -> Result<()> {
 /// Tells a running hub of a change that is on disk, and says so: to people as a sentence that `done` begins, to machines
 /// as an object.
 pub(crate) fn tell_change(place: &args::Place, done: &str, json: bool) -> Result<()> {
-    let reached = Reached::tell(place)?;
+    print_change(&Reached::tell(place)?, done, json)
+}
+
+/// Says what was done, and whom it has reached.
+pub(crate) fn print_change(reached: &Reached, done: &str, json: bool) -> Result<()> {
     print(&if json {
         serde_json::json!({ "done": done, "hub": reached.json() }).to_string()
     } else {

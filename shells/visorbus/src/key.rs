@@ -5,8 +5,10 @@ use visorbus_auth::LinkKeyInfo;
 use visorbus_hub::{Error, Result};
 
 use crate::args;
-use crate::auth::{Secret, print_secret, tell_change};
+use crate::auth::{Secret, print_change, print_secret, tell_change};
+use crate::client::Client;
 use crate::output::{print, show_age, show_until, table};
+use crate::reload::Reached;
 
 /// Does what was asked.
 pub(crate) fn run(args: &args::Key, json: bool) -> Result<()> {
@@ -42,13 +44,14 @@ fn provision(args: &args::Provision, json: bool) -> Result<()> {
 
 fn rotate(args: &args::Rotate, json: bool) -> Result<()> {
     let mut keys = args.place.keys()?;
+    let client = Client::connect_if_served(&args.place)?;
     let id = keys.rotate(args.keep).map_err(|e| Error::Message(e.to_string()))?;
     let done = format!(
         "the root key {id} makes all tokens from now on; those before go on checking for {} d at most, within which boards \
          need the key that `visorbus key device NAME` prints now",
         args.keep.as_secs().div_ceil(86_400)
     );
-    tell_change(&args.place, &done, json)
+    print_change(&Reached::tell_over(client.as_ref(), &args.place)?, &done, json)
 }
 
 fn list(args: &args::Listed, json: bool) -> Result<()> {

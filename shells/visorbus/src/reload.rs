@@ -22,7 +22,17 @@ impl Reached {
     /// # Errors
     /// What the hub, or the way to it, says; the change itself is on disk all the same, and the text says so.
     pub(crate) fn tell(place: &args::Place) -> Result<Self> {
-        Self::ask(place).map_err(|error| {
+        Self::report(place, Client::connect_if_served(place).and_then(|client| Self::ask(client.as_ref())))
+    }
+
+    /// As [`Reached::tell`], over a connection from before the change: where the change is of the keys that a new one
+    /// would prove itself with, and the hub does not know them yet.
+    pub(crate) fn tell_over(client: Option<&Client>, place: &args::Place) -> Result<Self> {
+        Self::report(place, Self::ask(client))
+    }
+
+    fn report(place: &args::Place, asked: Result<Self>) -> Result<Self> {
+        asked.map_err(|error| {
             let socket = place.socket();
             let text = format!(
                 "the change is written down, but the hub at {} did not take it over: {}; send it SIGHUP, or start it again",
@@ -49,8 +59,8 @@ impl Reached {
         }
     }
 
-    fn ask(place: &args::Place) -> Result<Self> {
-        let Some(client) = Client::connect_if_served(place)? else { return Ok(Self::Nobody) };
+    fn ask(client: Option<&Client>) -> Result<Self> {
+        let Some(client) = client else { return Ok(Self::Nobody) };
         let request = OwnedMessage::request(bus::AUTH_RELOAD, OwnedPayload::Empty);
         Ok(Self::Hub(client.inner.send_request(request, None)?.payload.parse()?))
     }

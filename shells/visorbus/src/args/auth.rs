@@ -168,7 +168,8 @@ What is taken back is written down first; a running hub then ends the sessions a
 
 const LOGIN_EXAMPLES: &str = "\
 Examples:
-  VISORBUS_TOKEN=$(visorbus auth login --user anna)
+  visorbus auth login --user anna
+  VISORBUS_TOKEN=$(visorbus auth login --user anna) visorbus subscribe 'imu/**' --count 3
   visorbus auth login --peer --user panel";
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::{Client, Place, parse_pattern};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Policy {
     /// Say whether a policy file is good; if not, at which line it is wrong
+    #[command(after_help = CHECK_EXAMPLES)]
     Check(PolicyCheck),
     /// Show the rules, and whom users and certificates are taken for
     Show(PolicyShow),
@@ -124,10 +125,16 @@ fn parse_moment(text: &str) -> Result<Moment, String> {
     Ok(Moment::Minute(hours * 60 + minutes))
 }
 
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  visorbus auth policy check
+  visorbus auth policy show
+  visorbus auth policy reload";
+
 pub(super) const EXPLAIN_EXAMPLES: &str = "\
 Examples:
   visorbus auth explain panel request imu/info --scope 'request:imu/*'
-  visorbus auth explain panel subscribe 'imu/**' --scope panel --scope '*' --at 21:30
+  visorbus auth explain panel subscribe 'imu/**' --scope panel --transport unix --payload 100 --at 21:30
 
 Exit codes: 0 it is allowed, 4 it is refused.";
 

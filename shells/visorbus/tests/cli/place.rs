@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rustix::fs::{Mode, OFlags};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use visorbus_imu::DEVELOPMENT_ROOT_KEY;
 
 /// How long anything may take.
@@ -75,12 +78,57 @@ impl Place {
     /// A line as it is typed into a shell.
     pub(crate) fn shell(&self, line: &str) -> Command {
         let mut command = Command::new("sh");
-        command.arg("-c").arg(format!("exec {line}"));
+        // The process is the command itself, where it is only one.
+        let exec = if line.starts_with("visorbus ") { "exec " } else { "" };
+        command.arg("-c").arg(format!("{exec}{line}"));
         self.enter(&mut command);
         let programs = Path::new(env!("CARGO_BIN_EXE_visorbus")).parent().unwrap().display();
         let path = std::env::var("PATH").unwrap_or_default();
-        command.env("PATH", format!("{programs}:{path}"));
+        command.env("PATH", format!("{programs}:{path}")).current_dir(self.path());
         command
+    }
+
+    /// Runs a line at a terminal of its own, at which `password` is typed whenever one is asked for.
+    pub(crate) fn type_passwords(&self, line: &str, password: &str) -> Done {
+        let (process, mut terminal) = self.at_terminal(line);
+        let (mut bytes, mut shown) = ([0; 256], String::new());
+        while let Ok(len @ 1..) = terminal.read(&mut bytes) {
+            let text = String::from_utf8_lossy(&bytes[..len]).into_owned();
+            if text.ends_with(": ") {
+                writeln!(terminal, "{password}").unwrap();
+            }
+            shown.push_str(&text);
+        }
+        assert!(shown.contains("assword of "), "nobody asked: {shown:?}");
+        assert!(!shown.contains(password), "what is typed is not shown: {shown:?}");
+        process.finish()
+    }
+
+    /// Runs a line at a terminal of its own, and the end of it at which people sit: it ends with the last process there.
+    pub(crate) fn at_terminal(&self, line: &str) -> (Process, fs::File) {
+        let (ours, theirs) = terminal();
+        let mut command = Command::new("setsid");
+        let shell = self.shell(line);
+        command.args(["--ctty", "--wait"]).arg(shell.get_program()).args(shell.get_args());
+        for (name, value) in shell.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.current_dir(self.path());
+        (Process::start_with(&mut command, Stdio::from(theirs)), fs::File::from(ours))
+    }
+
+    /// Writes the policy as an operator would: the new file whole, in the place of the old one.
+    pub(crate) fn write_policy(&self, text: &str) {
+        let file = self.policy_file();
+        fs::DirBuilder::new().mode(0o700).recursive(true).create(file.parent().unwrap()).unwrap();
+        let new = file.with_extension("new");
+        let mut options = fs::OpenOptions::new();
+        let mut out = options.write(true).create(true).truncate(true).mode(0o600).open(&new).unwrap();
+        out.write_all(text.as_bytes()).unwrap();
+        fs::rename(new, file).unwrap();
     }
 
     fn enter(&self, command: &mut Command) {
@@ -212,6 +260,11 @@ impl Process {
         }
     }
 
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).unwrap();
     }
@@ -265,6 +318,16 @@ impl Done {
         }
         assert!(!beginning.starts_with("visorbus:") || self.err.lines().count() == 1, "{self:?}");
     }
+}
+
+/// Both ends of a new pseudo-terminal: the one that people sit at, and the one that programs have.
+fn terminal() -> (OwnedFd, OwnedFd) {
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let name = ptsname(&ours, Vec::new()).unwrap();
+    let theirs = rustix::fs::open(&name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty());
+    (ours, theirs.unwrap())
 }
 
 /// The lines of a stream, until it ends.

@@ -60,6 +60,20 @@ fn a_signal_ends_it_and_its_socket_goes_with_it() {
 }
 
 #[test]
+fn a_hub_ends_with_its_terminal_but_not_by_a_hangup_without_one() {
+    let place = Place::new();
+    let (mut hub, terminal) = place.at_terminal("visorbus serve");
+    hub.wait_for_error("visorbus serves on");
+    hub.signal(Signal::SIGHUP);
+    hub.wait_for_error("are read again");
+    place.succeed(&["services"]);
+    drop(terminal);
+    let done = hub.finish();
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(!place.socket().exists());
+}
+
+#[test]
 fn a_killed_hub_does_not_keep_the_next_one_from_starting() {
     let place = Place::new();
     let hub = place.serve(&[]);
