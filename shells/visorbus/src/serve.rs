@@ -61,7 +61,8 @@ fn follow_signals(signals: SigSet, handle: HubHandle, policy: Arc<Policy>) {
     thread::spawn(move || {
         while let Ok(signal) = signals.wait() {
             // A terminal that is closed says so by the same signal; its hub ends with it.
-            if signal == Signal::SIGHUP && !(had_terminal && !has_terminal()) {
+            let hung_up = had_terminal && !has_terminal();
+            if signal == Signal::SIGHUP && !hung_up {
                 reload(&handle, &policy);
                 continue;
             }

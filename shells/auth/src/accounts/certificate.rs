@@ -45,7 +45,7 @@ impl CertificateId {
             return Err(none("is PEM, but of no certificate"));
         }
         match X509Certificate::from_der(&block.contents) {
-            Ok((rest, _)) if rest.is_empty() => Ok(Self::Sha256(sha256(&block.contents))),
+            Ok(([], _)) => Ok(Self::Sha256(sha256(&block.contents))),
             _ => Err(none("certificate cannot be read")),
         }
     }

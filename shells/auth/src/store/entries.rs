@@ -272,7 +272,7 @@ impl Store {
             check_room(records.link_keys.len(), MAX_LINK_KEYS, "link keys")?;
             let of_board = || records.link_keys.iter().filter(|key| key.name == name).map(|key| key.id);
             // After the newest, so that an id comes again as late as can be.
-            let first = of_board().last().map_or(0, |newest| newest.wrapping_add(1));
+            let first = of_board().next_back().map_or(0, |newest| newest.wrapping_add(1));
             let mut free = (0..=u8::MAX)
                 .map(|step| first.wrapping_add(step))
                 .filter(|id| !of_board().any(|used| used == *id));
