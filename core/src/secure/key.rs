@@ -1,6 +1,7 @@
 //! The key that two ends of a line share, and its text for provisioning. Knows no frames.
 
 use base64ct::{Base64UrlUnpadded, Encoding};
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::cipher::Suite;
@@ -78,6 +79,15 @@ impl LinkKey {
         &self.name
     }
 
+    /// Whether `other` is this key in everything, the secret too: under one name and id there may be another after a
+    /// while. Takes a time that does not depend on where the secrets differ.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let alike = (self.id, self.suite, self.name()) == (other.id, other.suite, other.name());
+        let secrets = self.secret.expose_secret().as_slice().ct_eq(other.secret.expose_secret().as_slice());
+        alike & bool::from(secrets)
+    }
+
     pub(super) const fn secret(&self) -> &Key {
         &self.secret
     }
@@ -128,6 +138,19 @@ mod tests {
         let key = LinkKey::new(255, Suite::Tag64, &longest, Key::new([0xFF; 32])).unwrap();
         let mut text = [0; MAX_LINK_KEY_TEXT];
         assert_eq!(LinkKey::parse(key.encode(&mut text)).unwrap().name(), longest);
+    }
+
+    #[test]
+    fn a_key_is_the_same_only_with_the_same_id_suite_name_and_secret() {
+        let key = |id, suite, name, secret| LinkKey::new(id, suite, name, Key::new(secret)).unwrap();
+        let own = key(3, Suite::Sealed, "imu", [7; 32]);
+        assert!(own.is_same(&key(3, Suite::Sealed, "imu", [7; 32])));
+        let mut last = [7; 32];
+        last[31] ^= 1;
+        assert!(!own.is_same(&key(3, Suite::Sealed, "imu", last)));
+        assert!(!own.is_same(&key(4, Suite::Sealed, "imu", [7; 32])));
+        assert!(!own.is_same(&key(3, Suite::Tag64, "imu", [7; 32])));
+        assert!(!own.is_same(&key(3, Suite::Sealed, "imu2", [7; 32])));
     }
 
     #[test]
