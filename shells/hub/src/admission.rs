@@ -35,6 +35,9 @@ impl Hub {
             }
             Ok(()) if by_key => self.audit_authenticated(key, AuthMethod::LinkKey),
             Ok(()) => {
+                if let Some(peer) = self.peers.get(key) {
+                    tracing::warn!("{}: '{name}' is believed without a token, as configured", peer.origin);
+                }
                 let event = self.event(AuditKind::Trusted, key).method(AuthMethod::Trusted);
                 self.audit(&event.reason("believed without a token, as configured"));
             }

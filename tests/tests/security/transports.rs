@@ -22,6 +22,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use visorbus_auth::Transport as Kind;
 use visorbus_core::auth::Key;
 use visorbus_core::bus::{self, Identity};
+use visorbus_core::codec::DecodeError;
 use visorbus_core::frame::length::{Split, prefix, split};
 use visorbus_core::limits::MAX_LINE_FRAME;
 use visorbus_core::message::MessageType;
@@ -285,6 +286,10 @@ impl<L: Link> Carrier<L> {
             self.link.flush(now)?;
             while let Some(frame) = self.link.receive()? {
                 let frame = frame.to_vec();
+                // Of the lane before, which a board that says hello anew has left already.
+                if matches!(decode(&frame), Err(DecodeError::UnknownType(_))) {
+                    continue;
+                }
                 self.follow_answer(&frame);
                 // The test may have gone.
                 is_open &= self.test.write_all(&[&prefix(frame.len())[..], &frame].concat()).is_ok();
