@@ -1,6 +1,10 @@
 //! Every way to make an opener take what was not sealed for it, for now and under this header; and that nothing moves then.
 
+extern crate std;
+
 use std::collections::BTreeSet;
+use std::vec::Vec;
+use std::{format, vec};
 
 use super::*;
 use crate::message::MessagePayload;

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 use visorbus_auth::LinkKeyInfo;
+use visorbus_core::seal::{KEY_TEXT_LEN, PayloadKey};
 use visorbus_hub::{Error, Result};
+use zeroize::Zeroizing;
 
 use crate::args;
 use crate::auth::{Secret, print_change, print_secret, tell_change};
@@ -19,6 +21,7 @@ pub(crate) fn run(args: &args::Key, json: bool) -> Result<()> {
             args.place.store()?.remove_link_key(&args.name, args.id)?;
             tell_change(&args.place, &format!("the link key {} of '{}' is removed", args.id, args.name), json)
         }
+        args::Key::Payload => payload_key(json),
         args::Key::Device(args) => device_key(args, json),
         args::Key::Rotate(args) => rotate(args, json),
         args::Key::Retire(args) => {
@@ -40,6 +43,15 @@ fn provision(args: &args::Provision, json: bool) -> Result<()> {
     let suite = clap::ValueEnum::to_possible_value(&args.suite);
     let facts = json!({ "name": args.name, "id": id, "suite": suite.as_ref().map(|value| value.get_name()) });
     print_secret(&args.place, key.expose(), Secret { word: "link_key", done, facts }, json)
+}
+
+/// The hub has no part in it: nothing is kept.
+fn payload_key(json: bool) -> Result<()> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *bytes).map_err(|e| Error::Internal(format!("no random numbers: {e}")))?;
+    let mut text = Zeroizing::new([0; KEY_TEXT_LEN]);
+    let text = Zeroizing::new(PayloadKey::new(*bytes).encode_text(&mut text).to_owned());
+    print(&if json { json!({ "payload_key": text.as_str() }).to_string() } else { text.as_str().to_owned() })
 }
 
 fn rotate(args: &args::Rotate, json: bool) -> Result<()> {

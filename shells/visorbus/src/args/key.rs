@@ -18,6 +18,9 @@ pub(crate) enum Key {
     List(Listed),
     /// Remove a link key: its board is a stranger from then on
     Remove(RemoveLinkKey),
+    /// Make a key that two components share, for payloads that nobody between them can read
+    #[command(after_help = PAYLOAD_EXAMPLES)]
+    Payload,
     /// Print the key with which a board checks and makes tokens, in hexadecimal, to flash into it
     Device(Named),
     /// Make a new root key for tokens; the ones so far go on checking for a while
@@ -107,3 +110,9 @@ Examples:
   visorbus key rotate --keep 30d
   visorbus key device imu
   visorbus key retire 0";
+
+const PAYLOAD_EXAMPLES: &str = "\
+Examples:
+  visorbus key payload > vault.key
+
+Give it to both, in a file of mode 0600: `visorbus call vault/open --payload-key vault.key`, and `share_key` in a program.";
