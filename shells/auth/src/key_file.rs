@@ -8,6 +8,7 @@ use visorbus_core::limits::MAX_KEYS;
 use zeroize::Zeroizing;
 
 use crate::store::private::{self, FileError, Lock};
+use crate::store::sha256;
 use crate::{hex, unix_seconds};
 
 /// Root keys read from a file. The first mints, all check, each until its end.
@@ -140,6 +141,11 @@ impl KeyFile {
     /// Whether the key `id` is here and counts at `unix_now`.
     pub fn accepts(&self, id: u8, unix_now: u64) -> bool {
         self.keys.iter().any(|key| key.id == id && key.not_after.is_none_or(|last| unix_now <= last))
+    }
+
+    /// Each id, and what tells its key from another of the same id: the SHA-256 of its bytes. Not to be shown.
+    pub(crate) fn fingerprints(&self) -> impl Iterator<Item = (u8, [u8; 32])> {
+        self.keys.iter().map(|key| (key.id, sha256(&*key.key)))
     }
 
     /// The key to flash into the device called `name`, derived from the key that mints.

@@ -56,7 +56,7 @@ impl Accounts {
         if password::is_outdated(&user.password) {
             self.rehash(name, given, user);
         }
-        self.log_in(name, &user.scopes, AuthMethod::Password, channel)
+        self.log_in(name, &user.scopes, AuthMethod::Password, channel, records.issuing)
     }
 
     /// Hashes a password that was right with today's parameters. When that does not work out, there will be another login.
@@ -86,7 +86,8 @@ impl Accounts {
         if known.expires.is_some_and(|expires| expires <= self.unix_now()) {
             return Err(Error::Authentication("this API key has expired: ask for another".to_owned()));
         }
-        self.log_in_until(&known.subject, &known.scopes, AuthMethod::ApiKey, channel, known.expires)
+        let epoch = records.issuing;
+        self.log_in_until(&known.subject, &known.scopes, AuthMethod::ApiKey, channel, epoch, known.expires)
     }
 
     fn login_with_certificate(&self, der: &[u8], channel: &Channel<'_>) -> Result<AuthToken> {
@@ -97,24 +98,26 @@ impl Accounts {
         if certificate::identities(own, false, self.unix_now()).is_none() {
             return Err(unusable());
         }
+        let epoch = self.store.with_records(|records| records.issuing);
         let Mapping { subject, scopes } = self.owner_of(channel).ok_or_else(|| {
             Error::Authentication(
                 "the certificate is not known here: pin it, or map its URI in the policy".to_owned(),
             )
         })?;
-        self.log_in(&subject, &scopes, AuthMethod::Certificate, channel)
+        self.log_in(&subject, &scopes, AuthMethod::Certificate, channel, epoch)
     }
 
     fn login_as_peer(&self, uid: u32, gid: u32, channel: &Channel<'_>) -> Result<AuthToken> {
         if (channel.uid, channel.gid) != (Some(uid), Some(gid)) {
             return Err(not_vouched());
         }
+        let epoch = self.store.with_records(|records| records.issuing);
         let mapping = self.policy.unix(uid, gid).ok_or_else(|| {
             Error::Authentication(format!(
                 "the policy knows neither user {uid} nor group {gid}: add a [[unix]] entry, or show a token"
             ))
         })?;
-        self.log_in(&mapping.subject, &mapping.scopes, AuthMethod::Peer, channel)
+        self.log_in(&mapping.subject, &mapping.scopes, AuthMethod::Peer, channel, epoch)
     }
 
     /// Whom the owner of the channel's certificate is taken for: by the narrowest of what it is known by, the store
@@ -152,17 +155,19 @@ impl Accounts {
         scopes: &[String],
         method: AuthMethod,
         channel: &Channel<'_>,
+        epoch: u32,
     ) -> Result<AuthToken> {
-        self.log_in_until(subject, scopes, method, channel, None)
+        self.log_in_until(subject, scopes, method, channel, epoch, None)
     }
 
-    /// The token of somebody who has proven to be `subject`, by what is good until `end`.
+    /// The token of somebody who has proven to be `subject`, by what was read in `epoch` and is good until `end`.
     fn log_in_until(
         &self,
         subject: &str,
         scopes: &[String],
         method: AuthMethod,
         channel: &Channel<'_>,
+        epoch: u32,
         end: Option<u64>,
     ) -> Result<AuthToken> {
         if self.store.with_records(|records| records.disabled.contains(subject)) {
@@ -183,7 +188,7 @@ impl Accounts {
             _ => None,
         };
         let caveats: Vec<Caveat<'_>> = end.into_iter().chain(bound).collect();
-        self.issue(&request, new_serial()?, &caveats)
+        self.issue(&request, new_serial()?, &caveats, epoch)
     }
 
     fn backoff(&self) -> std::sync::MutexGuard<'_, super::Backoff> {

@@ -13,8 +13,28 @@
 //! What is taken back is on disk before the answer, and [`Accounts::is_live`](AuthenticationProvider::is_live) says so from
 //! then on. Nothing else is kept of a token, so nothing grows with how many there are.
 //!
+//! Of two refreshes of one token whose first answer was lost, the second reads as a copy and ends the family: its holder
+//! logs in again. To let the old token count a little longer would let a thief renew it too.
+//!
+//! # Taking back needs no clock
+//! The wall clock of a headset may be wrong, so nothing that was taken back may count again because it moves. The store
+//! counts *epochs*: a token bears the one it was issued in, everything that takes back begins a new one, and of a subject
+//! or a key only tokens of that one or a later one count. Two clocks are never compared, so with a clock that is behind
+//! a revocation takes in what was issued before, and with one that was ahead nobody is shut out afterwards.
+//!
+//! A family that was taken back is forgotten when its last token has expired. If the clock was ahead, it has not: so the
+//! store keeps the highest such end and the epoch then, and refuses what is of that epoch or before and ends by then. A
+//! new login has a later epoch and counts at once. What has merely *expired* goes by the clock, as it must.
+//!
+//! Boards know subjects and moments only. For them a subject's tokens are void up to the later of now and the latest
+//! moment at which any token for a board was issued here. If a clock was far ahead then, that moment is too: a new token
+//! for a board is then refused with the reason instead of made for nothing.
+//!
+//! A key that comes back with the same id and other bytes is another key: grants of the one before end with the reload.
+//!
 //! A proof that a board makes of itself has neither family nor generation, is never renewed, and counts unless its
-//! subject is shut out.
+//! subject is shut out or its key is replaced. Taking it back is refused: it is bound to one start of whom it was made
+//! for, and ends by itself.
 
 pub(crate) mod api_key;
 mod backoff;
@@ -36,7 +56,7 @@ use visorbus_core::auth::{
 use visorbus_core::limits::MAX_TOKEN;
 use zeroize::Zeroizing;
 
-use crate::store::records::{Issued, MAX_LIFETIME_S, join};
+use crate::store::records::{Issued, MAX_LIFETIME_S, Records, join};
 use crate::{
     AuditEvent, AuditKind, AuthToken, AuthenticationProvider, Channel, Credentials, Error, KeyFile, Policy,
     Result, RevokeAll, Store, TokenRequest, TokenText,
@@ -53,6 +73,8 @@ pub struct Accounts {
     backoff: Mutex<Backoff>,
     /// With which key each board proves itself: it knows no other.
     board_keys: Mutex<HashMap<Box<str>, u8>>,
+    /// Keys that came back with other bytes. A board's grant of such a one counts if the board has proven itself since.
+    replaced: Mutex<HashSet<u8>>,
     started: Instant,
     clock: Box<dyn Fn() -> u64 + Send + Sync>,
 }
@@ -60,6 +82,8 @@ pub struct Accounts {
 struct Keys {
     file: KeyFile,
     ring: KeyRing,
+    /// What each id stood for last, those that are gone too.
+    known: HashMap<u8, [u8; 32]>,
 }
 
 /// Families that count no more, before the disk knows.
@@ -72,7 +96,7 @@ struct Reused {
 impl Accounts {
     /// The accounts in `store`, with the keys of `keys` and whatever `policy` says of Unix users and certificates.
     pub fn new(store: Arc<Store>, keys: KeyFile, policy: Arc<Policy>) -> Self {
-        let keys = RwLock::new(Keys { ring: keys.ring(), file: keys });
+        let keys = RwLock::new(Keys { ring: keys.ring(), known: keys.fingerprints().collect(), file: keys });
         Self {
             store,
             policy,
@@ -80,6 +104,7 @@ impl Accounts {
             reused: Arc::default(),
             backoff: Mutex::default(),
             board_keys: Mutex::default(),
+            replaced: Mutex::default(),
             started: Instant::now(),
             clock: Box::new(crate::unix_seconds),
         }
@@ -116,7 +141,7 @@ impl Accounts {
             }
         }
         let request = TokenRequest { scopes, ..request.clone() };
-        self.issue(&request, new_serial()?, &[])
+        self.issue(&request, new_serial()?, &[], records.issuing)
     }
 
     /// Looks whether the store was changed by somebody else, and reads it if so. Whether it was; takes one look at the
@@ -128,8 +153,15 @@ impl Accounts {
         self.store.reload().map_err(|e| Error::Internal(e.to_string()))
     }
 
-    /// A token of `serial`, with `caveats`, that counts at once: issued after all that was taken back of its subject.
-    fn issue(&self, request: &TokenRequest, serial: u64, caveats: &[Caveat<'_>]) -> Result<AuthToken> {
+    /// A token of `serial`, with `caveats`. `epoch` is that of the moment at which it was decided that there may be one:
+    /// what was taken back since takes this token back too.
+    fn issue(
+        &self,
+        request: &TokenRequest,
+        serial: u64,
+        caveats: &[Caveat<'_>],
+        epoch: u32,
+    ) -> Result<AuthToken> {
         let (now, lifetime) = ((self.clock)(), request.lifetime.as_secs());
         if lifetime > MAX_MINTED_S {
             return Err(Error::Message(
@@ -139,9 +171,10 @@ impl Accounts {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         let key_id = keys.file.current_id();
         let scopes: Vec<&str> = request.scopes.iter().map(String::as_str).collect();
-        let (issued_at, epoch) = self
-            .store
-            .with_records(|records| (records.issue_time(&request.subject, now), records.least_epoch(key_id)));
+        let issued_at = match request.audience.as_str() {
+            BUS => now,
+            _ => self.store.update(|records| records.issue_for_board(&request.subject, now))?,
+        };
         let claims = Claims {
             issuer: BUS,
             subject: &request.subject,
@@ -252,17 +285,26 @@ impl AuthenticationProvider for Accounts {
         let audience = parsed.claims().audience;
         let grant = self.check_anywhere(&bytes, &parsed, now)?;
         let Some(grant) = grant else { return Ok(()) };
-        self.store.update(|records| {
-            let issued = Issued::from(&grant);
-            // A board keeps subjects only, and so does whoever tells it.
-            if audience == BUS && !issued.own_proof {
-                records.revoke_family(&issued, now);
-            } else {
-                records.revoke_subject(grant.subject(), now);
+        if grant.issuer() == grant.subject() {
+            return Err(Error::Message(format!(
+                "this is a proof that '{0}' made of itself, and ends by itself: to shut '{0}' out, disable it",
+                grant.subject()
+            )));
+        }
+        // As long as the widest token of the family, not this narrower one.
+        let issued = Issued { expires: parsed.claims().expiry, ..Issued::from(&grant) };
+        let is_void = |records: &Records| match audience {
+            // One that was renewed is a copy: it takes its family with it wherever it is shown.
+            BUS => !records.is_live(&issued) && !records.is_reused(&issued),
+            _ => issued.issued_at <= records.void_for_boards(issued.subject),
+        };
+        self.store.update_unless(is_void, |records| {
+            match audience {
+                BUS => records.revoke_family(&issued, now),
+                _ => records.revoke_for_board(&issued, now),
             }
             Ok(())
-        })?;
-        Ok(())
+        })
     }
 
     fn revoke_all(&self, of: &RevokeAll) -> Result<()> {
@@ -296,6 +338,9 @@ impl AuthenticationProvider for Accounts {
         }
         let known =
             self.keys.read().unwrap_or_else(PoisonError::into_inner).file.accepts(grant.key_id(), unix_now);
+        if issued.own_proof && !self.is_of_todays_key(grant) {
+            return false;
+        }
         let reused = self.reused.families.read().unwrap_or_else(PoisonError::into_inner);
         known && (issued.own_proof || reused.is_empty() || !reused.contains(&(grant.serial() >> 16)))
     }
@@ -309,27 +354,22 @@ impl AuthenticationProvider for Accounts {
         drop(boards);
         // A token for the hub itself has to pass its own check; boards have no epochs of the hub's.
         let epoch = if claims.audience == BUS {
-            self.store.with_records(|records| records.least_epoch(key_id))
+            self.store.with_records(|records| records.issuing)
         } else {
             claims.epoch
         };
-        let issued_at = if claims.audience == BUS {
-            self.store.with_records(|records| records.issue_time(claims.subject, claims.issued_at))
-        } else {
-            claims.issued_at
-        };
         let mut token = Zeroizing::new([0; MAX_TOKEN]);
-        let len = keys.ring.mint(key_id, &Claims { epoch, issued_at, ..*claims }, &mut *token)?;
+        let len = keys.ring.mint(key_id, &Claims { epoch, ..*claims }, &mut *token)?;
         Ok(Zeroizing::new(token[..len].to_vec()))
     }
 
     fn revocations(&self) -> Vec<(String, u64)> {
         self.store.with_records(|records| {
-            let everybody = records.epochs.values().chain([&records.epoch]).map(|epoch| epoch.since).max();
+            let everybody = Some(records.void_for_all_boards());
             let everybody = everybody.filter(|since| *since > 0).map(|since| (String::new(), since));
             everybody
                 .into_iter()
-                .chain(records.void.iter().map(|(subject, until)| (subject.clone(), *until)))
+                .chain(records.void.iter().map(|(subject, void)| (subject.clone(), void.since)))
                 .collect()
         })
     }
@@ -340,11 +380,7 @@ impl AuthenticationProvider for Accounts {
         let file =
             in_file.then(|| KeyFile::open(path)).transpose().map_err(|e| Error::Message(e.to_string()))?;
         self.store.reload().map_err(|e| Error::Message(e.to_string()))?;
-        if let Some(file) = file {
-            let keys = Keys { ring: file.ring(), file };
-            *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
-        }
-        Ok(())
+        file.map_or(Ok(()), |file| self.replace_keys(file))
     }
 }
 
@@ -355,7 +391,7 @@ impl Accounts {
         let lifetime = parsed.claims().expiry.saturating_sub(parsed.claims().issued_at);
         let caveats: Vec<Caveat<'_>> = parsed.caveats().collect();
         // Decided and written in one step: of two that refresh the same token at once, one is refused.
-        let (serial, expires) = self.store.update(|records| {
+        let (serial, expires, epoch) = self.store.update(|records| {
             if !records.is_live(&issued) {
                 return Err(Error::Authentication(REVOKED.to_owned()));
             }
@@ -371,7 +407,7 @@ impl Accounts {
                     "too many tokens of this subject are being renewed: log in again".to_owned(),
                 )
             })?;
-            Ok((serial, expires))
+            Ok((serial, expires, records.issuing))
         })?;
         let request = TokenRequest {
             subject: grant.subject().to_owned(),
@@ -379,7 +415,7 @@ impl Accounts {
             scopes: grant.scopes().map(str::to_owned).collect(),
             lifetime: std::time::Duration::from_secs(expires - now),
         };
-        self.issue(&request, serial, &caveats)
+        self.issue(&request, serial, &caveats, epoch)
     }
 
     /// The grant of a token for whomever it is and whatever it is bound to: to take it back one need only have it. `None`
@@ -401,6 +437,36 @@ impl Accounts {
             Err(TokenError::Expired | TokenError::KeyRetired | TokenError::EpochPassed) => Ok(None),
             Err(error) => Err(Error::Authentication(error.for_peer().to_owned())),
         }
+    }
+
+    /// Goes by the keys of `file` from now on. What was made with a key whose id is another's now counts no more.
+    fn replace_keys(&self, file: KeyFile) -> Result<()> {
+        let now = self.unix_now();
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        let is_other = |(id, now): &(u8, [u8; 32])| keys.known.get(id).is_some_and(|before| before != now);
+        let replaced: Vec<u8> = file.fingerprints().filter(is_other).map(|(id, _)| id).collect();
+        if !replaced.is_empty() {
+            self.store.update(|records| {
+                replaced.iter().for_each(|id| records.revoke_key(*id, now));
+                Ok(())
+            })?;
+            let mut boards = self.board_keys.lock().unwrap_or_else(PoisonError::into_inner);
+            boards.retain(|_, id| !replaced.contains(id));
+            self.replaced.lock().unwrap_or_else(PoisonError::into_inner).extend(&replaced);
+        }
+        let mut known = std::mem::take(&mut keys.known);
+        known.extend(file.fingerprints());
+        *keys = Keys { ring: file.ring(), file, known };
+        Ok(())
+    }
+
+    /// Whether a board's proof was made with the key that its id stands for now.
+    fn is_of_todays_key(&self, grant: &Grant) -> bool {
+        if !self.replaced.lock().unwrap_or_else(PoisonError::into_inner).contains(&grant.key_id()) {
+            return true;
+        }
+        let boards = self.board_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        boards.get(grant.subject()) == Some(&grant.key_id())
     }
 
     /// A board knows one key, and checks the hub's proof with it: its own proof says which.

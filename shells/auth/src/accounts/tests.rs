@@ -613,3 +613,148 @@ fn a_minted_token_has_the_scopes_of_its_subject_and_a_boards_those_of_the_policy
     assert!(mint(BUS, &[]).is_err());
     assert!(house.accounts.mint(&TokenRequest::new("bus/x", &[])).is_err());
 }
+
+#[test]
+fn a_token_for_a_board_that_is_taken_back_again_and_again_shuts_nobody_out() {
+    let house = House::new();
+    house.user("alice", "correct horse", &["x"]);
+    let request = TokenRequest { audience: "imu".to_owned(), ..TokenRequest::new("alice", &["x"]) };
+    let token = house.accounts.mint(&request).unwrap();
+    house.accounts.revoke_token(&token).unwrap();
+    let again = house.password("alice", "correct horse", "a").unwrap();
+    let told = house.accounts.revocations();
+    assert!(told.contains(&("alice".to_owned(), start())), "{told:?}");
+    let before = std::fs::read(house.directory.path().join("accounts.json")).unwrap();
+    for _ in 0..200 {
+        house.accounts.revoke_token(&token).unwrap();
+    }
+    assert_eq!(std::fs::read(house.directory.path().join("accounts.json")).unwrap(), before);
+    house.validate(&again).unwrap();
+    assert_eq!(house.accounts.revocations(), told);
+    assert!(house.accounts.mint(&request).is_ok());
+}
+
+#[test]
+fn a_token_of_one_family_takes_back_no_more_once_it_is_void() {
+    let house = House::new();
+    let (token, other) = (house.token("viewer"), house.token("viewer"));
+    house.accounts.revoke_all(&RevokeAll::Subject("viewer".to_owned())).unwrap();
+    let before = std::fs::read(house.directory.path().join("accounts.json")).unwrap();
+    for token in [&token, &other, &token] {
+        house.accounts.revoke_token(token).unwrap();
+    }
+    assert_eq!(std::fs::read(house.directory.path().join("accounts.json")).unwrap(), before);
+}
+
+#[test]
+fn a_narrower_token_takes_its_family_back_for_as_long_as_the_widest_lasts() {
+    let house = House::new();
+    let (token, other) = (house.token("viewer"), house.token("viewer"));
+    house.accounts.revoke_token(&narrowed(&token, &Caveat::Expiry(start() + 60))).unwrap();
+    house.pass(61);
+    house.accounts.revoke_token(&other).unwrap();
+    assert!(house.validate(&token).is_err());
+}
+
+#[test]
+fn the_proof_of_a_board_or_of_the_hub_cannot_be_taken_back_and_shuts_nobody_out() {
+    let house = House::new();
+    let own = proof(&house, "imu", start());
+    let claims = Claims {
+        issuer: BUS,
+        subject: BUS,
+        audience: "imu",
+        serial: 5,
+        issued_at: start(),
+        expiry: start() + 60,
+        epoch: 0,
+        scopes: Scopes::new(&["*"]),
+    };
+    let hubs = house.accounts.mint_own(&claims).unwrap();
+    let hubs = AuthToken::new(TokenText::encode(&hubs).unwrap()).unwrap();
+    for proof in [&own, &hubs] {
+        let refused = house.accounts.revoke_token(proof).unwrap_err();
+        assert!(refused.to_string().contains("ends by itself"), "{refused}");
+    }
+    assert!(house.accounts.revocations().is_empty());
+    let channel = Channel { boot_id: Some(77), ..Channel::default() };
+    house.validate_over(&own, &channel).unwrap();
+}
+
+#[test]
+fn what_is_taken_back_while_the_clock_is_behind_stays_so_when_it_is_right() {
+    let mut house = House::new();
+    house.user("alice", "correct horse", &["x"]);
+    let for_board = TokenRequest { audience: "imu".to_owned(), ..TokenRequest::new("alice", &["x"]) };
+    house.accounts.mint(&for_board).unwrap();
+    let (token, viewers) = (house.password("alice", "correct horse", "a").unwrap(), house.token("viewer"));
+    house.clock.store(100, Ordering::Relaxed);
+    house.restart();
+    house.accounts.revoke_all(&RevokeAll::Subject("alice".to_owned())).unwrap();
+    let early = house.password("alice", "correct horse", "a").unwrap();
+    house.validate(&early).unwrap();
+    let told = house.accounts.revocations();
+    assert!(told.contains(&("alice".to_owned(), start())), "boards too: {told:?}");
+    house.clock.store(start() + 5, Ordering::Relaxed);
+    assert!(house.validate(&token).is_err());
+    house.validate(&viewers).unwrap();
+    house.clock.store(100, Ordering::Relaxed);
+    house.accounts.revoke_all(&RevokeAll::KeyEpoch(0)).unwrap();
+    house.clock.store(start() + 5, Ordering::Relaxed);
+    assert!(house.validate(&viewers).is_err());
+}
+
+#[test]
+fn what_was_forgotten_while_the_clock_was_ahead_is_void_and_new_logins_count_when_it_is_right() {
+    let mut house = House::new();
+    house.user("alice", "correct horse", &["x"]);
+    let token = house.password("alice", "correct horse", "a").unwrap();
+    house.accounts.revoke_token(&token).unwrap();
+    house.pass(5000 * DAY);
+    for _ in 0..2 {
+        let late = house.password("alice", "correct horse", "a").unwrap();
+        house.accounts.revoke_token(&late).unwrap();
+    }
+    house.accounts.revoke_all(&RevokeAll::Subject("alice".to_owned())).unwrap();
+    house.clock.store(start() + 5, Ordering::Relaxed);
+    for _ in 0..2 {
+        assert!(house.validate(&token).is_err());
+        let again = house.password("alice", "correct horse", "a").unwrap();
+        let again = house.refresh(&again).unwrap();
+        house.validate(&again).unwrap();
+        house.restart();
+    }
+}
+
+#[test]
+fn a_key_that_comes_back_with_other_bytes_ends_the_grants_of_the_one_before() {
+    let house = House::new();
+    let path = house.directory.path().join("root.key");
+    let channel = Channel { boot_id: Some(77), ..Channel::default() };
+    let login = house.validate(&house.token("viewer")).unwrap();
+    let board = house.validate_over(&proof(&house, "imu", start()), &channel).unwrap();
+    house.accounts.reload().unwrap();
+    let are_live = || [&login, &board].map(|grant| house.accounts.is_live(grant, house.now()));
+    assert_eq!(are_live(), [true; 2], "the same bytes are the same key");
+    std::fs::remove_file(&path).unwrap();
+    KeyFile::open_or_create(&path).unwrap();
+    house.accounts.reload().unwrap();
+    assert_eq!(are_live(), [false; 2]);
+    let login = house.validate(&house.token("viewer")).unwrap();
+    let board = house.validate_over(&proof(&house, "imu", start()), &channel).unwrap();
+    assert!([&login, &board].iter().all(|grant| house.accounts.is_live(grant, house.now())));
+}
+
+#[test]
+fn a_lost_store_lets_in_nobody_who_was_taken_back() {
+    let mut house = House::new();
+    let token = house.token("viewer");
+    let path = house.directory.path().join("accounts.json");
+    assert!(!Store::open_or_replace(&path).unwrap().1, "what is there is not replaced");
+    house.accounts.revoke_token(&token).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert!(Store::open_or_replace(&path).unwrap().1);
+    house.restart();
+    assert!(house.validate(&token).is_err());
+    house.validate(&house.token("viewer")).unwrap();
+}

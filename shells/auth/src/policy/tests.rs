@@ -381,3 +381,19 @@ fn a_user_is_looked_for_before_the_group() {
             && uri("visorbus:panel/").is_none()
     );
 }
+
+#[test]
+fn a_policy_behind_a_link_or_in_a_directory_that_others_may_write_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("policy.toml");
+    std::fs::write(&path, "").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    Policy::open(&path).unwrap();
+    let link = directory.path().join("link.toml");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let refused = Policy::open(&link).unwrap_err();
+    assert!(refused.to_string().contains("symbolic link"), "{refused}");
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let refused = Policy::open(&path).unwrap_err();
+    assert!(refused.to_string().contains("go-w"), "{refused}");
+}

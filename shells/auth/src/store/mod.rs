@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 pub use entries::{ApiKeyInfo, CertificateInfo, LinkKeyInfo, UserInfo};
 pub(crate) use entries::{check_subject, sha256};
 
-use crate::{Error, Result};
+use crate::{Error, Result, unix_seconds};
 use private::{FileError, Lock, Stamp};
 use records::Records;
 
@@ -58,14 +58,33 @@ impl Store {
     /// # Errors
     /// [`StoreError`]. What is there and cannot be used is never replaced by an empty one.
     pub fn open_or_create(path: impl AsRef<Path>) -> std::result::Result<Self, StoreError> {
-        let path = path.as_ref();
+        Self::open_or(path.as_ref(), Records::default).map(|(store, _)| store)
+    }
+
+    /// As [`Store::open_or_create`], for where there are root keys already: no accounts beside them means that they were
+    /// lost, and with them which tokens were taken back. So in a store that is made here no token counts that was made
+    /// before, and every login makes a new one. Whether it was made.
+    ///
+    /// What tells the tokens before is the clock, this once: set it first if it may be behind.
+    ///
+    /// # Errors
+    /// As [`Store::open_or_create`].
+    pub fn open_or_replace(path: impl AsRef<Path>) -> std::result::Result<(Self, bool), StoreError> {
+        Self::open_or(path.as_ref(), || Records::after_loss(unix_seconds()))
+    }
+
+    fn open_or(
+        path: &Path,
+        fresh: impl FnOnce() -> Records,
+    ) -> std::result::Result<(Self, bool), StoreError> {
         private::create_directory(path)?;
         let _lock = Lock::take(path)?;
         if let Some((records, stamp)) = load(path)? {
-            return Ok(Self::with(path, records, Some(stamp)));
+            return Ok((Self::with(path, records, Some(stamp)), false));
         }
-        let stamp = save(path, &Records::default())?;
-        Ok(Self::with(path, Records::default(), Some(stamp)))
+        let records = fresh();
+        let stamp = save(path, &records)?;
+        Ok((Self::with(path, records, Some(stamp)), true))
     }
 
     /// A store in no file: for a hub that lives as long as one demonstration or one test.
@@ -114,20 +133,39 @@ impl Store {
 
     /// Changes it: on disk when this returns. When `change` fails, nothing has changed.
     pub(crate) fn update<T>(&self, change: impl FnOnce(&mut Records) -> Result<T>) -> Result<T> {
+        self.change(|records| change(records).map(|answer| (answer, true)))
+    }
+
+    /// As [`Store::update`], and writes nothing where `is_done` says that it is so already.
+    pub(crate) fn update_unless(
+        &self,
+        is_done: impl FnOnce(&Records) -> bool,
+        change: impl FnOnce(&mut Records) -> Result<()>,
+    ) -> Result<()> {
+        self.change(|records| match is_done(records) {
+            true => Ok(((), false)),
+            false => change(records).map(|()| ((), true)),
+        })
+    }
+
+    /// Reads what is there, and writes it if `change` says so.
+    fn change<T>(&self, change: impl FnOnce(&mut Records) -> Result<(T, bool)>) -> Result<T> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         if self.path.as_os_str().is_empty() {
             let mut records = Records::clone(&self.records());
-            let answer = change(&mut records)?;
-            self.replace(records, None);
+            let (answer, is_changed) = change(&mut records)?;
+            if is_changed {
+                self.replace(records, None);
+            }
             return Ok(answer);
         }
         let internal = |e: StoreError| Error::Internal(e.to_string());
         let _lock = Lock::take(&self.path).map_err(|e| internal(e.into()))?;
-        let (mut records, _) = load(&self.path)
+        let (mut records, stamp) = load(&self.path)
             .and_then(|found| found.ok_or_else(|| StoreError::Missing { path: self.path.clone() }))
             .map_err(internal)?;
-        let answer = change(&mut records)?;
-        let stamp = save(&self.path, &records).map_err(internal)?;
+        let (answer, is_changed) = change(&mut records)?;
+        let stamp = if is_changed { save(&self.path, &records).map_err(internal)? } else { stamp };
         self.replace(records, Some(stamp));
         Ok(answer)
     }

@@ -28,11 +28,12 @@ pub(crate) fn read(path: &Path) -> Result<Option<Contents>, FileError> {
 /// What is in a file, and which state of it that is.
 pub(crate) type Contents = (Zeroizing<Vec<u8>>, Stamp);
 
-/// Reads a file that decides but holds no secret: of this user or of root, and nobody else may write it.
+/// Reads a file that decides but holds no secret: of this user or of root, in a directory of one of them; nobody else may
+/// write either. By its own name and not through a symbolic link.
 pub(crate) fn read_trusted(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
-    let flags = OFlags::NONBLOCK.bits() as i32;
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
-    let file = file.map_err(|source| io_error(path, "read", source))?;
+    let file = file.map_err(|error| refused(path, error))?;
     let metadata = file.metadata().map_err(|source| io_error(path, "read", source))?;
     if !metadata.is_file() {
         return Err(FileError::NotAFile { path: path.to_owned() });
@@ -41,6 +42,7 @@ pub(crate) fn read_trusted(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError>
     if metadata.mode() & 0o022 != 0 {
         return Err(FileError::Writable { path: path.to_owned(), mode: metadata.mode() & 0o7777 });
     }
+    check_directory(path)?;
     read_all(path, file)
 }
 

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use visorbus_core::auth::CLOCK_LEEWAY;
 
-use crate::{CertificateId, Secret};
+use crate::{CertificateId, Error, Result, Secret};
 
 /// All of a store.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -17,10 +18,16 @@ pub(crate) struct Records {
     pub(crate) certificates: Vec<Certificate>,
     /// Subjects that nothing of theirs lets in.
     pub(crate) disabled: BTreeSet<String>,
-    /// By subject: its tokens that were issued at or before this Unix second are void.
-    pub(crate) void: BTreeMap<String, u64>,
+    /// By subject: from which epoch on its tokens count; for boards, since when.
+    pub(crate) void: BTreeMap<String, Epoch>,
     /// By the upper 48 bits of the serial number: families of tokens that were renewed or taken back.
     pub(crate) families: BTreeMap<u64, Family>,
+    /// The epoch of new tokens: one more with everything that is taken back, so none of them needs a clock.
+    pub(crate) issuing: u32,
+    /// What is no longer kept of families.
+    pub(crate) forgotten: Forgotten,
+    /// The latest moment at which a token for a board was issued, whatever the clock said then.
+    pub(crate) latest_for_boards: u64,
     /// The least epoch that counts, of every key.
     pub(crate) epoch: Epoch,
     /// By key id, where it is higher.
@@ -75,7 +82,16 @@ pub(crate) struct Family {
     pub(crate) revoked: bool,
 }
 
-/// From which epoch on the tokens of a key count, and since when.
+/// Tokens of this epoch and of those before it may be of a family that was let go, if they expire by then.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Forgotten {
+    pub(crate) epoch: u32,
+    pub(crate) until: u64,
+}
+
+/// From which epoch on the tokens of a key or a subject count. Boards know no epochs: for them those count that were
+/// issued after a moment.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Epoch {
@@ -104,10 +120,13 @@ impl Records {
             // Made by its subject for this one session: there is nothing to take back but the subject itself.
             return true;
         }
-        if self.void.get(token.subject).is_some_and(|until| token.issued_at <= *until) {
+        if self.void.get(token.subject).is_some_and(|void| token.epoch < void.least) {
             return false;
         }
         if token.epoch < self.least_epoch(token.key_id) {
+            return false;
+        }
+        if token.epoch <= self.forgotten.epoch && token.expires <= self.forgotten.until {
             return false;
         }
         let (family, generation) = split(token.serial);
@@ -160,22 +179,33 @@ impl Records {
         self.families.get(&split(token.serial).0).map_or(token.issued_at, |family| family.since)
     }
 
+    /// Takes back a token for a board: a board keeps subjects only, so all tokens of its subject. Does nothing where
+    /// those are void already, so that nobody shuts a subject out by showing an old token again and again.
+    pub(crate) fn revoke_for_board(&mut self, token: &Issued<'_>, now: u64) {
+        if token.issued_at <= self.void_for_boards(token.subject) {
+            return;
+        }
+        // A token that this store did not make may be from later than all that it made.
+        self.revoke_subject(token.subject, now.max(token.issued_at));
+    }
+
     /// Takes back all tokens of a subject that were issued until now. When that is too many subjects, those of
     /// everybody.
     pub(crate) fn revoke_subject(&mut self, subject: &str, now: u64) {
         if !self.void.contains_key(subject) && self.void.len() >= MAX_SUBJECTS {
             return self.revoke_all(now);
         }
-        let until = self.void.entry(subject.to_owned()).or_default();
-        // Past the last one: a token that was issued between two of the same second is void too.
-        *until = now.max(*until + 1);
+        let fresh = self.next_epoch(now);
+        let void = self.void.entry(subject.to_owned()).or_default();
+        *void = Epoch { since: void.since.max(fresh.since), ..fresh };
         self.families.retain(|_, family| family.subject != subject);
     }
 
     /// Takes back all tokens of all keys. What is kept of single ones can then go.
     pub(crate) fn revoke_all(&mut self, now: u64) {
-        let highest = self.epochs.values().chain([&self.epoch]).map(|epoch| epoch.least).max();
-        self.epoch = Epoch { least: highest.unwrap_or(0).saturating_add(1), since: now };
+        let since =
+            self.void.values().chain(self.epochs.values()).chain([&self.epoch]).map(|void| void.since);
+        self.epoch = self.next_epoch(since.fold(now, u64::max));
         self.epochs.clear();
         self.families.clear();
         self.void.clear();
@@ -183,24 +213,67 @@ impl Records {
 
     /// Takes back all tokens of one key.
     pub(crate) fn revoke_key(&mut self, key_id: u8, now: u64) {
-        let least = self.least_epoch(key_id).saturating_add(1);
-        self.epochs.insert(key_id, Epoch { least, since: now });
+        let fresh = self.next_epoch(now);
+        self.epochs.insert(key_id, fresh);
     }
 
-    /// The epoch of new tokens of a key.
+    /// For a store that was lost: nothing made before `now` counts.
+    pub(crate) fn after_loss(now: u64) -> Self {
+        // Epochs begin at 0 and rise by one with a change, so a lost store had come less far than the seconds.
+        let issuing = u32::try_from(now).unwrap_or(u32::MAX);
+        Self { issuing, epoch: Epoch { least: issuing, since: now }, ..Self::default() }
+    }
+
+    /// The least epoch of a key's tokens that counts.
     pub(crate) fn least_epoch(&self, key_id: u8) -> u32 {
         self.epochs.get(&key_id).map_or(0, |epoch| epoch.least).max(self.epoch.least)
     }
 
-    /// When a token issued now has to be issued to count: after all that was taken back of its subject.
-    pub(crate) fn issue_time(&self, subject: &str, now: u64) -> u64 {
-        self.void.get(subject).map_or(now, |until| now.max(until.saturating_add(1)))
+    /// When a token for a board has to be issued to count there: after all that was taken back of its subject.
+    ///
+    /// # Errors
+    /// `Message` when that is so far ahead that no board would take the token yet.
+    pub(crate) fn issue_for_board(&mut self, subject: &str, now: u64) -> Result<u64> {
+        let void = self.void_for_boards(subject);
+        let issued_at = if void < now { now } else { void.saturating_add(1) };
+        if issued_at > now.saturating_add(CLOCK_LEEWAY) {
+            return Err(Error::Message(format!(
+                "for boards the tokens of '{subject}' are void up to {void} (Unix seconds), and it is {now} now: set the \
+                 clock if it is behind; if it was ahead, rotate the root key and give the boards their new keys"
+            )));
+        }
+        self.latest_for_boards = self.latest_for_boards.max(issued_at);
+        Ok(issued_at)
     }
 
-    /// Lets entries go that concern only what has expired.
+    /// Up to which moment boards take no tokens of a subject.
+    pub(crate) fn void_for_boards(&self, subject: &str) -> u64 {
+        self.void.get(subject).map_or(0, |void| void.since).max(self.void_for_all_boards())
+    }
+
+    /// Up to which moment boards take no tokens of anybody.
+    pub(crate) fn void_for_all_boards(&self) -> u64 {
+        self.epochs.values().chain([&self.epoch]).map(|epoch| epoch.since).max().unwrap_or(0)
+    }
+
+    /// The epoch that none of the tokens so far has, and the moment after all of those for boards.
+    fn next_epoch(&mut self, now: u64) -> Epoch {
+        self.issuing = self.issuing.saturating_add(1);
+        Epoch { least: self.issuing, since: now.max(self.latest_for_boards) }
+    }
+
+    /// Lets families go that have expired, and remembers up to when, in case the clock is ahead.
     fn prune(&mut self, now: u64) {
+        if self.forgotten.until > now {
+            // It was. Whatever was issued before could be of a family that is forgotten; what is issued now is not.
+            self.epoch.least = self.epoch.least.max(self.forgotten.epoch.saturating_add(1));
+            self.forgotten = Forgotten::default();
+        }
+        let gone = self.families.values().map(|family| family.until).filter(|until| *until <= now).max();
+        let Some(until) = gone else { return };
         self.families.retain(|_, family| family.until > now);
-        self.void.retain(|_, until| until.saturating_add(MAX_LIFETIME_S) > now);
+        self.forgotten = Forgotten { epoch: self.issuing, until: until.max(self.forgotten.until) };
+        self.issuing = self.issuing.saturating_add(1);
     }
 
     fn has_room_for_family(&self, subject: &str) -> bool {
@@ -340,11 +413,8 @@ mod tests {
         assert!(records.families.is_empty());
         assert!(!records.is_live(&token("a", 0, 0)) && !records.is_live(&token("a", 999, 0)));
         assert!(records.is_live(&token("b", 999, 0)));
-        let later = Issued { issued_at: records.issue_time("a", 2000), ..token("a", 5, 0) };
-        assert!(
-            records.is_live(&later),
-            "a token of the same second as the revocation, issued after it, counts"
-        );
+        let later = Issued { epoch: records.issuing, ..token("a", 5, 0) };
+        assert!(records.is_live(&later), "a token of the same second, issued after the revocation, counts");
     }
 
     #[test]
@@ -357,11 +427,45 @@ mod tests {
         records.revoke_subject("one-more", 2000);
         for subject in ["s0", "one-more", "other"] {
             assert!(!records.is_live(&token(subject, 1, 0)), "{subject}");
-            assert!(
-                records.is_live(&Issued { epoch: 1, issued_at: 2001, ..token(subject, 1, 0) }),
-                "{subject}"
-            );
+            assert!(records.is_live(&Issued { epoch: records.issuing, ..token(subject, 1, 0) }), "{subject}");
         }
+    }
+
+    #[test]
+    fn a_family_that_a_wrong_clock_let_go_stays_void_and_new_tokens_count() {
+        let mut records = records();
+        records.revoke_family(&token("a", 7, 0), 1500);
+        records.revoke_family(&token("b", 8, 0), 1000 + 9 * DAY);
+        assert!(!records.families.contains_key(&7), "the clock is nine days ahead");
+        assert!(!records.is_live(&token("a", 7, 0)));
+        let fresh = Issued { epoch: records.issuing, ..token("a", 9, 0) };
+        assert!(records.is_live(&fresh));
+        for now in [1600, 1600 + DAY, 1600 + 2 * DAY] {
+            records.revoke_family(&Issued { epoch: records.issuing, ..token("c", now, 0) }, now);
+            assert!(!records.is_live(&token("a", 7, 0)));
+        }
+        let fresh = Issued { epoch: records.issuing, ..token("a", 9, 0) };
+        assert!(records.is_live(&fresh));
+    }
+
+    #[test]
+    fn for_boards_a_subject_is_void_past_every_token_that_was_issued_whatever_the_clock_says() {
+        let mut records = records();
+        assert_eq!(records.issue_for_board("a", 5000).unwrap(), 5000);
+        records.revoke_subject("a", 100);
+        assert_eq!((records.void_for_boards("a"), records.void_for_boards("b")), (5000, 0));
+        assert_eq!(records.issue_for_board("a", 5000).unwrap(), 5001, "in the same second");
+        let refused = records.issue_for_board("a", 100).unwrap_err();
+        assert!(refused.to_string().contains("clock"), "{refused}");
+        assert_eq!(records.issue_for_board("b", 100).unwrap(), 100, "the others get theirs");
+    }
+
+    #[test]
+    fn after_a_loss_no_token_of_before_counts() {
+        let records = Records::after_loss(1_800_000_000);
+        assert!(!records.is_live(&Issued { epoch: 70_000, ..token("a", 1, 0) }));
+        assert!(records.is_live(&Issued { epoch: records.issuing, ..token("a", 1, 0) }));
+        assert_eq!(records.void_for_boards("a"), 1_800_000_000);
     }
 
     #[test]
