@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use visorbus_core::codec::encode;
 use visorbus_core::message::{Address, MessagePayload};
+use visorbus_core::secure::Suite;
 use visorbus_core::{Instant, Link, Message};
-use visorbus_hal::{Lane, SerialLink, lane_len, serial_buffer_len};
+use visorbus_hal::{Lane, SerialError, SerialLink, lane_len, serial_buffer_len};
 use visorbus_tests::line_sim::{LineFaults, LineSetup, LineSim, SimUart};
+use visorbus_tests::secured::{SECURED_FRAME, SecuredHub, secured_board};
 use visorbus_tests::stats::RoundTrips;
 
 /// Runs every row and prints it beside the line without faults; how many messages were not delivered as they should be.
@@ -23,7 +25,8 @@ pub(crate) fn print(messages: u32, seed: u64) -> u32 {
         "50 ms, two a second at random, in which everything is lost. Goodput: bytes of messages while the lane is"
     );
     println!(
-        "always full. Latency: one message each 20 ms, from the moment that it is sent until it is taken.\n"
+        "always full. Latency: one message each 20 ms, from the moment that it is sent until it is taken. On a line with a\n\
+         key the handshake counts in.\n"
     );
     println!(
         "{:<16}{:>6}{:>8}{:>8}{:>8}{:>8}{:>10}{:>7}{:>11}{:>9}{:>9}{:>10}{:>9}",
@@ -44,8 +47,8 @@ pub(crate) fn print(messages: u32, seed: u64) -> u32 {
     let mut bad = 0;
     for len in LENGTHS {
         let mut best = None;
-        for (name, faults) in ROWS {
-            let full = Run { faults, len, messages, load: Load::Saturated, seed };
+        for (name, faults, suite) in ROWS {
+            let full = Run { faults, suite, len, messages, load: Load::Saturated, seed };
             let paced = Run { load: Load::Every(20_000), seed: seed + 1, ..full };
             let (paced, full) = thread::scope(|scope| {
                 let full = scope.spawn(|| run(&full));
@@ -81,13 +84,18 @@ fn row(name: &str, len: usize, full: &Outcome, paced: &Outcome, best: &(Outcome,
 }
 
 /// The faults of the rows of the table.
-const ROWS: [(&str, LineFaults); 6] = [
-    ("none", LineFaults::NONE),
-    ("0.1 % of bytes", bytes(0.001)),
-    ("1 % of bytes", bytes(0.01)),
-    ("2 % of bytes", bytes(0.02)),
-    ("5 % of bytes", bytes(0.05)),
-    ("50 ms silences", LineFaults { per_byte: 0.0, silences_per_s: 2.0, silence_ms: 50 }),
+const ROWS: [(&str, LineFaults, Option<Suite>); 11] = [
+    ("none", LineFaults::NONE, None),
+    ("0.1 % of bytes", bytes(0.001), None),
+    ("1 % of bytes", bytes(0.01), None),
+    ("2 % of bytes", bytes(0.02), None),
+    ("5 % of bytes", bytes(0.05), None),
+    ("50 ms silences", LineFaults { per_byte: 0.0, silences_per_s: 2.0, silence_ms: 50 }, None),
+    ("tag64, none", LineFaults::NONE, Some(Suite::Tag64)),
+    ("tag64, 1 %", bytes(0.01), Some(Suite::Tag64)),
+    ("tag64, 2 %", bytes(0.02), Some(Suite::Tag64)),
+    ("sealed, none", LineFaults::NONE, Some(Suite::Sealed)),
+    ("sealed, 1 %", bytes(0.01), Some(Suite::Sealed)),
 ];
 const LENGTHS: [usize; 2] = [32, 64];
 
@@ -104,6 +112,8 @@ enum Load {
 #[derive(Debug, Clone, Copy)]
 struct Run {
     faults: LineFaults,
+    /// That of the line's key, if it has one.
+    suite: Option<Suite>,
     /// Bytes of each message, header included.
     len: usize,
     messages: u32,
@@ -136,8 +146,26 @@ impl Outcome {
 fn run(run: &Run) -> Outcome {
     let setup = LineSetup { baud: BAUD, delay_us: 0, faults: run.faults, seed: run.seed };
     let (line, near, far) = LineSim::new(setup);
-    let mut board = Board::new(SerialLink::new(near));
-    let mut hub = Hub::new(SerialLink::new(far));
+    match run.suite {
+        None => {
+            let (near, far) = (
+                Serial::<{ serial_buffer_len(128) }>::new(near),
+                Serial::<{ serial_buffer_len(128) }>::new(far),
+            );
+            carry(run, &line, Board::new(near), Hub::new(far))
+        }
+        Some(suite) => {
+            let (near, far) = (
+                Serial::<{ serial_buffer_len(SECURED_FRAME) }>::new(near),
+                Serial::<{ serial_buffer_len(SECURED_FRAME) }>::new(far),
+            );
+            let (near, far) = (secured_board(near, suite, 1), SecuredHub::new(far, suite, 1));
+            carry(run, &line, Board::new(near), Hub::new(far))
+        }
+    }
+}
+
+fn carry<L: SimLink, M: SimLink>(run: &Run, line: &LineSim, mut board: Board<L>, mut hub: Hub<M>) -> Outcome {
     board.reset(Some(EPOCH));
     hub.reset(Some(EPOCH));
     let mut sender = Sender::new(run);
@@ -160,11 +188,11 @@ fn run(run: &Run) -> Outcome {
 }
 
 /// One turn of an end: what a main loop does when its UART has interrupted.
-fn turn<const N: usize>(
-    lane: &mut Lane<Serial, N>,
+fn turn<L: SimLink, const N: usize>(
+    lane: &mut Lane<L, N>,
     now: Instant,
     mut take: impl FnMut(&[u8]),
-    mut fill: impl FnMut(&mut Lane<Serial, N>),
+    mut fill: impl FnMut(&mut Lane<L, N>),
 ) {
     lane.flush(now).expect("a simulated line stays");
     while let Some(message) = lane.receive().expect("a simulated line stays") {
@@ -208,7 +236,7 @@ impl Sender {
         }
     }
 
-    fn fill(&mut self, lane: &mut Board, now: Instant) {
+    fn fill<L: SimLink>(&mut self, lane: &mut Board<L>, now: Instant) {
         while self.next < self.messages && self.due_at <= now.as_micros() {
             write_payload(self.next, &mut self.frame[self.payload_at..self.len]);
             if lane.room() < self.len {
@@ -324,9 +352,14 @@ const fn bytes(per_byte: f64) -> LineFaults {
     LineFaults { per_byte, ..LineFaults::NONE }
 }
 
-type Serial = SerialLink<SimUart, { serial_buffer_len(128) }>;
-type Board = Lane<Serial, { 2 * lane_len(256) }>;
-type Hub = Lane<Serial, { 2 * lane_len(1024) }>;
+type Serial<const MAX: usize> = SerialLink<SimUart, MAX>;
+type Board<L> = Lane<L, { 2 * lane_len(256) }>;
+type Hub<L> = Lane<L, { 2 * lane_len(1024) }>;
+
+/// A link on the simulated line, with a key or without.
+trait SimLink: Link<Error = SerialError> {}
+
+impl<L: Link<Error = SerialError>> SimLink for L {}
 
 /// Bits a second on the line.
 const BAUD: u32 = 1_000_000;

@@ -11,13 +11,15 @@ fn the_lane_loses_nothing_at_any_rate_of_faults() {
         .skip(1)
         .map(|line| line.split_whitespace().collect())
         .collect();
-    assert_eq!(rows.len(), 12, "{table}");
+    assert_eq!(rows.len(), 22, "{table}");
     for row in rows {
         // Behind the name of the row and the length of a message.
         let at = row.iter().position(|word| ["32", "64"].contains(word)).unwrap();
         assert_eq!(row[at + 1..at + 5], ["0"; 4], "{table}");
         let kb_per_s: f64 = row[at + 5].parse().unwrap();
-        assert!(kb_per_s > 3.0, "{table}");
+        // A tag makes frames longer, and so fewer of them whole.
+        let least = if row[0] == "tag64," { 0.5 } else { 3.0 };
+        assert!(kb_per_s > least, "{table}");
     }
 }
 

@@ -28,8 +28,6 @@ pub struct Connecting<C> {
     open: Option<(Channel<C>, LinkProof)>,
     /// When INIT, or the empty frame, is said again.
     due: Instant,
-    /// Times that it was said.
-    tries: u8,
     /// Faults since the last good frame.
     faults: u8,
     /// No handshake is begun for a hint or for faults before this.
@@ -57,7 +55,6 @@ impl<C: Cipher> Connecting<C> {
             pending: true,
             open: None,
             due: Instant::default(),
-            tries: 0,
             faults: 0,
             suspect_from: Instant::default(),
             suspect_ms: SUSPECT_MS,
@@ -80,7 +77,6 @@ impl<C: Cipher> Connecting<C> {
         self.begun = self.begun.wrapping_add(1);
         self.pending = true;
         self.due = now;
-        self.tries = 0;
     }
 
     /// Begins a handshake before the counters of the open channel come to their end.
@@ -121,7 +117,7 @@ impl<C: Cipher> Connecting<C> {
         self.open = Some((new, proof));
         self.pending = false;
         self.faults = 0;
-        (self.due, self.tries) = (now, 0);
+        self.due = now;
     }
 
     fn handle_fault(&mut self, fault: Fault, now: Instant) {
@@ -188,8 +184,7 @@ impl<C: Cipher> SecureEnd for Connecting<C> {
         if self.poll_timeout().is_none_or(|due| now < due) {
             return 0;
         }
-        self.tries = self.tries.saturating_add(1);
-        self.due = now.plus_millis(if self.tries < EAGER_TRIES { RETRY_MS } else { SLOW_RETRY_MS });
+        self.due = now.plus_millis(RETRY_MS);
         if self.pending { self.write_init(out) } else { self.seal(out, 0).unwrap_or(0) }
     }
 
@@ -263,12 +258,9 @@ impl NonceSeed {
 #[error("the link key is of the suite '{0}', which this end was not built with")]
 pub struct WrongSuite(pub Suite);
 
-/// Between two INITs, and between two empty frames, at first.
+/// Between two INITs, and between two empty frames. Not longer after a while: nobody else is on the line, a hub that is
+/// back should be found, and a bad line lets few of them through.
 const RETRY_MS: u32 = 250;
-/// Later. Not longer: nobody else is on the line, and a hub that is back should be found.
-const SLOW_RETRY_MS: u32 = 1_000;
-/// Times at first: what a line that loses half of all frames gets through with.
-const EAGER_TRIES: u8 = 16;
 /// Faults in a row after which the keys may be at fault.
 const BURST: u8 = 8;
 /// Between two handshakes for faults or hints, at first.

@@ -220,7 +220,7 @@ fn a_lost_init_reply_or_confirmation_is_made_up_for() {
 }
 
 #[test]
-fn a_silent_hub_is_asked_often_at_first_and_then_once_a_second() {
+fn a_silent_hub_is_asked_four_times_a_second_with_the_same_init() {
     let mut pair = Pair::new(Suite::Tag64);
     let mut sent = Vec::new();
     for ms in 0..20_000 {
@@ -228,14 +228,7 @@ fn a_silent_hub_is_asked_often_at_first_and_then_once_a_second() {
         sent.extend(said(&mut pair.board, now).into_iter().map(|frame| (ms, frame)));
     }
     let times: Vec<u32> = sent.iter().map(|(ms, _)| *ms).collect();
-    let eager = (0..16).map(|time| time * 250);
-    assert!(
-        times
-            .iter()
-            .copied()
-            .eq(eager.chain((0..17).map(|time| 4_750 + time * 1_000).take_while(|ms| *ms < 20_000))),
-        "{times:?}"
-    );
+    assert!(times.iter().copied().eq((0..80).map(|time| time * 250)), "{times:?}");
     assert!(sent.iter().all(|(_, frame)| *frame == sent[0].1), "the same INIT");
 }
 
@@ -696,7 +689,7 @@ fn a_burst_of_bad_frames_is_never_answered_one_by_one() {
         inits += said(&mut pair.board, pair.now).len();
     }
     assert!((1..=8).contains(&hints), "{hints} hints in 10 s");
-    assert!((1..=30).contains(&inits), "{inits} INITs in 10 s");
+    assert!((1..=45).contains(&inits), "{inits} INITs in 10 s");
     assert!(pair.works());
 }
 
