@@ -76,6 +76,14 @@ impl<K: LinkKeys> Accepting<K> {
         self.proof()
     }
 
+    /// Closes the channel when its key is no longer among the owner's, or is another one under the same name and id; a
+    /// channel that waits is asked about when it is confirmed.
+    pub fn recheck(&mut self) {
+        if self.open.as_ref().is_some_and(|open| !is_held(&mut self.keys, &open.key)) {
+            self.close();
+        }
+    }
+
     /// Closes the channel, and forgets the one that waits: a key was taken away, or the line was unplugged.
     pub fn close(&mut self) {
         (self.open, self.pending) = (None, None);
@@ -87,12 +95,18 @@ impl<K: LinkKeys> Accepting<K> {
         &self.keys
     }
 
-    /// The keys, to change them; an open channel stays as it is, see [`Accepting::close`].
+    /// The keys, to change them; an open channel stays as it is, see [`Accepting::recheck`].
     pub const fn keys_mut(&mut self) -> &mut K {
         &mut self.keys
     }
 
+    /// Forgets a handshake that was not confirmed in time.
+    fn drop_late(&mut self, now: Instant) {
+        self.pending.take_if(|pending| pending.until <= now);
+    }
+
     fn handle_init(&mut self, init: &Init<'_>, now: Instant) {
+        self.drop_late(now);
         if self.pending.as_ref().is_some_and(|pending| pending.is_of(init)) {
             // Said again, because the answer was late or lost: that goes on then.
             self.replies = REPLIES;
@@ -109,7 +123,7 @@ impl<K: LinkKeys> Accepting<K> {
         let Some(nonce) = self.keys.fresh_nonce() else { return };
         let ours = Side { nonce, boot_id: self.boot_id };
         let Some(key) = self.keys.find(name, init.key_id) else { return };
-        self.pending = Pending::new(key, init, ours);
+        self.pending = Pending::new(key, init, ours, now.plus_millis(PENDING_MS));
         (self.reply_due, self.replies) = (now, REPLIES);
         self.init_ms = (self.init_ms * 2).min(MAX_INIT_GAP_MS);
     }
@@ -125,6 +139,7 @@ impl<K: LinkKeys> Accepting<K> {
             Some(Err(fault)) => fault,
             None => Fault::Bad,
         };
+        self.drop_late(now);
         if self.pending.as_mut().is_some_and(|pending| pending.open.channel.open(low, frame).is_ok()) {
             self.change();
         } else {
@@ -136,6 +151,10 @@ impl<K: LinkKeys> Accepting<K> {
     /// The pending channel was confirmed. What the frame that did it carries is not handed out: usually nothing.
     fn change(&mut self) {
         let Some(Pending { open, .. }) = self.pending.take() else { return };
+        // It may have been taken away since it was shown.
+        if !is_held(&mut self.keys, &open.key) {
+            return count(&mut self.stats.refused);
+        }
         count(&mut self.stats.handshakes);
         if self.proof() == Some(&open.proof) {
             count(&mut self.stats.rekeys);
@@ -187,6 +206,7 @@ impl<K: LinkKeys> SecureEnd for Accepting<K> {
         if core::mem::take(&mut self.word_due) {
             return self.open.as_mut().and_then(|open| open.channel.seal(out, 0)).unwrap_or(0);
         }
+        self.drop_late(now);
         if let Some(pending) = self.pending.as_ref().filter(|_| self.replies > 0 && now >= self.reply_due) {
             self.replies -= 1;
             self.reply_due = now.plus_millis(REPLY_MS);
@@ -238,6 +258,8 @@ pub trait LinkKeys {
 struct Open {
     channel: Channel<AnySuite>,
     proof: LinkProof,
+    /// What it was made with.
+    key: LinkKey,
 }
 
 /// A handshake that was answered and not yet confirmed.
@@ -245,15 +267,18 @@ struct Pending {
     nonce: [u8; NONCE_LEN],
     open: Open,
     reply: Reply,
+    /// It is confirmed before this, or never.
+    until: Instant,
 }
 
 impl Pending {
-    fn new(key: &LinkKey, init: &Init<'_>, ours: Side) -> Option<Self> {
+    fn new(key: &LinkKey, init: &Init<'_>, ours: Side, until: Instant) -> Option<Self> {
         let keys = ChannelKeys::new(key, init.side, ours);
         let channel = Channel::new(key.suite(), &keys.down, &keys.up, LAST_COUNTER)?;
         let proof = LinkProof::new(key.name(), key, init.side.boot_id);
         let reply = Reply { key_id: key.id(), side: ours, confirmation: keys.confirmation };
-        Some(Self { nonce: init.side.nonce, open: Open { channel, proof }, reply })
+        let open = Open { channel, proof, key: key.copy() };
+        Some(Self { nonce: init.side.nonce, open, reply, until })
     }
 
     /// Whether it came of this very INIT.
@@ -269,6 +294,11 @@ fn is_proven(key: &LinkKey, name: &str, init: &Init<'_>) -> bool {
     key.name() == name && key.id() == init.key_id && prove_init(key, init.body).ct_eq(&init.proof).into()
 }
 
+/// Whether the owner of `keys` still has this very key.
+fn is_held(keys: &mut impl LinkKeys, key: &LinkKey) -> bool {
+    keys.find(key.name(), key.id()).is_some_and(|held| held.is_same(key))
+}
+
 /// Whether a frame is what an end says first that knows no key: a hello, or the question who is there. One that is
 /// tagged has more behind the identity.
 fn is_plain(frame: &[u8]) -> bool {
@@ -281,6 +311,8 @@ fn is_plain(frame: &[u8]) -> bool {
 const INIT_GAP_MS: u32 = 20;
 /// The same when none of those that were answered is confirmed.
 const MAX_INIT_GAP_MS: u32 = 640;
+/// From an INIT to the frame that confirms what came of it. The other end has heard the REPLY by then, or says INIT again.
+const PENDING_MS: u32 = 10_000;
 /// Between two of the same REPLY.
 const REPLY_MS: u32 = 250;
 /// Times that it is said, after each INIT.

@@ -88,6 +88,12 @@ impl LinkKey {
         alike & bool::from(secrets)
     }
 
+    /// The same key again, for whoever has to know later which it was; wiped when dropped, as every key is.
+    pub(super) fn copy(&self) -> Self {
+        let secret = Key::new(*self.secret.expose_secret());
+        Self { id: self.id, suite: self.suite, name: self.name.clone(), secret }
+    }
+
     pub(super) const fn secret(&self) -> &Key {
         &self.secret
     }

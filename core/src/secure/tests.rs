@@ -785,3 +785,58 @@ fn without_random_numbers_nobody_gets_in() {
     pair.wait_ms(300);
     assert!(pair.settle() && pair.works(), "once there are some it does");
 }
+
+#[test]
+fn a_handshake_is_not_confirmed_once_its_key_was_taken_away_or_is_another() {
+    for replaced in [false, true] {
+        let (mut pair, _thief, word) = shown();
+        let keys = &mut pair.hub.keys_mut().keys;
+        keys.retain(|key| key.id() != 2);
+        if replaced {
+            keys.push(LinkKey::new(2, Suite::Tag64, "imu", Key::new([99; 32])).unwrap());
+        }
+        assert_eq!(opened(&mut pair.hub, &word, pair.now), None);
+        assert!(pair.hub.take_change().is_none());
+        assert!(pair.works(), "the board's own channel goes on");
+    }
+}
+
+#[test]
+fn a_handshake_is_confirmed_within_ten_seconds_or_never() {
+    for (waited_ms, changes) in [(9_000, true), (10_000, false)] {
+        let (mut pair, _thief, word) = shown();
+        pair.wait_ms(waited_ms);
+        opened(&mut pair.hub, &word, pair.now);
+        assert_eq!(pair.hub.take_change().is_some(), changes, "{waited_ms} ms");
+    }
+}
+
+#[test]
+fn an_open_channel_is_closed_when_its_key_is_gone_or_is_another_and_only_then() {
+    let mut pair = Pair::open(Suite::Tag64);
+    pair.hub.keys_mut().keys.retain(|key| key.id() != 2);
+    pair.hub.recheck();
+    assert!(pair.works(), "it has another key");
+    pair.hub.keys_mut().keys = std::vec![LinkKey::new(1, Suite::Tag64, "imu", Key::new([99; 32])).unwrap()];
+    pair.hub.recheck();
+    assert!(pair.hub.proof().is_none() && !pair.hub.is_open());
+    let mut pair = Pair::open(Suite::Sealed);
+    pair.hub.keys_mut().keys.clear();
+    pair.hub.recheck();
+    assert!(pair.hub.proof().is_none() && !pair.hub.is_open());
+}
+
+/// An open channel of key 1, beside it one of key 2 that waits, and the frame that would confirm that.
+fn shown() -> (Pair, Board, Vec<u8>) {
+    let mut pair = Pair::open(Suite::Tag64);
+    let mut other = board(key(Suite::Tag64, 2), 77);
+    pair.wait_ms(1_000);
+    for mut frame in said(&mut other, pair.now) {
+        assert_eq!(pair.hub.handle_frame(&mut frame, pair.now), None);
+    }
+    for mut frame in said(&mut pair.hub, pair.now) {
+        other.handle_frame(&mut frame, pair.now);
+    }
+    let word = said(&mut other, pair.now).pop().expect("it has heard the REPLY and says so");
+    (pair, other, word)
+}

@@ -77,14 +77,10 @@ impl<L: Link, const N: usize> Guarded<L, N> {
         }
     }
 
-    /// Closes the channel when its key is no longer among those that the hub knows.
+    /// Closes the channel when its key is no longer among those that the hub knows, or is another by now.
     pub(crate) fn recheck(&mut self) {
-        let Self::Keyed(link) = self else { return };
-        let Some((name, id)) = link.proof().map(|proof| (proof.name().to_owned(), proof.key_id())) else {
-            return;
-        };
-        if link.end_mut().keys_mut().find(&name, id).is_none() {
-            link.end_mut().close();
+        if let Self::Keyed(link) = self {
+            link.end_mut().recheck();
         }
     }
 
