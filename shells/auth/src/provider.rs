@@ -66,7 +66,13 @@ pub trait AuthenticationProvider: Send + Sync {
         Vec::new()
     }
 
-    /// Reads again what lies on disk.
+    /// Whether what lies on disk is not what was read last, so that [`AuthenticationProvider::reload`] has something to
+    /// do. Asked by the hub's loop up to once a second: at most one look at a directory entry.
+    fn poll_changes(&self) -> bool {
+        false
+    }
+
+    /// Reads again what lies on disk. May block.
     ///
     /// # Errors
     /// What is wrong with it; then nothing has changed.

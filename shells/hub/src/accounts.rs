@@ -6,9 +6,10 @@ use visorbus_core::Instant;
 use visorbus_core::auth::{Access, BUS, Grant, Operation, UnverifiedToken};
 use visorbus_core::bus;
 use visorbus_core::message::{AddressBuf, Message, MessageFlags, MessagePayload, MessageType};
+use visorbus_core::time::earlier;
 
 use crate::bus::{parse, parse_text};
-use crate::errands::{Errand, Errands, OwnedChannel, Run};
+use crate::errands::{Errand, Errands, OwnedChannel, Party, Run};
 use crate::handle::Outcome;
 use crate::hub::{BUS_ADDRESS, Hub, Incoming};
 use crate::info::{Ended, Revoke};
@@ -86,7 +87,7 @@ impl Hub {
     pub(crate) fn begin_errand(&mut self, asker: Asker, purpose: Purpose, errand: Errand) -> Result<()> {
         let peer = match &asker {
             Asker::Peer(key, _) => self.peers.get(*key),
-            Asker::Program(_) => None,
+            Asker::Program(_) | Asker::Hub => None,
         };
         if peer.is_some_and(|peer| peer.errand.is_some()) {
             let text = "this session waits for the outcome of such a request already: wait for it";
@@ -97,7 +98,11 @@ impl Hub {
             None => Errands::new(&self.config.auth, &self.config.policy, self.handle.waker())
                 .map_err(|e| Error::Internal(format!("no thread to check credentials on: {e}")))?,
         };
-        let number = self.errands.insert(errands).start(errand)?;
+        let party = peer.map(|peer| Party {
+            subject: peer.session.grant().map(|grant| grant.subject().to_owned()).unwrap_or_default(),
+            user: peer.guesser.clone(),
+        });
+        let number = self.errands.insert(errands).start(errand, party)?;
         if let Asker::Peer(key, _) = &asker
             && let Some(peer) = self.peers.get_mut(*key)
         {
@@ -107,28 +112,67 @@ impl Hub {
         Ok(())
     }
 
-    /// Takes what the errands have come to.
+    /// Takes what the errands have come to. However many have changed something, sessions are asked about once.
     pub(crate) fn take_runs(&mut self, now: Instant) {
+        let mut changes = Changes::default();
         while let Some(Run { number, outcome }) = self.errands.as_mut().and_then(Errands::take_run) {
             let Some((asker, purpose)) = self.askers.remove(&number) else { continue };
+            self.take_run(number, asker, &purpose, outcome, &mut changes, now);
+        }
+        if !changes.any {
+            return;
+        }
+        if changes.askers.is_empty() && now < self.recheck_from {
+            // What somebody does with tokens of theirs over and over has all policy asked about now and then.
+            self.cut_off_void(now);
+            self.recheck_at = earlier(self.recheck_at, Some(self.recheck_from));
+            return;
+        }
+        let ended = self.recheck(now);
+        for asker in changes.askers {
             match asker {
-                Asker::Program(done) => {
-                    let event = AuditEvent::new(AuditKind::Revoked).subject(BUS);
-                    let ended = self.settle(event, &purpose, outcome, now);
-                    // Whoever asked may have gone.
-                    drop(done.send(ended));
-                }
+                // Whoever asked may have gone.
+                Asker::Program(done) => drop(done.send(Ok(ended))),
                 Asker::Peer(key, question) => {
-                    let waits = |peer: &&mut Peer| peer.errand == Some(number);
-                    let peer = self.peers.get_mut(key).filter(waits);
-                    if let Some(peer) = peer {
-                        peer.errand = None;
-                        self.finish(key, &question, &purpose, outcome, now);
-                    } else if !matches!(purpose, Purpose::Login(_)) {
-                        // The session is over, what it has brought about is not.
-                        let event = self.event(AuditKind::Revoked, key);
-                        drop(self.settle(event, &purpose, outcome, now));
+                    let message = question.message();
+                    let incoming = Incoming { from: key, message, at_once: true, now };
+                    if let Err(error) = self.answer_with(&incoming, &ended) {
+                        self.send_error(key, &message, &error);
                     }
+                }
+                Asker::Hub => {}
+            }
+        }
+    }
+
+    fn take_run(
+        &mut self,
+        number: u64,
+        asker: Asker,
+        purpose: &Purpose,
+        outcome: Result<Option<AuthToken>>,
+        changes: &mut Changes,
+        now: Instant,
+    ) {
+        match asker {
+            Asker::Program(_) | Asker::Hub => {
+                let event = AuditEvent::new(AuditKind::Revoked).subject(BUS);
+                match (self.settle(event, None, purpose, outcome, changes), asker) {
+                    (Err(error), Asker::Program(done)) => drop(done.send(Err(error))),
+                    (Ok(()), asker) => changes.askers.push(asker),
+                    (Err(_), _) => {}
+                }
+            }
+            Asker::Peer(key, question) => {
+                let waits = |peer: &&mut Peer| peer.errand == Some(number);
+                let peer = self.peers.get_mut(key).filter(waits);
+                if let Some(peer) = peer {
+                    peer.errand = None;
+                    self.finish(key, question, purpose, outcome, changes, now);
+                } else if !matches!(purpose, Purpose::Login(_)) {
+                    // The session is over, what it has brought about is not.
+                    let event = self.event(AuditKind::Revoked, key);
+                    drop(self.settle(event, Some(key), purpose, outcome, changes));
                 }
             }
         }
@@ -137,9 +181,10 @@ impl Hub {
     fn finish(
         &mut self,
         key: PeerKey,
-        question: &Question,
+        question: Question,
         purpose: &Purpose,
         outcome: Result<Option<AuthToken>>,
+        changes: &mut Changes,
         now: Instant,
     ) {
         let message = question.message();
@@ -152,18 +197,23 @@ impl Hub {
                 }
                 Err(error) => return self.refuse_login(key, &message, Some(*method), &error),
             },
-            Purpose::Refresh { serial } => self.finish_refresh(&incoming, *serial, outcome),
+            Purpose::Refresh { serial } => self.finish_refresh(&incoming, *serial, outcome, changes),
             Purpose::Revoke(_) => {
                 let event = self.event(AuditKind::Revoked, key);
                 // It may be the session's own: whoever asks is answered before it ends.
                 if outcome.is_ok() {
                     self.respond(&incoming, MessagePayload::Empty);
                 }
-                self.settle(event, purpose, outcome, now).map(|_| ())
+                self.settle(event, Some(key), purpose, outcome, changes)
             }
-            Purpose::Reload { .. } => self
-                .settle(self.event(AuditKind::Revoked, key), purpose, outcome, now)
-                .and_then(|ended| self.answer_with(&incoming, &ended)),
+            Purpose::Reload { .. } => {
+                let event = self.event(AuditKind::Revoked, key);
+                match self.settle(event, Some(key), purpose, outcome, changes) {
+                    // It is answered with what comes of it.
+                    Ok(()) => return changes.askers.push(Asker::Peer(key, question)),
+                    Err(error) => Err(error),
+                }
+            }
         };
         if let Err(error) = finished {
             self.send_error(key, &message, &error);
@@ -176,7 +226,10 @@ impl Hub {
         incoming: &Incoming<'_>,
         serial: u64,
         outcome: Result<Option<AuthToken>>,
+        changes: &mut Changes,
     ) -> Result<()> {
+        // Whoever else shows the old token is not the one who has the new one.
+        changes.any |= outcome.is_ok();
         let token = outcome?.ok_or_else(no_token)?;
         let bytes = token.value.to_bytes().map_err(|e| Error::Internal(e.to_string()))?;
         let key = incoming.from;
@@ -190,20 +243,20 @@ impl Hub {
         }
         self.answer_with(incoming, &token)?;
         let event = self.event(AuditKind::Refreshed, key);
-        self.audit(&event);
-        // Whoever else shows the old token is not the one who has the new one.
-        self.recheck(incoming.now);
+        self.audit_of(key, AuditKind::Refreshed, event);
         Ok(())
     }
 
-    /// What an errand has changed is told, as of whoever `event` is about, and reaches the live sessions.
+    /// What an errand has come to is told, as of whoever `event` is about, and is noted where it has changed something:
+    /// of what was refused anybody can bring about as much as they like.
     fn settle(
         &mut self,
         event: AuditEvent,
+        of: Option<PeerKey>,
         purpose: &Purpose,
         outcome: Result<Option<AuthToken>>,
-        now: Instant,
-    ) -> Result<Ended> {
+        changes: &mut Changes,
+    ) -> Result<()> {
         let (kind, reason) = match (&outcome, purpose) {
             (Ok(_), Purpose::Revoke(what)) => (AuditKind::Revoked, what.clone()),
             (Ok(_), Purpose::Reload { auth, policy }) if *auth && *policy => {
@@ -216,11 +269,24 @@ impl Hub {
             (Err(error), Purpose::Reload { .. }) => (AuditKind::ReloadFailed, error.text().clone()),
             (Err(error), _) => (AuditKind::Refused, format!("{purpose}: {}", error.text())),
         };
-        self.audit(&AuditEvent { what: kind.to_string(), ..event }.reason(reason));
+        let event = AuditEvent { what: kind.to_string(), ..event }.reason(reason);
+        match of {
+            Some(key) => self.audit_of(key, kind, event),
+            None => self.audit(&event),
+        }
         // Of two things that were to be read again one may have been.
-        let ended = self.recheck(now);
-        outcome.map(|_| ended)
+        changes.any |= outcome.is_ok() || matches!(purpose, Purpose::Reload { .. });
+        outcome.map(|_| ())
     }
+}
+
+/// What the errands that ended in one turn of the loop have brought about.
+#[derive(Default)]
+struct Changes {
+    /// There is something that sessions have to be asked about.
+    any: bool,
+    /// Who is told what that ended.
+    askers: Vec<Asker>,
 }
 
 /// Who waits for an errand.
@@ -229,6 +295,8 @@ pub(crate) enum Asker {
     Peer(PeerKey, Question),
     /// The program that the hub runs in.
     Program(Outcome<Ended>),
+    /// The hub itself: something has changed on disk.
+    Hub,
 }
 
 /// What an errand is for.

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use visorbus_auth::{AuditKind, AuthMethod};
 use visorbus_core::auth::{BUS, Claims, Grant, Scopes};
 use visorbus_core::bus::{self, Identity, Revoke};
+use visorbus_core::limits::MAX_REVOKED;
 use visorbus_core::message::{Address, AddressBuf, Message, MessagePayload, MessagePriority};
 use visorbus_core::session::PROOF_LIFETIME_S;
 use visorbus_core::time::earlier;
@@ -39,7 +40,8 @@ impl Hub {
                     tracing::warn!("{}: '{name}' is believed without a token, as configured", peer.origin);
                 }
                 let event = self.event(AuditKind::Trusted, key).method(AuthMethod::Trusted);
-                self.audit(&event.reason("believed without a token, as configured"));
+                let event = event.reason("believed without a token, as configured");
+                self.audit_of(key, AuditKind::Trusted, event);
             }
         }
     }
@@ -61,11 +63,13 @@ impl Hub {
             peer.session.reset(now);
             self.forget(key, why);
         }
-        let event = match &proven {
-            Some(proven) => self.event(AuditKind::LinkUp, key).subject(&proven.name),
-            None => self.event(AuditKind::LinkDown, key),
+        let (kind, name) = match &proven {
+            Some(proven) => (AuditKind::LinkUp, Some(&proven.name)),
+            None => (AuditKind::LinkDown, None),
         };
-        self.audit(&event);
+        let event = self.event(kind, key);
+        let event = name.into_iter().fold(event, |event, name| event.subject(name));
+        self.audit_of(key, kind, event);
     }
 
     pub(crate) fn handle_token(&mut self, key: PeerKey, request: &Message<'_>, token: &[u8], now: Instant) {
@@ -110,23 +114,24 @@ impl Hub {
     }
 
     /// Tells a peer that checks tokens which of them were taken back: after each proof, because a board that starts again
-    /// knows of none, and whenever something is. The newest come first, so that a board without room for all takes back
-    /// no more than it must.
+    /// knows of none.
     pub(crate) fn tell_revocations(&mut self, key: PeerKey) {
-        let mut revocations = self.config.auth.revocations();
-        revocations.sort_by_key(|(_, void_up_to)| Reverse(*void_up_to));
-        for (subject, void_up_to) in revocations {
-            let Some(peer) = self.peers.get_mut(key) else { return };
-            let revoke = Revoke { subject: &subject, issued_before: void_up_to.saturating_add(1) };
-            let Ok(payload) = postcard::to_stdvec(&revoke) else { continue };
-            let mut told =
-                Message::notification(peer.session.take_id(), const { Address::literal(bus::REVOKE) });
-            // Of those, none gets lost on a lane.
-            told.flags.priority = MessagePriority::High;
-            let told = told.with_payload(MessagePayload::Binary(&payload));
-            let len = encode(&told, &mut self.out).unwrap_or(0);
-            self.send_out(key, len, true);
+        for revocation in for_boards(self.config.auth.revocations()) {
+            self.tell_revocation(key, &revocation);
         }
+    }
+
+    /// Tells a peer of tokens that were taken back: the subject's, up to that second.
+    pub(crate) fn tell_revocation(&mut self, key: PeerKey, (subject, void_up_to): &(String, u64)) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let revoke = Revoke { subject, issued_before: void_up_to.saturating_add(1) };
+        let Ok(payload) = postcard::to_stdvec(&revoke) else { return };
+        let mut told = Message::notification(peer.session.take_id(), const { Address::literal(bus::REVOKE) });
+        // Of those, none gets lost on a lane.
+        told.flags.priority = MessagePriority::High;
+        let told = told.with_payload(MessagePayload::Binary(&payload));
+        let len = encode(&told, &mut self.out).unwrap_or(0);
+        self.send_out(key, len, true);
     }
 
     fn trust(&mut self, key: PeerKey, name: &str, now: Instant) -> Result<()> {
@@ -249,6 +254,18 @@ fn proves(subject: &str, name: &str) -> bool {
     subject != BUS && name.strip_prefix(subject).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
+/// Revocations as a board keeps them: the newest of so many subjects by name, all others as everybody's, up to the newest
+/// of those. That comes first: what it covers makes room for a name.
+pub(crate) fn for_boards(revocations: Vec<(String, u64)>) -> Vec<(String, u64)> {
+    let (everybody, mut named): (Vec<_>, Vec<_>) =
+        revocations.into_iter().partition(|(subject, _)| subject.is_empty());
+    named.sort_by_key(|(_, void_up_to)| Reverse(*void_up_to));
+    let rest = named.split_off(named.len().min(MAX_REVOKED));
+    let everybody = everybody.into_iter().chain(rest).map(|(_, void_up_to)| void_up_to).max();
+    named.retain(|(_, void_up_to)| everybody.is_none_or(|everybody| *void_up_to > everybody));
+    everybody.map(|void_up_to| (String::new(), void_up_to)).into_iter().chain(named).collect()
+}
+
 fn hub_claims<'a>(
     subject: &'a str,
     audience: &'a str,
@@ -264,3 +281,22 @@ fn hub_claims<'a>(
 const RECHECK_MS: u32 = 50;
 /// Ten years: a trusted link is trusted until its configuration says otherwise.
 const TRUSTED_LIFETIME_S: u64 = 10 * 365 * 24 * 3600;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_board_is_told_the_newest_by_name_and_of_all_others_one_moment_first() {
+        let own = |subject: &str, void_up_to| (subject.to_owned(), void_up_to);
+        assert_eq!(for_boards(Vec::new()), []);
+        let few = vec![own("a", 3), own("b", 7)];
+        assert_eq!(for_boards(few), [own("b", 7), own("a", 3)]);
+        let many: Vec<_> = (1..=1024).map(|at| own(&format!("s{at}"), at)).collect();
+        let told =
+            [own("", 1020), own("s1024", 1024), own("s1023", 1023), own("s1022", 1022), own("s1021", 1021)];
+        assert_eq!(for_boards(many.clone()), told);
+        let everybody = vec![own("a", 3), own("", 5), own("b", 7), own("c", 5)];
+        assert_eq!(for_boards(everybody), [own("", 5), own("b", 7)]);
+    }
+}

@@ -85,6 +85,12 @@ impl Hub {
         }
     }
 
+    /// Tells of something that a peer, or whoever is at its line or of its user, can bring about so.
+    pub(crate) fn audit_of(&mut self, key: PeerKey, kind: AuditKind, event: AuditEvent) {
+        let party = self.party(key);
+        self.audit_often(kind, &party, event);
+    }
+
     /// Tells of floods that are over.
     pub(crate) fn audit_floods(&mut self, now: Instant) {
         for event in self.floods.take_over(now) {
@@ -104,8 +110,7 @@ impl Hub {
     /// Somebody has proven who they are.
     pub(crate) fn audit_authenticated(&mut self, key: PeerKey, method: AuthMethod) {
         let event = self.event(AuditKind::Authenticated, key).method(method);
-        let party = self.party(key);
-        self.audit_often(AuditKind::Authenticated, &party, event);
+        self.audit_of(key, AuditKind::Authenticated, event);
     }
 
     /// Somebody has not.
@@ -115,8 +120,7 @@ impl Hub {
             Some(method) => event.method(method),
             None => event,
         };
-        let party = self.party(key);
-        self.audit_often(AuditKind::Refused, &party, event);
+        self.audit_of(key, AuditKind::Refused, event);
     }
 
     /// Notes that somebody was refused something; what they are told.

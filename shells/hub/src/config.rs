@@ -68,6 +68,9 @@ pub struct Limits {
     pub components: usize,
     /// Milliseconds from connect to the end of authentication. Default 5 000.
     pub handshake_ms: u32,
+    /// Seconds for which a session whose token has expired may go on without a new one: what it was asked it may answer,
+    /// and its name stays its own. Default 60.
+    pub expired_s: u32,
     /// Milliseconds for a request that names no time. Default 5 000.
     pub request_ms: u32,
     /// Longest time that a request may name, in milliseconds. Default 1 h.
@@ -91,6 +94,7 @@ impl Default for Limits {
             subscriptions: 256,
             components: 64,
             handshake_ms: 5_000,
+            expired_s: 60,
             request_ms: 5_000,
             max_request_ms: 3_600_000,
             socket_heartbeat_ms: 30_000,

@@ -48,10 +48,58 @@ struct Shared {
 
 #[derive(Default)]
 struct Waiting {
-    /// What those who know their way about ask for: not held up by those who try to come in.
+    /// What administrators and the program itself ask for: not held up by what everybody may.
     urgent: VecDeque<(u64, Errand)>,
+    /// Tokens that are renewed or taken back by whoever has them, and by whom.
+    renewals: VecDeque<(u64, Errand, Party)>,
     logins: VecDeque<(u64, Errand)>,
+    /// The last of the latter two that was begun was a renewal.
+    was_renewal: bool,
     ended: bool,
+}
+
+impl Waiting {
+    fn insert(&mut self, number: u64, errand: Errand, party: Option<Party>) -> Result<()> {
+        match (errand, party) {
+            (errand @ Errand::Login(..), _) => push(&mut self.logins, (number, errand)),
+            (errand @ (Errand::Refresh(..) | Errand::Revoke(_)), Some(party)) => {
+                let waiting = |of: fn(&Party) -> &str| {
+                    self.renewals.iter().filter(|(.., other)| of(other) == of(&party)).count()
+                };
+                if waiting(|party| &party.subject) >= MAX_OF_SUBJECT
+                    || waiting(|party| &party.user) >= MAX_OF_USER
+                {
+                    return Err(Error::Message(format!(
+                        "other sessions of '{}', or of its user, wait for such a thing already: try again in a second",
+                        party.subject
+                    )));
+                }
+                push(&mut self.renewals, (number, errand, party))
+            }
+            (errand, _) => push(&mut self.urgent, (number, errand)),
+        }
+    }
+
+    /// The next thing to do: logins and renewals take turns.
+    fn take(&mut self) -> Option<(u64, Errand)> {
+        if let Some(urgent) = self.urgent.pop_front() {
+            return Some(urgent);
+        }
+        let is_renewal = !self.renewals.is_empty() && (self.logins.is_empty() || !self.was_renewal);
+        self.was_renewal = is_renewal;
+        if is_renewal {
+            return self.renewals.pop_front().map(|(number, errand, _)| (number, errand));
+        }
+        self.logins.pop_front()
+    }
+}
+
+/// For whom a token is renewed or taken back.
+pub(crate) struct Party {
+    /// As its session has proven.
+    pub(crate) subject: String,
+    /// The user of the machine, or the line.
+    pub(crate) user: String,
 }
 
 impl Errands {
@@ -73,21 +121,12 @@ impl Errands {
         Ok(errands)
     }
 
-    /// Has `errand` done and says under which number.
+    /// Has `errand` done for `party`, or for the program itself, and says under which number.
     ///
     /// # Errors
     /// `Message` when too many wait.
-    pub(crate) fn start(&mut self, errand: Errand) -> Result<u64> {
-        let mut waiting = self.shared.lock();
-        let is_login = matches!(errand, Errand::Login(..));
-        let queue = if is_login { &mut waiting.logins } else { &mut waiting.urgent };
-        if queue.len() >= MAX_WAITING {
-            return Err(Error::Message(format!(
-                "{MAX_WAITING} others log in or change accounts right now, the limit: try again in a second"
-            )));
-        }
-        queue.push_back((self.next, errand));
-        drop(waiting);
+    pub(crate) fn start(&mut self, errand: Errand, party: Option<Party>) -> Result<u64> {
+        self.shared.lock().insert(self.next, errand, party)?;
         self.shared.wakes.notify_one();
         self.next += 1;
         Ok(self.next - 1)
@@ -117,7 +156,7 @@ impl Shared {
             if waiting.ended {
                 return None;
             }
-            if let Some(next) = waiting.urgent.pop_front().or_else(|| waiting.logins.pop_front()) {
+            if let Some(next) = waiting.take() {
                 return Some(next);
             }
             waiting = self.wakes.wait(waiting).unwrap_or_else(PoisonError::into_inner);
@@ -163,6 +202,16 @@ fn serve(shared: &Shared, providers: &Providers, done: &Sender<Run>, waker: &Wak
     }
 }
 
+fn push<T>(queue: &mut VecDeque<T>, errand: T) -> Result<()> {
+    if queue.len() >= MAX_WAITING {
+        return Err(Error::Message(format!(
+            "{MAX_WAITING} others log in or change accounts right now, the limit: try again in a second"
+        )));
+    }
+    queue.push_back(errand);
+    Ok(())
+}
+
 /// A [`Channel`] that owns its parts.
 pub(crate) struct OwnedChannel {
     transport: Transport,
@@ -205,3 +254,71 @@ impl From<Channel<'_>> for OwnedChannel {
 /// A password's hash takes a core and 19 MiB for a tenth of a second.
 const THREADS: usize = 2;
 const MAX_WAITING: usize = 16;
+/// Renewals that wait for the sessions of one subject.
+const MAX_OF_SUBJECT: usize = 2;
+/// The same of one user, who may have services of several names.
+const MAX_OF_USER: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use visorbus_auth::{TokenProvider, TokenText};
+    use visorbus_core::auth::{BUS, Claims, Key, KeyRing, Scopes, Slot};
+
+    use super::*;
+
+    fn token() -> AuthToken {
+        let mut keys = KeyRing::new();
+        keys.add(Slot::root(1, Key::new([9; 32]))).unwrap();
+        let scopes = Scopes::new(&[]);
+        let claims = Claims {
+            issuer: BUS,
+            subject: "alice",
+            audience: BUS,
+            serial: 1,
+            issued_at: 0,
+            expiry: 1,
+            epoch: 0,
+            scopes,
+        };
+        let bytes = TokenProvider::new(keys, 1).mint_own(&claims).unwrap();
+        AuthToken::new(TokenText::encode(&bytes).unwrap()).unwrap()
+    }
+
+    fn revoke(waiting: &mut Waiting, subject: &str, user: &str) -> bool {
+        let party = Party { subject: subject.to_owned(), user: user.to_owned() };
+        waiting.insert(0, Errand::Revoke(token()), Some(party)).is_ok()
+    }
+
+    fn login(waiting: &mut Waiting) -> bool {
+        let channel = OwnedChannel::from(Channel::default());
+        waiting.insert(0, Errand::Login(Credentials::Peer { uid: 1, gid: 1 }, channel), None).is_ok()
+    }
+
+    #[test]
+    fn one_subject_and_one_user_take_a_part_of_the_places_and_none_of_an_administrators() {
+        let mut waiting = Waiting::default();
+        assert_eq!((0..17).filter(|_| revoke(&mut waiting, "mallory", "uid 7")).count(), MAX_OF_SUBJECT);
+        let of_user = (0..17).filter(|at| revoke(&mut waiting, &format!("m{at}"), "uid 7")).count();
+        assert_eq!(of_user, MAX_OF_USER - MAX_OF_SUBJECT);
+        assert!(revoke(&mut waiting, "alice", "uid 8"));
+        let all = (0..99).filter(|at| revoke(&mut waiting, &format!("s{at}"), &format!("uid 1{at}"))).count();
+        assert_eq!(all, MAX_WAITING - MAX_OF_USER - 1);
+        let all = || Errand::RevokeAll(RevokeAll::KeyEpoch(1));
+        let admin = Party { subject: "admin".to_owned(), user: "uid 7".to_owned() };
+        assert!(waiting.insert(1, all(), Some(admin)).is_ok() && waiting.insert(2, all(), None).is_ok());
+        assert!(waiting.insert(3, Errand::Revoke(token()), None).is_ok(), "the program's own");
+        assert_eq!([1, 2, 3].map(|_| waiting.take().unwrap().0), [1, 2, 3]);
+    }
+
+    #[test]
+    fn logins_and_renewals_take_turns() {
+        let mut waiting = Waiting::default();
+        for at in 0..4 {
+            assert!(login(&mut waiting) && revoke(&mut waiting, &format!("s{at}"), &format!("uid {at}")));
+        }
+        let order: Vec<bool> = std::iter::from_fn(|| waiting.take())
+            .map(|(_, errand)| matches!(errand, Errand::Login(..)))
+            .collect();
+        assert_eq!(order, [false, true, false, true, false, true, false, true]);
+    }
+}

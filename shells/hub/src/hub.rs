@@ -25,7 +25,7 @@ use crate::admission::check_link_key;
 use crate::audit::Floods;
 use crate::calls::{Callee, Calls};
 use crate::config::{HubConfig, Limits, unix_micros};
-use crate::errands::Errands;
+use crate::errands::{Errand, Errands};
 use crate::handle::{Command, HubHandle};
 use crate::handlers::{Pool, Registry};
 use crate::link::{HubLink, Listener, Origin, ReceiveBuffer};
@@ -52,6 +52,10 @@ pub struct Hub {
     pub(crate) askers: HashMap<u64, (Asker, Purpose)>,
     /// When what lasts has to be asked about again, because a time window of the policy begins or ends.
     pub(crate) recheck_at: Option<Instant>,
+    /// Before this sessions cannot bring that about by what they do with their own tokens.
+    pub(crate) recheck_from: Instant,
+    /// When accounts that have changed on disk are read again, unless somebody asks for that before.
+    reload_at: Option<Instant>,
     pub(crate) floods: Floods,
     /// What boards know to be taken back.
     pub(crate) told_revocations: Vec<(String, u64)>,
@@ -111,6 +115,8 @@ impl Hub {
             errands: None,
             askers: HashMap::default(),
             recheck_at: None,
+            recheck_from: Instant::default(),
+            reload_at: None,
             floods: Floods::default(),
             told_revocations: Vec::new(),
             wipes_input: false,
@@ -184,8 +190,12 @@ impl Hub {
     fn read_clock(&mut self, now: Instant) {
         self.read_clock_at = now.plus_millis(READ_CLOCK_MS);
         let start_unix_us = unix_micros().saturating_sub(now.as_micros());
+        if self.reload_at.is_none() && self.config.auth.poll_changes() {
+            // Whoever has changed accounts usually asks for this, and is then told what that has ended.
+            self.reload_at = Some(now.plus_millis(RELOAD_MS));
+        }
         if start_unix_us.abs_diff(self.start_unix_us) < CLOCK_STEP_US {
-            // A key may have retired, or its owner has taken a token back without the hub.
+            // A key may have retired, a token has expired, or the program has taken one back without the hub.
             self.cut_off_void(now);
             return;
         }
@@ -201,11 +211,26 @@ impl Hub {
         self.recheck(now);
     }
 
+    /// Has accounts read again that have changed on disk, unless they were meanwhile.
+    fn reload_changed(&mut self, now: Instant) {
+        self.reload_at = None;
+        if !self.config.auth.poll_changes() {
+            return;
+        }
+        let (auth, policy) = (true, false);
+        let purpose = Purpose::Reload { auth, policy };
+        if let Err(error) = self.begin_errand(Asker::Hub, purpose, Errand::Reload { auth, policy }) {
+            tracing::warn!("accounts that have changed on disk are not read yet: {error}");
+        }
+        // What cannot be read is not tried, and told of, every second.
+        self.reload_at = Some(now.plus_millis(RELOAD_AGAIN_MS));
+    }
+
     /// When the loop next has something to do by itself.
     fn next_deadline(&self) -> Option<Instant> {
         let paused = self.listeners.iter().filter_map(|accepting| accepting.paused_until).min();
         let timer = self.timers.first().map(|(at, _)| *at);
-        [self.calls.next_deadline(), timer, paused, self.recheck_at, self.floods.due]
+        [self.calls.next_deadline(), timer, paused, self.recheck_at, self.reload_at, self.floods.due]
             .into_iter()
             .flatten()
             .min()
@@ -541,6 +566,9 @@ impl Hub {
         if self.recheck_at.is_some_and(|at| at <= now) {
             self.recheck(now);
         }
+        if self.reload_at.is_some_and(|at| at <= now) {
+            self.reload_changed(now);
+        }
         if self.floods.due.is_some_and(|at| at <= now) {
             self.audit_floods(now);
         }
@@ -698,6 +726,10 @@ fn address_of(aliases: &[AddressBuf], row: u16, is_early: bool) -> Option<Addres
 pub(crate) const BUS_ADDRESS: Address<'static> = Address::literal(BUS);
 /// Between two looks at the wall clock while there is something to do.
 const READ_CLOCK_MS: u32 = 1_000;
+/// From a look that finds accounts changed on disk until they are read.
+const RELOAD_MS: u32 = 1_000;
+/// From that until they are looked at again.
+const RELOAD_AGAIN_MS: u32 = 10_000;
 /// What the wall clock may be off before it is followed.
 const CLOCK_STEP_US: u64 = 500_000;
 /// Between two words on what it misses to a subscriber that does not keep up.

@@ -7,6 +7,7 @@ use visorbus_core::bus::{self, Lasting, Revoked};
 use visorbus_core::message::{Address, Message, Pattern};
 use visorbus_core::{Instant, MessagePriority};
 
+use crate::admission::for_boards;
 use crate::gate::Gate;
 use crate::hub::{BUS_ADDRESS, Hub};
 use crate::info::Ended;
@@ -28,17 +29,23 @@ impl Hub {
             }
         }
         self.recheck_at = self.policy_changes(now);
+        self.recheck_from = now.plus_millis(RECHECK_GAP_MS);
         self.tell_new_revocations();
         ended
     }
 
     /// Tells all boards that check tokens themselves what was taken back since the last time.
     fn tell_new_revocations(&mut self) {
-        let revocations = self.config.auth.revocations();
-        if revocations == self.told_revocations {
+        let revocations = for_boards(self.config.auth.revocations());
+        let is_new = |(subject, void_up_to): &&(String, u64)| {
+            let mut told = self.told_revocations.iter();
+            !told.any(|(known, until)| known == subject && until >= void_up_to)
+        };
+        let new: Vec<_> = revocations.iter().filter(is_new).cloned().collect();
+        self.told_revocations = revocations;
+        if new.is_empty() {
             return;
         }
-        self.told_revocations = revocations;
         let checks = |peer: &Peer| {
             peer.presence == Presence::Here
                 && peer.session.is_ready()
@@ -47,7 +54,9 @@ impl Hub {
         let boards: Vec<PeerKey> =
             self.peers.iter().filter(|(_, peer)| checks(peer)).map(|(key, _)| key).collect();
         for key in boards {
-            self.tell_revocations(key);
+            for revocation in &new {
+                self.tell_revocation(key, revocation);
+            }
         }
     }
 
@@ -65,17 +74,21 @@ impl Hub {
         ended
     }
 
-    /// Cuts off the sessions whose token is void by now.
+    /// Cuts off the sessions whose token is void by now, or has expired some time ago.
     pub(crate) fn cut_off_void(&mut self, now: Instant) -> u32 {
         let unix_s = self.unix_s(now);
-        let is_void = |peer: &Peer| {
-            let grant = peer.session.grant().filter(|_| peer.presence == Presence::Here);
-            grant.is_some_and(|grant| !self.config.auth.is_live(grant, unix_s))
+        let why = |peer: &Peer| {
+            let grant = peer.session.grant().filter(|_| peer.presence == Presence::Here)?;
+            if !self.config.auth.is_live(grant, unix_s) {
+                return Some(REVOKED);
+            }
+            let over = grant.expires().saturating_add(self.config.limits.expired_s.into());
+            (over <= unix_s).then_some(EXPIRED)
         };
-        let void: Vec<PeerKey> =
-            self.peers.iter().filter(|(_, peer)| is_void(peer)).map(|(key, _)| key).collect();
-        for key in &void {
-            self.cut_off(*key);
+        let void: Vec<(PeerKey, &str)> =
+            self.peers.iter().filter_map(|(key, peer)| Some((key, why(peer)?))).collect();
+        for (key, why) in &void {
+            self.cut_off(*key, why);
         }
         void.len() as u32
     }
@@ -110,21 +123,21 @@ impl Hub {
         }
     }
 
-    /// Ends a session whose token is void: it is told, nothing more is taken from it, and nothing of it goes on.
-    fn cut_off(&mut self, key: PeerKey) {
+    /// Ends a session whose token counts no longer: it is told, nothing more is taken from it, and nothing of it goes on.
+    fn cut_off(&mut self, key: PeerKey, why: &str) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let lossy = peer.options.lossy;
         if !lossy {
-            let error = Error::Authentication(REVOKED.to_owned());
+            let error = Error::Authentication(why.to_owned());
             self.send_error(key, &Message::request(0, BUS_ADDRESS), &error);
         }
         if let Some(pool) = &mut self.pool {
             pool.cancel_all(key);
         }
-        let event = self.event(AuditKind::CutOff, key).reason(REVOKED);
+        let event = self.event(AuditKind::CutOff, key).reason(why);
         self.audit(&event);
         // A board says hello again, and proves itself anew if it can.
-        self.peers.dismiss(key, REVOKED);
+        self.peers.dismiss(key, why);
     }
 
     /// What a session has and may not have any more, and why.
@@ -192,3 +205,6 @@ fn may_go_on(gate: &Gate<'_>, operation: Operation, pattern: &str) -> Option<Str
 }
 
 const REVOKED: &str = "the token was revoked: get a new one and authenticate again";
+const EXPIRED: &str = "the token has expired and was not renewed: get a new one and authenticate again";
+/// From a look at everything to the next that sessions bring about by what they do with their own tokens.
+const RECHECK_GAP_MS: u32 = 20;

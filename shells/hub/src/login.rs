@@ -39,6 +39,9 @@ impl Hub {
     fn begin_login(&mut self, key: PeerKey, message: &Message<'_>, shown: Shown) -> Result<()> {
         let method = shown.method();
         let Some(peer) = self.peers.get(key) else { return Ok(()) };
+        if peer.is_overheard() && matches!(shown, Shown::UsernamePassword { .. } | Shown::ApiKey(_)) {
+            return Err(Error::Authentication(OVERHEARD.to_owned()));
+        }
         let channel = peer.channel();
         let missing = |what: &str| {
             Error::Authentication(format!(
@@ -162,3 +165,6 @@ fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Sec
 pub(crate) fn no_token() -> Error {
     Error::Internal("the accounts gave no token".to_owned())
 }
+
+const OVERHEARD: &str = "this line has no key, so that whoever is at the wire reads along: no password and no API key is \
+                         taken over it; give the line a key (`visorbus key provision NAME`), or show a token";

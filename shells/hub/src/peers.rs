@@ -573,6 +573,12 @@ impl Peer {
             && (self.name == component || self.components.iter().any(|own| own.name == component))
     }
 
+    /// Whether it speaks over a wire that nothing protects.
+    pub(crate) const fn is_overheard(&self) -> bool {
+        let is_line = self.options.lossy || matches!(self.origin, Origin::Serial { .. } | Origin::Spi { .. });
+        is_line && !self.options.keyed
+    }
+
     /// What its transport tells of it, and what the hub has told it.
     pub(crate) fn channel(&self) -> Channel<'_> {
         Channel {

@@ -134,6 +134,30 @@ fn the_key_of_a_line_and_a_line_without_one_are_told() {
 }
 
 #[test]
+fn a_line_whose_key_is_proven_anew_without_end_is_summed_up() {
+    let (hub, _desk) = hub();
+    let mut warden = warden(&hub);
+    let proven = |boot_id| Some(visorbus_hub::Proven { name: "imu".to_owned(), boot_id });
+    let key = Arc::new(std::sync::Mutex::new(proven(0)));
+    let options = LinkOptions { lossy: true, keyed: true, ..LinkOptions::default() };
+    let origin = Origin::Serial { path: "/dev/test".to_owned() };
+    let shared = Arc::clone(&key);
+    let mut board =
+        RawPeer::attach_by(&hub.handle, |inner| Box::new(Disguised { inner, origin, options, key: shared }));
+    let start = std::time::Instant::now();
+    for boot_id in 1..200 {
+        *key.lock().unwrap() = proven(boot_id).filter(|_| boot_id % 2 == 0);
+        // Whatever arrives has the hub look.
+        let _ = board.request(bus::IDENTITY, MessagePayload::Empty);
+    }
+    let seconds = start.elapsed().as_secs() as usize + 1;
+    let told = warden.read_so_far();
+    let of_links = told.iter().map(|event| event.payload.parse::<AuditEvent>().unwrap());
+    let of_links = of_links.filter(|event| event.what.starts_with("link_")).count();
+    assert!((4..=20 * seconds).contains(&of_links), "{of_links} in {seconds} s");
+}
+
+#[test]
 fn no_event_has_a_password_a_key_or_a_token_in_it() {
     let (hub, desk) = hub();
     let mut warden = warden(&hub);

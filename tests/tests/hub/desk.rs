@@ -127,6 +127,8 @@ pub(crate) struct Rules {
     pub(crate) changes_at: AtomicU64,
     /// What was to be done, not only asked about.
     pub(crate) counted: AtomicUsize,
+    /// All that it was asked.
+    asked: AtomicUsize,
 }
 
 /// What a policy says to a question; `None` leaves it to the token.
@@ -142,6 +144,10 @@ impl Rules {
         *self.next.lock().unwrap() = Some(forbids);
     }
 
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn counted(&self) -> usize {
         self.counted.load(Ordering::SeqCst)
     }
@@ -149,6 +155,7 @@ impl Rules {
 
 impl AuthorizationProvider for Rules {
     fn is_authorized<'a>(&self, asked: &Asked<'a>) -> std::result::Result<(), Denial<'a>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         self.counted.fetch_add(usize::from(asked.counts), Ordering::SeqCst);
         TokenScopes.is_authorized(asked)?;
         let forbids = self.forbids.read().unwrap();

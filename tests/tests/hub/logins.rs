@@ -1,16 +1,16 @@
 //! Credentials that are no token: checked beside the loop, and worth a token.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use visorbus_auth::AuthToken;
 use visorbus_core::bus::{self, Credentials};
 use visorbus_core::error::ErrorKind;
 use visorbus_core::message::MessagePayload;
-use visorbus_hub::{Error, HubConfig, Limits, LinkOptions, Origin, OwnedMessage, OwnedPayload};
+use visorbus_hub::{Error, HubConfig, Limits, LinkOptions, Origin, OwnedMessage, OwnedPayload, Proven};
 use visorbus_tests::raw_peer::{RawPeer, expect_error};
 
-use crate::desk::{Desk, Disguised, Rules, config};
+use crate::desk::{Desk, Disguised, Key, Rules, config};
 use crate::harness::TestHub;
 
 const ALICE: Credentials<'static> =
@@ -194,6 +194,30 @@ fn what_the_channel_does_not_show_is_refused_before_anybody_is_asked() {
     innocent.is_served_alone(&hub);
     let mut process = hub.greeted("user");
     login(&mut process, &Credentials::Peer).unwrap();
+}
+
+#[test]
+fn no_password_and_no_api_key_is_taken_over_a_line_that_nothing_protects() {
+    let (hub, desk) = hub(Limits::default());
+    let mut innocent = hub.bystander();
+    let serial = Origin::Serial { path: "/dev/test".to_owned() };
+    for origin in [serial.clone(), Origin::Spi { path: "/dev/test".to_owned() }] {
+        let mut board = attach_as(&hub, origin);
+        board.hello("alice").unwrap();
+        for credentials in [ALICE, Credentials::ApiKey("vbk1.robot")] {
+            expect_error(login(&mut board, &credentials), ErrorKind::Authentication, "this line has no key");
+        }
+        let outcome = board.request("echo/ping", MessagePayload::Empty);
+        expect_error(outcome, ErrorKind::Authentication, "authenticate first");
+    }
+    assert_eq!(desk.asked.load(Ordering::SeqCst), 0);
+    innocent.is_served_alone(&hub);
+    let key: Key = Arc::new(Mutex::new(Some(Proven { name: "alice".to_owned(), boot_id: 1 })));
+    let options = LinkOptions { lossy: true, keyed: true, ..LinkOptions::default() };
+    let mut keyed =
+        RawPeer::attach_by(&hub.handle, |inner| Box::new(Disguised { inner, origin: serial, options, key }));
+    keyed.hello("alice").unwrap();
+    login(&mut keyed, &ALICE).unwrap();
 }
 
 #[test]

@@ -5,16 +5,17 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use visorbus_auth::{Accounts, AuthToken, Denial, KeyFile, Policy, RevokeAll, Store, TokenRequest};
-use visorbus_core::auth::Operation;
+use visorbus_core::auth::{Claims, Operation};
 use visorbus_core::bus::{self, Lasting, Revoked, SlowConsumer};
 use visorbus_core::error::ErrorKind;
+use visorbus_core::limits::MAX_REVOKED;
 use visorbus_core::message::MessagePayload;
 use visorbus_hub::info::{Ended, Revoke};
-use visorbus_hub::{HubConfig, LinkOptions, Origin, OwnedMessage, OwnedPayload};
+use visorbus_hub::{HubConfig, Limits, LinkOptions, Origin, OwnedMessage, OwnedPayload};
 use visorbus_tests::raw_peer::{RawPeer, expect_error, identity};
 
 use crate::desk::{Desk, Disguised, Rules, config};
-use crate::harness::{Client, TestHub, request, unix_s};
+use crate::harness::{Client, TestHub, claims, request, unix_s};
 
 #[test]
 fn a_session_whose_token_is_revoked_is_told_and_cut_off_at_once() {
@@ -266,11 +267,7 @@ fn a_subscription_ends_with_its_time_window_though_nothing_is_sent() {
 fn a_board_whose_token_is_revoked_has_to_say_hello_again() {
     let (hub, desk, _) = hub();
     let mut innocent = hub.bystander();
-    let mut board = RawPeer::attach_by(&hub.handle, |inner| {
-        let options = LinkOptions { lossy: true, ..LinkOptions::default() };
-        let origin = Origin::Serial { path: "/dev/test".to_owned() };
-        Box::new(Disguised { inner, origin, options, key: Arc::default() })
-    });
+    let mut board = line(&hub);
     board.hello("imu").unwrap();
     let token = desk.make("imu", &["request:echo/*"]);
     board.authenticate(&token.value.to_bytes().unwrap()).unwrap();
@@ -303,8 +300,125 @@ fn a_board_that_checks_tokens_is_told_what_was_taken_back_once_it_knows_the_hub_
     told.sort();
     assert_eq!(told, ["eve", "mallory"]);
     hub.handle.revoke(RevokeAll::Subject("trudy".into())).unwrap();
-    let told: Vec<String> = (0..3).map(|_| told_revoked(&mut board)).collect();
-    assert!(told.contains(&"trudy".to_owned()), "{told:?}");
+    assert_eq!(told_revoked(&mut board), "trudy");
+    hub.handle.reload().unwrap_err();
+    assert!(board.read_so_far().is_empty(), "what it knows is not said again");
+}
+
+#[test]
+fn a_board_is_told_no_more_names_than_it_keeps_however_many_were_revoked() {
+    let (hub, desk, _) = hub();
+    for number in 0..200 {
+        hub.handle.revoke(RevokeAll::Subject(format!("mallory{number}"))).unwrap();
+    }
+    let mut board = hub.attach();
+    let capabilities = bus::REQUIRES_AUTHENTICATION;
+    board.hello_as(&bus::Identity { capabilities, ..identity("imu") }).unwrap();
+    board.authenticate(&desk.make("imu", &[]).value.to_bytes().unwrap()).unwrap();
+    let proof = board.read_where(|message| message.destination == bus::AUTHENTICATE);
+    board.send(&proof.borrow().unwrap().answer(visorbus_core::message::MessageType::Response));
+    let told = board.read_so_far();
+    let told = told.iter().filter(|message| message.destination == bus::REVOKE).count();
+    assert!((1..=MAX_REVOKED + 1).contains(&told), "{told}");
+    for number in 0..20 {
+        hub.handle.revoke(RevokeAll::Subject(format!("eve{number}"))).unwrap();
+    }
+    let told = board.read_so_far().len();
+    assert!(told <= 40, "each, and the moment for what it pushes out: {told}");
+}
+
+#[test]
+fn one_without_any_right_that_takes_forged_tokens_back_costs_nobody_else_anything() {
+    let (hub, desk, rules) = hub();
+    let mut innocent = hub.bystander();
+    let (mut reader, _) = enter(&hub, &desk, "reader", &["subscribe:**"]);
+    for number in 0..50 {
+        reader.subscribe(&format!("news{number}/**"), SlowConsumer::default()).unwrap();
+    }
+    let mut warden = hub.connect("warden", &["subscribe:bus/audit"]);
+    warden.subscribe(bus::AUDIT, SlowConsumer::Disconnect).unwrap();
+    let forged = {
+        let mut bytes = desk.make("reader", &[]).value.to_bytes().unwrap().to_vec();
+        *bytes.last_mut().unwrap() ^= 1;
+        visorbus_auth::TokenText::encode(&bytes).unwrap()
+    };
+    let mut mallory = hub.connect("mallory", &[]);
+    let (before, start) = (rules.asked(), Instant::now());
+    for _ in 0..200 {
+        let outcome = mallory.ask_text(bus::REVOKE, forged.as_str());
+        expect_error(outcome, ErrorKind::Authentication, "token");
+    }
+    let asked = rules.asked() - before;
+    let told = warden.read_so_far().len();
+    let seconds = start.elapsed().as_secs() as usize + 1;
+    assert!(told <= 10 * seconds, "{told} events in {seconds} s");
+    assert!(asked <= 2 * told + 20, "{asked} questions to the policy");
+    innocent.is_served();
+}
+
+#[test]
+fn one_who_renews_and_takes_back_tokens_without_end_has_all_asked_about_now_and_then_only() {
+    let (hub, desk, rules) = hub();
+    let (mut reader, _) = enter(&hub, &desk, "reader", &["subscribe:**"]);
+    for number in 0..50 {
+        reader.subscribe(&format!("news{number}/**"), SlowConsumer::default()).unwrap();
+    }
+    let (mut alice, _) = enter(&hub, &desk, "alice", &[]);
+    let (before, start) = (rules.asked(), Instant::now());
+    for _ in 0..100 {
+        let token = desk.make("alice", &[]);
+        alice.ask_text(bus::REVOKE, token.value.as_str()).unwrap();
+    }
+    let looks = (rules.asked() - before) / 50;
+    let allowed = start.elapsed().as_millis() as usize / 20 + 3;
+    assert!(looks <= allowed, "{looks} looks at everything, {allowed} allowed");
+}
+
+#[test]
+fn a_session_whose_token_has_expired_and_was_not_renewed_ends_and_says_why() {
+    let (desk, rules) = (Desk::new(), Arc::new(Rules::default()));
+    let limits = Limits { expired_s: 1, ..Limits::default() };
+    let hub = TestHub::with_config(HubConfig { limits, ..config(&desk, &rules) });
+    let until = |seconds| hub.mint(&Claims { subject: "radio", expiry: unix_s() + seconds, ..claims() });
+    let mut radio = hub.greeted("radio");
+    radio.authenticate(&until(2)).unwrap();
+    let mut renewed = hub.greeted("radio.two");
+    renewed.authenticate(&until(2)).unwrap();
+    let mut board = line(&hub);
+    board.hello("radio.board").unwrap();
+    board.authenticate(&until(2)).unwrap();
+    renewed.authenticate(&hub.token("radio", &["request:echo/*"])).unwrap();
+    let start = Instant::now();
+    hub.wait_until(|peers| peers.iter().all(|peer| !["radio", "radio.board"].contains(&&*peer.name)));
+    assert!(start.elapsed() >= Duration::from_secs(1), "an expired token alone ends nothing");
+    let said = radio.read_to_end();
+    let error = said.iter().find_map(OwnedMessage::error).expect("it is told");
+    expect_error::<()>(Err(error), ErrorKind::Authentication, "has expired and was not renewed");
+    board.read_topic(bus::GOODBYE);
+    board.hello("radio.board").unwrap();
+    assert!(renewed.request("echo/ping", MessagePayload::Empty).is_ok(), "who renews notices nothing");
+    hub.connect("radio", &[]);
+}
+
+#[test]
+fn accounts_that_change_on_disk_reach_the_hub_though_nobody_tells_it() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let path = directory.path().join("accounts.json");
+    let keys = || KeyFile::open_or_create(directory.path().join("root.key")).unwrap();
+    let policy = Arc::new(Policy::empty());
+    let accounts = |store| Arc::new(Accounts::new(Arc::new(store), keys(), Arc::clone(&policy)));
+    let own = accounts(Store::open_or_create(&path).unwrap());
+    let hub =
+        TestHub::with_config(HubConfig::with_providers(Arc::clone(&own) as _, Arc::clone(&policy) as _));
+    let token = own.mint(&TokenRequest::new("alice", &[])).unwrap();
+    let mut alice = hub.greeted("alice");
+    alice.authenticate(&token.value.to_bytes().unwrap()).unwrap();
+    let other = accounts(Store::open(&path).unwrap());
+    visorbus_auth::AuthenticationProvider::revoke_token(&*other, &token).unwrap();
+    hub.wait_until(|peers| peers.is_empty());
+    let said = alice.read_to_end();
+    let error = said.iter().find_map(OwnedMessage::error).expect("it is told");
+    expect_error::<()>(Err(error), ErrorKind::Authentication, "the token was revoked");
 }
 
 #[test]
@@ -323,6 +437,15 @@ static WINDOW: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(
 fn hub() -> (TestHub, Arc<Desk>, Arc<Rules>) {
     let (desk, rules) = (Desk::new(), Arc::new(Rules::default()));
     (TestHub::with_config(config(&desk, &rules)), desk, rules)
+}
+
+/// Whoever is at the far end of a line.
+fn line(hub: &TestHub) -> RawPeer {
+    RawPeer::attach_by(&hub.handle, |inner| {
+        let options = LinkOptions { lossy: true, ..LinkOptions::default() };
+        let origin = Origin::Serial { path: "/dev/test".to_owned() };
+        Box::new(Disguised { inner, origin, options, key: Arc::default() })
+    })
 }
 
 /// A peer with a session by a token of its own, which was made for its name up to the first dot.

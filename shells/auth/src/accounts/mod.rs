@@ -374,6 +374,10 @@ impl AuthenticationProvider for Accounts {
         })
     }
 
+    fn poll_changes(&self) -> bool {
+        self.store.is_changed()
+    }
+
     fn reload(&self) -> Result<()> {
         let path = self.keys.read().unwrap_or_else(PoisonError::into_inner).file.path().to_owned();
         let in_file = !path.as_os_str().is_empty();
