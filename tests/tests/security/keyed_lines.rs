@@ -171,6 +171,18 @@ fn a_key_that_is_taken_away_ends_its_boards_session_at_once() {
     operator.wait("imu", true);
 }
 
+#[test]
+fn a_key_that_another_takes_the_place_of_under_its_id_ends_its_boards_session_too() {
+    let (hub, operator, pty) = plugged("imu-line");
+    let _node = Node::sensor_with(&pty, 1, device_key(), key(Suite::Tag64));
+    let held = attach(&hub, "imu-line", Suite::Tag64);
+    operator.wait("imu", true);
+    assert_eq!(hub.handle.reload().unwrap().sessions, 0, "it is the same key");
+    held.is_another.store(true, Ordering::SeqCst);
+    assert_eq!(hub.handle.reload().unwrap().sessions, 1);
+    operator.wait("imu", false);
+}
+
 /// A hub, an operator, and the sensor on a line with a key, with somebody in the middle.
 fn sensor(suite: Suite) -> (TestHub, Operator, Middle, Node) {
     let hub = TestHub::start();
@@ -192,7 +204,8 @@ fn plugged(line: &str) -> (TestHub, Operator, Pty) {
 }
 
 fn attach(hub: &TestHub, line: &str, suite: Suite) -> Arc<Held> {
-    let held = Arc::new(Held { suite, is_retired: AtomicBool::new(false) });
+    let held =
+        Arc::new(Held { suite, is_retired: AtomicBool::new(false), is_another: AtomicBool::new(false) });
     hub.attach_with(line, "", Arc::clone(&held) as Arc<dyn BoardKeys>);
     held
 }
@@ -215,11 +228,15 @@ fn key(suite: Suite) -> LinkKey {
 struct Held {
     suite: Suite,
     is_retired: AtomicBool,
+    /// It was replaced by one with the same name and id.
+    is_another: AtomicBool,
 }
 
 impl BoardKeys for Held {
     fn link_key(&self, name: &str, id: u8) -> Option<LinkKey> {
-        let held = Some(key(self.suite)).filter(|_| !self.is_retired.load(Ordering::SeqCst));
+        let secret = if self.is_another.load(Ordering::SeqCst) { 8 } else { 7 };
+        let held = LinkKey::new(1, self.suite, "imu", Key::new([secret; 32]));
+        let held = held.filter(|_| !self.is_retired.load(Ordering::SeqCst));
         held.filter(|key| key.name() == name && key.id() == id)
     }
 }
