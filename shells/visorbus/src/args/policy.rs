@@ -120,7 +120,9 @@ fn parse_moment(text: &str) -> Result<Moment, String> {
     let Some((hours, minutes)) = text.split_once(':') else {
         return text.parse().map(Moment::Unix).map_err(|_| wrong());
     };
-    let number = |text: &str, limit: u64| text.parse::<u64>().ok().filter(|n| text.len() == 2 && *n < limit);
+    let is_two_digits = |text: &str| text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number =
+        |text: &str, limit: u64| text.parse::<u64>().ok().filter(|n| is_two_digits(text) && *n < limit);
     let (hours, minutes) = number(hours, 24).zip(number(minutes, 60)).ok_or_else(wrong)?;
     Ok(Moment::Minute(hours * 60 + minutes))
 }
@@ -134,7 +136,7 @@ Examples:
 pub(super) const EXPLAIN_EXAMPLES: &str = "\
 Examples:
   visorbus auth explain panel request imu/info --scope 'request:imu/*'
-  visorbus auth explain panel subscribe 'imu/**' --scope panel --transport unix --payload 100 --at 21:30
+  visorbus auth explain panel subscribe 'imu/**' --scope panel --transport unix --at 21:30
 
 Exit codes: 0 it is allowed, 4 it is refused.";
 
