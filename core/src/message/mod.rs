@@ -8,8 +8,8 @@ pub mod typed;
 pub use address::{Address, AddressBuf, AddressError, Pattern, PatternBuf};
 pub use payload::{MessagePayload, PayloadKind};
 
-/// One message of the plane.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// One message of the plane. `Debug` shows all of it but its token.
+#[derive(Clone, Copy, PartialEq)]
 pub struct Message<'a> {
     /// Unique per source; a Response or Error carries the id of what it answers, 0 where that was unreadable. A
     /// notification that wants no answer may have 0 on its way to a hub, which numbers it.
@@ -98,6 +98,22 @@ impl<'a> Message<'a> {
             auth_token: None,
             flags: MessageFlags::NONE,
         }
+    }
+}
+
+impl core::fmt::Debug for Message<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Message")
+            .field("id", &self.id)
+            .field("message_type", &self.message_type)
+            .field("source", &self.source)
+            .field("destination", &self.destination)
+            .field("payload", &self.payload)
+            .field("timestamp", &self.timestamp)
+            .field("uncertainty_us", &self.uncertainty_us)
+            .field("auth_token", &self.auth_token.map(|_| format_args!("not shown")))
+            .field("flags", &self.flags)
+            .finish()
     }
 }
 

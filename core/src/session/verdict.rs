@@ -3,8 +3,7 @@
 use crate::error::IpcError;
 use crate::message::MessagePayload;
 
-/// What a message means for the owner of the session.
-#[derive(Debug)]
+/// What a message means for the owner of the session. `Debug` shows no token.
 pub enum Verdict<'f> {
     /// The message may pass: route and dispatch it under [`Session::grant`](super::Session::grant).
     Deliver,
@@ -55,6 +54,26 @@ pub enum Verdict<'f> {
     Closed(CloseReason<'f>),
     /// The message is worth nothing; count it.
     Drop(DropReason),
+}
+
+impl core::fmt::Debug for Verdict<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Deliver => f.write_str("Deliver"),
+            Self::Answer(answer) => write!(f, "Answer({answer})"),
+            Self::Refused { answer } => write!(f, "Refused({answer})"),
+            Self::Opened { answer } => write!(f, "Opened({answer})"),
+            Self::Restarted { answer } => write!(f, "Restarted({answer})"),
+            Self::Authenticate { .. } => f.write_str("Authenticate(not shown)"),
+            Self::Credentials => f.write_str("Credentials"),
+            Self::Authenticated => f.write_str("Authenticated"),
+            Self::NotAuthenticated(error) => write!(f, "NotAuthenticated({error:?})"),
+            Self::Reply { id, outcome } => write!(f, "Reply({id}, {outcome:?})"),
+            Self::Echoed { id, stamp } => write!(f, "Echoed({id}, {stamp:?})"),
+            Self::Closed(reason) => write!(f, "Closed({reason:?})"),
+            Self::Drop(reason) => write!(f, "Drop({reason:?})"),
+        }
+    }
 }
 
 /// Why a session is over.
