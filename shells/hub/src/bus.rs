@@ -63,8 +63,8 @@ impl Hub {
     fn subscribe(&mut self, incoming: &Incoming<'_>, own: Option<&Grant>) -> Result<()> {
         let asked: OwnedSubscribe = parse(&incoming.message.payload)?;
         let text = asked.pattern;
-        let pattern =
-            Pattern::new(&text).map_err(|e| Error::Message(format!("'{text}' is not a pattern: {e}")))?;
+        let pattern = Pattern::new(&text)
+            .map_err(|e| Error::Message(format!("'{}' is not a pattern: {e}", said(&text))))?;
         let len = incoming.message.payload.as_bytes().len();
         let may = self.gate(incoming, own).ask(Operation::Subscribe, pattern, Access::Permission, len);
         let may = may.map_err(|denial| Denied::new(Operation::Subscribe, &text, denial));
@@ -101,7 +101,7 @@ impl Hub {
         let before = peer.subscriptions.len();
         peer.subscriptions.retain(|subscription| subscription.pattern != pattern);
         if peer.subscriptions.len() == before {
-            return Err(Error::Message(format!("this session has no subscription '{pattern}'")));
+            return Err(Error::Message(format!("this session has no subscription '{}'", said(&pattern))));
         }
         self.matches.clear();
         self.respond(incoming, MessagePayload::Empty);
@@ -111,7 +111,7 @@ impl Hub {
     fn register(&mut self, incoming: &Incoming<'_>, own: Option<&Grant>) -> Result<()> {
         let component = parse::<OwnedRegister>(&incoming.message.payload)?.component;
         if !is_name(&component) || component == BUS {
-            return Err(Error::Message(format!("'{component}' cannot be a component's name")));
+            return Err(Error::Message(format!("'{}' cannot be a component's name", said(&component))));
         }
         let address = Address::new(&component).map_err(|e| Error::Message(e.to_string()))?;
         let asked =
@@ -138,7 +138,7 @@ impl Hub {
         let component = parse_text(&incoming.message.payload)?;
         let Some(peer) = self.peers.get_mut(incoming.from) else { return Ok(()) };
         if !peer.components.iter().any(|own| own.name == component) {
-            return Err(Error::Message(format!("this session does not serve '{component}'")));
+            return Err(Error::Message(format!("this session does not serve '{}'", said(&component))));
         }
         self.remove_component(incoming.from, &component);
         self.respond(incoming, MessagePayload::Empty);
@@ -211,7 +211,7 @@ impl Hub {
             return Ok(SchemaInfo { address: address.to_owned(), request, response });
         }
         let asked = Address::new(address)
-            .map_err(|e| Error::Message(format!("'{address}' is not an address: {e}")))?;
+            .map_err(|e| Error::Message(format!("'{}' is not an address: {e}", said(address))))?;
         let row = self
             .offered(asked)
             .ok_or_else(|| Error::Message(format!("nobody has told the types of '{address}'")))?;
@@ -450,6 +450,14 @@ fn own_schemas(address: &str) -> Option<(Vec<u8>, Vec<u8>)> {
 /// Reads a value from JSON or from postcard, whichever the payload is.
 pub(crate) fn parse<T: DeserializeOwned>(payload: &MessagePayload<'_>) -> Result<T> {
     OwnedPayload::from(*payload).parse()
+}
+
+/// What somebody has said, to say it back to them; not what begins like a token or a key, and got into the wrong place:
+/// that would be in the log.
+pub(crate) fn said(text: &str) -> &str {
+    let is_secret =
+        ["vb1.", "vbk1.", "vbl1.", "vbp1."].iter().any(|start| text.trim_start().starts_with(start));
+    if is_secret { "(a secret)" } else { text }
 }
 
 /// Reads a text: a String payload as it is, else a JSON or postcard string.

@@ -13,6 +13,7 @@ use visorbus_core::bus::{self, Mismatch, RowKind};
 use visorbus_core::message::{Address, Message, MessagePayload};
 
 use crate::HashMap;
+use crate::bus::said;
 use crate::gate::Denied;
 use crate::hub::{BUS_ADDRESS, Hub, Incoming};
 use crate::owned::{Error, OwnedPayload, Result};
@@ -92,7 +93,7 @@ impl Hub {
         let told: OwnedAnnounce = OwnedPayload::from(incoming.message.payload).parse()?;
         let row = told.into_row()?;
         let address = Address::new(&row.address)
-            .map_err(|e| Error::Message(format!("'{}' is not an address: {e}", row.address)))?;
+            .map_err(|e| Error::Message(format!("'{}' is not an address: {e}", said(&row.address))))?;
         let (kind, types) = (row.kind, row.types());
         let component = Address::new(address.component()).map_err(|e| Error::Message(e.to_string()))?;
         let owns = self.peers.get(incoming.from).is_some_and(|peer| peer.owns(address.component()));

@@ -5,8 +5,8 @@ use visorbus_core::{ErrorKind, IpcError};
 
 pub use visorbus_auth::{Error, Result};
 
-/// A [`Message`] that owns its parts.
-#[derive(Debug, Clone, PartialEq)]
+/// A [`Message`] that owns its parts. `Debug` shows all of it but its token.
+#[derive(Clone, PartialEq)]
 pub struct OwnedMessage {
     /// Unique per source; 0 lets the client choose the next.
     pub id: u64,
@@ -80,6 +80,22 @@ impl OwnedMessage {
     }
 }
 
+impl std::fmt::Debug for OwnedMessage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OwnedMessage")
+            .field("id", &self.id)
+            .field("message_type", &self.message_type)
+            .field("source", &self.source)
+            .field("destination", &self.destination)
+            .field("payload", &self.payload)
+            .field("timestamp", &self.timestamp)
+            .field("uncertainty_us", &self.uncertainty_us)
+            .field("auth_token", &self.auth_token.as_ref().map(|_| format_args!("not shown")))
+            .field("flags", &self.flags)
+            .finish()
+    }
+}
+
 impl From<&Message<'_>> for OwnedMessage {
     fn from(message: &Message<'_>) -> Self {
         let text = |address: Option<Address<'_>>| address.map_or_else(String::new, |a| a.as_str().to_owned());
@@ -136,7 +152,9 @@ impl OwnedPayload {
     /// `Serialization` when it is not a `T`.
     pub fn parse<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
         match self {
-            Self::Json(text) => serde_json::from_str(text).map_err(|e| Error::Serialization(e.to_string())),
+            Self::Json(text) => {
+                serde_json::from_str(text).map_err(|e| Error::Serialization(without_values(&e.to_string())))
+            }
             other => other.borrow().parse().map_err(|e| e.map(String::from)),
         }
     }
@@ -165,6 +183,17 @@ impl From<MessagePayload<'_>> for OwnedPayload {
     }
 }
 
+/// What serde says is wrong with a text, without what stands in the text: that may be a secret in the wrong place.
+fn without_values(text: &str) -> String {
+    for (before, after) in [("string \"", "\", expected "), ("unknown variant `", "`, expected ")] {
+        let parts = text.split_once(before).and_then(|(what, rest)| Some((what, rest.rsplit_once(after)?.1)));
+        if let Some((what, expected)) = parts {
+            return format!("{what}{}, expected {expected}", before.trim_end_matches([' ', '"', '`']));
+        }
+    }
+    text.to_owned()
+}
+
 /// Owns the text of a borrowed error.
 pub fn owned_error(error: &IpcError<&str>) -> Error {
     error.map(str::to_owned)
@@ -180,4 +209,24 @@ fn address(text: &str) -> Result<Option<Address<'_>>> {
         return Ok(None);
     }
     Address::new(text).map(Some).map_err(|e| Error::Message(format!("'{text}' is not an address: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_text_is_said_without_what_stands_in_it() {
+        #[derive(Debug, serde::Deserialize)]
+        enum Colour {
+            Red,
+        }
+        let error =
+            |text: &str| OwnedPayload::Json(text.to_owned()).parse::<Colour>().unwrap_err().text().clone();
+        assert_eq!(error(r#""vb1.secret""#), "unknown variant, expected `Red` at line 1 column 12");
+        let number = OwnedPayload::Json(r#""vb1.a\", expected ""#.to_owned()).parse::<u32>().unwrap_err();
+        assert_eq!(number.text(), "invalid type: string, expected u32 at line 1 column 20");
+        assert!(matches!(OwnedPayload::Json("\"Red\"".to_owned()).parse(), Ok(Colour::Red)));
+        assert!(error("{").contains("line 1 column 1"), "where it is wrong is said");
+    }
 }
