@@ -257,7 +257,7 @@ impl Write for Uart {
     }
 }
 
-/// What the crates log from now on, in all tests of this program.
+/// What the crates log from now on, all of it, in all tests of this program.
 pub(crate) fn log() -> &'static Mutex<String> {
     static LOG: Mutex<String> = Mutex::new(String::new());
     static STARTED: Once = Once::new();
@@ -271,7 +271,13 @@ pub(crate) fn log() -> &'static Mutex<String> {
             Ok(())
         }
     }
-    STARTED.call_once(|| tracing_subscriber::fmt().with_ansi(false).with_writer(|| Lines).init());
+    STARTED.call_once(|| {
+        tracing_subscriber::fmt()
+            .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+            .with_ansi(false)
+            .with_writer(|| Lines)
+            .init()
+    });
     &LOG
 }
 

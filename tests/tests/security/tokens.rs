@@ -132,9 +132,15 @@ fn a_token_of_another_key_is_refused<T: Transport>() {
         ring
     };
     // The right key under another id, another key under the right id, another hub's.
-    for (id, key) in
-        [(KEY_ID + 1, ROOT), (0, ROOT), (255, ROOT), (KEY_ID, [0; 32]), (KEY_ID, [7; 32]), (9, [7; 32])]
-    {
+    let others = [
+        (KEY_ID ^ 1, ROOT),
+        (KEY_ID ^ 0x80, ROOT),
+        (!KEY_ID, ROOT),
+        (KEY_ID, [0; 32]),
+        (KEY_ID, [7; 32]),
+        (9, [7; 32]),
+    ];
+    for (id, key) in others {
         let token = mint(&ring_of(id, key), id, &claims("mallory"));
         expect_error(mallory.authenticate(&token), ErrorKind::Authentication, "token not accepted");
     }

@@ -13,12 +13,14 @@
 //! it matters how a session ends; all else is the same everywhere.
 
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant as Clock};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
 use visorbus_auth::Transport as Kind;
 use visorbus_core::auth::Key;
 use visorbus_core::bus::{self, Identity};
@@ -197,15 +199,22 @@ impl BoardKeys for LinkKeysOfAll {
 /// What a thread that carries frames waits for.
 pub(crate) enum Wake {
     Pty(Pty),
+    /// The far end of a line, whose near end is somebody else's.
+    Far(OwnedFd),
     Bus(SpiBench),
 }
 
 impl Wake {
+    pub(crate) fn far(pty: &Pty) -> Self {
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        Self::Far(rustix::fs::open(pty.path(), flags, Mode::empty()).unwrap())
+    }
+
     /// Waits until something came from the line or the test, for at most `longest`.
     fn wait(&self, test: &UnixStream, longest: Duration) {
         match self {
-            Self::Pty(pty) => {
-                let mut fds = [PollFd::new(&pty.master, PollFlags::IN), PollFd::new(test, PollFlags::IN)];
+            Self::Pty(Pty { master: line, .. }) | Self::Far(line) => {
+                let mut fds = [PollFd::new(line, PollFlags::IN), PollFd::new(test, PollFlags::IN)];
                 let _ = poll(&mut fds, Some(&timespec(longest)));
             }
             Self::Bus(bench) if !is_readable(test) => bench.bus.wait_for_transfer(longest.min(BUS_WAIT)),
@@ -286,7 +295,8 @@ impl<L: Link> Carrier<L> {
             self.link.flush(now)?;
             while let Some(frame) = self.link.receive()? {
                 let frame = frame.to_vec();
-                // Of the lane before, which a board that says hello anew has left already.
+                // Of the lane before, which a board that says hello anew has left already; or a piece that came before the
+                // lane was on, and comes again.
                 if matches!(decode(&frame), Err(DecodeError::UnknownType(_))) {
                     continue;
                 }
@@ -373,7 +383,7 @@ fn nonce() -> [u8; 16] {
 
 /// With room for what the longest suite adds to the longest frame of a line.
 pub(crate) const RAW_FRAME: usize = MAX_LINE_FRAME + 18;
-pub(crate) const LINK_SECRET: [u8; 32] = *b"the secret of every link of this";
+pub(crate) const LINK_SECRET: [u8; 32] = *b"kelp-zither-mosaic-quartz-77-elk";
 const LONGEST_WAIT: Duration = Duration::from_millis(10);
 /// A bus does not tell that the test has something to say.
 const BUS_WAIT: Duration = Duration::from_micros(300);

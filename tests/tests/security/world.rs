@@ -17,7 +17,7 @@ use visorbus_core::error::ErrorKind;
 use visorbus_core::limits::MAX_TOKEN;
 use visorbus_core::message::{Address, Message, MessagePayload, MessageType};
 use visorbus_hub::info::PeerInfo;
-use visorbus_hub::{Hub, HubConfig, HubHandle, OwnedMessage, OwnedPayload, Result, unix_micros};
+use visorbus_hub::{Hub, HubConfig, HubHandle, Limits, OwnedMessage, OwnedPayload, Result, unix_micros};
 use visorbus_tests::raw_peer::{PATIENCE, RawPeer, expect_error, identity};
 use visorbus_unix::UnixSocketListener;
 
@@ -48,8 +48,10 @@ impl World {
 
     pub(crate) fn with(accounts: Arc<Accounts>, policy: Arc<Policy>) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        // Attackers take their time, and the machine may be busy.
+        let limits = Limits { handshake_ms: 120_000, ..Limits::default() };
         let config = HubConfig::with_providers(Arc::clone(&accounts) as _, policy);
-        let hub = Hub::new(HubConfig { boot_id: BOOT_ID, ..config }).unwrap();
+        let hub = Hub::new(HubConfig { boot_id: BOOT_ID, limits, ..config }).unwrap();
         let handle = hub.handle();
         let thread = Some(thread::spawn(move || hub.run()));
         let socket = directory.path().join("run/bus.sock");
@@ -108,7 +110,6 @@ impl World {
         assert_eq!(self.runs(), *calls, "somebody else reached a handler");
     }
 
-    #[allow(dead_code, reason = "for attackers who may do something")]
     /// As [`World::is_unharmed`], after so many calls that were allowed.
     #[track_caller]
     pub(crate) fn is_unharmed_after(&self, allowed: usize) {
@@ -168,6 +169,12 @@ impl World {
         event
     }
 
+    /// All events that are left, as texts.
+    pub(crate) fn all_audited(&self) -> String {
+        let messages = self.auditor.borrow_mut().read_so_far();
+        messages.iter().map(|message| format!("{:?}", message.payload.parse::<AuditEvent>())).collect()
+    }
+
     /// Waits for an event.
     pub(crate) fn audited(&self, wanted: impl Fn(&AuditEvent) -> bool) -> AuditEvent {
         let event = |message: &OwnedMessage| message.payload.parse::<AuditEvent>().ok();
@@ -199,7 +206,6 @@ pub(crate) fn hello<T: Transport>(peer: &mut RawPeer, name: &str, boot_id: u64) 
 pub(crate) trait Says {
     fn subscribe(&mut self, pattern: &str) -> Result<OwnedMessage>;
     fn register(&mut self, component: &str) -> Result<OwnedMessage>;
-    #[allow(dead_code, reason = "for those who have something else than tokens")]
     fn show(&mut self, credentials: &Credentials<'_>) -> Result<OwnedMessage>;
     /// Calls with a token in the message.
     fn request_with(&mut self, token: &[u8], address: &str) -> Result<OwnedMessage>;
@@ -309,7 +315,8 @@ fn count_refused(peers: &[PeerInfo]) -> u64 {
     peers.iter().map(|peer| peer.refused).sum()
 }
 
-pub(crate) const ROOT: [u8; 32] = *b"the root key of every hub here..";
-pub(crate) const KEY_ID: u8 = 3;
+pub(crate) const ROOT: [u8; 32] = *b"plum-okapi-violin-9931-kestrel-0";
+/// As the boards of the examples have it.
+pub(crate) const KEY_ID: u8 = visorbus_imu::KEY_ID;
 /// What the hub says of its start, so that a test can make proofs for it.
 pub(crate) const BOOT_ID: u64 = 0x0123_4567_89ab_cdef;
