@@ -33,9 +33,31 @@ impl Place {
         })
     }
 
-    /// The accounts, to be changed; where there are none yet, an empty file of them.
+    /// The accounts, to be changed; where there are none yet, an empty file of them. Beside keys that were here before
+    /// they are taken for lost, and no token of before counts.
     pub(crate) fn store(&self) -> Result<Store> {
+        if !self.has_keys() {
+            return self.first_store();
+        }
+        let (store, is_new) = Store::open_or_replace(self.store_file()).map_err(refused)?;
+        if is_new {
+            eprintln!(
+                "visorbus: there were keys but no accounts, so {} is made anew; no token made before counts any more, and \
+                 who was shut out or removed is not known",
+                self.store_file().display()
+            );
+        }
+        Ok(store)
+    }
+
+    /// As [`Place::store`], for a hub that has just made its first key.
+    pub(crate) fn first_store(&self) -> Result<Store> {
         Store::open_or_create(self.store_file()).map_err(refused)
+    }
+
+    /// Whether there is a key file, good or not.
+    pub(crate) fn has_keys(&self) -> bool {
+        self.key_file().symlink_metadata().is_ok()
     }
 
     /// The accounts, to be read: where there are none yet, none are made.

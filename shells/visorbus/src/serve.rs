@@ -19,8 +19,9 @@ use crate::{args, interrupt};
 pub(crate) fn run(args: &args::Serve) -> Result<()> {
     let signals = interrupt::block()?;
     let place = &args.place.place;
+    let is_first = !place.has_keys();
     let keys = KeyFile::open_or_create(place.key_file()).map_err(|e| Error::Authentication(e.to_string()))?;
-    let store = Arc::new(place.store()?);
+    let store = Arc::new(if is_first { place.first_store()? } else { place.store()? });
     let policy = Arc::new(args.place.policy()?);
     let socket = place.socket();
     let listener = match args.socket_group {

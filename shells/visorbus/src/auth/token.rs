@@ -7,7 +7,7 @@ use serde_json::json;
 use visorbus_auth::{
     Accounts, AuthToken, AuthenticationProvider, Channel, RevokeAll, TokenRequest, TokenText, Transport,
 };
-use visorbus_core::auth::{Caveat, Claims, Context, Key, KeyRing, Slot, UnverifiedToken};
+use visorbus_core::auth::{BUS, Caveat, Claims, Context, Grant, Key, KeyRing, Slot, UnverifiedToken};
 use visorbus_core::bus;
 use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
 
@@ -29,7 +29,7 @@ pub(crate) fn run(args: &args::Token, json: bool) -> Result<()> {
 fn mint(args: &args::Mint, json: bool) -> Result<String> {
     let place = &args.place.place;
     let keys = place.keys()?;
-    let accounts = Accounts::new(Arc::new(place.store_to_read()?), keys, Arc::new(args.place.policy()?));
+    let accounts = Accounts::new(Arc::new(place.store()?), keys, Arc::new(args.place.policy()?));
     let request = TokenRequest {
         subject: args.subject.clone(),
         audience: args.audience.clone(),
@@ -135,9 +135,12 @@ fn check(args: &args::Check, json: bool) -> Result<String> {
     // First, for the key of one board says nothing of a token for another.
     let verdict = match unverified.claims().audience {
         audience if audience == args.audience => ring
-            .check(&bytes, &Context::new(&args.audience, Some(now)))
-            .map(|_| ())
-            .map_err(|e| e.to_string()),
+            .check(&bytes, &Context::new(&args.audience, Some(now)).with_channel(channel_of(&unverified)))
+            .map_err(|e| e.to_string())
+            .and_then(|grant| match is_revoked(args, &grant, now)? {
+                true => Err("it was revoked: get a new one".to_owned()),
+                false => Ok(()),
+            }),
         other => Err(format!("it is for '{other}', not for '{}'", args.audience)),
     };
     let shown = show(&unverified, now, verdict.is_ok(), json);
@@ -148,6 +151,29 @@ fn check(args: &args::Check, json: bool) -> Result<String> {
             Err(Error::Authentication(format!("the token is not good: {error}")))
         }
     }
+}
+
+/// The channel that a token is bound to: whether it is shown there is not asked here.
+fn channel_of<'a>(token: &UnverifiedToken<'a>) -> visorbus_core::auth::Channel<'a> {
+    let mut channel = visorbus_core::auth::Channel::default();
+    for caveat in token.caveats() {
+        match caveat {
+            Caveat::Uid(uid) => channel.uid = Some(uid),
+            Caveat::Certificate(hash) => channel.certificate = Some(hash),
+            _ => {}
+        }
+    }
+    channel
+}
+
+/// Whether the accounts say that the token was taken back; of one for a board, what the hub tells boards.
+fn is_revoked(args: &args::Check, grant: &Grant, now: u64) -> std::result::Result<bool, String> {
+    let accounts = args.place.accounts().map_err(|e| e.text().to_owned())?;
+    if args.audience == BUS {
+        return Ok(!accounts.is_live(grant, now));
+    }
+    let is_of = |subject: &str| subject.is_empty() || subject == grant.subject();
+    Ok(accounts.revocations().iter().any(|(subject, until)| is_of(subject) && grant.issued_at() <= *until))
 }
 
 /// The ring of the board called `name`: what it would say of a token for it.
@@ -168,6 +194,11 @@ fn show(token: &UnverifiedToken<'_>, now: u64, good: bool, json: bool) -> String
         .map(|caveat| match caveat {
             Caveat::Expiry(at) => format!("expires at {at}"),
             Caveat::Scopes(scopes) => format!("only {}", scopes.iter().collect::<Vec<_>>().join(" ")),
+            Caveat::Uid(uid) => format!("only from processes of user {uid}"),
+            Caveat::Certificate(hash) => {
+                let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+                format!("only over a connection with the certificate of SHA-256 {hex}")
+            }
             _ => "unknown".to_owned(),
         })
         .collect();

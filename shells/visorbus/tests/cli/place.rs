@@ -39,6 +39,7 @@ impl Place {
         fs::DirBuilder::new().mode(0o700).create(file.parent().unwrap()).unwrap();
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).unwrap();
         writeln!(file, "0 {hex}").unwrap();
+        visorbus_auth::Store::open_or_create(place.store_file()).unwrap();
         place
     }
 

@@ -4,16 +4,17 @@ use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use visorbus_auth::KeyFile;
-use visorbus_core::auth::{BUS, Claims, Scopes, encode_text};
+use visorbus_auth::{KeyFile, Store, TokenText};
+use visorbus_core::auth::{BUS, Caveat, Claims, Scopes, attenuate, encode_text};
 use visorbus_imu::DEVELOPMENT_ROOT_KEY;
 
 use crate::place::{Place, Process};
 
-/// A place whose hub has run once: there is a key.
+/// A place whose hub has run once: there are a key and accounts.
 fn place_with_key() -> Place {
     let place = Place::new();
     KeyFile::open_or_create(place.key_file()).unwrap();
+    Store::open_or_create(place.store_file()).unwrap();
     place
 }
 
@@ -123,6 +124,44 @@ fn a_token_that_is_not_good_is_shown_and_refused() {
     let foreign = place.run(&["auth", "token", "check", &foreign]);
     assert_eq!(foreign.code, Some(4));
     assert!(foreign.err.contains("made with another key"), "{}", foreign.err);
+}
+
+#[test]
+fn a_token_that_was_revoked_is_told_so_and_lost_accounts_revoke_all() {
+    let place = place_with_key();
+    let tokens = [0; 3].map(|_| mint(&place, &["--subject", "a", "--scope", "*"]));
+    let revoked = |token: &str| {
+        let done = place.run(&["auth", "token", "check", token]);
+        (done.code == Some(4) && done.err.contains("it was revoked")).then_some(()).ok_or(done.code)
+    };
+    place.succeed(&["auth", "token", "revoke", &tokens[0]]);
+    assert_eq!([&tokens[0], &tokens[1]].map(|token| revoked(token)), [Ok(()), Err(Some(0))]);
+    let for_imu = ["--subject", "b", "--audience", "imu", "--scope", "request:imu/*"];
+    let for_imu = mint(&place, &for_imu);
+    place.succeed(&["auth", "token", "revoke", "--subject", "b"]);
+    let done = place.run(&["auth", "token", "check", "--audience", "imu", &for_imu]);
+    assert!(done.code == Some(4) && done.err.contains("it was revoked"), "{}", done.err);
+    fs::remove_file(place.store_file()).unwrap();
+    let done = place.run(&["auth", "token", "mint", "--subject", "a", "--scope", "*"]);
+    assert!(done.err.contains("no token made before counts"), "{}", done.err);
+    assert_eq!(tokens.each_ref().map(|token| revoked(token)), [Ok(()); 3]);
+    assert_eq!(revoked(done.out.trim()), Err(Some(0)));
+}
+
+#[test]
+fn a_token_that_is_bound_to_a_user_or_a_certificate_says_so() {
+    let place = place_with_key();
+    let token = TokenText::parse(&mint(&place, &["--subject", "a", "--scope", "*"])).unwrap();
+    for (caveat, text) in [
+        (Caveat::Uid(1234), "only from processes of user 1234"),
+        (Caveat::Certificate(&[0xab; 32]), "certificate of SHA-256 abab"),
+    ] {
+        let mut bound = [0; 512];
+        let len = attenuate(&token.to_bytes().unwrap(), &caveat, &mut bound).unwrap();
+        let bound = TokenText::encode(&bound[..len]).unwrap();
+        let shown = place.succeed(&["auth", "token", "check", bound.as_str()]);
+        assert!(shown.contains(text) && shown.contains("good for  bus"), "{shown}");
+    }
 }
 
 #[test]
