@@ -44,7 +44,7 @@ pub fn line<U: Read + Write + ReadReady + WriteReady>(uart: U) -> Line<U> {
     Lane::new(SerialLink::new(uart))
 }
 
-/// As [`line`], with the key of the line. What `seed` is made from was never used for one before.
+/// As [`line()`], with the key of the line. What `seed` is made from was never used for one before.
 ///
 /// # Errors
 /// The key is of another suite than `tag64`.
