@@ -23,11 +23,17 @@ impl<'a> Reader<'a> {
 
     /// A varint of at most 64 bits, in its shortest form.
     // From its last byte to its first: shifts by a constant are no calls on a processor of 32 bits.
+    #[cfg_attr(not(feature = "std"), inline(never))]
     pub(crate) fn varint(&mut self) -> Option<u64> {
+        // Most are lengths and small numbers.
+        if let Some((&first @ ..0x80, rest)) = self.0.split_first() {
+            self.0 = rest;
+            return Some(first.into());
+        }
         let len = self.0.iter().take(MAX_VARINT).position(|byte| *byte < 0x80)? + 1;
         let bytes = self.take(len)?;
         match bytes {
-            [.., 0] if len > 1 => return None,
+            [.., 0] => return None,
             [.., last] if len == MAX_VARINT && *last > 1 => return None,
             _ => {}
         }

@@ -25,8 +25,8 @@ impl KeyRing {
         let token = UnverifiedToken::read(token)?;
         let slot = self.slot(token.key_id).ok_or(TokenError::UnknownKey)?;
         let rules = Rules { kind: slot.kind(), not_after: slot.not_after, least_epoch: slot.least_epoch };
-        let tagged = token.is_tagged_by(|head| slot.tag_head(&token.claims, head));
-        check_with(&token, tagged, token.narrowed_for(&context.channel), &rules, context, |_| false)
+        let (tagged, left) = token.follow(|head| slot.tag_head(&token.claims, head), &context.channel);
+        check_with(&token, tagged, left, &rules, context, |_| false)
     }
 }
 
@@ -43,8 +43,8 @@ impl OwnKey {
         if token.key_id != self.id {
             return Err(TokenError::UnknownKey);
         }
-        let tagged = token.is_tagged_by(|head| self.key.tag(head));
-        check_with(&token, tagged, token.narrowed_for(&Channel::default()), &OWN_RULES, context, is_revoked)
+        let (tagged, left) = token.follow(|head| self.key.tag(head), &Channel::default());
+        check_with(&token, tagged, left, &OWN_RULES, context, is_revoked)
     }
 
     /// As [`OwnKey::check`], without the code for caveats: a token that has any is refused.
@@ -114,7 +114,7 @@ fn check_with(
     if is_revoked(claims) {
         return Err(TokenError::Revoked);
     }
-    Grant::new(token.key_id, claims, expiry, scopes).ok_or(TokenError::TooManyScopes)
+    Grant::new(token.key_id, claims, expiry, scopes)
 }
 
 /// Whether the token and its key count at `now`.

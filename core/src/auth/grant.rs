@@ -3,6 +3,7 @@
 use heapless::{String, Vec};
 
 use super::BUS;
+use super::check::TokenError;
 use super::claims::{Claims, ScopeIter, Scopes};
 use super::permission::{Operation, Permission, Scope};
 use crate::limits::{MAX_GRANT_SCOPES, MAX_NAME};
@@ -28,17 +29,21 @@ pub struct Grant {
 impl Grant {
     /// Of claims and scopes that stand in a checked token; `None` when the scopes are more than
     /// [`MAX_GRANT_SCOPES`] bytes.
-    pub(super) fn new(key_id: u8, claims: &Claims<'_>, expiry: u64, scopes: Scopes<'_>) -> Option<Self> {
-        Some(Self {
-            subject: name(claims.subject)?,
+    pub(super) fn new(key_id: u8, claims: &Claims<'_>, expiry: u64, scopes: Scopes<'_>) -> Result<Self, TokenError> {
+        let mut grant = Self {
+            subject: Name::new(),
             self_issued: claims.issuer != BUS,
             key_id,
             epoch: claims.epoch,
             serial: claims.serial,
             issued_at: claims.issued_at,
             expiry,
-            scopes: Vec::from_slice(scopes.as_packed()?).ok()?,
-        })
+            scopes: Vec::new(),
+        };
+        // A name that was read has room; more scopes than that are of a token that this end's hub does not make.
+        let fits = grant.subject.push_str(claims.subject).is_ok()
+            && scopes.as_packed().is_some_and(|bytes| grant.scopes.extend_from_slice(bytes).is_ok());
+        if fits { Ok(grant) } else { Err(TokenError::TooManyScopes) }
     }
 
     /// Whom it speaks for.
@@ -121,9 +126,3 @@ impl core::fmt::Debug for Grant {
 }
 
 type Name = String<MAX_NAME, u8>;
-
-fn name(text: &str) -> Option<Name> {
-    let mut name = Name::new();
-    name.push_str(text).ok()?;
-    Some(name)
-}

@@ -1,6 +1,7 @@
 //! A secret key, what is derived from it, and the tags made with it. Knows bytes only, nothing of tokens.
 
 use sha2::block_api::compress256;
+use subtle::{Choice, ConstantTimeEq as _};
 use zeroize::{Zeroize, Zeroizing, zeroize_bytes};
 
 /// A 32-byte secret: a root key or one derived from it. Wiped when dropped, never shown by `Debug`.
@@ -85,7 +86,10 @@ impl Tag {
 
     /// Whether `tag` is this one, in a time that does not depend on where they differ.
     pub(super) fn is(&self, tag: &[u8; TAG_LEN]) -> bool {
-        subtle::ConstantTimeEq::ct_eq(self.0.as_slice(), tag.as_slice()).into()
+        // Word by word: byte by byte takes four times as long.
+        let words = self.0.as_chunks().0.iter().zip(tag.as_chunks().0);
+        let same = words.map(|(own, other)| u32::from_ne_bytes(*own).ct_eq(&u32::from_ne_bytes(*other)));
+        same.fold(Choice::from(1), |all, one| all & one).into()
     }
 
     pub(super) fn as_bytes(&self) -> &[u8; TAG_LEN] {
@@ -172,6 +176,12 @@ impl State {
         state
     }
 
+    /// Takes `block`, and wipes it.
+    fn take(&mut self, block: &mut [u8; BLOCK_LEN]) {
+        compress256(&mut self.0, core::slice::from_ref(block));
+        zeroize_bytes(block);
+    }
+
     /// The hash of the block, `bytes` and `last` together. Kept out of line: one copy in flash serves every use.
     #[cfg_attr(not(feature = "std"), inline(never))]
     fn finish(&self, bytes: &[u8], last: Option<u8>) -> Hash {
@@ -179,23 +189,29 @@ impl State {
         let (blocks, rest) = bytes.as_chunks();
         compress256(&mut state.0, blocks);
         // What is left of the message, a one bit, zeros, and the length of it all in bits, in one block or two.
-        let mut end = [[0; BLOCK_LEN]; 2];
-        let (message, padding) = end.as_flattened_mut().split_at_mut(rest.len());
-        message.copy_from_slice(rest);
-        for (place, byte) in
-            padding.iter_mut().zip([last.unwrap_or(0x80), if last.is_some() { 0x80 } else { 0 }])
-        {
-            *place = byte;
+        let mut block = [0; BLOCK_LEN];
+        let mut len = rest.len();
+        if let Some(place) = block.get_mut(..len) {
+            place.copy_from_slice(rest);
         }
-        let more = usize::from(last.is_some());
-        let count = if rest.len() + more < BLOCK_LEN - 8 { 1 } else { 2 };
-        let len = BLOCK_LEN + bytes.len() + more;
-        let end_blocks = end.get_mut(..count).unwrap_or_default();
-        if let Some(place) = end_blocks.last_mut().and_then(|block| block.last_chunk_mut()) {
-            *place = (len as u64 * 8).to_be_bytes();
+        for byte in last.into_iter().chain([0x80]) {
+            if len == BLOCK_LEN {
+                state.take(&mut block);
+                len = 0;
+            }
+            if let Some(place) = block.get_mut(len) {
+                *place = byte;
+            }
+            len += 1;
         }
-        compress256(&mut state.0, end_blocks);
-        zeroize_bytes(end.as_flattened_mut());
+        if len > BLOCK_LEN - 8 {
+            state.take(&mut block);
+        }
+        let bits = (BLOCK_LEN + bytes.len() + usize::from(last.is_some())) as u64 * 8;
+        if let Some(place) = block.last_chunk_mut() {
+            *place = bits.to_be_bytes();
+        }
+        state.take(&mut block);
         let mut hash = Hash([0; 32]);
         for (place, word) in hash.0.as_chunks_mut().0.iter_mut().zip(&state.0) {
             *place = word.to_be_bytes();

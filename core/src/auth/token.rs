@@ -87,35 +87,37 @@ impl<'a> UnverifiedToken<'a> {
         self.caveats().try_fold(start, narrow)
     }
 
-    /// As [`UnverifiedToken::narrowed`], for a token that came over `channel`.
-    ///
-    /// # Errors
-    /// `Widened` or `OtherChannel`.
-    #[inline]
-    pub(super) fn narrowed_for(&self, channel: &Channel<'_>) -> Result<(u64, Scopes<'a>), TokenError> {
-        let narrowed = self.narrowed().ok_or(TokenError::Widened)?;
-        let belongs = self.caveats().all(|caveat| match caveat {
-            Caveat::Uid(uid) => channel.uid == Some(uid),
-            Caveat::Certificate(hash) => channel.certificate == Some(hash),
-            Caveat::Expiry(_) | Caveat::Scopes(_) => true,
-        });
-        if belongs { Ok(narrowed) } else { Err(TokenError::OtherChannel) }
-    }
-
     /// Whether its tag is that of its head: what a token without caveats has.
     #[inline]
     pub(super) fn is_tagged_whole_by(&self, tag_head: impl FnOnce(&[u8]) -> Tag) -> bool {
         tag_head(self.head).is(self.tag)
     }
 
-    /// Whether its tag is the one at the end of the chain that starts with what `tag_head` makes of its head.
-    pub(super) fn is_tagged_by(&self, tag_head: impl FnOnce(&[u8]) -> Tag) -> bool {
+    /// Whether its tag is the one at the end of the chain that starts with what `tag_head` makes of its head, and what its
+    /// caveats leave of expiry and scopes over `channel`: `Widened` or `OtherChannel` when one does not hold. In one pass,
+    /// since reading a caveat is the dearest part of it that is no hash.
+    #[inline]
+    pub(super) fn follow(
+        &self,
+        tag_head: impl FnOnce(&[u8]) -> Tag,
+        channel: &Channel<'_>,
+    ) -> (bool, Result<(u64, Scopes<'a>), TokenError>) {
         let mut tag = tag_head(self.head);
+        let mut left = Ok((self.claims.expiry, self.claims.scopes));
         let mut caveats = self.caveats();
-        while let Some((bytes, _)) = caveats.next_with_bytes() {
+        while let Some((bytes, caveat)) = caveats.next_with_bytes() {
             tag = tag.next(bytes);
+            left = left.and_then(|so_far| {
+                let belongs = match caveat {
+                    Caveat::Uid(uid) => channel.uid == Some(uid),
+                    Caveat::Certificate(hash) => channel.certificate == Some(hash),
+                    Caveat::Expiry(_) | Caveat::Scopes(_) => true,
+                };
+                let left = narrow(so_far, caveat).ok_or(TokenError::Widened)?;
+                if belongs { Ok(left) } else { Err(TokenError::OtherChannel) }
+            });
         }
-        tag.is(self.tag)
+        (tag.is(self.tag), left)
     }
 }
 

@@ -15,7 +15,7 @@ impl<'a> Address<'a> {
     /// # Errors
     /// [`AddressError`] says what is wrong with it.
     pub const fn new(text: &'a str) -> Result<Self, AddressError> {
-        match check(text.as_bytes(), false) {
+        match check(text.as_bytes(), Of::Address) {
             Ok(()) => Ok(Self(text)),
             Err(error) => Err(error),
         }
@@ -102,7 +102,7 @@ impl<'a> Pattern<'a> {
     /// # Errors
     /// [`AddressError`] says what is wrong with it.
     pub const fn new(text: &'a str) -> Result<Self, AddressError> {
-        match check(text.as_bytes(), true) {
+        match check(text.as_bytes(), Of::Pattern) {
             Ok(()) => Ok(Self(text)),
             Err(error) => Err(error),
         }
@@ -193,7 +193,7 @@ pub enum AddressError {
 
 /// Whether `text` can name a component: one segment of an address, at most 32 bytes.
 pub fn is_name(text: &str) -> bool {
-    check(text.as_bytes(), false).is_ok() && first_segment_len(text.as_bytes()) == text.len()
+    check(text.as_bytes(), Of::Name).is_ok()
 }
 
 /// The first segment and what follows its slash. On bytes: the slices of a text are looked at for split characters.
@@ -207,7 +207,7 @@ fn first_segment_len(text: &[u8]) -> usize {
 }
 
 /// One pass over the bytes: lengths, alphabet, segments.
-const fn check(bytes: &[u8], pattern: bool) -> Result<(), AddressError> {
+const fn check(bytes: &[u8], of: Of) -> Result<(), AddressError> {
     if bytes.is_empty() {
         return Err(AddressError::Empty);
     }
@@ -222,8 +222,8 @@ const fn check(bytes: &[u8], pattern: bool) -> Result<(), AddressError> {
             match bytes[at] {
                 b'0'..=b'9' | b'_' | b'-' => {}
                 b'.' => segment.dots += 1,
-                b'*' if pattern => segment.stars += 1,
-                b'/' => {
+                b'*' if matches!(of, Of::Pattern) => segment.stars += 1,
+                b'/' if !matches!(of, Of::Name) => {
                     if let Err(error) = segment.check(at, false) {
                         return Err(error);
                     }
@@ -235,6 +235,15 @@ const fn check(bytes: &[u8], pattern: bool) -> Result<(), AddressError> {
         at += 1;
     }
     segment.check(at, true)
+}
+
+/// What a text is to be.
+#[derive(Clone, Copy)]
+enum Of {
+    /// A name: the one segment of an address.
+    Name,
+    Address,
+    Pattern,
 }
 
 /// Where a segment begins and what was counted in it.

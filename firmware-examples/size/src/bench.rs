@@ -2,7 +2,7 @@
 
 use visorbus_core::{
     Instant, Message, Peer, Session,
-    auth::{BUS, Claims, Context, Key, KeyRing, Scopes, Slot},
+    auth::{BUS, Caveat, Claims, Context, Key, KeyRing, Scopes, Slot, attenuate},
     frame::serial::{self, SerialDecoder},
     limits::{MAX_LINE_FRAME, MAX_TOKEN},
     link::Link,
@@ -49,7 +49,7 @@ pub struct Frames<R, K> {
 impl<R: Rights, K: Keys> Frames<R, K> {
     /// A node that has said nothing yet.
     pub fn new(keys: K) -> Self {
-        let peer = Peer::new(config::<R>(1), MemoryLink::new(), keys);
+        let peer = Peer::new(config::<R>(BOOT_ID), MemoryLink::new(), keys);
         Self { peer, node: Counter::new(), len: 0 }
     }
 
@@ -92,7 +92,7 @@ pub struct Line<R, K> {
 impl<R: Rights, K: Keys> Line<R, K> {
     /// A node that has said nothing yet.
     pub fn new(keys: K) -> Self {
-        let peer = Peer::new(config::<R>(1), SerialLink::new(MemoryUart::new()), keys);
+        let peer = Peer::new(config::<R>(BOOT_ID), SerialLink::new(MemoryUart::new()), keys);
         Self { peer, node: Counter::new(), len: 0 }
     }
 
@@ -150,7 +150,7 @@ impl<R: Rights, K: Keys> Lanes<R, K> {
     /// A node that has said nothing yet.
     pub fn new(keys: K) -> Self {
         let lane = || Lane::new(SerialLink::new(MemoryUart::new()));
-        let peer = Peer::new(config::<R>(1), lane(), keys);
+        let peer = Peer::new(config::<R>(BOOT_ID), lane(), keys);
         Self { peer, node: Counter::new(), hub: lane(), request: [0; MAX_FRAME], len: 0, asked: false }
     }
 
@@ -244,10 +244,26 @@ impl Hub {
     }
 
     /// Opens a session with `leaf`, and loads it with the frame that proves the hub to it.
-    pub fn token(mut self, leaf: &mut dyn Leaf) {
+    pub fn proof(mut self, leaf: &mut dyn Leaf) {
         self.open(leaf);
         let mut frame = [0; MAX_FRAME];
         let len = self.prove(&mut frame);
+        leaf.load(&frame[..len]);
+    }
+
+    /// Opens a session with `leaf`, and loads it with a frame by which `subject` shows a token that lets it do `scopes`,
+    /// narrowed by `caveat` if there is one.
+    pub fn token(mut self, subject: &str, scopes: &[&str], caveat: Option<&Caveat<'_>>, leaf: &mut dyn Leaf) {
+        self.open(leaf);
+        let claims = Claims { subject, serial: SERIAL, scopes: Scopes::new(scopes), ..self.claims() };
+        let (mut token, mut narrowed) = ([0; MAX_TOKEN], [0; MAX_TOKEN]);
+        let mut len = self.ring.mint(KEY_ID, &claims, &mut token).unwrap_or(0);
+        if let Some(caveat) = caveat {
+            len = attenuate(&token[..len], caveat, &mut narrowed).unwrap_or(0);
+            token = narrowed;
+        }
+        let mut frame = [0; MAX_FRAME];
+        let len = self.session.authenticate(&token[..len], NOW, &mut frame);
         leaf.load(&frame[..len]);
     }
 
@@ -283,7 +299,14 @@ impl Hub {
     }
 
     fn prove(&mut self, out: &mut [u8]) -> usize {
-        let claims = Claims {
+        let mut token = [0; MAX_TOKEN];
+        let len = self.ring.mint(KEY_ID, &self.claims(), &mut token).unwrap_or(0);
+        self.session.authenticate(&token[..len], NOW, out)
+    }
+
+    /// What the hub says of itself to the node.
+    fn claims(&self) -> Claims<'static> {
+        Claims {
             issuer: BUS,
             subject: BUS,
             audience: NAME,
@@ -291,11 +314,8 @@ impl Hub {
             issued_at: UNIX_S,
             expiry: UNIX_S + 3_600,
             epoch: 0,
-            scopes: Scopes::new(&["request:counter/*", "counter.control"]),
-        };
-        let mut token = [0; MAX_TOKEN];
-        let len = self.ring.mint(KEY_ID, &claims, &mut token).unwrap_or(0);
-        self.session.authenticate(&token[..len], NOW, out)
+            scopes: Scopes::new(&["*"]),
+        }
     }
 }
 
@@ -308,6 +328,9 @@ type MemoryLane =
     Lane<SerialLink<MemoryUart, { serial_buffer_len(MAX_LINE_FRAME) }>, { lane_len(MAX_FRAME) }>;
 
 const BUFFER: usize = serial_buffer_len(MAX_FRAME);
+/// As long as a number is that was drawn at random.
+const BOOT_ID: u64 = 0xD1B5_4A32_D192_ED03;
+const SERIAL: u64 = 0x9E37_79B9_7F4A_7C15;
 const KEY_ID: u8 = 0;
 const ROOT_KEY: [u8; 32] = [0x5A; 32];
 const UNIX_S: u64 = 1_800_000_000;

@@ -19,6 +19,7 @@ use firmware_size::{
 };
 use semihosting::println;
 use visorbus_core::{
+    auth::{Caveat, Scopes},
     peer::NoKeys,
     secure::{Sealed, Suite, Tag64},
 };
@@ -53,8 +54,15 @@ fn main() -> ! {
     Hub::new(true).request(&mut bench);
     report("auth-request-serial", &mut bench);
     let mut bench = Frames::<Holders, _>::new(device_key());
-    Hub::new(true).token(&mut bench);
+    Hub::new(true).proof(&mut bench);
     report("token", &mut bench);
+    let mut bench = Frames::<Holders, _>::new(device_key());
+    Hub::new(true).token("alice", &TWO_SCOPES, None, &mut bench);
+    report("token-scopes", &mut bench);
+    let mut bench = Frames::<Holders, _>::new(device_key());
+    let caveat = Caveat::Scopes(Scopes::new(&["request:counter/value"]));
+    Hub::new(true).token("alice", &THREE_SCOPES, Some(&caveat), &mut bench);
+    report("token-long", &mut bench);
     report("frame-in", &mut PlainIn::new());
     report("frame-in-tag64", &mut SecureIn::<Tag64>::new(Suite::Tag64));
     report("frame-in-sealed", &mut SecureIn::<Sealed>::new(Suite::Sealed));
@@ -107,6 +115,10 @@ fn mean(cycles: u32) -> u32 {
 
 /// `delay` takes two instructions a turn, `subs` and `bne`; those around the loop cancel out.
 const CALIBRATION_LENGTH: u32 = 4_000;
+
+/// What the tokens of `alice` allow.
+const TWO_SCOPES: [&str; 2] = ["request:counter/*", "counter.control"];
+const THREE_SCOPES: [&str; 3] = ["request:counter/*", "counter.control", "subscribe:counter/**"];
 
 const REPETITIONS: u64 = 1_000;
 
