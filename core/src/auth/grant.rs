@@ -27,9 +27,16 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Of claims and scopes that stand in a checked token; `None` when the scopes are more than
-    /// [`MAX_GRANT_SCOPES`] bytes.
-    pub(super) fn new(key_id: u8, claims: &Claims<'_>, expiry: u64, scopes: Scopes<'_>) -> Result<Self, TokenError> {
+    /// Of claims and scopes that stand in a checked token.
+    ///
+    /// # Errors
+    /// `TooManyScopes` when they are more than [`MAX_GRANT_SCOPES`] bytes.
+    pub(super) fn new(
+        key_id: u8,
+        claims: &Claims<'_>,
+        expiry: u64,
+        scopes: Scopes<'_>,
+    ) -> Result<Self, TokenError> {
         let mut grant = Self {
             subject: Name::new(),
             self_issued: claims.issuer != BUS,
@@ -40,7 +47,7 @@ impl Grant {
             expiry,
             scopes: Vec::new(),
         };
-        // A name that was read has room; more scopes than that are of a token that this end's hub does not make.
+        // Every name that was read has room.
         let fits = grant.subject.push_str(claims.subject).is_ok()
             && scopes.as_packed().is_some_and(|bytes| grant.scopes.extend_from_slice(bytes).is_ok());
         if fits { Ok(grant) } else { Err(TokenError::TooManyScopes) }

@@ -279,11 +279,12 @@ impl Session {
         now: Instant,
         out: &mut [u8],
     ) -> usize {
-        if grant.subject() == bus::NAME {
-            self.learn_time(grant.issued_at().wrapping_mul(1_000_000), now);
+        let (is_hubs, issued_at) = (grant.subject() == bus::NAME, grant.issued_at());
+        self.grant = Some(grant);
+        if is_hubs {
+            self.learn_time(issued_at.wrapping_mul(1_000_000), now);
             self.trust_hello(now);
         }
-        self.grant = Some(grant);
         encode_or_nothing(&request.answer(MessageType::Response), out)
     }
 
