@@ -257,28 +257,40 @@ impl Write for Uart {
     }
 }
 
-/// What the crates log from now on, all of it, in all tests of this program.
+/// What the crates log from now on, from information upwards, in all tests of this program.
 pub(crate) fn log() -> &'static Mutex<String> {
-    static LOG: Mutex<String> = Mutex::new(String::new());
     static STARTED: Once = Once::new();
     struct Lines;
     impl std::io::Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            LOG.lock().unwrap().push_str(&String::from_utf8_lossy(bytes));
+            let text = String::from_utf8_lossy(bytes);
+            if let Some(all) = &mut *ALL.lock().unwrap() {
+                all.push_str(&text);
+            }
+            if !text.contains(" DEBUG ") && !text.contains(" TRACE ") {
+                LOG.lock().unwrap().push_str(&text);
+            }
             Ok(bytes.len())
         }
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
     }
-    STARTED.call_once(|| {
-        tracing_subscriber::fmt()
-            .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
-            .with_ansi(false)
-            .with_writer(|| Lines)
-            .init()
-    });
+    let lines = || {
+        let all = tracing_subscriber::filter::LevelFilter::TRACE;
+        tracing_subscriber::fmt().with_ansi(false).with_max_level(all).with_writer(|| Lines).init();
+    };
+    STARTED.call_once(lines);
     &LOG
+}
+
+/// All that the crates log, whatever its level, while `run` runs.
+#[allow(dead_code, reason = "one of the two test programs has no use for it")]
+pub(crate) fn all_logged(run: impl FnOnce()) -> String {
+    log();
+    *ALL.lock().unwrap() = Some(String::new());
+    run();
+    ALL.lock().unwrap().take().unwrap_or_default()
 }
 
 /// How many warnings have `text` in them.
@@ -289,12 +301,22 @@ pub(crate) fn logged(text: &str) -> usize {
 #[track_caller]
 pub(crate) fn wait_for_log(text: &str) {
     let deadline = Clock::now() + PATIENCE;
-    while logged(text) == 0 {
+    let mut seen = 0;
+    loop {
+        {
+            let log = log().lock().unwrap();
+            if log[seen..].lines().any(|line| line.contains("WARN") && line.contains(text)) {
+                return;
+            }
+            seen = log.len();
+        }
         assert!(Clock::now() < deadline, "'{text}' was not logged");
         thread::yield_now();
     }
 }
 
+static LOG: Mutex<String> = Mutex::new(String::new());
+static ALL: Mutex<Option<String>> = Mutex::new(None);
 /// Output that was stuck goes on by being tried again.
 const LONGEST_WAIT: Duration = Duration::from_millis(10);
 /// With room for what the longest suite adds to the longest frame of a line.

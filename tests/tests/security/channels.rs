@@ -30,7 +30,9 @@ fn a_request_that_is_played_back_is_done_once<T: Keyed>() {
     for _ in 0..5 {
         tape.inject(said.iter().cloned());
     }
-    let imu = wait_for_faults(&world, "imu", &["replayed"], said.len() as u64 * 5);
+    tape.wait_for_injected();
+    // On a busy machine the two may have made a channel anew meanwhile: then they are of another one.
+    let imu = wait_for_faults(&world, "imu", &["replayed", "bad_tag"], said.len() as u64 * 2);
     assert_eq!((imu.sessions, imu.authenticated), (1, true), "{imu:?}");
     world.is_unharmed_after(1);
 }

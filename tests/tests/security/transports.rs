@@ -6,11 +6,11 @@
 //! | somebody who has proven nothing | whoever connects | whoever is wired there | nobody: a key comes before a hello, and who holds one is that board |
 //! | a session that is over | hangs up | is forgotten; the line stays | is forgotten; the line stays |
 //! | a credential of the channel | the user, by the kernel | none | none beside the key |
-//! | user name and password, API key | works | works, for the one name of the line | works, for the name of the key |
+//! | user name and password, API key | works | refused unseen: whoever is at the wire reads along | works, for the name of the key |
 //! | frames of somebody else (played back, out of order, changed) | nobody can reach them | not promised: whoever reaches the wire reads and writes | refused: `keyed_lines`, `channels` |
 //!
-//! So a scenario asks [`Transport::IS_KEYED`] where the attacker is somebody already, and [`Transport::HANGS_UP`] where
-//! it matters how a session ends; all else is the same everywhere.
+//! So a scenario asks [`Transport::IS_KEYED`] where the attacker is somebody already, [`Transport::IS_OPEN`] where something
+//! secret is said, and [`Transport::HANGS_UP`] where it matters how a session ends; all else is the same everywhere.
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -27,7 +27,6 @@ use visorbus_core::bus::{self, Identity};
 use visorbus_core::codec::DecodeError;
 use visorbus_core::frame::length::{Split, prefix, split};
 use visorbus_core::limits::MAX_LINE_FRAME;
-use visorbus_core::message::MessageType;
 use visorbus_core::secure::{AnySuite, Connecting, LinkKey, NonceSeed, Suite};
 use visorbus_core::{Instant, Link, decode};
 use visorbus_hal::{Lane, SecureLink, SerialLink, SpiTargetLink, lane_len, serial_buffer_len};
@@ -47,6 +46,8 @@ pub(crate) trait Transport {
     const KIND: Kind;
     /// Whether a key has said who is there before anything else is.
     const IS_KEYED: bool = false;
+    /// Whether anybody at the wire reads along.
+    const IS_OPEN: bool = false;
     /// Whether the hub ends a session by hanging up.
     const HANGS_UP: bool = false;
 
@@ -81,6 +82,7 @@ impl Transport for Unix {
 
 impl Transport for Serial {
     const KIND: Kind = Kind::Serial;
+    const IS_OPEN: bool = true;
 
     fn attach(world: &World, name: &str) -> RawPeer {
         let pty = plugged(world, &format!(",unkeyed={name}"));
@@ -106,6 +108,7 @@ impl Keyed for KeyedSerial {
 
 impl Transport for Spi {
     const KIND: Kind = Kind::Spi;
+    const IS_OPEN: bool = true;
 
     fn attach(world: &World, name: &str) -> RawPeer {
         let bench = bench(world, Trust::Token { name: name.to_owned() });
@@ -271,7 +274,7 @@ pub(crate) fn carry<L: Link + Send + 'static>(link: L, wake: Wake) -> RawPeer {
     let (near, far) = UnixStream::pair().unwrap();
     thread::spawn(move || {
         // It ends when the test has seen enough, or the line is gone.
-        let _ = Carrier { link, test: far, waiting: Vec::new(), hello: None }.run(&wake);
+        let _ = Carrier { link, test: far, waiting: Vec::new(), hello: None, unanswered: None }.run(&wake);
     });
     RawPeer::over(near)
 }
@@ -284,13 +287,17 @@ struct Carrier<L> {
     waiting: Vec<u8>,
     /// The id of the last hello, and the boot id in it.
     hello: Option<(u64, u64)>,
+    /// That hello, and when it is said again: nothing else makes up for one that is lost.
+    unanswered: Option<(Vec<u8>, Instant)>,
 }
 
 impl<L: Link> Carrier<L> {
     fn run(&mut self, wake: &Wake) -> Result<(), L::Error> {
         let started = Clock::now();
-        let mut is_open = true;
-        while is_open || !self.waiting.is_empty() {
+        let (mut is_open, mut last_turns) = (true, 0);
+        // What was said last goes out, where anything does.
+        while is_open || (!self.waiting.is_empty() && last_turns < LAST_TURNS) {
+            last_turns += u32::from(!is_open);
             let now = Instant::from_micros(started.elapsed().as_micros() as u64 + 1);
             self.link.flush(now)?;
             while let Some(frame) = self.link.receive()? {
@@ -314,16 +321,25 @@ impl<L: Link> Carrier<L> {
 
     fn send_waiting(&mut self, now: Instant) -> Result<(), L::Error> {
         while let Ok(Split::Frame { frame, consumed }) = split(&self.waiting, usize::MAX) {
-            if let Some(hello) = hello_in(frame)
-                && self.hello.replace(hello) != Some(hello)
-            {
+            let hello = hello_in(frame);
+            if hello.is_some() && self.hello != hello {
+                self.hello = hello;
                 self.link.reset(None);
             }
             assert!(frame.len() <= self.link.max_frame(), "{} bytes on a line", frame.len());
             if !self.link.send(frame)? {
                 break;
             }
+            if hello.is_some() {
+                self.unanswered = Some((frame.to_vec(), now.plus_millis(HELLO_AGAIN_MS)));
+            }
             self.waiting.drain(..consumed);
+        }
+        if let Some((hello, due)) = &mut self.unanswered
+            && *due <= now
+        {
+            self.link.send(hello)?;
+            *due = now.plus_millis(HELLO_AGAIN_MS);
         }
         self.link.flush(now).map(|_| ())
     }
@@ -331,9 +347,10 @@ impl<L: Link> Carrier<L> {
     /// From the answer to its hello on, nothing is lost.
     fn follow_answer(&mut self, frame: &[u8]) {
         let (Some((id, boot_id)), Ok(message)) = (self.hello, decode(frame)) else { return };
-        if message.message_type != MessageType::Response || message.id != id {
+        if !message.is_reply() || message.id != id {
             return;
         }
+        self.unanswered = None;
         let Ok(hub) = message.payload.parse::<Identity<'_>>() else { return };
         if hub.capabilities & bus::HAS_LANE != 0 {
             self.link.reset(Some(epoch(boot_id, hub.boot_id, id)));
@@ -384,6 +401,8 @@ fn nonce() -> [u8; 16] {
 /// With room for what the longest suite adds to the longest frame of a line.
 pub(crate) const RAW_FRAME: usize = MAX_LINE_FRAME + 18;
 pub(crate) const LINK_SECRET: [u8; 32] = *b"kelp-zither-mosaic-quartz-77-elk";
+const HELLO_AGAIN_MS: u32 = 500;
+const LAST_TURNS: u32 = 20;
 const LONGEST_WAIT: Duration = Duration::from_millis(10);
 /// A bus does not tell that the test has something to say.
 const BUS_WAIT: Duration = Duration::from_micros(300);
