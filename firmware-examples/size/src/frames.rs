@@ -9,7 +9,7 @@ use visorbus_hal::SecureLink;
 
 use crate::{LINK_KEY, MAX_FRAME, NAME, bench::Bench, memory::MemoryLink, secure};
 
-/// A payload of [`PAYLOAD`] bytes that arrives on a link without a key.
+/// A payload of 48 bytes that arrives on a link without a key.
 #[derive(Debug)]
 pub struct PlainIn(MemoryLink);
 
