@@ -16,16 +16,23 @@ impl Shared {
     /// Proves this client by a token, which is only kept while there is no connection.
     pub(crate) fn show(&self, token: &TokenText) -> Result<AuthToken> {
         let shown = AuthToken::new(token.clone())?;
-        let mut state = self.lock();
         // One that somebody else made may be in use elsewhere too: to renew it would end that.
-        let before = (state.token.replace(token.clone()), state.refresh_at.take());
+        self.keep(token, None).map(|()| shown)
+    }
+
+    /// Keeps a token that is to be renewed at `refresh_at`, and shows it. Known before it is shown: the answer has whoever
+    /// reads look at when that is.
+    fn keep(&self, token: &TokenText, refresh_at: Option<Instant>) -> Result<()> {
+        let mut state = self.lock();
+        let before =
+            (state.token.replace(token.clone()), std::mem::replace(&mut state.refresh_at, refresh_at));
         drop(state);
         let proven = self.prove();
         if matches!(proven, Err(Error::Authentication(_))) {
             let mut state = self.lock();
             (state.token, state.refresh_at) = before;
         }
-        proven.map(|()| shown)
+        proven
     }
 
     /// Proves this client by something else, for which the hub gives a token.
@@ -48,8 +55,7 @@ impl Shared {
         let token: Result<AuthToken> = answer.parse();
         wipe(&mut answer);
         let token = token?;
-        self.show(&token.value)?;
-        self.lock().refresh_at = renewal(&token);
+        self.keep(&token.value, renewal(&token))?;
         self.lock().wake_worker();
         Ok(token)
     }
