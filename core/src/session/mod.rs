@@ -28,9 +28,13 @@ use crate::sentence;
 use crate::time::Instant;
 use crate::wire::Reader;
 
+pub use remote::Remote;
 pub use verdict::{CloseReason, DropReason, Expired, Verdict};
 
+use remote::identity_in;
+
 mod accepting;
+mod remote;
 mod verdict;
 
 #[cfg(test)]
@@ -730,43 +734,6 @@ impl Session {
     }
 }
 
-/// What the other end said of itself. Only the name that a grant proves decides anything.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remote {
-    /// Its name, as claimed.
-    pub name: Name,
-    /// Differs at each of its starts.
-    pub boot_id: u64,
-    /// Longest frame it takes, in bytes.
-    pub max_frame: u32,
-    /// Its wish for heartbeats, in milliseconds.
-    pub heartbeat_ms: u32,
-    /// Rows of its table.
-    pub rows: u16,
-    /// Whether it wants a token before it serves.
-    pub requires_authentication: bool,
-    /// Whether its link can acknowledge and send again.
-    pub has_lane: bool,
-}
-
-impl Remote {
-    /// Copies what matters; `None` when the name is not a component name.
-    fn new(identity: &Identity<'_>) -> Option<Self> {
-        if !crate::message::address::is_name(identity.name) {
-            return None;
-        }
-        Some(Self {
-            name: Name::try_from(identity.name).ok()?,
-            boot_id: identity.boot_id,
-            max_frame: identity.max_frame,
-            heartbeat_ms: identity.heartbeat_ms,
-            rows: identity.rows,
-            requires_authentication: identity.capabilities & bus::REQUIRES_AUTHENTICATION != 0,
-            has_lane: identity.capabilities & bus::HAS_LANE != 0,
-        })
-    }
-}
-
 /// Whether `error` is what an end says that knows of no session: it has restarted since the message was sent to it.
 #[cfg(feature = "std")]
 pub fn is_forgotten(error: &IpcError<&str>) -> bool {
@@ -793,14 +760,6 @@ struct Pending {
 
 const fn bit(set: bool, bit: u32) -> u32 {
     if set { bit } else { 0 }
-}
-
-/// The identity in the payload of a hello, of a question who is there, or of the answer to either.
-fn identity_in<'f>(payload: &MessagePayload<'f>) -> Option<Identity<'f>> {
-    match payload {
-        MessagePayload::Binary(bytes) => Identity::read(bytes),
-        _ => None,
-    }
 }
 
 /// Answers with an error where somebody waits for one.
