@@ -1,0 +1,2 @@
+//! Visorbus over WebSockets: the hub's listening end, with TLS where it is wanted, and what programs connect to it with.
+#![forbid(unsafe_code)]
