@@ -5,6 +5,7 @@ mod auth;
 mod key;
 mod payload;
 mod policy;
+mod tls;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,6 +20,7 @@ pub(crate) use auth::{Auth, Check, LogIn, Login, Mint, Refresh, Revoke, Token};
 pub(crate) use key::{Key, Provision, Rotate};
 pub(crate) use payload::{Compression, Sealing};
 pub(crate) use policy::{Explain, Moment, Policy, PolicyCheck, PolicyPlace};
+pub(crate) use tls::{Tls, TlsClient, TlsInit, TlsPlace};
 
 /// The message plane of a headset: run its hub, call its boards, watch what they say.
 #[derive(Debug, Parser)]
@@ -58,6 +60,9 @@ pub(crate) enum Command {
     /// The keys of links, of boards and of the hub
     #[command(subcommand)]
     Key(Key),
+    /// Certificates for the hub and its clients, by an authority of your own
+    #[command(subcommand)]
+    Tls(Tls),
     /// Show the whole system at work: a hub, two boards, clients, a crash
     Demo(Demo),
     /// A board of the demonstration, on a pseudo-terminal

@@ -16,6 +16,7 @@ mod places;
 mod prompt;
 mod reload;
 mod serve;
+mod tls;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Peers(args) => commands::peers(args, cli.json),
         Command::Auth(args) => auth::run(args, cli.json),
         Command::Key(args) => key::run(args, cli.json),
+        Command::Tls(args) => tls::run(args, cli.json),
         Command::Demo(args) => demo::run(args, cli.json),
         Command::DemoNode(args) => demo::run_node(args.node),
     };

@@ -24,6 +24,11 @@ impl Place {
         self.key_file().with_file_name("accounts.json")
     }
 
+    /// The certificates of the hub, beside its keys.
+    pub(crate) fn tls_directory(&self) -> PathBuf {
+        self.key_file().with_file_name("tls")
+    }
+
     /// The keys of the hub that runs here.
     pub(crate) fn keys(&self) -> Result<KeyFile> {
         KeyFile::open(self.key_file()).map_err(|e| {

@@ -11,4 +11,5 @@ mod place;
 mod policy;
 mod serve;
 mod services;
+mod tls;
 mod tokens;

@@ -133,7 +133,13 @@ impl Place {
     }
 
     fn enter(&self, command: &mut Command) {
-        for variable in ["VISORBUS_TOKEN", "VISORBUS_PAYLOAD_KEY", "XDG_RUNTIME_DIR", "XDG_STATE_HOME"] {
+        for variable in [
+            "VISORBUS_TOKEN",
+            "VISORBUS_PAYLOAD_KEY",
+            "VISORBUS_TLS_DIR",
+            "XDG_RUNTIME_DIR",
+            "XDG_STATE_HOME",
+        ] {
             command.env_remove(variable);
         }
         command.env("VISORBUS_SOCKET", self.socket()).env("VISORBUS_KEY_FILE", self.key_file());
