@@ -1,0 +1,7 @@
+//! `visorbus.v1.json`: messages in JSON to frames and back. It knows texts and frames, no socket and no hub.
+
+mod refusal;
+mod translator;
+
+pub use refusal::Refusal;
+pub use translator::Translator;
