@@ -13,11 +13,18 @@ fn directory(place: &Place) -> PathBuf {
 }
 
 fn shown(place: &Place, file: &str) -> Value {
-    let list: Vec<Value> = serde_json::from_str(&place.succeed(&["tls", "show", "--json"])).unwrap();
+    let list: Vec<Value> = serde_json::from_str(&done(place, &["tls", "show", "--json"])).unwrap();
     let file = directory(place).join(file);
     list.into_iter()
         .find(|shown| shown["file"] == json!(file))
         .unwrap_or_else(|| panic!("no {}", file.display()))
+}
+
+/// What a command prints that does not fail; what it tells beside that, it tells on standard error.
+fn done(place: &Place, args: &[&str]) -> String {
+    let done = place.run(args);
+    assert_eq!(done.code, Some(0), "{args:?}: {done:?}");
+    done.out
 }
 
 #[test]
@@ -28,7 +35,7 @@ fn an_authority_is_made_once_and_its_keys_are_this_users_alone() {
     for early in [&["tls", "show"][..], &["tls", "renew"], &["tls", "client", "panel"]] {
         place.run(early).expect_failure(1, &missing, &["`visorbus tls init` makes one"]);
     }
-    let ca = place.succeed(&["tls", "init", "--name", "headset.local"]);
+    let ca = done(&place, &["tls", "init", "--name", "headset.local"]);
     assert_eq!(ca.trim(), directory(&place).join("ca.crt").display().to_string());
     for (file, mode) in [("ca.key", 0o600), ("hub.key", 0o600), ("ca.crt", 0o644), ("hub.crt", 0o644)] {
         assert_eq!(fs::metadata(directory(&place).join(file)).unwrap().mode() & 0o777, mode, "{file}");
@@ -46,7 +53,7 @@ fn an_authority_is_made_once_and_its_keys_are_this_users_alone() {
 #[test]
 fn a_renewed_certificate_is_for_the_same_names_and_what_was_added() {
     let place = Place::new();
-    place.succeed(&["tls", "init", "--name", "headset.local", "--lifetime", "1d"]);
+    done(&place, &["tls", "init", "--name", "headset.local", "--lifetime", "1d"]);
     let first = shown(&place, "hub.crt");
     let names = first["names"].as_array().unwrap();
     for name in ["localhost", "127.0.0.1", "::1", "headset.local"] {
@@ -63,7 +70,7 @@ fn a_renewed_certificate_is_for_the_same_names_and_what_was_added() {
         &["--lifetime"],
     );
     assert_eq!(shown(&place, "hub.crt"), first, "what was refused has changed nothing");
-    place.succeed(&["tls", "renew", "--name", "192.168.1.20"]);
+    done(&place, &["tls", "renew", "--name", "192.168.1.20"]);
     let second = shown(&place, "hub.crt");
     let names = second["names"].as_array().unwrap();
     assert!(names.contains(&json!("headset.local")) && names.contains(&json!("192.168.1.20")), "{second}");
@@ -73,8 +80,8 @@ fn a_renewed_certificate_is_for_the_same_names_and_what_was_added() {
 #[test]
 fn a_clients_certificate_says_whom_its_owner_is_taken_for() {
     let place = Place::new();
-    place.succeed(&["tls", "init"]);
-    let made: Value = serde_json::from_str(&place.succeed(&["tls", "client", "panel", "--json"])).unwrap();
+    done(&place, &["tls", "init"]);
+    let made: Value = serde_json::from_str(&done(&place, &["tls", "client", "panel", "--json"])).unwrap();
     assert_eq!(made["uri"], json!("visorbus:panel"));
     assert_eq!(shown(&place, "panel.crt")["names"], json!(["visorbus:panel"]));
     assert_eq!(fs::metadata(made["key"].as_str().unwrap()).unwrap().mode() & 0o777, 0o600);
@@ -85,6 +92,6 @@ fn a_clients_certificate_says_whom_its_owner_is_taken_for() {
             &["cannot name a client"],
         );
     }
-    let text = place.succeed(&["tls", "show"]);
+    let text = done(&place, &["tls", "show"]);
     assert!(text.contains("panel.crt") && !text.contains(".key"), "{text}");
 }
