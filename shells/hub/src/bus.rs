@@ -10,8 +10,8 @@ use visorbus_core::message::address::is_name;
 use visorbus_core::message::{Address, Message, MessagePayload, MessageType, Pattern};
 
 use crate::accounts::Asker;
-use crate::gate::Denied;
-use crate::handle::Command;
+use crate::gate::{Denied, Gate};
+use crate::handle::{Command, audience};
 use crate::hub::{BUS_ADDRESS, Hub, Incoming};
 use crate::info::{
     AddressInfo, Ended, Fault, PeerInfo, Revoke, SchemaInfo, ServiceChange, ServiceInfo, kind_name,
@@ -326,15 +326,9 @@ impl Hub {
                 let outcome = self.send_own(&peer, &message);
                 drop(done.send(outcome));
             }
-            Command::Broadcast(message, done) => {
-                let names: Vec<String> = self
-                    .peers
-                    .iter()
-                    .map(|(_, peer)| peer.name.clone())
-                    .filter(|name| !name.is_empty())
-                    .collect();
-                let sent: Vec<Result<()>> = names.iter().map(|name| self.send_own(name, &message)).collect();
-                drop(done.send(sent.into_iter().collect()));
+            Command::Broadcast(scope, message, done) => {
+                let outcome = self.broadcast(scope.as_deref(), &message);
+                drop(done.send(outcome));
             }
             Command::Peers(done) => drop(done.send(Ok(self.peer_infos()))),
             Command::Errand(errand, purpose, done) => {
@@ -346,6 +340,32 @@ impl Hub {
             }
             Command::Listen(..) | Command::Attach(..) | Command::Stop => {}
         }
+    }
+
+    /// Sends a notification to all, or to those who have a scope; the first that could not have it is the error.
+    fn broadcast(&mut self, scope: Option<&str>, message: &OwnedMessage) -> Result<()> {
+        let names: Vec<String> = self
+            .peers
+            .iter()
+            .filter(|(key, peer)| {
+                !peer.name.is_empty() && scope.is_none_or(|scope| self.has_scope(*key, scope, message))
+            })
+            .map(|(_, peer)| peer.name.clone())
+            .collect();
+        let sent: Vec<Result<()>> = names.iter().map(|name| self.send_own(name, message)).collect();
+        sent.into_iter().collect()
+    }
+
+    /// Whether a peer has the scope by its token and the policy: a name is asked for as the topic would ask for it.
+    fn has_scope(&self, key: PeerKey, scope: &str, message: &OwnedMessage) -> bool {
+        let Some((permission, access)) = audience(scope) else { return false };
+        let topic = Pattern::new(&message.destination).ok();
+        let Some((operation, pattern)) = permission.or(topic.map(|topic| (Operation::Subscribe, topic)))
+        else {
+            return false;
+        };
+        let gate = Gate::new(&*self.config.policy, &self.peers, key, None, self.unix_s(self.now()));
+        gate.would(operation, pattern, access).is_ok()
     }
 
     fn register_local(&mut self, id: &str, handler: crate::handlers::BoxedHandler) -> Result<()> {

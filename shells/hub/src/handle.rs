@@ -5,8 +5,11 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, ThreadId};
 
 use visorbus_auth::{AuthToken, RevokeAll};
+use visorbus_core::auth::{Access, Operation, Permission, Scope};
+use visorbus_core::message::Pattern;
 
 use crate::accounts::Purpose;
+use crate::bus::said;
 use crate::errands::Errand;
 use crate::handlers::BoxedHandler;
 use crate::info::{Ended, PeerInfo};
@@ -38,7 +41,8 @@ pub(crate) enum Command {
     Register(BoxedHandler, Outcome<()>),
     Unregister(String, Outcome<()>),
     Send(String, OwnedMessage, Outcome<()>),
-    Broadcast(OwnedMessage, Outcome<()>),
+    /// To all, or to those with a scope.
+    Broadcast(Option<String>, OwnedMessage, Outcome<()>),
     Peers(Outcome<Vec<PeerInfo>>),
     Errand(Errand, Purpose, Outcome<Ended>),
     Stop,
@@ -106,7 +110,22 @@ impl HubHandle {
     /// # Errors
     /// `Message` when the message is no notification, or for the first peer that could not have it; `Connection` when the hub has ended.
     pub fn broadcast_message(&self, message: OwnedMessage) -> Result<()> {
-        self.tell(|outcome| Command::Broadcast(message, outcome))
+        self.tell(|outcome| Command::Broadcast(None, message, outcome))
+    }
+
+    /// As [`HubHandle::broadcast_message`], to those peers alone that token and policy give `scope` at this moment: a
+    /// name such as `imu.control`, or a permission for one operation such as `subscribe:imu/*`. To nobody is no error.
+    ///
+    /// # Errors
+    /// As [`HubHandle::broadcast_message`]; `Message` when `scope` is none of these.
+    pub fn broadcast_to_scope(&self, scope: &str, message: OwnedMessage) -> Result<()> {
+        if audience(scope).is_none() {
+            return Err(Error::Message(format!(
+                "'{}' is neither a scope's name nor a permission for one operation",
+                said(scope)
+            )));
+        }
+        self.tell(|outcome| Command::Broadcast(Some(scope.to_owned()), message, outcome))
     }
 
     /// The names of the authenticated peers, sorted.
@@ -188,6 +207,18 @@ impl HubHandle {
 
     fn is_on_hub_thread(&self) -> bool {
         self.thread.get() == Some(&thread::current().id())
+    }
+}
+
+/// What a peer is asked for that is to have what is sent to a scope: the operation and the pattern of a permission, or
+/// the name of a scope.
+pub(crate) fn audience(scope: &str) -> Option<(Option<(Operation, Pattern<'_>)>, Access<'_>)> {
+    match Scope::parse(scope)? {
+        Scope::Name(name) => Some((None, Access::Scope(name))),
+        Scope::Permission(Permission { operation, pattern }) => {
+            Some((Some((operation?, pattern)), Access::Permission))
+        }
+        Scope::Everything => None,
     }
 }
 

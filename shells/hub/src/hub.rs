@@ -322,7 +322,7 @@ impl Hub {
         session.set_clock(now, self.start_unix_us + now.as_micros());
         let handshake_by = now.plus_millis(limits.handshake_ms);
         let key = self.peers.insert(Peer {
-            guesser: origin.uid().map_or_else(|| origin.to_string(), |uid| format!("uid {uid}")),
+            guesser: origin.party(),
             origin,
             proven: None,
             link,

@@ -5,6 +5,7 @@
 //! frame is `link.receive → split → decode → Session::handle → deliver → (authorize) → peers.send → link.send`.
 //!
 //! - [`Hub`] is the loop, [`HubHandle`] what other threads use it through.
+//! - [`HubServer`] is a hub on a thread of its own, for a server of any transport.
 //! - [`HubConfig`] names who says who somebody is and what they may do: everything that anybody does through the hub is
 //!   asked there first, and what lasts is asked about again when the answer may have changed.
 //! - [`OwnedMessage`], [`OwnedPayload`] and [`Error`] are what std code keeps and sends.
@@ -43,6 +44,7 @@ mod subscriptions;
 
 mod handle;
 mod handlers;
+mod server;
 
 mod owned;
 pub mod schema;
@@ -56,3 +58,4 @@ pub use handlers::BoxedHandler;
 pub use hub::Hub;
 pub use link::{HubLink, LinkOptions, Listener, Origin, Proven, ReceiveBuffer, Reopen};
 pub use owned::{Error, OwnedMessage, OwnedPayload, Result, error, owned_error};
+pub use server::HubServer;

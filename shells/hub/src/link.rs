@@ -4,6 +4,7 @@
 //! link does on its own wire: so a socket's bytes are looked at where they were read, and copied nowhere.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
 
 use visorbus_auth::Transport;
@@ -152,6 +153,13 @@ pub enum Origin {
         /// The device's path.
         path: String,
     },
+    /// A program at the other end of a WebSocket.
+    WebSocket {
+        /// Its end of the connection, as the network tells: whoever stands in between may have a part in it.
+        address: SocketAddr,
+        /// TLS is under it.
+        tls: bool,
+    },
     /// The transport cannot tell.
     Unknown,
 }
@@ -163,6 +171,7 @@ impl Origin {
             Self::Unix { .. } => Transport::Unix,
             Self::Serial { .. } => Transport::Serial,
             Self::Spi { .. } => Transport::Spi,
+            Self::WebSocket { .. } => Transport::WebSocket,
             Self::Unknown => Transport::Unknown,
         }
     }
@@ -182,6 +191,22 @@ impl Origin {
             _ => None,
         }
     }
+
+    /// What all connections of the same somebody have in common: the user, the line, the IP address without its port,
+    /// and of IPv6 the network of 64 bits, which is what one customer has.
+    pub(crate) fn party(&self) -> String {
+        match self {
+            Self::Unix { uid, .. } => format!("uid {uid}"),
+            Self::WebSocket { address, .. } => match address.ip().to_canonical() {
+                IpAddr::V4(v4) => v4.to_string(),
+                IpAddr::V6(v6) => {
+                    let [a, b, c, d, ..] = v6.segments();
+                    format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+                }
+            },
+            other => other.to_string(),
+        }
+    }
 }
 
 impl std::fmt::Display for Origin {
@@ -190,6 +215,8 @@ impl std::fmt::Display for Origin {
             Self::Unix { uid, pid, .. } => write!(f, "unix uid {uid} pid {pid}"),
             Self::Serial { path } => write!(f, "serial {path}"),
             Self::Spi { path } => write!(f, "spi {path}"),
+            Self::WebSocket { address, tls: false } => write!(f, "ws {address}"),
+            Self::WebSocket { address, tls: true } => write!(f, "wss {address}"),
             Self::Unknown => f.write_str("unknown"),
         }
     }
@@ -210,6 +237,9 @@ pub struct LinkOptions {
     pub only: Option<String>,
     /// The link has a key: whoever [`HubLink::proven`] names is believed without a token, and nobody else is.
     pub keyed: bool,
+    /// The other end has JSON and no postcard. The hub turns what it sends to typed addresses into their types, and what
+    /// comes of them into JSON; it need not know any type's hash.
+    pub json: bool,
 }
 
 /// Who has proven to own the key of a link.
@@ -268,5 +298,32 @@ impl ReceiveBuffer {
         let count = count.min(self.len);
         self.bytes.copy_within(count..self.len, 0);
         self.len -= count;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn party(address: &str) -> String {
+        let address = address.parse().unwrap();
+        let [plain, tls] = [false, true].map(|tls| Origin::WebSocket { address, tls }.party());
+        assert_eq!(plain, tls);
+        plain
+    }
+
+    #[test]
+    fn who_comes_from_another_port_or_from_the_same_network_is_the_same_party() {
+        assert_eq!(party("192.0.2.7:1"), "192.0.2.7");
+        assert_eq!(party("[::ffff:192.0.2.7]:2"), "192.0.2.7");
+        assert_eq!(party("[2001:db8:1:2:3:4:5:6]:1"), "2001:db8:1:2::/64");
+        assert_eq!(party("[2001:db8:1:2:ffff::1]:9"), "2001:db8:1:2::/64");
+        assert_ne!(party("[2001:db8:1:3::1]:1"), party("[2001:db8:1:2::1]:1"));
+    }
+
+    #[test]
+    fn two_processes_of_a_user_are_one_party() {
+        let process = |pid| Origin::Unix { uid: 7, gid: 7, pid }.party();
+        assert_eq!(process(1), process(2));
     }
 }

@@ -307,7 +307,7 @@ pub(crate) struct Peer {
     pub(crate) link: Box<dyn HubLink>,
     pub(crate) options: LinkOptions,
     pub(crate) origin: Origin,
-    /// By whom somebody is slowed down who guesses: the user, or the line.
+    /// By whom somebody is slowed down who guesses: the user, the line, or the network address.
     pub(crate) guesser: String,
     /// Whom the link's key had proven when the session began, on a link that has one.
     pub(crate) proven: Option<Proven>,

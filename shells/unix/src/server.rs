@@ -1,9 +1,8 @@
 //! A hub with one Unix socket, on a thread of its own.
 
 use std::path::{Path, PathBuf};
-use std::thread::{self, JoinHandle};
 
-use visorbus_hub::{BoxedHandler, Error, Hub, HubConfig, HubHandle, OwnedMessage, Result};
+use visorbus_hub::{BoxedHandler, HubConfig, HubHandle, HubServer, OwnedMessage, Result};
 
 use crate::address::address;
 use crate::listener::UnixSocketListener;
@@ -25,27 +24,18 @@ use crate::listener::UnixSocketListener;
 /// ```
 pub struct UnixSocketServer {
     path: PathBuf,
-    handle: HubHandle,
-    state: State,
-}
-
-enum State {
-    /// What is registered before the start waits here: the hub answers nobody until it runs.
-    Ready(Box<Hub>, Vec<BoxedHandler>),
-    Running(JoinHandle<Result<()>>),
-    Stopped,
+    server: HubServer,
 }
 
 impl UnixSocketServer {
     /// A server at `path` that does not listen yet.
     ///
     /// # Errors
-    /// `Message` when `path` cannot be a socket's, and what [`Hub::new`] says.
+    /// `Message` when `path` cannot be a socket's, and what [`visorbus_hub::Hub::new`] says.
     pub fn new(path: impl Into<PathBuf>, config: HubConfig) -> Result<Self> {
         let path = path.into();
         address(&path)?;
-        let hub = Hub::new(config)?;
-        Ok(Self { path, handle: hub.handle(), state: State::Ready(Box::new(hub), Vec::new()) })
+        Ok(Self { path, server: HubServer::new(config)? })
     }
 
     /// Listens and serves from now on; see [`UnixSocketListener::bind`] for whose socket it replaces.
@@ -53,18 +43,8 @@ impl UnixSocketServer {
     /// # Errors
     /// `Message` when it was started before; what [`UnixSocketListener::bind`] says, after which it may be tried again.
     pub fn start(&mut self) -> Result<()> {
-        if !matches!(self.state, State::Ready(..)) {
-            return Err(Error::Message("this server was started before: make a new one".to_owned()));
-        }
-        let listener = UnixSocketListener::bind(&self.path)?;
-        let State::Ready(hub, handlers) = std::mem::replace(&mut self.state, State::Stopped) else {
-            return Ok(());
-        };
-        let started = thread::Builder::new().name("visorbus-hub".to_owned()).spawn(move || hub.run());
-        let started = started.map_err(|e| Error::Internal(format!("cannot start the hub's thread: {e}")))?;
-        self.state = State::Running(started);
-        handlers.into_iter().try_for_each(|handler| self.handle.register_handler(handler))?;
-        self.handle.listen(Box::new(listener))
+        let path = &self.path;
+        self.server.start(|| Ok(Box::new(UnixSocketListener::bind(path)?)))
     }
 
     /// Says goodbye to every client, waits for the hub's end and removes the socket. Nothing to do where it does not
@@ -73,100 +53,62 @@ impl UnixSocketServer {
     /// # Errors
     /// Why the hub had ended before.
     pub fn stop(&mut self) -> Result<()> {
-        let State::Running(running) = std::mem::replace(&mut self.state, State::Stopped) else {
-            return Ok(());
-        };
-        self.handle.stop();
-        running.join().unwrap_or_else(|_| Err(Error::Internal("the hub's thread has panicked".to_owned())))
+        self.server.stop()
     }
 
     /// Serves the component `handler.id()` in the hub.
     ///
     /// # Errors
-    /// `Message` when the id is no component's name or is taken; `Connection` when the server has stopped.
+    /// As [`HubServer::register_handler`].
     pub fn register_handler(&mut self, handler: BoxedHandler) -> Result<()> {
-        match &mut self.state {
-            State::Ready(_, handlers) if handlers.iter().any(|known| known.id() == handler.id()) => {
-                Err(Error::Message(format!("a handler called '{}' is there already", handler.id())))
-            }
-            State::Ready(_, handlers) => {
-                handlers.push(handler);
-                Ok(())
-            }
-            _ => self.handle.register_handler(handler),
-        }
+        self.server.register_handler(handler)
     }
 
     /// Stops serving the component `id`.
     ///
     /// # Errors
-    /// `Message` when no handler has this id; `Connection` when the server has stopped.
+    /// As [`HubServer::unregister_handler`].
     pub fn unregister_handler(&mut self, id: &str) -> Result<()> {
-        match &mut self.state {
-            State::Ready(_, handlers) => {
-                let found = handlers.iter().position(|known| known.id() == id);
-                let found = found.ok_or_else(|| Error::Message(format!("no handler is called '{id}'")))?;
-                drop(handlers.swap_remove(found));
-                Ok(())
-            }
-            _ => self.handle.unregister_handler(id),
-        }
+        self.server.unregister_handler(id)
     }
 
-    /// The names of the authenticated clients, sorted; none while it does not run.
+    /// The names of the authenticated clients, sorted; none while it does not serve yet.
     ///
     /// # Errors
     /// `Connection` when the server has stopped.
     pub fn active_connections(&self) -> Result<Vec<String>> {
-        if matches!(self.state, State::Ready(..)) { Ok(Vec::new()) } else { self.handle.active_connections() }
+        self.server.active_connections()
     }
 
     /// Sends a notification to the client called `client_id`.
     ///
     /// # Errors
-    /// `Message` when there is no such client or the message is no notification; `Connection` when the server does not
-    /// run.
+    /// As [`HubServer::send_message`].
     pub fn send_message(&self, client_id: &str, message: OwnedMessage) -> Result<()> {
-        self.check_started()?;
-        self.handle.send_message(client_id, message)
+        self.server.send_message(client_id, message)
     }
 
     /// Sends a notification to every authenticated client.
     ///
     /// # Errors
-    /// `Message` when the message is no notification; `Connection` when the server does not run.
+    /// As [`HubServer::broadcast_message`].
     pub fn broadcast_message(&self, message: OwnedMessage) -> Result<()> {
-        self.check_started()?;
-        self.handle.broadcast_message(message)
+        self.server.broadcast_message(message)
     }
 
     /// The hub: for what a socket does not know of, such as taking tokens back and reading accounts and policy again.
     pub fn handle(&self) -> HubHandle {
-        self.handle.clone()
+        self.server.handle()
     }
 
     /// The socket.
     pub fn path(&self) -> &Path {
         &self.path
     }
-
-    fn check_started(&self) -> Result<()> {
-        if matches!(self.state, State::Ready(..)) {
-            return Err(Error::Connection("this server does not serve yet: call start() first".to_owned()));
-        }
-        Ok(())
-    }
 }
 
 impl std::fmt::Debug for UnixSocketServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("UnixSocketServer").field("path", &self.path).finish_non_exhaustive()
-    }
-}
-
-impl Drop for UnixSocketServer {
-    fn drop(&mut self) {
-        // Nobody could be told why it had ended before.
-        let _ = self.stop();
     }
 }
