@@ -165,6 +165,7 @@ impl HubLink for SerialPort {
             unauthenticated: self.spec.trust.unauthenticated(),
             only: self.spec.trust.only(),
             keyed: self.spec.trust == Trust::LinkKey,
+            ..LinkOptions::default()
         }
     }
 

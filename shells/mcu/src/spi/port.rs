@@ -151,6 +151,7 @@ impl<H: SpiHardware> HubLink for SpiPort<H> {
             unauthenticated: self.trust.unauthenticated(),
             only: self.trust.only(),
             keyed: self.trust == Trust::LinkKey,
+            ..LinkOptions::default()
         }
     }
 
