@@ -368,6 +368,13 @@ impl Session {
         (due != NEVER).then_some(due)
     }
 
+    /// When a heartbeat has to be sent next, or to have come: as much of [`Session::poll_timeout`] as does not ask for a
+    /// token.
+    pub fn heartbeat_due(&self) -> Option<Instant> {
+        let due = self.due.min(self.silence_due());
+        (due != NEVER).then_some(due)
+    }
+
     /// Writes the `bus/authenticate` request that proves this end by `token`; the outcome comes as
     /// [`Verdict::Authenticated`] or [`Verdict::NotAuthenticated`]. Returns the bytes of the frame, 0 when it does not
     /// fit or too many requests are pending.

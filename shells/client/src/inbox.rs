@@ -22,9 +22,9 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// An empty inbox.
-    pub fn new() -> Self {
-        Self { bytes: vec![0; READ_LEN], start: 0, end: 0, needed: PREFIX_LEN, last: 0..0, spare: None }
+    /// An empty inbox, which takes memory with the first read.
+    pub const fn new() -> Self {
+        Self { bytes: Vec::new(), start: 0, end: 0, needed: PREFIX_LEN, last: 0..0, spare: None }
     }
 
     /// The next whole frame, without its prefix, if one is there.
@@ -49,7 +49,7 @@ impl Inbox {
 
     /// The frame that [`Inbox::next_frame`] gave last, to keep: a copy, or of a long one the buffer itself, when nothing
     /// else is in it.
-    #[allow(dead_code, reason = "the client moves here")]
+
     pub(crate) fn take_frame(&mut self) -> Frame {
         let range = std::mem::take(&mut self.last);
         if range.len() < LONG || self.start != self.end {
@@ -61,7 +61,7 @@ impl Inbox {
     }
 
     /// Takes a frame's buffer back, to be used again.
-    #[allow(dead_code, reason = "the client moves here")]
+
     pub(crate) fn recycle(&mut self, frame: Frame) {
         if frame.bytes.len() == READ_LEN {
             self.spare = Some(frame.bytes);
@@ -116,8 +116,8 @@ impl Inbox {
             self.bytes.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
-        if self.needed > self.bytes.len() {
-            self.bytes.resize(self.needed, 0);
+        if self.bytes.len() < self.needed.max(READ_LEN) {
+            self.bytes.resize(self.needed.max(READ_LEN), 0);
         }
     }
 }
@@ -136,7 +136,6 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    #[allow(dead_code, reason = "the client moves here")]
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes[self.range.clone()]
     }
@@ -179,5 +178,26 @@ mod tests {
         let mut inbox = Inbox::new();
         inbox.push(&vec![7; MAX_FRAME as usize + 1]);
         assert!(inbox.next_frame().is_err());
+    }
+
+    #[test]
+    fn a_frame_that_is_kept_stays_while_the_next_are_read() {
+        let mut inbox = Inbox::new();
+        let mut kept = Vec::new();
+        for round in 0..6u8 {
+            let len = if round % 2 == 0 { 20_000 } else { 20 };
+            let bytes = [&u32::to_le_bytes(len)[..], &vec![round; len as usize]].concat();
+            inbox.space()[..bytes.len()].copy_from_slice(&bytes);
+            inbox.filled(bytes.len());
+            assert!(inbox.next_frame().unwrap().is_some());
+            kept.push(inbox.take_frame());
+            assert_eq!(inbox.next_frame().unwrap(), None);
+            if round == 3 {
+                inbox.recycle(kept.remove(0));
+            }
+        }
+        let rounds: Vec<u8> = kept.iter().map(|frame| frame.bytes()[0]).collect();
+        assert_eq!(rounds, [1, 2, 3, 4, 5]);
+        assert!(kept.iter().all(|frame| frame.bytes().iter().all(|byte| *byte == frame.bytes()[0])));
     }
 }

@@ -30,18 +30,18 @@ pub trait Wire: Send + Sync {
     /// answered, part of a record has come. Then nothing that can be read is left inside the wire: what makes up a
     /// whole frame is in the inbox, and its descriptor says when more comes. With something in the inbox, more may be
     /// left inside, which the next read brings without waiting. What the wire has to say by itself (a pong, a key update)
-    /// is queued, and flushed by the caller after each read.
+    /// is [queued](Wire::queued), and flushed by the caller after the read.
     ///
     /// # Errors
     /// The connection is over.
     fn read(&self, into: &mut Inbox, wait: Wait) -> io::Result<()>;
 
-    /// Waits until something has arrived or, while something is queued, there is room for it. Comes back at once where
-    /// something that has arrived is inside already. Says whether there is room to write.
+    /// Waits until something has arrived or, with `for_room`, until there is room to write too. Comes back at once where
+    /// something that has arrived is inside already. Says whether there is room to write; without `for_room`, `false`.
     ///
     /// # Errors
     /// The system cannot wait. That the connection is over is none: the next read says so.
-    fn wait(&self, wait: Wait) -> io::Result<bool>;
+    fn wait(&self, wait: Wait, for_room: bool) -> io::Result<bool>;
 
     /// Takes one frame, given in two parts: written at once where nothing is queued before it, as far as there is room;
     /// the rest is queued. It is asked only while at most one frame's rest is queued, so that the queue is bounded
@@ -58,7 +58,7 @@ pub trait Wire: Send + Sync {
     /// The connection is over.
     fn flush(&self) -> io::Result<bool>;
 
-    /// Bytes that wait for room.
+    /// Bytes that wait for room, what the wire says by itself among them. Asked often, so that it costs next to nothing.
     fn queued(&self) -> usize;
 
     /// How many bytes were ever taken; once [`Wire::written`] has reached that, all of them have left.
@@ -91,8 +91,9 @@ pub trait Dial: Send + Sync {
     fn place(&self) -> String;
 
     /// How often each end has to hear of the other; `None`, the default, where the system says at once when either is
-    /// gone. With one, the client's own thread runs from the first connection on, for somebody has to read, and to ask
-    /// whether the hub is still there: one that is silent for three times as long is lost.
+    /// gone. With one, a client has a thread that looks at its connection three times in that time, whether anybody calls or
+    /// not: it reads what has come, so that the wire answers what it is asked, and it asks itself. A hub that is silent
+    /// for three heartbeats is lost. The hub may wish for a longer one.
     fn heartbeat(&self) -> Option<Duration> {
         None
     }

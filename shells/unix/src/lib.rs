@@ -6,7 +6,8 @@
 //! - [`UnixSocketConnection`] is one connection for those who have an event loop of their own.
 //!
 //! The way of a call: `client.send_request → encode the header → one sendmsg → (the hub) → one recv → Session::handle →
-//! the caller`, all on the caller's own thread. Framing, session, codec and dispatch are the core's.
+//! the caller`, all on the caller's own thread. The client is `visorbus-client`'s; framing, session, codec and dispatch are
+//! the core's.
 #![forbid(unsafe_code)]
 
 mod address;
@@ -15,21 +16,18 @@ mod stream;
 mod listener;
 mod server;
 
+mod client;
 mod connection;
-mod dialog;
 mod outgoing;
 mod place;
+mod wire;
 
-mod client;
-
-mod clock;
-
-pub use client::{
-    ClientConfig, Delivery, StateChange, Subscription, SubscriptionGuard, TopicSubscription, TypedDelivery,
-    UnixSocketClient,
-};
+pub use client::UnixSocketClient;
 pub use connection::UnixSocketConnection;
 pub use listener::UnixSocketListener;
 pub use server::UnixSocketServer;
 pub use stream::FramedStream;
-pub use visorbus_auth::{AuthToken, Credentials, Permission, Secret, TokenText};
+pub use visorbus_client::{
+    AuthToken, Client, ClientConfig, Connection, Credentials, Delivery, Permission, Secret, StateChange,
+    Subscription, SubscriptionGuard, TokenText, TopicSubscription, TypedDelivery,
+};

@@ -43,15 +43,6 @@ impl FramedStream {
     pub const fn queued(&self) -> usize {
         self.outgoing.queued()
     }
-
-    /// The socket, what it has not taken yet, and the beginning of an unfinished frame.
-    pub(crate) fn into_parts(self) -> (UnixStream, Outgoing, Vec<u8>) {
-        (self.stream, self.outgoing, self.unfinished)
-    }
-
-    pub(crate) const fn stream(&self) -> &UnixStream {
-        &self.stream
-    }
 }
 
 impl AsFd for FramedStream {

@@ -14,11 +14,12 @@ use visorbus_core::seal::OVERHEAD;
 use visorbus_core::{IpcError, Message, codec};
 
 use super::feed::Feed;
-use super::inbox::{Frame, Wait};
 use super::shared::{Locked, Shared};
 use super::state::{Link, Registered, SharedHandler, StateChange};
 use super::vault::Sealed;
 use crate::clock;
+use crate::inbox::Frame;
+use crate::wire::Wait;
 
 /// One thing to do.
 pub(crate) enum Job {
@@ -75,9 +76,13 @@ fn turn<'s>(shared: &'s Shared, mut state: Locked<'s>) -> Locked<'s> {
     let refresh_in = state.refresh_at.map(|at| at - now);
     let pause = match &mut state.link {
         Link::Up(up) => {
-            if up.outgoing.queued() == 0 && up.send_due(clock::instant(now)).is_err() {
+            if let Err(silent) = up.dialog.check_alive(clock::instant(now)) {
+                state.lose(silent);
+                return state;
+            }
+            if up.wire.queued() == 0 && up.send_due(clock::instant(now)).is_err() {
                 // Reading finds the end of the connection.
-                let _ = up.stream.shutdown(std::net::Shutdown::Both);
+                up.wire.shutdown();
             }
             let due = up.dialog.poll_timeout().map(|due| due.duration_since(clock::instant(now)));
             let due = due.into_iter().chain(refresh_in).min();
@@ -175,7 +180,7 @@ pub(crate) fn guard<T>(code: impl FnOnce() -> T) -> Option<T> {
 /// # Who may call it
 /// The hub has asked its one question, may this caller do this operation on this address, before it handed the message
 /// on, and only the hub can: it knows the caller's grant, which it never forwards. So an address that takes a
-/// *permission* is open here; nobody but the hub can reach it, over a socket that the kernel says is the hub's. So is
+/// *permission* is open here; nobody but the hub can reach it, over a connection to what the transport says is the hub. So is
 /// one that takes a *scope* if the hub was told so, in a row, before it knew that the component is here. Any other scope
 /// is refused: the hub does not know that this handler asks for it, so nobody has looked.
 struct Target<'a> {

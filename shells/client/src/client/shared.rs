@@ -1,16 +1,12 @@
 //! The ways of a client's threads through its one lock: connect, send, read, wait.
 //!
-//! Whoever waits for an answer reads the socket himself, unless somebody does already; who is first to have his answer
+//! Whoever waits for an answer reads himself, unless somebody does already; who is first to have his answer
 //! hands the reading on. So a lone caller writes and reads on his own thread, and many share one reader. The lock is
-//! never held while a thread waits on the socket.
+//! never held while a thread waits for the hub.
 
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-
-use nix::poll::PollFlags;
 
 use visorbus_auth::TokenText;
 use visorbus_core::bus::{self, Announce, Register, Subscribe};
@@ -19,18 +15,18 @@ use visorbus_core::message::Address;
 use visorbus_core::{Message, MessagePayload};
 use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
 
-use super::inbox::{Frame, Inbox, Wait};
 use super::state::{Link, State, StateChange, Unwritten, Up, Used, Worker, back_off};
 use super::vault::Sealed;
 use super::worker::OnChange;
-use crate::address::dial;
 use crate::clock;
-use crate::connection::{HANDSHAKE, Parts, UnixSocketConnection, wait_for};
+use crate::connection::{Connection, HANDSHAKE, Parts};
 use crate::dialog::OWN_FRAME;
+use crate::inbox::Frame;
+use crate::wire::{Dial, Wait, Wire};
 
 /// What all handles, subscriptions and threads of a client share.
 pub(crate) struct Shared {
-    path: PathBuf,
+    dial: Arc<dyn Dial>,
     name: String,
     state: Mutex<State>,
     /// The link has changed.
@@ -43,10 +39,10 @@ pub(crate) struct Shared {
 pub(crate) type Locked<'s> = MutexGuard<'s, State>;
 
 impl Shared {
-    pub(crate) fn new(path: PathBuf, name: String, reconnects: bool) -> Self {
-        let state = Mutex::new(State::new(path.display().to_string(), reconnects));
+    pub(crate) fn new(dial: Arc<dyn Dial>, name: String, reconnects: bool) -> Self {
+        let state = Mutex::new(State::new(dial.place(), reconnects));
         Self {
-            path,
+            dial,
             name,
             state,
             changed: Condvar::new(),
@@ -94,8 +90,8 @@ impl Shared {
         drop((given, feeds));
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    pub(crate) fn place(&self) -> String {
+        self.dial.place()
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -128,16 +124,15 @@ impl Shared {
         Ok(answer)
     }
 
-    /// Sends a message that nobody here waits for; returns once the socket has all of it.
+    /// Sends a message that nobody here waits for; returns once all of it has left.
     pub(crate) fn send(&self, mut message: Message<'_>, timeout: Duration) -> Result<u64> {
         let start = Instant::now();
         let deadline = start + timeout;
         let mut state = self.write(&mut message, false, start, deadline)?;
-        let all = state.up().map_or(0, |up| up.outgoing.accepted());
+        let all = state.up().map_or(0, |up| up.wire.accepted());
         let generation = state.generation;
         state = self.flush(state, deadline);
-        let sent =
-            state.generation == generation && state.up().is_some_and(|up| up.outgoing.written() >= all);
+        let sent = state.generation == generation && state.up().is_some_and(|up| up.wire.written() >= all);
         state.pass_on();
         if sent { Ok(message.id) } else { Err(stuck(&message, timeout)) }
     }
@@ -168,7 +163,7 @@ impl Shared {
         }
     }
 
-    /// Waits for the answer in `slot`, reading the socket where nobody else does.
+    /// Waits for the answer in `slot`, reading where nobody else does.
     fn wait<'s>(
         &'s self,
         mut state: Locked<'s>,
@@ -251,11 +246,11 @@ impl Shared {
             let connects = state.worker.is_none() && state.reconnects;
             match &mut state.link {
                 Link::Up(up) => {
-                    if up.outgoing.queued() == 0 && up.send_due(clock::instant(now)).is_err() {
+                    if up.wire.queued() == 0 && up.send_due(clock::instant(now)).is_err() {
                         state = self.give_up_broken(state, deadline);
                         continue;
                     }
-                    if up.outgoing.queued() == 0 {
+                    if up.wire.queued() == 0 {
                         return Ok(state);
                     }
                     state = self.step(state, Wait::For(deadline.saturating_duration_since(now)));
@@ -282,9 +277,9 @@ impl Shared {
         }
     }
 
-    /// Waits until the socket has taken everything, at most until `deadline`.
+    /// Waits until everything has left, at most until `deadline`.
     fn flush<'s>(&'s self, mut state: Locked<'s>, deadline: Instant) -> Locked<'s> {
-        while state.up().is_some_and(|up| up.outgoing.queued() != 0) {
+        while state.up().is_some_and(|up| up.wire.queued() != 0) {
             let now = Instant::now();
             if now >= deadline {
                 break;
@@ -298,22 +293,22 @@ impl Shared {
     pub(crate) fn step<'s>(&'s self, mut state: Locked<'s>, wait: Wait) -> Locked<'s> {
         let generation = state.generation;
         let Link::Up(up) = &mut state.link else { return state };
-        let stream = Arc::clone(&up.stream);
-        let has_more = up.outgoing.queued() != 0;
+        let wire = Arc::clone(&up.wire);
+        let has_more = up.wire.queued() != 0;
         let inbox = up.inbox.take();
         drop(state);
         let outcome = match inbox {
             Some(mut inbox) => {
                 if has_more {
-                    wait_both(&stream, wait);
+                    wait_both(&*wire, wait);
                 }
-                let read = inbox.read(&stream, if has_more { Wait::No } else { wait });
+                let read = wire.read(&mut inbox, if has_more { Wait::No } else { wait });
                 Some((inbox, read))
             }
             None => {
                 // Who reads may stop before there is room, and nobody else would know: so what arrives ends this wait
                 // too, and either the reader takes it in a moment, or it is this thread's turn to read.
-                if !wait_both(&stream, wait).contains(PollFlags::POLLOUT) {
+                if !wait_both(&*wire, wait) {
                     thread::yield_now();
                 }
                 None
@@ -328,7 +323,7 @@ impl Shared {
             (Some((inbox, read)), _) => state.take_in(inbox, read),
             (None, Some(up)) => {
                 // Whoever reads finds out what is wrong.
-                let _ = up.outgoing.flush(&up.stream);
+                let _ = up.flush();
             }
             (None, None) => {}
         }
@@ -352,7 +347,7 @@ impl Shared {
     fn give_up_broken<'s>(&'s self, mut state: Locked<'s>, deadline: Instant) -> Locked<'s> {
         let generation = state.generation;
         if let Some(up) = state.up() {
-            let _ = up.stream.shutdown(std::net::Shutdown::Both);
+            up.wire.shutdown();
         }
         while state.generation == generation {
             let Link::Up(up) = &state.link else { return state };
@@ -396,6 +391,27 @@ impl Shared {
         }
     }
 
+    /// Drops the connection, if there is one, and makes a new one at once.
+    pub(crate) fn connect_anew(&self) -> Result<()> {
+        let mut state = self.lock();
+        while matches!(state.link, Link::Connecting) {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if matches!(state.link, Link::Idle) {
+            drop(state);
+            return self.connect();
+        }
+        state.drop_to_reconnect();
+        let (state, opened) = self.open(state);
+        drop(state);
+        opened?;
+        let refused = self.restore();
+        let first = refused.first().cloned();
+        self.note_restored(refused);
+        let Some((what, error)) = first else { return Ok(()) };
+        Err(Error::new(error.kind(), format!("the hub refuses {what}: {}", error.text())))
+    }
+
     /// Says goodbye; what was registered and subscribed is remembered for the next connection.
     pub(crate) fn disconnect(&self, reason: &str) {
         self.lock().hang_up(reason);
@@ -408,17 +424,21 @@ impl Shared {
         match opened {
             Ok(()) => {
                 drop(state);
-                let refused = self.restore();
+                self.note_restored(self.restore());
                 state = self.lock();
-                state.change(StateChange::Connected);
-                for (what, error) in refused {
-                    state.change(StateChange::NotRestored { what, error });
-                }
             }
             Err(error @ Error::Connection(_)) => drop(error),
             Err(error) => state.change(StateChange::NotRestored { what: "the session".to_owned(), error }),
         }
         state
+    }
+
+    fn note_restored(&self, refused: Vec<(String, Error)>) {
+        let mut state = self.lock();
+        state.change(StateChange::Connected);
+        for (what, error) in refused {
+            state.change(StateChange::NotRestored { what, error });
+        }
     }
 
     /// Makes a connection while no other thread does.
@@ -462,17 +482,14 @@ impl Shared {
 
     fn establish(&self, token: Option<TokenText>, attempts: u32) -> Result<(Up, Vec<OwnedMessage>)> {
         let deadline = Instant::now() + HANDSHAKE;
-        let mut connection = UnixSocketConnection::new(dial(&self.path, HANDSHAKE)?, &self.name)?;
-        connection.wait_open(deadline)?;
+        let mut connection = Connection::open(&*self.dial, &self.name, deadline)?;
         if let Some(token) = token {
             connection.set_auth_token(token);
             connection.wait_authenticated(deadline.saturating_duration_since(Instant::now()))?;
         }
-        let Parts { stream, outgoing, unfinished, dialog, messages } = connection.into_parts();
-        let inbox = Some(Inbox::new(&unfinished));
-        let stream = Arc::new(stream);
+        let Parts { wire, inbox, dialog, messages } = connection.into_parts();
         let (own, since) = (Box::new([0; OWN_FRAME]), Instant::now());
-        Ok((Up { stream, dialog, outgoing, own, inbox, since, attempts }, messages.into()))
+        Ok((Up { wire, dialog, own, inbox: Some(inbox), since, attempts }, messages.into()))
     }
 
     /// Tells the hub of all handlers and subscriptions; says which it refuses.
@@ -616,15 +633,10 @@ impl Shared {
     }
 }
 
-/// Waits until something has arrived or there is room to write.
-fn wait_both(stream: &UnixStream, wait: Wait) -> PollFlags {
-    let time = match wait {
-        Wait::No => Some(Duration::ZERO),
-        Wait::Ever => None,
-        Wait::For(time) => Some(time),
-    };
+/// Waits until something has arrived or there is room to write; says whether there is.
+fn wait_both(wire: &dyn Wire, wait: Wait) -> bool {
     // A wait that fails is followed by a read or a write that says why.
-    wait_for(stream, PollFlags::POLLIN | PollFlags::POLLOUT, time).unwrap_or(PollFlags::empty())
+    wire.wait(wait, true).unwrap_or(false)
 }
 
 fn late(message: &Message<'_>, timeout: Duration) -> Error {

@@ -20,7 +20,7 @@ pub enum Delivery {
 /// What takes deliveries on the client's own thread.
 pub(crate) type Callback = Box<dyn FnMut(Delivery) + Send>;
 
-/// One subscription's queue, between whoever reads the socket and whoever takes the notifications.
+/// One subscription's queue, between whoever reads and whoever takes the notifications.
 pub(crate) struct Feed {
     pub(crate) pattern: String,
     pub(crate) policy: SlowConsumer,

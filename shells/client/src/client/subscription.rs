@@ -24,7 +24,7 @@ impl Subscription {
     ///
     /// # Errors
     /// `Serialization`, once, when the hub gives this client nothing of a topic whose type it was told; see
-    /// [`UnixSocketClient::subscribe_to`](crate::UnixSocketClient::subscribe_to). `Connection` when the client was dropped and everything that came before was taken.
+    /// [`Client::subscribe_to`](crate::Client::subscribe_to). `Connection` when the client was dropped and everything that came before was taken.
     pub fn recv(&self, timeout: Option<Duration>) -> Result<Option<Delivery>> {
         self.0.feed.wait(timeout.map(|timeout| Instant::now() + timeout))
     }

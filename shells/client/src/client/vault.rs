@@ -1,5 +1,5 @@
 //! The keys that a client shares with other components, and what becomes of payloads with them: compressed and sealed on
-//! their way out, opened and expanded on their way in. Knows messages; no socket, no lock, no queue.
+//! their way out, opened and expanded on their way in. Knows messages; no connection, no lock, no queue.
 //!
 //! One rule both ways: a message between this client and a component that it shares a key with is sealed, or it is
 //! refused. Nobody on the way can take the seal off and pass the message on as one that never had any.
@@ -16,7 +16,7 @@ use visorbus_hub::compress::{compress, expand};
 use visorbus_hub::{Error, OwnedPayload, Result, unix_micros};
 
 use super::state::HashMap;
-use crate::connection::MAX_FRAME;
+use crate::inbox::MAX_FRAME;
 
 /// A client's payload keys.
 #[derive(Default)]

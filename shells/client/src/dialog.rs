@@ -1,11 +1,12 @@
-//! The connecting end of a session: what it says by itself, and what a frame that came means. Knows no socket.
+//! The connecting end of a session: what it says by itself, and what a frame that came means. Knows no connection.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::Duration;
 
 use visorbus_auth::TokenText;
 use visorbus_core::codec;
 use visorbus_core::peer::refuse_frame;
-use visorbus_core::session::{CloseReason, Name, Role, SessionConfig, Verdict};
+use visorbus_core::session::{CloseReason, Expired, Name, Role, SessionConfig, Verdict};
 use visorbus_core::{Instant, IpcError, Message, Session};
 use visorbus_hub::{Error, Result, owned_error};
 
@@ -14,6 +15,8 @@ use visorbus_hub::{Error, Result, owned_error};
 pub(crate) struct Dialog {
     session: Session,
     token: Option<TokenText>,
+    /// The hub has not been heard for three heartbeats.
+    is_silent: bool,
 }
 
 /// What a frame meant, beside an answer that goes back.
@@ -30,7 +33,7 @@ pub(crate) enum Heard<'f> {
 
 impl Dialog {
     /// A session as `name`, which must be a component name, that has not said anything yet.
-    pub(crate) fn new(name: &str, max_frame: u32, token: Option<TokenText>) -> Result<Self> {
+    pub(crate) fn new(name: &str, max_frame: u32, heartbeat: Option<Duration>) -> Result<Self> {
         let not_a_name = || {
             Error::Message(format!(
                 "'{name}' cannot name a client: use 1 to 32 bytes of a-z, 0-9, '.', '_' and '-', not 'bus'"
@@ -44,20 +47,23 @@ impl Dialog {
             name: Name::try_from(name).map_err(|_| not_a_name())?,
             boot_id: RandomState::new().build_hasher().finish(),
             max_frame,
-            // The kernel says at once when either end of a socket is gone, and a caller has its deadline.
-            heartbeat_ms: 0,
+            // Without: the system says at once when either end is gone, and a caller has its deadline.
+            heartbeat_ms: heartbeat.map_or(0, |every| u32::try_from(every.as_millis()).unwrap_or(u32::MAX)),
             rows: 0,
             requires_authentication: false,
             lossy: false,
         });
         session.offer_compression();
-        Ok(Self { session, token })
+        Ok(Self { session, token: None, is_silent: false })
     }
 
     /// Writes the next frame that the session has to send by itself, and says how many bytes it has; 0 when there is
     /// none. Call it until it says 0.
     pub(crate) fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> usize {
-        while self.session.handle_timeout(now).is_some() {}
+        // A hub that is silent is not greeted anew: whoever looks after the connection ends it.
+        if self.check_alive(now).is_err() {
+            return 0;
+        }
         let own = self.session.poll_transmit(now, out);
         if own != 0 || self.token.is_none() || !self.session.wants_token(now) {
             return own;
@@ -65,12 +71,26 @@ impl Dialog {
         self.prove(now, out)
     }
 
-    /// When [`Dialog::poll_transmit`] next has something to do; `None`: not before the next frame.
+    /// Ends what is not answered in time; an error when that is the session itself, because the hub was silent for three
+    /// heartbeats. The connection is over then.
+    pub(crate) fn check_alive(&mut self, now: Instant) -> Result<()> {
+        while let (false, Some(expired)) = (self.is_silent, self.session.handle_timeout(now)) {
+            self.is_silent = expired == Expired::Session;
+        }
+        match self.is_silent {
+            true => Err(Error::Connection("it was silent for three heartbeats".to_owned())),
+            false => Ok(()),
+        }
+    }
+
+    /// When [`Dialog::poll_transmit`] or [`Dialog::check_alive`] next has something to do; `None`: not before the next
+    /// frame.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         // Without a token an open session would ask for one at all times. One that was taken is sent again half an hour
         // later, which can wait for the next message: the same token proves nothing new.
         let nothing_due = self.session.is_open() && (self.token.is_none() || self.session.is_ready());
-        self.session.poll_timeout().filter(|_| !nothing_due)
+        let due = if nothing_due { self.session.heartbeat_due() } else { self.session.poll_timeout() };
+        due.filter(|_| !self.is_silent)
     }
 
     /// Writes the request that proves this end by its token; 0 when it has none.

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::Thread;
@@ -16,14 +15,14 @@ use visorbus_core::{ErrorKind, IpcError, Message, bus, codec};
 use visorbus_hub::{Error, OwnedMessage, Result, error};
 
 use super::feed::{Feed, Offered};
-use super::inbox::{Frame, Inbox};
 use super::slots::Slots;
 use super::vault::{Own, Sealed, Vault, Wrapped};
 use super::worker::{Job, Serve};
 use crate::clock;
 use crate::connection::{HEAD, encode_head};
 use crate::dialog::{Dialog, Heard, OWN_FRAME};
-use crate::outgoing::Outgoing;
+use crate::inbox::{Frame, Inbox};
+use crate::wire::Wire;
 
 /// Everything that the threads of a client share.
 pub(crate) struct State {
@@ -71,9 +70,8 @@ pub(crate) enum Link {
 
 /// A live connection.
 pub(crate) struct Up {
-    pub(crate) stream: Arc<UnixStream>,
+    pub(crate) wire: Arc<dyn Wire>,
     pub(crate) dialog: Dialog,
-    pub(crate) outgoing: Outgoing,
     /// Where the session writes what it says itself.
     pub(crate) own: Box<[u8; OWN_FRAME]>,
     /// Here while nobody reads; who takes it is the reader.
@@ -200,7 +198,7 @@ impl State {
 
     /// Whether a thread that has nothing better to do could bring the connection on: read from it, or write what waits.
     pub(crate) fn can_step(&self) -> bool {
-        matches!(&self.link, Link::Up(up) if up.inbox.is_some() || up.outgoing.queued() != 0)
+        matches!(&self.link, Link::Up(up) if up.inbox.is_some() || up.wire.queued() != 0)
     }
 
     /// Takes in what the reader has read of the connection.
@@ -228,7 +226,7 @@ impl State {
         }
         if let Some(up) = self.up() {
             up.inbox = Some(inbox);
-            if let Err(error) = up.outgoing.flush(&up.stream) {
+            if let Err(error) = up.flush() {
                 outcome = outcome.and(Err(Error::Connection(error.to_string())));
             }
         }
@@ -240,8 +238,8 @@ impl State {
     /// Ends the connection, and all that waits for answers on it.
     pub(crate) fn lose(&mut self, why: Error) {
         let Link::Up(up) = &self.link else { return };
-        // Whoever still waits on the socket wakes up.
-        let _ = up.stream.shutdown(std::net::Shutdown::Both);
+        // Whoever still waits on it wakes up.
+        up.wire.shutdown();
         let now = Instant::now();
         // A hub that takes connections and drops them at once, one after the other, is not to be stormed.
         let (attempts, retry_at) = match (up.attempts, now.duration_since(up.since) < SOON) {
@@ -270,9 +268,9 @@ impl State {
             let len = up.dialog.session_mut().close(reason, clock::now(), &mut out);
             if len != 0 {
                 // Nobody can be told if the hub was faster.
-                let _ = up.outgoing.send(&up.stream, &out[..len], &[], true);
+                let _ = up.wire.send(&out[..len], &[]);
             }
-            let _ = up.stream.shutdown(std::net::Shutdown::Both);
+            up.wire.shutdown();
         }
         self.generation += 1;
         self.link = Link::Idle;
@@ -282,6 +280,17 @@ impl State {
         );
         self.slots.fail_all(&Error::Connection(text));
         self.vault.forget_calls();
+    }
+
+    /// Ends the connection, if there is one, because another is to take its place at once.
+    pub(crate) fn drop_to_reconnect(&mut self) {
+        if self.up().is_none() {
+            return;
+        }
+        self.hang_up("it connects anew");
+        let why = Error::Connection("this end connects anew".to_owned());
+        self.change(StateChange::Disconnected(why.clone()));
+        self.link = Link::Down { why, retry_at: Instant::now(), attempts: 0 };
     }
 
     /// Why nothing can be sent right now.
@@ -598,22 +607,27 @@ impl Up {
         if len == 0 {
             return Ok(());
         }
-        let sent = self.outgoing.send(&self.stream, &self.own[..len], &[], true);
+        let sent = self.wire.send(&self.own[..len], &[]);
         sent.map_err(|e| error(ErrorKind::Connection, e))
     }
 
-    /// Writes a frame, or queues what the socket does not take.
+    /// Writes a frame, or queues what the wire does not take.
     pub(crate) fn send(&mut self, frame: &[u8]) -> Result<()> {
-        let sent = self.outgoing.send(&self.stream, frame, &[], true);
+        let sent = self.wire.send(frame, &[]);
         sent.map_err(|e| error(ErrorKind::Connection, e))
     }
 
-    /// Writes a message, or queues what the socket does not take.
+    /// Writes a message, or queues what the wire does not take.
     pub(crate) fn write(&mut self, message: &Message<'_>) -> std::result::Result<(), Unwritten> {
         let mut head = [0; HEAD];
         let (len, payload) = encode_head(message, &mut head).map_err(Unwritten::Refused)?;
         self.dialog.check_len(len + payload.len()).map_err(Unwritten::Refused)?;
-        self.outgoing.send(&self.stream, &head[..len], payload, true).map_err(|_| Unwritten::Broken)
+        self.wire.send(&head[..len], payload).map_err(|_| Unwritten::Broken)
+    }
+
+    /// Writes what waits as far as there is room.
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        if self.wire.queued() == 0 { Ok(()) } else { self.wire.flush().map(|_| ()) }
     }
 }
 
