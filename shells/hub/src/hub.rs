@@ -28,7 +28,7 @@ use crate::config::{HubConfig, Limits, unix_micros};
 use crate::errands::{Errand, Errands};
 use crate::handle::{Command, HubHandle};
 use crate::handlers::{Pool, Registry};
-use crate::link::{HubLink, Listener, Origin, ReceiveBuffer};
+use crate::link::{Goodbye, HubLink, Listener, Origin, ReceiveBuffer};
 use crate::owned::{Error, Result};
 use crate::peers::{Counters, Peer, PeerKey, Peers, Presence, Rows, Watched};
 use crate::poller::{Poller, Ready, WOKEN};
@@ -67,7 +67,7 @@ pub struct Hub {
     listeners: Vec<Accepting>,
     /// When a peer's session, handshake or link next needs the time.
     timers: BTreeSet<(Instant, PeerKey)>,
-    receive: ReceiveBuffer,
+    pub(crate) receive: ReceiveBuffer,
     start: std::time::Instant,
     /// Microseconds from 1970 to `start`, by the wall clock as it was last read.
     pub(crate) start_unix_us: u64,
@@ -336,6 +336,7 @@ impl Hub {
             subscriptions: Vec::new(),
             queue: Queue::default(),
             presence: Presence::Here,
+            goodbye: None,
             watched: None,
             stuck: false,
             dirty: false,
@@ -354,6 +355,10 @@ impl Hub {
         }
         self.poll_session(key, now);
         self.set_timer(key, now);
+        if self.peers.get(key).is_some_and(|peer| peer.link.has_input()) {
+            let ready = Ready { number: key.data().as_ffi(), input: true, output: false };
+            self.serve_peer(key, &ready, false, now);
+        }
         let gone = || Error::Connection("the connection cannot be waited on".to_owned());
         self.peers.get(key).map(|_| ()).ok_or_else(gone)
     }
@@ -384,6 +389,8 @@ impl Hub {
             // Whoever has gone before that need not know.
             let _ = link.send(&self.out[..len], &[], true);
         }
+        link.close(Goodbye::Full, error.text());
+        let _ = link.flush(self.now());
     }
 
     /// Has epoll report the link's descriptor; `None` when it has none.
@@ -397,11 +404,7 @@ impl Hub {
     fn serve_peer(&mut self, key: PeerKey, ready: &Ready, single: bool, now: Instant) {
         let presence = self.peers.get(key).map(|peer| peer.presence);
         if let Some(Presence::Lingering { .. }) = presence {
-            // Its input is not watched: what is told of it then is that it is gone.
-            if ready.input || !self.peers.flush(key).left {
-                self.close_lingering(key, now);
-            }
-            return;
+            return self.serve_lingering(key, ready, now);
         }
         if ready.output {
             self.flush(key, now);
@@ -426,6 +429,9 @@ impl Hub {
         } else if self.peers.get(key).is_some_and(|peer| peer.options.lossy) {
             self.poll_session(key, now);
             self.peers.touch(key);
+        } else if self.peers.get(key).is_some_and(|peer| !peer.link.is_idle()) {
+            // It has an answer of its own to write, or begins to wait for the rest of something.
+            self.peers.touch(key);
         }
         self.set_timer(key, now);
     }
@@ -446,7 +452,7 @@ impl Hub {
                 Err(error) => {
                     let text = format!("{error}: the connection is closed");
                     self.send_error(key, &Message::request(0, BUS_ADDRESS), &Error::Protocol(text.clone()));
-                    self.peers.dismiss(key, text);
+                    self.peers.dismiss_as(key, Goodbye::Malformed, text);
                 }
             }
         }
@@ -527,7 +533,7 @@ impl Hub {
             Verdict::Closed(CloseReason::Goodbye) if peer.options.lossy => {
                 self.forget(key, "it said goodbye")
             }
-            Verdict::Closed(_) => self.peers.dismiss(key, "it said goodbye"),
+            Verdict::Closed(_) => self.peers.dismiss_as(key, Goodbye::Normal, "it said goodbye"),
             Verdict::Drop(_) => peer.counters.refused += 1,
         }
     }
@@ -619,7 +625,9 @@ impl Hub {
             }
         }
         self.poll_session(key, now);
-        if self.peers.get(key).is_some_and(|peer| peer.options.lane) {
+        let has_to_flush =
+            |peer: &Peer| peer.options.lane || peer.link.poll_timeout().is_some_and(|at| at <= now);
+        if self.peers.get(key).is_some_and(has_to_flush) {
             self.peers.touch(key);
         }
     }
@@ -664,12 +672,12 @@ impl Hub {
         let flushed = self.peers.flush(key);
         self.watch_output(key, flushed.blocked);
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let has_lane = peer.options.lane;
+        let keeps_time = peer.options.lane || peer.link.poll_timeout().is_some();
         if !flushed.left || (flushed.moved && peer.tell_missed_at <= now) {
             peer.tell_missed_at = now.plus_millis(TELL_MISSED_MS);
             self.tell_missed(key);
         }
-        if has_lane {
+        if keeps_time {
             // What was sent just now is looked after from now on.
             self.set_timer(key, now);
         }

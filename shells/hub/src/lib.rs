@@ -56,6 +56,6 @@ pub use config::{HubConfig, Limits, unix_micros};
 pub use handle::HubHandle;
 pub use handlers::BoxedHandler;
 pub use hub::Hub;
-pub use link::{HubLink, LinkOptions, Listener, Origin, Proven, ReceiveBuffer, Reopen};
+pub use link::{Goodbye, HubLink, LinkOptions, Listener, Origin, Proven, ReceiveBuffer, Reopen};
 pub use owned::{Error, OwnedMessage, OwnedPayload, Result, error, owned_error};
 pub use server::HubServer;

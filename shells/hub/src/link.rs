@@ -56,6 +56,12 @@ pub trait HubLink: Send {
         false
     }
 
+    /// Whether something that came before the hub had the link is inside, so that the descriptor does not tell of it.
+    /// Asked once; after that [`HubLink::receive`] leaves nothing inside but the beginning of something.
+    fn has_input(&self) -> bool {
+        false
+    }
+
     /// When [`HubLink::flush`] next has something to do by itself, as [`visorbus_core::Link::poll_timeout`] says.
     fn poll_timeout(&self) -> Option<Instant> {
         None
@@ -64,6 +70,18 @@ pub trait HubLink: Send {
     /// As [`visorbus_core::Link::reset`]: a session has begun, or has ended.
     fn reset(&mut self, epoch: Option<u16>) {
         let _ = epoch;
+    }
+
+    /// The hub ends the connection: the transport says so in its own way behind everything that was sent, if it has one.
+    /// Nothing is sent after that.
+    fn close(&mut self, why: Goodbye, text: &str) {
+        let _ = (why, text);
+    }
+
+    /// Whether the connection is to be kept for a moment though it is over or [closed](HubLink::close), because what was
+    /// said last would be lost with it: its input then goes to [`HubLink::receive`] until that says that it is over.
+    fn lingers(&self) -> bool {
+        false
     }
 
     /// Tries to have the connection again after an error.
@@ -117,6 +135,22 @@ pub trait Listener: Send {
 
     /// Where it listens, for people to read.
     fn describe(&self) -> String;
+}
+
+/// Why the hub ends a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Goodbye {
+    /// The other end said goodbye.
+    Normal,
+    /// The hub stops.
+    Stopping,
+    /// The other end did not prove itself, may not be here any longer, or does not read.
+    Refused,
+    /// What it sent can be no message.
+    Malformed,
+    /// There is no room for it now.
+    Full,
 }
 
 /// What came of [`HubLink::reopen`].

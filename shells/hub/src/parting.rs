@@ -4,16 +4,17 @@ use slotmap::Key as _;
 use visorbus_core::Instant;
 
 use crate::hub::Hub;
-use crate::link::Reopen;
+use crate::link::{Goodbye, Reopen};
 use crate::owned::Error;
 use crate::peers::{End, PeerKey, Presence};
+use crate::poller::Ready;
 
 impl Hub {
     /// Parts from a peer that fails or has to go.
     pub(crate) fn part_from(&mut self, key: PeerKey, end: &End, now: Instant) {
         match end {
             End::LinkOver(why) => self.lose_link(key, why, now),
-            End::Dismissed(why) => self.dismiss(key, why, now),
+            End::Dismissed(kind, why) => self.dismiss(key, *kind, why, now),
         }
     }
 
@@ -82,36 +83,72 @@ impl Hub {
             let len = peer.session.close("the hub stops", now, &mut self.out);
             self.send_out(key, len, true);
             self.peers.flush(key);
+            if let Some(peer) = self.peers.get_mut(key) {
+                peer.link.close(Goodbye::Stopping, "the hub stops");
+                let _ = peer.link.flush(now);
+            }
         }
     }
 
     /// Ends a session that the hub does not go on with. Its peer may not be reading at the moment, so that the socket
     /// is kept a while for the goodbye; a line is kept anyway.
-    fn dismiss(&mut self, key: PeerKey, why: &str, now: Instant) {
+    fn dismiss(&mut self, key: PeerKey, kind: Goodbye, why: &str, now: Instant) {
         self.forget(key, why);
         let Some(peer) = self.peers.get_mut(key) else { return };
         let len = peer.session.close(why, now, &mut self.out);
         peer.say_last(&self.out[..len]);
-        let lossy = peer.options.lossy;
+        if !peer.options.lossy {
+            peer.goodbye = Some(Box::new((kind, why.to_owned())));
+            return self.linger(key, why, now);
+        }
+        let Ok(flushed) = peer.flush(now) else { return self.lose_link(key, why, now) };
+        peer.presence = Presence::Here;
+        self.watch_output(key, flushed.blocked);
+    }
+
+    /// Keeps a peer that has to go while something is left for it to read, or it is to be heard out.
+    fn linger(&mut self, key: PeerKey, why: &str, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
         let flushed = peer.flush(now).ok();
-        let Some(flushed) = flushed.filter(|flushed| lossy || flushed.left) else {
-            return self.lose_link(key, why, now);
-        };
-        if lossy {
-            peer.presence = Presence::Here;
-            return self.watch_output(key, flushed.blocked);
-        }
         peer.presence = Presence::Lingering { until: now.plus_millis(LINGER_MS) };
-        let watched = peer.link.fd().map(|fd| self.poller.watch(fd, key.data().as_ffi(), false, true));
-        if !matches!(watched, Some(Ok(()))) {
-            return self.lose_link(key, why, now);
+        let lingers = peer.link.lingers();
+        match flushed.filter(|flushed| flushed.left || lingers) {
+            Some(flushed) if self.watch_lingering(key, lingers, flushed.blocked) => self.set_timer(key, now),
+            _ => self.lose_link(key, why, now),
         }
-        self.set_timer(key, now);
+    }
+
+    /// Writes what is left for a peer that has to go, and hears it out where its link asks for that.
+    pub(crate) fn serve_lingering(&mut self, key: PeerKey, ready: &Ready, now: Instant) {
+        let flushed = self.peers.flush(key);
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let lingers = peer.link.lingers();
+        let mut is_over = !flushed.left && !lingers;
+        if ready.input && !is_over {
+            // Where the input is not watched, what is told of it is that the other end is gone.
+            self.receive.clear();
+            is_over = !lingers || peer.link.receive(&mut self.receive).is_err();
+        }
+        if is_over || !self.watch_lingering(key, lingers, flushed.blocked) {
+            self.close_lingering(key, now);
+        }
+    }
+
+    fn watch_lingering(&self, key: PeerKey, input: bool, output: bool) -> bool {
+        let fd = self.peers.get(key).and_then(|peer| peer.link.fd());
+        fd.is_some_and(|fd| self.poller.watch(fd, key.data().as_ffi(), input, output).is_ok())
     }
 
     /// The link of a peer is over: a socket's peer is removed, a line waits for its device to come back.
     fn lose_link(&mut self, key: PeerKey, why: &str, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
+        if !matches!(peer.presence, Presence::Lingering { .. })
+            && peer.watched.is_some()
+            && peer.link.lingers()
+        {
+            self.forget(key, why);
+            return self.linger(key, why, now);
+        }
         if let (Some(_), Some(fd)) = (peer.watched.take(), peer.link.fd()) {
             self.poller.remove(fd);
         }

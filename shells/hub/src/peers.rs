@@ -13,7 +13,7 @@ use visorbus_core::{Instant, MessagePriority, Session};
 
 use crate::config::Limits;
 use crate::expect::Uses;
-use crate::link::{HubLink, LinkOptions, Origin, Proven};
+use crate::link::{Goodbye, HubLink, LinkOptions, Origin, Proven};
 use crate::queue::{Queue, Queued, Timed};
 
 slotmap::new_key_type! {
@@ -41,7 +41,7 @@ pub(crate) enum End {
     /// Its link is over: nothing reaches it any more.
     LinkOver(String),
     /// The hub does not go on with it: it is told why.
-    Dismissed(String),
+    Dismissed(Goodbye, String),
 }
 
 /// Why a frame was not sent.
@@ -90,8 +90,13 @@ impl Peers {
 
     /// Parts from a peer at the end of this turn; until then nothing more is taken from it or sent to it.
     pub(crate) fn dismiss(&mut self, key: PeerKey, why: impl Into<String>) {
+        self.dismiss_as(key, Goodbye::Refused, why);
+    }
+
+    /// As [`Peers::dismiss`], where the transport is told of another reason than that the peer may not stay.
+    pub(crate) fn dismiss_as(&mut self, key: PeerKey, kind: Goodbye, why: impl Into<String>) {
         if self.leave(key) {
-            self.ending.push((key, End::Dismissed(why.into())));
+            self.ending.push((key, End::Dismissed(kind, why.into())));
         }
     }
 
@@ -324,6 +329,8 @@ pub(crate) struct Peer {
     pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) queue: Queue,
     pub(crate) presence: Presence,
+    /// What the transport is to say behind all that waits.
+    pub(crate) goodbye: Option<Box<(Goodbye, String)>>,
     /// What epoll watches its descriptor for; `None` while there is none.
     pub(crate) watched: Option<Watched>,
     /// The link has taken all that it takes for now.
@@ -647,6 +654,10 @@ impl Peer {
             let flushed = self.link.flush(now)?;
             match self.queue.front(now) {
                 Some(next) if flushed && self.link.has_room(first(next), next.len()) => {}
+                None if self.goodbye.is_some() => {
+                    let goodbye = self.goodbye.take();
+                    goodbye.inspect(|goodbye| self.link.close(goodbye.0, &goodbye.1));
+                }
                 next => {
                     self.stuck = !flushed || next.is_some();
                     return Ok(Flushed { moved, left: self.stuck, blocked: !flushed });
