@@ -2,14 +2,25 @@
 #![forbid(unsafe_code)]
 
 mod channel;
+mod door;
 pub mod json;
 mod link;
+mod listener;
+mod pages;
 mod protocol;
 mod seat;
+mod server;
 mod tls;
 
+/// Fast, and seeded at random, so that nobody can choose keys that collide.
+pub(crate) type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+
 pub use channel::Channel;
+pub use door::{DoorLimits, DoorStats, Reason};
 pub use link::{LinkConfig, WebSocketLink};
+pub use listener::{Door, WebSocketConfig, WebSocketListener};
+pub use pages::Pages;
 pub use protocol::{Subprotocol, VERSION, WebSocketMessage, WebSocketMessageType, WebSocketProtocol};
 pub use seat::Seat;
+pub use server::WebSocketServer;
 pub use tls::{TlsClientConfig, TlsConfig};

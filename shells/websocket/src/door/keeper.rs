@@ -1,0 +1,267 @@
+//! The thread of one listening socket: one epoll, its visitors and their deadlines.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::socket::{MsgFlags, send};
+
+use visorbus_hub::HubLink as _;
+
+use crate::HashMap;
+use crate::door::answer::Answer;
+use crate::door::refusal::Refusal;
+use crate::door::shared::Shared;
+use crate::door::visitor::{Step, Visitor, Wish};
+
+/// Takes connections and brings each to where it is the hub's or gone.
+pub(crate) struct Keeper {
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    epoll: Epoll,
+    visitors: HashMap<u64, (Visitor, Wish)>,
+    deadlines: BTreeSet<(Instant, u64)>,
+    next: u64,
+    /// Given up to be able to take a connection and close it when there are no descriptors left: while it waits in the
+    /// listener's queue, the listener cannot be waited on.
+    spare: Option<File>,
+    paused_until: Option<Instant>,
+}
+
+impl Keeper {
+    pub(crate) fn new(shared: Arc<Shared>, listener: TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
+        epoll.add(shared.wake_event(), EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
+        Ok(Self {
+            shared,
+            listener,
+            epoll,
+            visitors: HashMap::default(),
+            deadlines: BTreeSet::new(),
+            next: 0,
+            spare: spare(),
+            paused_until: None,
+        })
+    }
+
+    /// Runs until it is closed.
+    pub(crate) fn run(mut self) {
+        let mut events = [EpollEvent::empty(); 64];
+        while !self.shared.is_closing() {
+            let count = match self.epoll.wait(&mut events, self.timeout(Instant::now())) {
+                Ok(count) => count,
+                Err(Errno::EINTR) => 0,
+                Err(error) => {
+                    tracing::error!("{} takes no more connections: {error}", self.shared.local);
+                    return;
+                }
+            };
+            let now = Instant::now();
+            for event in &events[..count] {
+                match event.data() {
+                    WAKE => {}
+                    LISTENER => self.accept(now),
+                    id => self.step(id, now),
+                }
+            }
+            self.expire(now);
+        }
+    }
+
+    /// A bounded number at a time, so that a storm leaves time for those that are there.
+    fn accept(&mut self, now: Instant) {
+        for _ in 0..MOST_AT_ONCE {
+            match self.listener.accept() {
+                Ok((stream, address)) => {
+                    let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+                    self.welcome(stream, address, now);
+                }
+                Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+                    Some(Errno::EAGAIN) => return,
+                    Some(Errno::EMFILE | Errno::ENFILE) if self.shed() => {}
+                    Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) | None => {
+                        tracing::warn!("{}: {error}; not accepting for 100 ms", self.shared.local);
+                        return self.pause(now);
+                    }
+                    // Whoever it was has gone before he was taken: accept(2) passes on errors of the network.
+                    Some(_) => {}
+                },
+            }
+        }
+    }
+
+    /// Takes one connection and closes it, with the descriptor that was kept for that; `false` when there is none.
+    fn shed(&mut self) -> bool {
+        if self.spare.take().is_none() {
+            return false;
+        }
+        // Whoever it is sees that it is closed, and does not wait for ever.
+        drop(self.listener.accept());
+        self.spare = spare();
+        self.shared.tally.refuse(&Refusal::Descriptors, None);
+        true
+    }
+
+    fn pause(&mut self, now: Instant) {
+        self.watch_listener(false);
+        self.paused_until = Some(now + PAUSE);
+    }
+
+    fn watch_listener(&self, on: bool) {
+        let mut flags = EpollFlags::empty();
+        flags.set(EpollFlags::EPOLLIN, on);
+        // It is watched for as long as it is there.
+        let _ = self.epoll.modify(&self.listener, &mut EpollEvent::new(flags, LISTENER));
+    }
+
+    fn welcome(&mut self, stream: TcpStream, address: SocketAddr, now: Instant) {
+        let shared = &self.shared;
+        shared.tally.count(&shared.tally.accepted);
+        let limits = &shared.limits;
+        let seat = shared.seats.take(address.ip(), limits.connections_per_address);
+        let waiting = shared.waiting.take(address.ip(), limits.pending_per_address);
+        let (Some(seat), Some(waiting)) = (seat, waiting) else {
+            return turn_away(&stream, address, &Refusal::Address, shared);
+        };
+        while self.visitors.len() >= self.shared.limits.pending.max(1) {
+            let Some(&(_, id)) = self.deadlines.first() else { break };
+            self.evict(id);
+        }
+        let Ok(visitor) = Visitor::new(stream, address, (seat, waiting), &self.shared, now) else { return };
+        let id = self.next;
+        self.next += 1;
+        let added = visitor.fd().map(|fd| self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, id)));
+        if !matches!(added, Some(Ok(()))) {
+            return;
+        }
+        self.deadlines.insert((visitor.deadline, id));
+        self.visitors.insert(id, (visitor, Wish { input: true, output: false }));
+        self.count_pending();
+    }
+
+    /// Makes room for another one.
+    fn evict(&mut self, id: u64) {
+        if let Some((visitor, _)) = self.remove(id)
+            && !visitor.is_leaving()
+        {
+            self.shared.tally.refuse(&Refusal::Busy, None);
+        }
+    }
+
+    fn step(&mut self, id: u64, now: Instant) {
+        self.go_on(id, |visitor, shared| visitor.step(shared, now));
+    }
+
+    fn expire(&mut self, now: Instant) {
+        if self.paused_until.is_some_and(|until| until <= now) {
+            self.paused_until = None;
+            self.watch_listener(true);
+        }
+        while let Some(&(deadline, id)) = self.deadlines.first() {
+            if deadline > now {
+                return;
+            }
+            self.go_on(id, |visitor, shared| visitor.expire(shared, now));
+        }
+    }
+
+    fn go_on(&mut self, id: u64, step: impl FnOnce(&mut Visitor, &Shared) -> Step) {
+        // It may have gone after this was reported.
+        let Some((visitor, wish)) = self.visitors.get_mut(&id) else { return };
+        let before = visitor.deadline;
+        let fd_before = *wish;
+        match step(visitor, &self.shared) {
+            Step::Wait(now_wanted) => {
+                *wish = now_wanted;
+                let deadline = visitor.deadline;
+                let watched = now_wanted == fd_before || watch(&self.epoll, visitor, id, now_wanted);
+                self.deadlines.remove(&(before, id));
+                self.deadlines.insert((deadline, id));
+                if !watched {
+                    self.remove(id);
+                }
+            }
+            Step::Upgraded(link) => {
+                // From here on it is the hub that waits on it.
+                if let Some(fd) = link.fd() {
+                    let _ = self.epoll.delete(fd);
+                }
+                self.deadlines.remove(&(before, id));
+                self.visitors.remove(&id);
+                self.shared.tally.count(&self.shared.tally.upgraded);
+                self.shared.push(link);
+            }
+            Step::Gone => {
+                self.deadlines.remove(&(before, id));
+                self.visitors.remove(&id);
+            }
+        }
+        self.count_pending();
+    }
+
+    fn remove(&mut self, id: u64) -> Option<(Visitor, Wish)> {
+        let (visitor, wish) = self.visitors.remove(&id)?;
+        self.deadlines.remove(&(visitor.deadline, id));
+        if let Some(fd) = visitor.fd() {
+            // The only failure is that it was not watched, which is what is wanted.
+            let _ = self.epoll.delete(fd);
+        }
+        Some((visitor, wish))
+    }
+
+    fn count_pending(&self) {
+        self.shared.tally.pending.store(self.visitors.len() as u64, Ordering::Relaxed);
+    }
+
+    fn timeout(&self, now: Instant) -> EpollTimeout {
+        let first = self.deadlines.first().map(|&(deadline, _)| deadline);
+        let Some(next) = first.into_iter().chain(self.paused_until).min() else { return EpollTimeout::NONE };
+        // Rounded up: a wait that ends too early would be done again.
+        let left = next.saturating_duration_since(now) + Duration::from_micros(999);
+        EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX)
+    }
+}
+
+/// Changes what a visitor is waited for; `false` when that cannot be.
+fn watch(epoll: &Epoll, visitor: &Visitor, id: u64, wish: Wish) -> bool {
+    let mut flags = EpollFlags::empty();
+    flags.set(EpollFlags::EPOLLIN, wish.input);
+    flags.set(EpollFlags::EPOLLOUT, wish.output);
+    visitor.fd().is_some_and(|fd| epoll.modify(fd, &mut EpollEvent::new(flags, id)).is_ok())
+}
+
+/// Says why, where that costs nothing, and closes.
+fn turn_away(stream: &TcpStream, address: SocketAddr, refusal: &Refusal, shared: &Shared) {
+    shared.tally.refuse(refusal, Some(address));
+    if !shared.is_tls() {
+        let mut answer = Answer::refuse(refusal, false);
+        while !answer.rest().is_empty() {
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+            let Ok(count) = send(stream.as_raw_fd(), answer.rest(), flags) else { return };
+            answer.advance(count);
+        }
+    }
+}
+
+/// A descriptor that is good for nothing but to be given up.
+fn spare() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+const WAKE: u64 = u64::MAX;
+const LISTENER: u64 = WAKE - 1;
+
+/// Connections that are taken before others have their turn.
+const MOST_AT_ONCE: usize = 64;
+
+/// For how long no connection is taken when there are no descriptors.
+const PAUSE: Duration = Duration::from_millis(100);

@@ -1,0 +1,200 @@
+//! A hub with one WebSocket port, on threads of its own.
+
+use std::net::SocketAddr;
+
+use visorbus_hub::{BoxedHandler, Error, HubConfig, HubHandle, HubServer, OwnedMessage, Result};
+
+use crate::door::DoorStats;
+use crate::listener::{Door, WebSocketConfig, WebSocketListener};
+use crate::pages::Pages;
+use crate::tls::TlsConfig;
+
+/// Serves WebSockets, over TLS where a certificate is given.
+///
+/// ```no_run
+/// use visorbus_core::auth::{Key, KeyRing, Slot};
+/// use visorbus_hub::HubConfig;
+/// use visorbus_websocket::{TlsConfig, WebSocketServer};
+///
+/// let mut keys = KeyRing::new();
+/// keys.add(Slot::root(1, Key::new([7; 32]))).expect("an empty ring has room");
+/// let mut server = WebSocketServer::new("0.0.0.0:8443", HubConfig::new(keys, 1))?;
+/// server.set_tls_config(TlsConfig::new("/etc/visorbus/hub.pem", "/etc/visorbus/hub.key"))?;
+/// server.start()?;
+/// println!("serving {:?}", server.url());
+/// # Ok::<(), visorbus_hub::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct WebSocketServer {
+    server: HubServer,
+    address: String,
+    config: WebSocketConfig,
+    door: Option<Door>,
+}
+
+impl WebSocketServer {
+    /// A server for `address`, `127.0.0.1:8080` for example, that does not serve yet. Without TLS it serves this machine
+    /// alone, unless its [configuration](WebSocketServer::set_config) says otherwise.
+    ///
+    /// # Errors
+    /// What [`HubServer::new`] says.
+    pub fn new(address: impl Into<String>, config: HubConfig) -> Result<Self> {
+        let server = HubServer::new(config)?;
+        Ok(Self { server, address: address.into(), config: WebSocketConfig::default(), door: None })
+    }
+
+    /// Serves over TLS and nothing else.
+    ///
+    /// # Errors
+    /// `Message` when the server was started already.
+    pub fn set_tls_config(&mut self, tls: TlsConfig) -> Result<()> {
+        self.change(|config| config.tls = Some(tls))
+    }
+
+    /// Serves these pages on the same port.
+    ///
+    /// # Errors
+    /// `Message` when the server was started already.
+    pub fn set_pages(&mut self, pages: Pages) -> Result<()> {
+        self.change(|config| config.pages = pages)
+    }
+
+    /// Goes by this name too; as [`WebSocketConfig::allowed_hosts`] says.
+    ///
+    /// # Errors
+    /// `Message` when the server was started already.
+    pub fn allow_host(&mut self, host: impl Into<String>) -> Result<()> {
+        self.change(|config| config.allowed_hosts.push(host.into()))
+    }
+
+    /// Lets pages of this origin connect too; as [`WebSocketConfig::allowed_origins`] says.
+    ///
+    /// # Errors
+    /// `Message` when the server was started already.
+    pub fn allow_origin(&mut self, origin: impl Into<String>) -> Result<()> {
+        self.change(|config| config.allowed_origins.push(origin.into()))
+    }
+
+    /// Everything about the listening end at once, in place of what was set before.
+    ///
+    /// # Errors
+    /// `Message` when the server was started already.
+    pub fn set_config(&mut self, config: WebSocketConfig) -> Result<()> {
+        self.change(|old| *old = config)
+    }
+
+    /// Binds the port and serves it on threads of its own.
+    ///
+    /// # Errors
+    /// `Message` when it was started before; what [`WebSocketListener::bind`] says, and then it may be tried again.
+    pub fn start(&mut self) -> Result<()> {
+        let mut door = None;
+        self.server.start(|| {
+            let listener = WebSocketListener::bind(&self.address, self.config.clone())?;
+            door = Some(listener.door());
+            Ok(Box::new(listener))
+        })?;
+        self.door = door;
+        Ok(())
+    }
+
+    /// Says goodbye to every client, waits for the hub's end and closes the port. Nothing to do where it does not run.
+    ///
+    /// # Errors
+    /// Why the hub had ended before.
+    pub fn stop(&mut self) -> Result<()> {
+        self.server.stop()
+    }
+
+    /// Serves the component `handler.id()` in the hub.
+    ///
+    /// # Errors
+    /// `Message` when the id is no component's name or is taken; `Connection` when the server has stopped.
+    pub fn register_handler(&mut self, handler: BoxedHandler) -> Result<()> {
+        self.server.register_handler(handler)
+    }
+
+    /// Stops serving the component `id`.
+    ///
+    /// # Errors
+    /// `Message` when no handler has this id; `Connection` when the server has stopped.
+    pub fn unregister_handler(&mut self, id: &str) -> Result<()> {
+        self.server.unregister_handler(id)
+    }
+
+    /// The names of the authenticated clients, sorted; none while it does not serve yet.
+    ///
+    /// # Errors
+    /// `Connection` when the server has stopped.
+    pub fn active_connections(&self) -> Result<Vec<String>> {
+        self.server.active_connections()
+    }
+
+    /// Sends a notification to the client called `client_id`.
+    ///
+    /// # Errors
+    /// `Message` when there is no such client or the message is no notification; `Connection` when the server does not
+    /// run.
+    pub fn send_message(&self, client_id: &str, message: OwnedMessage) -> Result<()> {
+        self.server.send_message(client_id, message)
+    }
+
+    /// Sends a notification to every authenticated client.
+    ///
+    /// # Errors
+    /// As [`HubServer::broadcast_message`].
+    pub fn broadcast_message(&self, message: OwnedMessage) -> Result<()> {
+        self.server.broadcast_message(message)
+    }
+
+    /// Sends a notification to every client that has `scope`.
+    ///
+    /// # Errors
+    /// As [`HubServer::broadcast_to_scope`].
+    pub fn broadcast_to_scope(&self, scope: &str, message: OwnedMessage) -> Result<()> {
+        self.server.broadcast_to_scope(scope, message)
+    }
+
+    /// Reads certificate, key and authorities again, for connections that are made from now on; those that are there stay.
+    ///
+    /// # Errors
+    /// As [`Door::reload_tls`]; `Connection` when the server does not serve yet.
+    pub fn reload_tls(&self) -> Result<()> {
+        self.started()?.reload_tls()
+    }
+
+    /// Who came to the port, and who was turned away and why; nobody while it does not serve yet.
+    pub fn stats(&self) -> DoorStats {
+        self.door.as_ref().map(Door::stats).unwrap_or_default()
+    }
+
+    /// Where it listens, with the port that it has; `None` while it does not serve yet.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.door.as_ref().map(Door::local_addr)
+    }
+
+    /// What a client of this machine connects to; `None` while it does not serve yet.
+    pub fn url(&self) -> Option<String> {
+        self.door.as_ref().map(Door::url)
+    }
+
+    /// The hub: for what a port does not know of, such as taking tokens back and reading accounts and policy again.
+    pub fn handle(&self) -> HubHandle {
+        self.server.handle()
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut WebSocketConfig)) -> Result<()> {
+        if self.door.is_some() {
+            return Err(Error::Message(
+                "this server was started already: set it up before start()".to_owned(),
+            ));
+        }
+        change(&mut self.config);
+        Ok(())
+    }
+
+    fn started(&self) -> Result<&Door> {
+        let text = "this server does not serve yet: call start() first";
+        self.door.as_ref().ok_or_else(|| Error::Connection(text.to_owned()))
+    }
+}
