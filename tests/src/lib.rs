@@ -12,6 +12,7 @@ pub mod line_sim;
 pub mod memory_link;
 pub mod pair;
 pub mod raw_peer;
+pub mod raw_websocket;
 pub mod secured;
 pub mod spi_bench;
 pub mod spi_bus;
