@@ -217,8 +217,8 @@ impl Hub {
             .ok_or_else(|| Error::Message(format!("nobody has told the types of '{address}'")))?;
         Ok(SchemaInfo {
             address: address.to_owned(),
-            request: row.request_schema.clone(),
-            response: row.response_schema.clone(),
+            request: row.request_schema.bytes().to_vec(),
+            response: row.response_schema.bytes().to_vec(),
         })
     }
 

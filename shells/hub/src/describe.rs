@@ -9,6 +9,7 @@ use visorbus_core::{Instant, codec};
 
 use crate::hub::Hub;
 use crate::peers::{Asking, PeerKey, Row};
+use crate::schema::Described;
 
 impl Hub {
     /// Asks for the description of the first row that is not known, or announces the peer where there is none left.
@@ -64,8 +65,8 @@ impl Hub {
                 let schema = outcome.ok().filter(|_| room).unwrap_or_default();
                 if let Some(row) = peer.rows.known.get_mut(usize::from(asking.row)) {
                     match part {
-                        RowPart::Request => row.request_schema = schema.to_vec(),
-                        _ => row.response_schema = schema.to_vec(),
+                        RowPart::Request => row.request_schema = schema.into(),
+                        _ => row.response_schema = schema.into(),
                     }
                 }
                 match part {
@@ -137,8 +138,8 @@ impl From<&RowInfo<'_>> for Row {
             access: info.access.into(),
             request_hash: info.request_hash,
             response_hash: info.response_hash,
-            request_schema: Vec::new(),
-            response_schema: Vec::new(),
+            request_schema: Described::default(),
+            response_schema: Described::default(),
         }
     }
 }

@@ -261,7 +261,7 @@ enum OwnedRowKind {
 impl OwnedAnnounce {
     fn into_row(self) -> Result<Row> {
         let OwnedRowInfo { kind, address, access, request_hash, response_hash } = self.row;
-        let (request_schema, response_schema) = (self.request_schema, self.response_schema);
+        let (request_schema, response_schema) = (self.request_schema.into(), self.response_schema.into());
         Ok(Row {
             kind: kind.into(),
             address,

@@ -117,8 +117,8 @@ impl Entry {
 impl From<&RowHead> for Row {
     fn from(head: &RowHead) -> Self {
         Self {
-            request_schema: head.schema.request.bytes.to_vec(),
-            response_schema: head.schema.response.bytes.to_vec(),
+            request_schema: head.schema.request.bytes.into(),
+            response_schema: head.schema.response.bytes.into(),
             ..Self::from(&head.describe())
         }
     }

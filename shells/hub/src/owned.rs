@@ -184,7 +184,7 @@ impl From<MessagePayload<'_>> for OwnedPayload {
 }
 
 /// What serde says is wrong with a text, without what stands in the text: that may be a secret in the wrong place.
-fn without_values(text: &str) -> String {
+pub(crate) fn without_values(text: &str) -> String {
     for (before, after) in [("string \"", "\", expected "), ("unknown variant `", "`, expected ")] {
         let parts = text.split_once(before).and_then(|(what, rest)| Some((what, rest.rsplit_once(after)?.1)));
         if let Some((what, expected)) = parts {

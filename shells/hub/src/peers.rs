@@ -15,6 +15,7 @@ use crate::config::Limits;
 use crate::expect::Uses;
 use crate::link::{Goodbye, HubLink, LinkOptions, Origin, Proven};
 use crate::queue::{Queue, Queued, Timed};
+use crate::schema::Described;
 
 slotmap::new_key_type! {
     /// Names a peer's slot; never names another peer later.
@@ -462,8 +463,8 @@ pub(crate) struct Row {
     pub(crate) access: OwnedAccess,
     pub(crate) request_hash: u64,
     pub(crate) response_hash: u64,
-    pub(crate) request_schema: Vec<u8>,
-    pub(crate) response_schema: Vec<u8>,
+    pub(crate) request_schema: Described,
+    pub(crate) response_schema: Described,
 }
 
 impl Row {
