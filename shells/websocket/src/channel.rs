@@ -4,7 +4,8 @@
 //! plaintext only as fast as the socket takes what it makes of that. So nothing that was read is left inside where no
 //! event tells of it, and nothing is queued without bound.
 
-use std::io::{self, BufRead, IoSlice, Read, Write};
+use std::cell::Cell;
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
@@ -83,16 +84,29 @@ impl Channel {
         }
     }
 
-    /// Reads what the socket has, `raw.len()` bytes at most, through `raw`, and gives all the plaintext in it to `take`:
-    /// nothing is left inside but the beginning of a record. Returns whether the socket had anything.
+    /// Reads what the socket has, `limit` bytes and 64 KiB at most, and gives all the plaintext in it to `take`: nothing is left inside but
+    /// the beginning of a record. Says whether the socket had anything.
     ///
     /// # Errors
     /// As [`Channel::read`], a normal end being `UnexpectedEof` too; what came before is given to `take` all the same.
-    pub(crate) fn read_all(&mut self, raw: &mut [u8], mut take: impl FnMut(&[u8])) -> io::Result<bool> {
+    pub(crate) fn read_all(&mut self, limit: usize, mut take: impl FnMut(&mut [u8])) -> io::Result<bool> {
+        let mut scratch = SCRATCH.take();
+        scratch.raw.resize(READ_LEN, 0);
+        let read = self.read_through(limit.min(READ_LEN), &mut scratch, &mut take);
+        SCRATCH.set(scratch);
+        read
+    }
+
+    fn read_through(
+        &mut self,
+        limit: usize,
+        scratch: &mut Scratch,
+        take: &mut impl FnMut(&mut [u8]),
+    ) -> io::Result<bool> {
         if let Some(tls) = &mut self.tls {
-            drain(tls, &mut take)?;
+            drain(tls, &mut scratch.plain, take)?;
         }
-        let count = match Socket(&self.stream).read(raw) {
+        let count = match Socket(&self.stream).read(&mut scratch.raw[..limit]) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error),
@@ -101,14 +115,16 @@ impl Channel {
             if count == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            take(&raw[..count]);
+            take(&mut scratch.raw[..count]);
+            // There may have been a secret in it.
+            scratch.raw[..count].fill(0);
             return Ok(true);
         };
-        let mut rest = &raw[..count];
+        let mut rest = &scratch.raw[..count];
         loop {
             tls.read_tls(&mut rest)?;
             let processed = process(tls, &self.stream);
-            drain(tls, &mut take)?;
+            drain(tls, &mut scratch.plain, take)?;
             processed?;
             if rest.is_empty() {
                 return Ok(true);
@@ -231,20 +247,19 @@ fn process(tls: &mut Connection, stream: &TcpStream) -> io::Result<()> {
     processed.map(drop).map_err(|error| tls_error(&error))
 }
 
-/// Gives all the plaintext that is there to `take`.
-fn drain(tls: &mut Connection, take: &mut impl FnMut(&[u8])) -> io::Result<()> {
+/// Gives all the plaintext that is there to `take`, through `plain`.
+fn drain(tls: &mut Connection, plain: &mut Vec<u8>, take: &mut impl FnMut(&mut [u8])) -> io::Result<()> {
+    plain.resize(PLAIN_LEN, 0);
     loop {
-        let mut reader = tls.reader();
-        let count = match reader.fill_buf() {
-            Ok([]) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(plain) => {
-                take(plain);
-                plain.len()
+        match tls.reader().read(plain) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => {
+                take(&mut plain[..count]);
+                plain[..count].fill(0);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error),
-        };
-        reader.consume(count);
+        }
     }
 }
 
@@ -269,5 +284,20 @@ fn again(mut call: impl FnMut() -> nix::Result<usize>) -> io::Result<usize> {
     }
 }
 
+/// What all channels of a thread are read through: none has to keep memory of its own.
+#[derive(Default)]
+struct Scratch {
+    raw: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+thread_local! {
+    static SCRATCH: Cell<Scratch> = const { Cell::new(Scratch { raw: Vec::new(), plain: Vec::new() }) };
+}
+
+/// What one read takes from a socket.
+const READ_LEN: usize = 64 * 1024;
+/// What is taken out of TLS at once.
+const PLAIN_LEN: usize = 32 * 1024;
 /// What TLS may have made and not written, in bytes.
 const TLS_QUEUE_LEN: usize = 64 * 1024;

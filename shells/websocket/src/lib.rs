@@ -2,10 +2,13 @@
 #![forbid(unsafe_code)]
 
 mod channel;
+mod dialog;
 mod door;
+mod frames;
 pub mod json;
 mod link;
 mod listener;
+mod mask;
 mod pages;
 mod protocol;
 mod seat;

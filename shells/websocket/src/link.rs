@@ -2,48 +2,53 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use visorbus_core::Instant;
-use visorbus_hub::{HubLink, LinkOptions, Origin, ReceiveBuffer};
+use visorbus_core::frame::length::prefix;
+use visorbus_hub::{Goodbye, HubLink, LinkOptions, Origin, ReceiveBuffer};
 
 use crate::channel::Channel;
-use crate::protocol::Subprotocol;
+use crate::dialog::Dialog;
+use crate::frames::{Event, Fault};
+use crate::json::{Refusal, Translator};
+use crate::protocol::{Subprotocol, WebSocketProtocol};
 use crate::seat::Seat;
 
 /// One connection of a WebSocket whose handshake is over.
+///
+/// It reads and writes as far as the socket goes and never waits. What it holds while nothing is going on is its own few
+/// hundred bytes and, under TLS, what rustls keeps; what it may hold is bounded: one message of each direction and 128 KiB.
 #[derive(Debug)]
 pub struct WebSocketLink {
     channel: Channel,
+    dialog: Dialog,
+    /// For a connection of JSON.
+    translator: Option<Box<Translator>>,
+    /// What had come before the hub had the link.
     tail: Vec<u8>,
-    protocol: Subprotocol,
     origin: Origin,
     config: LinkConfig,
+    heartbeat: Heartbeat,
+    /// The message that is not whole, and until when it may be so.
+    slow: Option<(u32, Instant)>,
     _seat: Seat,
 }
 
 /// What one connection may cost, and how often it has to be heard of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkConfig {
-    /// Longest message, in bytes, whatever it is fragmented into. Default 1 MiB and what an envelope adds to that.
-    pub max_message: usize,
-    /// Between two looks at whether the other end is still there: a silent one is sent a ping at the first and is
-    /// dropped at the second. Default 15 s.
-    pub heartbeat: Duration,
+    /// What is announced to clients; its longest message and its heartbeat hold for all of them. A client that is silent
+    /// for one heartbeat is sent a ping, after another it is gone.
+    pub protocol: Arc<WebSocketProtocol>,
     /// From the first byte of a message to its last. Default 30 s.
     pub message_time: Duration,
-    /// Fragments of one message. Default 1024.
-    pub max_fragments: u32,
 }
 
 impl Default for LinkConfig {
     fn default() -> Self {
-        Self {
-            max_message: 1 << 20,
-            heartbeat: Duration::from_secs(15),
-            message_time: Duration::from_secs(30),
-            max_fragments: 1024,
-        }
+        Self { protocol: Arc::default(), message_time: Duration::from_secs(30) }
     }
 }
 
@@ -57,7 +62,72 @@ impl WebSocketLink {
         config: &LinkConfig,
         seat: Seat,
     ) -> Self {
-        Self { channel, tail, protocol, origin, config: config.clone(), _seat: seat }
+        let translator = || Box::new(Translator::new(Arc::clone(&config.protocol)));
+        Self {
+            channel,
+            dialog: Dialog::server(protocol, config.protocol.max_message_size as usize),
+            translator: (protocol == Subprotocol::Json).then(translator),
+            tail,
+            origin,
+            config: config.clone(),
+            heartbeat: Heartbeat::default(),
+            slow: None,
+            _seat: seat,
+        }
+    }
+
+    /// Writes what is queued as far as the socket takes it; `true` when nothing is left.
+    fn push(&mut self) -> io::Result<bool> {
+        while !self.dialog.output().is_empty() {
+            match self.channel.write(self.dialog.output())? {
+                0 => return Ok(false),
+                count => self.dialog.written(count),
+            }
+        }
+        self.channel.flush()
+    }
+
+    fn keep_time(&mut self, now: Instant) -> io::Result<()> {
+        if !self.dialog.is_open() {
+            return Ok(());
+        }
+        self.slow = match (self.dialog.unfinished(), self.slow) {
+            (Some(number), Some((known, by))) if number == known => Some((known, by)),
+            (unfinished, _) => {
+                unfinished.map(|number| (number, now.plus_millis(millis(self.config.message_time))))
+            }
+        };
+        if self.slow.is_some_and(|(_, by)| by <= now) {
+            self.dialog.fail(Fault::Slow);
+            return self.dialog.end_reason().map_or(Ok(()), Err);
+        }
+        let every = self.config.protocol.heartbeat_interval_ms;
+        match self.heartbeat.beat(now, every, self.dialog.take_heard()) {
+            Beat::Fine => Ok(()),
+            Beat::Ask => {
+                self.dialog.ping();
+                Ok(())
+            }
+            Beat::Gone => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!(
+                    "the other end was silent for {} ms and does not answer a ping",
+                    2 * u64::from(every)
+                ),
+            )),
+        }
+    }
+
+    /// What was read is over: a goodbye that was answered just now leaves at once.
+    fn end(&mut self, read: io::Result<bool>) -> io::Result<()> {
+        match self.dialog.end_reason() {
+            Some(reason) => {
+                // Whoever has gone already need not know.
+                let _ = self.push();
+                Err(reason)
+            }
+            None => read.map(drop),
+        }
     }
 }
 
@@ -67,20 +137,68 @@ impl HubLink for WebSocketLink {
     }
 
     fn receive(&mut self, into: &mut ReceiveBuffer) -> io::Result<()> {
-        let _ = (into, &self.tail, self.protocol, &self.config);
-        Err(io::ErrorKind::Unsupported.into())
+        let Self { channel, dialog, translator, .. } = self;
+        let mut take = |bytes: &mut [u8]| dialog.handle(bytes, |event| accept(event, translator, into));
+        take(&mut std::mem::take(&mut self.tail));
+        let read = channel.read_all(usize::MAX, take);
+        self.end(read)
     }
 
     fn has_room(&mut self, _head: u8, _len: usize) -> bool {
-        false
+        self.dialog.is_open() && self.dialog.output().len() < QUEUE_LEN
     }
 
-    fn send(&mut self, _head: &[u8], _payload: &[u8], _at_once: bool) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn send(&mut self, head: &[u8], payload: &[u8], at_once: bool) -> io::Result<()> {
+        let is_first = self.is_written();
+        match &mut self.translator {
+            None => self.dialog.send(head, payload),
+            Some(translator) => match translator.outgoing(&[head, payload].concat()) {
+                Ok(text) => self.dialog.send(text.as_bytes(), &[]),
+                // The hub made it: it is a fault of this program, and no reason to go.
+                Err(error) => {
+                    tracing::error!("{}: a frame could not be turned into JSON: {error}", self.origin)
+                }
+            },
+        }
+        if at_once && is_first {
+            self.push()?;
+        }
+        Ok(())
     }
 
-    fn flush(&mut self, _now: Instant) -> io::Result<bool> {
-        self.channel.flush()
+    fn flush(&mut self, now: Instant) -> io::Result<bool> {
+        self.keep_time(now)?;
+        self.push()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.is_written() && self.dialog.unfinished() == self.slow.map(|(number, _)| number)
+    }
+
+    fn has_input(&self) -> bool {
+        !self.tail.is_empty() || self.channel.is_tls()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let beat =
+            (self.config.protocol.heartbeat_interval_ms > 0).then(|| self.heartbeat.at.unwrap_or_default());
+        let slow = self.slow.map(|(_, by)| by);
+        [beat, slow].into_iter().flatten().min().filter(|_| self.dialog.is_open())
+    }
+
+    fn close(&mut self, why: Goodbye, text: &str) {
+        let code = match why {
+            Goodbye::Normal => 1000,
+            Goodbye::Stopping => 1001,
+            Goodbye::Malformed => 1002,
+            Goodbye::Full => 1013,
+            _ => 1008,
+        };
+        self.dialog.close(code, text);
+    }
+
+    fn lingers(&self) -> bool {
+        self.dialog.is_closing()
     }
 
     fn origin(&self) -> Origin {
@@ -88,7 +206,11 @@ impl HubLink for WebSocketLink {
     }
 
     fn options(&self) -> LinkOptions {
-        LinkOptions::default()
+        LinkOptions {
+            max_frame: self.config.protocol.max_message_size,
+            json: self.translator.is_some(),
+            ..LinkOptions::default()
+        }
     }
 
     fn certificate(&self) -> Option<&[u8]> {
@@ -100,3 +222,76 @@ impl HubLink for WebSocketLink {
         self.channel.certificate().is_some()
     }
 }
+
+impl WebSocketLink {
+    fn is_written(&self) -> bool {
+        self.dialog.output().is_empty() && !self.channel.wants_write()
+    }
+}
+
+impl Drop for WebSocketLink {
+    fn drop(&mut self) {
+        self.channel.finish();
+        // What is unread when a socket is closed has it reset, and then what was said last may be lost.
+        let _ = self.channel.read_all(usize::MAX, |_| {});
+    }
+}
+
+/// When the other end is next looked for.
+#[derive(Debug, Default)]
+struct Heartbeat {
+    at: Option<Instant>,
+    /// A ping was sent, and nothing has come since.
+    has_asked: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Beat {
+    Fine,
+    Ask,
+    Gone,
+}
+
+impl Heartbeat {
+    /// Whether there is something to do about the other end, which was, or was not, heard of since the last time.
+    fn beat(&mut self, now: Instant, every_ms: u32, has_heard: bool) -> Beat {
+        self.has_asked &= !has_heard;
+        if every_ms == 0 || self.at.is_some_and(|at| now < at) {
+            return Beat::Fine;
+        }
+        let is_first = self.at.replace(now.plus_millis(every_ms)).is_none();
+        match (is_first || has_heard, self.has_asked) {
+            (true, _) => Beat::Fine,
+            (false, true) => Beat::Gone,
+            (false, false) => {
+                self.has_asked = true;
+                Beat::Ask
+            }
+        }
+    }
+}
+
+/// Gives one message to the hub.
+fn accept(
+    event: Event<'_>,
+    translator: &mut Option<Box<Translator>>,
+    into: &mut ReceiveBuffer,
+) -> Result<(), Refusal> {
+    match (event, translator) {
+        (Event::Text(text), Some(translator)) => translator.incoming(text, into),
+        // The prefix of nothing is refused there.
+        (Event::Binary(frame), _) => {
+            into.extend(&prefix(frame.len()));
+            into.extend(frame);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn millis(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// What may be queued before [`HubLink::has_room`] says no, in bytes; one more message may go above it.
+const QUEUE_LEN: usize = 64 * 1024;

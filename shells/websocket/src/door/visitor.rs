@@ -272,9 +272,8 @@ fn asking(channel: Channel) -> Stage {
 /// Reads into `head` what is there, until it is longer than any head may be, but not all that a fast sender has. Says
 /// whether more may come; an end after something was read is seen at the next call.
 fn read_into(channel: &mut Channel, head: &mut Vec<u8>) -> io::Result<bool> {
-    let mut raw = [0; 4096];
     for _ in 0..4 {
-        if head.len() >= MAX_HEAD || !channel.read_all(&mut raw, |plain| head.extend_from_slice(plain))? {
+        if head.len() >= MAX_HEAD || !channel.read_all(READ_LEN, |plain| head.extend_from_slice(plain))? {
             break;
         }
     }
@@ -304,6 +303,9 @@ const TLS_HANDSHAKE: u8 = 22;
 
 const INPUT: Wish = Wish { input: true, output: false };
 const OUTPUT: Wish = Wish { input: false, output: true };
+
+/// What is read at once of a head.
+const READ_LEN: usize = 4096;
 
 /// How long the other end has to read its answer.
 const LINGER: std::time::Duration = std::time::Duration::from_secs(2);

@@ -1,0 +1,263 @@
+//! What is said over one WebSocket: messages, pings and their answers, the close at either end (RFC 6455, sections 5
+//! to 7). Bytes in, bytes out; knows no socket and no clock.
+
+use std::io;
+
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+use crate::frames::{Assembler, Event, Fault, Rules, write_close, write_control, write_head, write_payload};
+use crate::json::Refusal;
+use crate::mask::Masks;
+use crate::protocol::Subprotocol;
+
+/// One end's view of a WebSocket.
+///
+/// What has to be written waits in [`Dialog::output`]. Its owner bounds what it adds to that; what is added by itself is
+/// bounded here: of pings that nobody reads the answers to, only the last is answered.
+#[derive(Debug)]
+pub(crate) struct Dialog {
+    assembler: Assembler,
+    protocol: Subprotocol,
+    output: Vec<u8>,
+    start: usize,
+    /// What is to be answered to a ping once there is room.
+    pong: Option<Box<[u8]>>,
+    state: State,
+    /// Of a client.
+    masks: Option<Box<Masks>>,
+    accepted: u64,
+    /// Something whole has come since this was asked last.
+    has_heard: bool,
+}
+
+/// How far the connection is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    Open,
+    /// This end has said that it ends; the other end's word is waited for.
+    Closing,
+    /// The other end broke a rule and was told so; what it still sends means nothing.
+    Broken(Fault),
+    /// Both have said that it ends.
+    Over(Option<u16>),
+}
+
+impl Dialog {
+    /// The end of a server, to which clients send messages of at most `max` bytes.
+    pub(crate) const fn server(protocol: Subprotocol, max: usize) -> Self {
+        Self::new(Rules { masked: true, protocol, max }, None)
+    }
+
+    /// The end of a client.
+    pub(crate) fn client(protocol: Subprotocol, max: usize) -> Self {
+        Self::new(Rules { masked: false, protocol, max }, Some(Box::default()))
+    }
+
+    const fn new(rules: Rules, masks: Option<Box<Masks>>) -> Self {
+        Self {
+            assembler: Assembler::new(rules),
+            protocol: rules.protocol,
+            output: Vec::new(),
+            start: 0,
+            pong: None,
+            state: State::Open,
+            masks,
+            accepted: 0,
+            has_heard: false,
+        }
+    }
+
+    /// Takes what has arrived, gives each message in it to `take`, and does what it says to be answered. The bytes are
+    /// unmasked where they are.
+    pub(crate) fn handle(
+        &mut self,
+        bytes: &mut [u8],
+        mut take: impl FnMut(Event<'_>) -> Result<(), Refusal>,
+    ) {
+        let mut used = 0;
+        while matches!(self.state, State::Open | State::Closing) {
+            let is_open = self.state == State::Open;
+            let event = match self.assembler.next(bytes, &mut used) {
+                Ok(Some(event)) => event,
+                Ok(None) => return,
+                Err(fault) => return self.fail(fault),
+            };
+            self.has_heard = true;
+            match event {
+                Event::Ping(content) if is_open => self.pong = Some(content.into()),
+                Event::Ping(_) | Event::Pong => {}
+                Event::Close(code) => return self.end(code),
+                message if is_open => {
+                    if let Err(refusal) = take(message) {
+                        self.refuse(&refusal);
+                    }
+                }
+                // It was sent before the other end knew.
+                _ => {}
+            }
+            self.answer_ping();
+        }
+    }
+
+    /// Adds one message, in two parts.
+    pub(crate) fn send(&mut self, head: &[u8], payload: &[u8]) {
+        if self.state != State::Open {
+            return;
+        }
+        let kind = if self.protocol == Subprotocol::Json { Data::Text } else { Data::Binary };
+        let mut mask = self.masks.as_mut().map(|masks| masks.take());
+        let before = self.output.len();
+        self.output.reserve(head.len() + payload.len() + 14);
+        write_head(OpCode::Data(kind), head.len() + payload.len(), mask, &mut self.output);
+        write_payload(head, &mut mask, &mut self.output);
+        write_payload(payload, &mut mask, &mut self.output);
+        self.accepted += (self.output.len() - before) as u64;
+    }
+
+    /// Asks whether the other end is there.
+    pub(crate) fn ping(&mut self) {
+        if self.state == State::Open {
+            self.control(Control::Ping, &[]);
+        }
+    }
+
+    /// Ends the connection; nothing is sent after that.
+    pub(crate) fn close(&mut self, code: u16, text: &str) {
+        if self.state == State::Open {
+            self.state = State::Closing;
+            self.say_close(Some(code), text);
+        }
+    }
+
+    /// Ends the connection for what the other end did.
+    pub(crate) fn fail(&mut self, fault: Fault) {
+        if self.state == State::Open {
+            self.say_close(Some(fault.code()), &fault.to_string());
+        }
+        if !self.is_over() {
+            self.state = State::Broken(fault);
+        }
+    }
+
+    /// What has to be written.
+    pub(crate) fn output(&self) -> &[u8] {
+        &self.output[self.start..]
+    }
+
+    /// The first `count` bytes of [`Dialog::output`] are written.
+    pub(crate) fn written(&mut self, count: usize) {
+        self.start += count;
+        if self.start >= self.output.len() {
+            // An idle connection holds no buffer.
+            self.output = Vec::new();
+            self.start = 0;
+        }
+        self.answer_ping();
+    }
+
+    /// How many bytes were ever put into [`Dialog::output`].
+    pub(crate) const fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    /// Whether something has come since this was asked last.
+    pub(crate) fn take_heard(&mut self) -> bool {
+        std::mem::take(&mut self.has_heard)
+    }
+
+    /// A number for the message that has begun and is not whole: the same for as long as it is the same.
+    pub(crate) const fn unfinished(&self) -> Option<u32> {
+        self.assembler.unfinished()
+    }
+
+    /// Whether neither end has ended the connection.
+    pub(crate) fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
+    /// Whether this end has ended the connection, and the other end may not know yet.
+    pub(crate) const fn is_closing(&self) -> bool {
+        matches!(self.state, State::Closing | State::Broken(_))
+    }
+
+    /// Whether both ends have ended it: this one may hang up.
+    pub(crate) const fn is_over(&self) -> bool {
+        matches!(self.state, State::Over(_))
+    }
+
+    /// How the other end has ended the connection, `None` while it has not: `UnexpectedEof` for a normal end.
+    pub(crate) fn end_reason(&self) -> Option<io::Error> {
+        match &self.state {
+            State::Open | State::Closing => None,
+            State::Broken(fault) => Some(io::Error::new(io::ErrorKind::InvalidData, fault.to_string())),
+            State::Over(None | Some(1000 | 1001)) => Some(io::ErrorKind::UnexpectedEof.into()),
+            State::Over(Some(code)) => {
+                let text =
+                    format!("the other end closed the connection: {} (close code {code})", meaning(*code));
+                Some(io::Error::new(io::ErrorKind::ConnectionAborted, text))
+            }
+        }
+    }
+
+    /// The other end has ended the connection.
+    fn end(&mut self, code: Option<u16>) {
+        if self.state == State::Open {
+            self.say_close(code, "");
+        }
+        self.state = State::Over(code);
+    }
+
+    fn refuse(&mut self, refusal: &Refusal) {
+        match &refusal.reply {
+            Some(_) if self.output().len() > OWN_ROOM => return self.fail(Fault::NotReading),
+            Some(reply) => self.send(reply.as_bytes(), &[]),
+            None => {}
+        }
+        if let Some(code) = refusal.close {
+            self.fail(Fault::Refused(code));
+        }
+    }
+
+    /// Answers a ping where there is room: of many, the last is enough (section 5.5.3).
+    fn answer_ping(&mut self) {
+        if self.state == State::Open
+            && self.output().len() <= OWN_ROOM
+            && let Some(content) = self.pong.take()
+        {
+            self.control(Control::Pong, &content);
+        }
+    }
+
+    fn say_close(&mut self, code: Option<u16>, text: &str) {
+        self.pong = None;
+        let before = self.output.len();
+        let mask = self.masks.as_mut().map(|masks| masks.take());
+        write_close(code, text, mask, &mut self.output);
+        self.accepted += (self.output.len() - before) as u64;
+    }
+
+    fn control(&mut self, kind: Control, content: &[u8]) {
+        let before = self.output.len();
+        let mask = self.masks.as_mut().map(|masks| masks.take());
+        write_control(kind, content, mask, &mut self.output);
+        self.accepted += (self.output.len() - before) as u64;
+    }
+}
+
+/// What a close code says, for people (RFC 6455, section 7.4.1, and the registry that it made).
+const fn meaning(code: u16) -> &'static str {
+    match code {
+        1002 => "it found a mistake in the protocol",
+        1003 => "it does not take messages of this kind",
+        1007 => "it found text that is not what it should be",
+        1008 => "this end may not stay",
+        1009 => "a message was too long for it",
+        1011 => "it failed",
+        1012 => "it restarts",
+        1013 => "it has no room now, try again later",
+        _ => "it gave no reason that is known here",
+    }
+}
+
+/// What may wait before nothing is added to it that the other end causes by itself, in bytes.
+const OWN_ROOM: usize = 64 * 1024;
