@@ -2,6 +2,7 @@
 
 mod account;
 mod feed;
+mod keeper;
 mod shared;
 mod slots;
 mod state;
@@ -85,7 +86,7 @@ impl Client {
     pub fn new(dial: Arc<dyn Dial>, client_id: &str, config: ClientConfig) -> Result<Self> {
         Dialog::new(client_id, 0, None)?;
         let shared = Arc::new(Shared::new(dial, client_id.to_owned(), config.reconnect));
-        Ok(Self(Arc::new(Handle { shared, config, worker: Mutex::default() })))
+        Ok(Self(Arc::new(Handle { shared, config, threads: Mutex::default() })))
     }
 
     /// Connects, proves itself with the token if it has one, registers its handlers and subscribes. Nothing to do
@@ -95,6 +96,7 @@ impl Client {
     /// `Connection` when nobody serves there or the client's name is taken, `Authentication` when the token is refused,
     /// and what the hub says to a handler or subscription that it refuses; then the client is not connected.
     pub fn connect(&self) -> Result<()> {
+        self.start_keeper()?;
         self.shared().connect()
     }
 
@@ -106,6 +108,7 @@ impl Client {
     /// As [`Client::connect`], but one that the hub only refuses part of stays, and one that was there before and cannot be
     /// made now is tried again by itself.
     pub fn reconnect(&self) -> Result<()> {
+        self.start_keeper()?;
         self.shared().connect_anew()
     }
 
@@ -416,11 +419,14 @@ impl Client {
     }
 
     fn start_worker(&self) -> Result<()> {
-        let mut worker = self.0.worker.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut state = self.shared().lock();
-        if let Some(started) = self.shared().start_worker(&mut state)? {
-            *worker = Some(started);
-        }
+        let mut threads = self.0.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.extend(self.shared().start_worker()?);
+        Ok(())
+    }
+
+    fn start_keeper(&self) -> Result<()> {
+        let mut threads = self.0.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.extend(self.shared().start_keeper()?);
         Ok(())
     }
 }
@@ -438,16 +444,17 @@ impl std::fmt::Debug for Client {
 struct Handle {
     shared: Arc<Shared>,
     config: ClientConfig,
-    worker: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
         self.shared.stop();
-        let worker = self.worker.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let threads = std::mem::take(self.threads.get_mut().unwrap_or_else(PoisonError::into_inner));
         // The last clone may have been held by a handler or a callback; a thread cannot wait for itself.
-        if let Some(worker) = worker.filter(|worker| worker.thread().id() != std::thread::current().id()) {
-            let _ = worker.join();
+        for thread in threads.into_iter().filter(|thread| thread.thread().id() != std::thread::current().id())
+        {
+            let _ = thread.join();
         }
     }
 }

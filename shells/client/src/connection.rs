@@ -266,6 +266,10 @@ impl Connection {
         let heard = self.hear(&mut inbox);
         self.inbox = inbox;
         heard?;
+        if let Err(silent) = self.dialog.check_alive(clock::now()) {
+            self.wire.shutdown();
+            self.over.get_or_insert(silent);
+        }
         match received {
             Ok(()) => self.send_due(),
             Err(error) => {
@@ -307,10 +311,6 @@ impl Connection {
 
     fn send_due(&mut self) -> Result<()> {
         let mut out = [0; OWN_FRAME];
-        if let Err(silent) = self.dialog.check_alive(clock::now()) {
-            self.wire.shutdown();
-            self.over.get_or_insert(silent);
-        }
         loop {
             let len = self.dialog.poll_transmit(clock::now(), &mut out);
             if len == 0 {

@@ -15,6 +15,7 @@ use visorbus_hub::{Error, Result, owned_error};
 pub(crate) struct Dialog {
     session: Session,
     token: Option<TokenText>,
+    has_heartbeat: bool,
     /// The hub has not been heard for three heartbeats.
     is_silent: bool,
 }
@@ -54,14 +55,15 @@ impl Dialog {
             lossy: false,
         });
         session.offer_compression();
-        Ok(Self { session, token: None, is_silent: false })
+        Ok(Self { session, token: None, has_heartbeat: heartbeat.is_some(), is_silent: false })
     }
 
     /// Writes the next frame that the session has to send by itself, and says how many bytes it has; 0 when there is
     /// none. Call it until it says 0.
     pub(crate) fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> usize {
-        // A hub that is silent is not greeted anew: whoever looks after the connection ends it.
-        if self.check_alive(now).is_err() {
+        // Whether the hub is silent is judged after what has arrived was read, and one that is, is not greeted anew.
+        while !self.has_heartbeat && self.session.handle_timeout(now).is_some() {}
+        if self.is_silent {
             return 0;
         }
         let own = self.session.poll_transmit(now, out);
@@ -72,7 +74,7 @@ impl Dialog {
     }
 
     /// Ends what is not answered in time; an error when that is the session itself, because the hub was silent for three
-    /// heartbeats. The connection is over then.
+    /// heartbeats. The connection is over then. To be asked when what has arrived was read.
     pub(crate) fn check_alive(&mut self, now: Instant) -> Result<()> {
         while let (false, Some(expired)) = (self.is_silent, self.session.handle_timeout(now)) {
             self.is_silent = expired == Expired::Session;

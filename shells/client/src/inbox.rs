@@ -49,7 +49,6 @@ impl Inbox {
 
     /// The frame that [`Inbox::next_frame`] gave last, to keep: a copy, or of a long one the buffer itself, when nothing
     /// else is in it.
-
     pub(crate) fn take_frame(&mut self) -> Frame {
         let range = std::mem::take(&mut self.last);
         if range.len() < LONG || self.start != self.end {
@@ -61,7 +60,6 @@ impl Inbox {
     }
 
     /// Takes a frame's buffer back, to be used again.
-
     pub(crate) fn recycle(&mut self, frame: Frame) {
         if frame.bytes.len() == READ_LEN {
             self.spare = Some(frame.bytes);

@@ -83,8 +83,9 @@ pub trait Dial: Send + Sync {
     /// can tell. Credentials are shown to it from then on.
     ///
     /// # Errors
-    /// `Connection` when nobody serves there, which is tried again; `Authorization` or `Authentication` when it is not the
-    /// hub that belongs there, or does not believe this end; `Timeout` when time was over.
+    /// `Connection` when nobody serves there or time is over, which is tried again by itself; anything else whoever
+    /// watches the client is told of as well: `Authorization` or `Authentication` when it is not the hub that belongs there,
+    /// or does not believe this end.
     fn dial(&self, deadline: Instant) -> Result<Arc<dyn Wire>>;
 
     /// Where the hub is, for people to read: a path, a URL. Never with anything secret in it.

@@ -5,7 +5,7 @@
 //! never held while a thread waits for the hub.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use visorbus_auth::TokenText;
@@ -55,6 +55,11 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Wakes those that wait for the link to change.
+    pub(crate) fn tell_changed(&self) {
+        self.changed.notify_all();
+    }
+
     pub(crate) fn setup(&self) -> MutexGuard<'_, ()> {
         self.setup.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -79,6 +84,9 @@ impl Shared {
         let feeds = std::mem::take(&mut state.feeds);
         let given = (std::mem::take(&mut state.handlers), state.unmatched.take(), state.jobs.clear());
         state.wake_worker();
+        if let Some(keeper) = state.keeper.take() {
+            keeper.unpark();
+        }
         drop(state);
         self.changed.notify_all();
         // A watcher that drops the last clone is running, and ends by itself.
@@ -381,7 +389,7 @@ impl Shared {
         opened?;
         match self.restore().into_iter().next() {
             None => {
-                self.lock().change(StateChange::Connected);
+                self.note_restored(Vec::new());
                 Ok(())
             }
             Some((what, error)) => {
@@ -433,11 +441,20 @@ impl Shared {
         state
     }
 
+    /// Tells whoever watches that there is a connection again, and what the hub refuses of what there was.
     fn note_restored(&self, refused: Vec<(String, Error)>) {
         let mut state = self.lock();
         state.change(StateChange::Connected);
         for (what, error) in refused {
             state.change(StateChange::NotRestored { what, error });
+        }
+        // A thread that reads hears of nothing but what arrives.
+        let reads = state.watches_changes && state.worker.as_ref().is_some_and(Worker::is_another);
+        drop(state);
+        if reads {
+            // Who it is the hub says to everybody; what it says does not matter, nor that it is gone already.
+            let who = Message::request(0, const { Address::literal(bus::IDENTITY) });
+            let _ = self.request(who, HANDSHAKE);
         }
     }
 
@@ -616,20 +633,33 @@ impl Shared {
     }
 
     /// Starts the client's own thread if there is none.
-    pub(crate) fn start_worker(
-        self: &Arc<Self>,
-        state: &mut State,
-    ) -> Result<Option<thread::JoinHandle<()>>> {
+    pub(crate) fn start_worker(self: &Arc<Self>) -> Result<Option<JoinHandle<()>>> {
+        let mut state = self.lock();
         if state.worker.is_some() {
             return Ok(None);
         }
-        let shared = Arc::clone(self);
-        let started = thread::Builder::new()
-            .name(format!("visorbus-{}", self.name))
-            .spawn(move || super::worker::run(&shared))
-            .map_err(|e| Error::Internal(format!("cannot start the client's thread: {e}")))?;
+        let started = self.spawn(super::worker::run)?;
         state.worker = Some(Worker { thread: started.thread().clone(), busy: false });
         Ok(Some(started))
+    }
+
+    /// Starts the thread that keeps connections alive, if there is none and they need one.
+    pub(crate) fn start_keeper(self: &Arc<Self>) -> Result<Option<JoinHandle<()>>> {
+        let mut state = self.lock();
+        let Some(heartbeat) = self.dial.heartbeat().filter(|_| state.keeper.is_none()) else {
+            return Ok(None);
+        };
+        let started = self.spawn(move |shared| super::keeper::run(shared, heartbeat / 3))?;
+        state.keeper = Some(started.thread().clone());
+        Ok(Some(started))
+    }
+
+    fn spawn(self: &Arc<Self>, run: impl FnOnce(&Self) + Send + 'static) -> Result<JoinHandle<()>> {
+        let shared = Arc::clone(self);
+        thread::Builder::new()
+            .name(format!("visorbus-{}", self.name))
+            .spawn(move || run(&shared))
+            .map_err(|e| Error::Internal(format!("cannot start the client's thread: {e}")))
     }
 }
 

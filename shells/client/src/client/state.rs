@@ -46,6 +46,8 @@ pub(crate) struct State {
     /// Nobody waits for the answer of [`State::running`] any more.
     pub(crate) cancelled: Arc<AtomicBool>,
     pub(crate) worker: Option<Worker>,
+    /// The thread that keeps connections alive, where they need it.
+    pub(crate) keeper: Option<Thread>,
     pub(crate) stopping: bool,
     pub(crate) watches_changes: bool,
     /// Where the hub is, for people to read.
@@ -86,6 +88,13 @@ pub(crate) struct Worker {
     pub(crate) thread: Thread,
     /// It runs somebody's code and so cannot read.
     pub(crate) busy: bool,
+}
+
+impl Worker {
+    /// Whether the thread that asks is not it.
+    pub(crate) fn is_another(&self) -> bool {
+        self.thread.id() != std::thread::current().id()
+    }
 }
 
 /// A handler, and for which connection the hub knows of it.
@@ -182,6 +191,7 @@ impl State {
             cancelled: Arc::default(),
             jobs: Jobs::default(),
             worker: None,
+            keeper: None,
             stopping: false,
             watches_changes: false,
             place,

@@ -78,6 +78,7 @@ fn turn<'s>(shared: &'s Shared, mut state: Locked<'s>) -> Locked<'s> {
         Link::Up(up) => {
             if let Err(silent) = up.dialog.check_alive(clock::instant(now)) {
                 state.lose(silent);
+                shared.tell_changed();
                 return state;
             }
             if up.wire.queued() == 0 && up.send_due(clock::instant(now)).is_err() {

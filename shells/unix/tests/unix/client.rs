@@ -24,7 +24,7 @@ fn text(text: &str) -> OwnedPayload {
 }
 
 /// Answers with its own payload.
-struct Echo(&'static str);
+pub(crate) struct Echo(pub(crate) &'static str);
 
 impl MessageHandler for Echo {
     fn id(&self) -> &str {
@@ -533,4 +533,55 @@ fn answers_that_pile_up_while_a_long_message_is_sent_are_read_meanwhile() {
             });
         }
     });
+}
+
+#[test]
+fn a_client_told_to_connect_anew_says_goodbye_and_brings_everything_along() {
+    let hub = Opposite::start(|message, answer| {
+        if message.wants_answer() && message.destination.is_some_and(|to| to.as_str() != "echo/never") {
+            answer.echo(message);
+        }
+    });
+    let client = connected(&hub);
+    let (told, tell) = channel();
+    client.on_state_change(move |change| told.send(change).unwrap()).unwrap();
+    let _subscription = client.subscribe("imu/*", SlowConsumer::Latest).unwrap();
+    client.register_handler(Box::new(Echo("mirror"))).unwrap();
+    assert_eq!([hub.next().destination, hub.next().destination], [bus::SUBSCRIBE, bus::REGISTER]);
+    let waiting = client.clone();
+    let waiting =
+        thread::spawn(move || waiting.send_request(OwnedMessage::request("echo/never", text("")), None));
+    assert_eq!(hub.next().destination, "echo/never");
+    client.reconnect().unwrap();
+    let error = waiting.join().unwrap().unwrap_err();
+    assert!(matches!(&error, Error::Connection(text) if text.contains("disconnected")), "{error}");
+    let mut heard = [hub.next().destination, hub.next().destination];
+    heard.sort();
+    assert_eq!(heard, [bus::REGISTER, bus::SUBSCRIBE]);
+    assert!(matches!(tell.recv_timeout(SOON).unwrap(), StateChange::Disconnected(_)));
+    assert_eq!(tell.recv_timeout(SOON).unwrap(), StateChange::Connected);
+}
+
+#[test]
+fn connecting_anew_where_nobody_serves_fails_and_is_tried_again_by_itself() {
+    let home = tempfile::TempDir::new().unwrap();
+    let path = home.path().join("hub.sock");
+    let hub = Opposite::start_at(path.clone(), 1 << 20, |_, _| {});
+    let client = connected(&hub);
+    let (told, tell) = channel();
+    client.on_state_change(move |change| told.send(change).unwrap()).unwrap();
+    drop(hub);
+    assert!(matches!(tell.recv_timeout(SOON).unwrap(), StateChange::Disconnected(_)));
+    let error = client.reconnect().unwrap_err();
+    assert!(matches!(&error, Error::Connection(_)), "{error}");
+    let _hub = Opposite::start_at(path, 1 << 20, |_, _| {});
+    assert_eq!(tell.recv_timeout(SOON).unwrap(), StateChange::Connected);
+}
+
+#[test]
+fn connecting_anew_connects_a_client_that_never_was() {
+    let hub = Opposite::echoing();
+    let client = UnixSocketClient::new(&hub.path, "cli").unwrap();
+    client.reconnect().unwrap();
+    client.send_request(OwnedMessage::request("echo/a", text("hello")), None).unwrap();
 }

@@ -338,3 +338,16 @@ fn a_service_that_dies_fails_its_callers_at_once() {
         release.send(()).unwrap();
     });
 }
+
+#[test]
+fn a_client_connects_anew_under_its_name_as_often_as_it_likes() {
+    let house = House::new();
+    let _server = house.server();
+    let service = house.client("math");
+    service.register_handler(Box::new(Math)).unwrap();
+    let caller = house.client("caller");
+    for round in 0..100 {
+        service.reconnect().unwrap_or_else(|error| panic!("round {round}: {error}"));
+        assert_eq!(caller.call::<Double>(&Sample { x: 2, y: -3 }, None).unwrap(), Sample { x: 4, y: -6 });
+    }
+}
