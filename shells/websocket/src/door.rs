@@ -13,6 +13,9 @@ mod rules;
 mod stats;
 mod upgrade;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use keeper::Keeper;
 pub(crate) use places::Places;
 pub use refusal::Reason;

@@ -197,6 +197,7 @@ impl Keeper {
                 }
                 self.deadlines.remove(&(before, id));
                 self.visitors.remove(&id);
+                self.count_pending();
                 self.shared.tally.count(&self.shared.tally.upgraded);
                 self.shared.push(link);
             }
