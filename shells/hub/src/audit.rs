@@ -4,12 +4,12 @@
 use visorbus_auth::{AuditEvent, AuditKind, AuthMethod};
 use visorbus_core::Instant;
 use visorbus_core::bus;
-use visorbus_core::message::{Address, Message};
+use visorbus_core::message::Address;
 
 use crate::HashMap;
 use crate::gate::Denied;
-use crate::hub::{BUS_ADDRESS, Hub};
-use crate::owned::{Error, OwnedPayload};
+use crate::hub::Hub;
+use crate::owned::Error;
 use crate::peers::PeerKey;
 
 /// What was told of each party lately, so that none can flood the log.
@@ -68,13 +68,7 @@ impl Hub {
     /// Tells of something that happens rarely.
     pub(crate) fn audit(&mut self, event: &AuditEvent) {
         event.emit();
-        let Ok(payload) = OwnedPayload::postcard(event) else { return };
-        let mut message = Message::notification(self.take_id(), const { Address::literal(bus::AUDIT) });
-        message.source = Some(BUS_ADDRESS);
-        message.payload = payload.borrow();
-        let now = self.now();
-        // Nothing in it is compressed.
-        let _ = self.publish(None, &message, false, now);
+        self.publish_own(const { Address::literal(bus::AUDIT) }, event);
     }
 
     /// Tells of something that a party can bring about as often as it likes.

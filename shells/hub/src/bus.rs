@@ -18,6 +18,7 @@ use crate::info::{
 };
 use crate::owned::{Error, OwnedMessage, OwnedPayload, Result};
 use crate::peers::{Component, OwnedAccess, Peer, PeerKey, Subscription};
+use crate::schema::Shape;
 
 impl Hub {
     /// Answers a request to the hub itself.
@@ -52,7 +53,12 @@ impl Hub {
                 if !self.may_use(incoming, own, &asked) {
                     self.authorize(incoming, own, Operation::Request, Access::Permission)?;
                 }
-                self.answer_with(incoming, &self.schemas(&asked)?)
+                let info = self.schemas(&asked)?;
+                let is_json = matches!(incoming.message.payload, MessagePayload::Json(_));
+                match is_json || self.has_json(incoming.from) {
+                    true => self.answer_with(incoming, &ReadableSchema::from(info)),
+                    false => self.answer_with(incoming, &info),
+                }
             }
             _ => Err(Error::Message(format!(
                 "the hub has no '{address}': its addresses are in docs/wire-format.md"
@@ -250,11 +256,11 @@ impl Hub {
         }
     }
 
-    /// Answers in the form in which was asked: JSON to JSON, else postcard.
+    /// Answers in the form in which was asked, and JSON to whoever has no postcard.
     pub(crate) fn answer_with<T: Serialize>(&mut self, incoming: &Incoming<'_>, value: &T) -> Result<()> {
         let payload = match incoming.message.payload {
             MessagePayload::Json(_) => OwnedPayload::json(value)?,
-            _ => OwnedPayload::postcard(value)?,
+            _ => self.value_for(incoming.from, value)?,
         };
         self.respond(incoming, payload.borrow());
         Ok(())
@@ -263,13 +269,7 @@ impl Hub {
     /// Tells those who watch that a component came or went.
     pub(crate) fn announce(&mut self, component: &str, peer: &str, up: bool) {
         let change = ServiceChange { component: component.to_owned(), peer: peer.to_owned(), up };
-        let Ok(payload) = OwnedPayload::postcard(&change) else { return };
-        let mut message = Message::notification(self.take_id(), Address::literal(bus::SERVICES_CHANGED));
-        message.source = Some(BUS_ADDRESS);
-        message.payload = payload.borrow();
-        let now = self.now();
-        // What the hub itself says is not compressed.
-        let _ = self.publish(None, &message, false, now);
+        self.publish_own(const { Address::literal(bus::SERVICES_CHANGED) }, &change);
     }
 
     /// Tells a subscriber that reads again what it missed.
@@ -280,10 +280,10 @@ impl Hub {
             let Some(peer) = self.peers.get_mut(key) else { return };
             let Some(subscription) = peer.subscriptions.iter_mut().find(missed) else { return };
             let (number, count) = (subscription.number, subscription.missed);
-            let Ok(payload) = OwnedPayload::postcard(&Missed { pattern: &subscription.pattern, count })
-            else {
-                return;
-            };
+            let missed = Missed { pattern: &subscription.pattern, count };
+            let json = peer.options.json;
+            let payload = if json { OwnedPayload::json(&missed) } else { OwnedPayload::postcard(&missed) };
+            let Ok(payload) = payload else { return };
             let mut message = Message::notification(id, Address::literal(bus::MISSED));
             message.source = Some(BUS_ADDRESS);
             message.payload = payload.borrow();
@@ -394,6 +394,13 @@ impl Hub {
             return Err(Error::Message("a hub has no key to encrypt a payload with".to_owned()));
         }
         message.flags.compressed = false;
+        let held = match message.destination {
+            Some(topic) => self.own_payload_for(&message, key, topic)?,
+            None => None,
+        };
+        if let Some(payload) = &held {
+            message.payload = payload.borrow();
+        }
         let len = visorbus_core::encode(&message, &mut self.out)
             .map_err(|_| Error::Message("the message does not fit into a frame of the hub".to_owned()))?;
         let priority = message.flags.priority;
@@ -412,10 +419,58 @@ struct OwnedSubscribe {
 
 /// [`bus::Cancel`] with its own text.
 #[derive(serde::Deserialize, Serialize, Schema)]
-struct OwnedCancel {
+pub(crate) struct OwnedCancel {
+    #[serde(serialize_with = "write_id", deserialize_with = "read_id")]
     id: u64,
     #[serde(default)]
     source: String,
+}
+
+impl OwnedCancel {
+    pub(crate) fn new(id: u64, source: &str) -> Self {
+        Self { id, source: source.to_owned() }
+    }
+}
+
+/// In JSON ids are texts: JavaScript has no numbers that are long enough.
+fn write_id<S: serde::Serializer>(id: &u64, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    match serializer.is_human_readable() {
+        true => serializer.collect_str(id),
+        false => serializer.serialize_u64(*id),
+    }
+}
+
+/// In JSON a number is taken too.
+fn read_id<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<u64, D::Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Id {
+        Number(u64),
+        Text(String),
+    }
+    if !deserializer.is_human_readable() {
+        return serde::Deserialize::deserialize(deserializer);
+    }
+    match serde::Deserialize::deserialize(deserializer)? {
+        Id::Number(id) => Ok(id),
+        Id::Text(text) => text.parse().map_err(|_| serde::de::Error::custom("an id is a number")),
+    }
+}
+
+/// [`SchemaInfo`] for whoever has no postcard: with the types as they read in a Rust program, `null` where not known.
+#[derive(Serialize)]
+struct ReadableSchema {
+    #[serde(flatten)]
+    info: SchemaInfo,
+    request_type: Option<String>,
+    response_type: Option<String>,
+}
+
+impl From<SchemaInfo> for ReadableSchema {
+    fn from(info: SchemaInfo) -> Self {
+        let text = |schema: &[u8]| Shape::read(schema).map(|shape| shape.to_string());
+        Self { request_type: text(&info.request), response_type: text(&info.response), info }
+    }
 }
 
 /// [`bus::Register`] with its own text.

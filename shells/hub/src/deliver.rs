@@ -12,6 +12,7 @@ use visorbus_core::message::{Address, AddressBuf, Message, MessageFlags, Message
 use visorbus_core::route::{Route, proven_source, route};
 use visorbus_core::session::is_forgotten;
 
+use crate::bus::OwnedCancel;
 use crate::calls::{Call, CallKey, Callee};
 use crate::expand::with_plain;
 use crate::gate::{Denied, Gate, OwnedGate, operation_of};
@@ -22,6 +23,7 @@ use crate::peers::{Frame, Notice, Peer, PeerKey, Unsent};
 use crate::queue::Timed;
 use crate::sending::{Head, too_long_answer};
 use crate::subscriptions::Selected;
+use crate::translate::{Side, typed};
 
 impl Hub {
     /// Routes one message of an authenticated peer; a refusal goes back to it where it waits for one.
@@ -130,10 +132,14 @@ impl Hub {
     }
 
     fn call_handler(&mut self, incoming: &Incoming<'_>, own: Option<&Grant>) -> Result<()> {
+        let held = self.check_handlers_types(incoming, own)?;
+        let incoming = &match &held {
+            None => *incoming,
+            Some(plain) => Incoming { message: with_plain(&incoming.message, plain), ..*incoming },
+        };
         let Incoming { from, ref message, at_once, now } = *incoming;
         let component = message.destination.map_or(BUS, Address::component);
         let unix_s = self.unix_s(now);
-        self.check_handlers_types(incoming, own)?;
         if self.registry.may_block(component) {
             return self.call_on_pool(incoming, own, unix_s);
         }
@@ -143,17 +149,44 @@ impl Hub {
         if let (Some(_), Some(peer)) = (dispatched.refused, self.peers.get_mut(from)) {
             peer.counters.refused += 1;
         }
+        if self.has_json(from) {
+            return self.send_translated(incoming, dispatched.answer);
+        }
         self.send_answer(from, message, dispatched.answer, at_once);
         Ok(())
     }
 
-    /// The types of an address in the hub are told to nobody who may not use it.
-    fn check_handlers_types(&mut self, incoming: &Incoming<'_>, own: Option<&Grant>) -> Result<()> {
+    /// Sends the answer in [`Hub::out`] to a peer that has no postcard.
+    fn send_translated(&mut self, incoming: &Incoming<'_>, len: usize) -> Result<()> {
+        let Incoming { from, ref message, at_once, .. } = *incoming;
+        let address = message.destination.unwrap_or(BUS_ADDRESS);
+        let Some(answer) = self.translate_answer(from, address, &self.out[..len])? else {
+            self.send_answer(from, message, len, at_once);
+            return Ok(());
+        };
+        let max = self.peers.max_frame(from).min(self.out.len());
+        if answer.len() > max {
+            return Err(too_long_answer(answer.len(), max));
+        }
+        self.out[..answer.len()].copy_from_slice(&answer);
+        self.send_answer(from, message, answer.len(), at_once);
+        Ok(())
+    }
+
+    /// The payload in the form that a handler takes, where it is not. The types of an address in the hub are told to nobody
+    /// who may not use it.
+    fn check_handlers_types(
+        &mut self,
+        incoming: &Incoming<'_>,
+        own: Option<&Grant>,
+    ) -> Result<Option<OwnedPayload>> {
         let offered = match incoming.message.message_type {
             MessageType::Request => RowKind::Endpoint,
             _ => RowKind::Hears,
         };
-        let Err(error) = self.check_types(incoming, offered) else { return Ok(()) };
+        let checked = self.check_types(incoming, offered);
+        let held = checked.and_then(|()| self.payload_for_handler(&incoming.message, incoming.from));
+        let Err(error) = held else { return held };
         let row = self.row_of(incoming.message.destination.unwrap_or(BUS_ADDRESS), offered);
         let access = row.map_or(Access::Permission, |row| row.access.borrow());
         let asked = self.gate(incoming, own).ask_for(&incoming.message, access);
@@ -199,7 +232,7 @@ impl Hub {
         let Incoming { from, ref message, at_once, now } = *incoming;
         self.authorize_row(incoming, own, to, RowKind::Endpoint)?;
         self.check_types(incoming, RowKind::Endpoint)?;
-        let held = self.expanded_for(message, to)?;
+        let held = self.payload_for(message, from, to, typed(incoming, RowKind::Endpoint))?;
         let expanded;
         let message = match &held {
             None => message,
@@ -244,7 +277,14 @@ impl Hub {
             }
             return Err(error);
         }
-        let (held, mut message) = (self.expanded_for(&message, to)?, message);
+        let held = self.payload_for(&message, incoming.from, to, typed(incoming, RowKind::Hears));
+        if let Err(error) = &held
+            && !message.wants_answer()
+            && let Some(address) = message.destination
+        {
+            self.tell_misfit(incoming.from, address, error);
+        }
+        let (held, mut message) = (held?, message);
         if let Some(plain) = &held {
             message = with_plain(&message, plain);
         }
@@ -270,9 +310,13 @@ impl Hub {
             return;
         };
         let name = callee.address.clone();
-        let held = match self.expanded_for(message, asker) {
+        let asked = call.destination.as_address();
+        let held = match self.payload_for(message, from, asker, (asked, Side::Answered)) {
             Ok(held) => held,
-            Err(error) => return self.fail_call((asker, message.id), &call, &error),
+            Err(error) => {
+                self.tell_misfit(from, asked, &error);
+                return self.fail_call((asker, message.id), &call, &error);
+            }
         };
         let expanded;
         let message = match &held {
@@ -301,7 +345,12 @@ impl Hub {
     }
 
     fn publish_and_answer(&mut self, incoming: &Incoming<'_>) -> Result<()> {
-        self.publish(Some(incoming.from), &incoming.message, incoming.at_once, incoming.now)?;
+        let Incoming { from, ref message, at_once, now } = *incoming;
+        let published = self.publish(Some(from), message, at_once, now);
+        if let (Err(error), Some(topic), false) = (&published, message.destination, message.wants_answer()) {
+            self.tell_misfit(from, topic, error);
+        }
+        published?;
         self.acknowledge(incoming);
         Ok(())
     }
@@ -336,6 +385,10 @@ impl Hub {
         let is_expected = selected.iter().any(|selected| selected.expects != 0);
         let told = if is_expected { self.published_type(from, topic) } else { 0 };
         let suited = |hub: &mut Self, selected: &&Selected| hub.suits(selected, topic, told);
+        if selected.iter().any(|selected| selected.json) || from.is_some_and(|from| self.has_json(from)) {
+            let all: Vec<Selected> = selected.iter().filter(|one| suited(self, one)).copied().collect();
+            return self.publish_translated(from, message, &all, &notice, now);
+        }
         if message.flags.compressed {
             let all: Vec<Selected> = selected.iter().filter(|one| suited(self, one)).copied().collect();
             return self.publish_compressed(&all, message, &notice);
@@ -413,8 +466,7 @@ impl Hub {
         if peer.queue.cancel(key) || peer.options.lossy {
             return;
         }
-        let cancel = bus::Cancel { id: key.1, source: call.source.as_str() };
-        let Ok(payload) = OwnedPayload::postcard(&cancel) else { return };
+        let Ok(payload) = self.value_for(to, &OwnedCancel::new(key.1, call.source.as_str())) else { return };
         let mut notice = Message::notification(self.take_id(), const { Address::literal(bus::CANCEL) });
         notice.source = Some(BUS_ADDRESS);
         notice.flags.priority = call.priority;

@@ -74,6 +74,18 @@ impl Hub {
         Ok(())
     }
 
+    /// The expanded payload of a compressed message to peers of which none expands it itself, unless it is encrypted;
+    /// `None` where it may go as it is.
+    ///
+    /// # Errors
+    /// `Message` when it cannot be expanded.
+    pub(crate) fn expanded_for_all(&self, message: &Message<'_>) -> Result<Option<OwnedPayload>> {
+        if !message.flags.compressed {
+            return Ok(None);
+        }
+        self.expanded(message, self.config.limits.max_frame as usize).map(Some)
+    }
+
     fn expanded(&self, message: &Message<'_>, max: usize) -> Result<OwnedPayload> {
         if message.flags.encrypted {
             let text = "the hub cannot expand what is encrypted: send it uncompressed";

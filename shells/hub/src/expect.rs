@@ -91,7 +91,8 @@ impl Hub {
     /// Takes a row that a peer tells of by itself.
     pub(crate) fn take_row(&mut self, incoming: &Incoming<'_>, own: Option<&Grant>) -> Result<()> {
         let told: OwnedAnnounce = OwnedPayload::from(incoming.message.payload).parse()?;
-        let row = told.into_row()?;
+        let mut row = told.into_row()?;
+        row.fill_hashes()?;
         let address = Address::new(&row.address)
             .map_err(|e| Error::Message(format!("'{}' is not an address: {e}", said(&row.address))))?;
         let (kind, types) = (row.kind, row.types());
@@ -214,7 +215,7 @@ impl Hub {
             return;
         }
         let mismatch = Mismatch { address: address.as_str(), text: error.text() };
-        let Ok(payload) = OwnedPayload::postcard(&mismatch) else { return };
+        let Ok(payload) = self.value_for(key, &mismatch) else { return };
         let mut notice = Message::notification(self.take_id(), const { Address::literal(bus::MISMATCH) });
         notice.source = Some(BUS_ADDRESS);
         self.send_notice(key, &notice.with_payload(payload.borrow()));
@@ -224,6 +225,24 @@ impl Hub {
 impl Row {
     pub(crate) const fn types(&self) -> Types {
         Types { request: self.request_hash, response: self.response_hash }
+    }
+
+    /// A hash that was not told is that of the schema, where one was.
+    fn fill_hashes(&mut self) -> Result<()> {
+        for (hash, schema) in
+            [(&mut self.request_hash, &self.request_schema), (&mut self.response_hash, &self.response_schema)]
+        {
+            if *hash == 0 && schema.len() > 0 {
+                let unread = || {
+                    Error::Serialization(format!(
+                        "a schema of '{}' is not one, or longer or deeper than is read",
+                        self.address
+                    ))
+                };
+                *hash = schema.shape().ok_or_else(unread)?.hash();
+            }
+        }
+        Ok(())
     }
 }
 
@@ -241,8 +260,11 @@ pub(crate) struct OwnedAnnounce {
 struct OwnedRowInfo {
     kind: OwnedRowKind,
     address: String,
+    #[serde(default)]
     access: OwnedAccess,
+    #[serde(default)]
     request_hash: u64,
+    #[serde(default)]
     response_hash: u64,
 }
 

@@ -11,7 +11,7 @@ use crate::admission::for_boards;
 use crate::gate::Gate;
 use crate::hub::{BUS_ADDRESS, Hub};
 use crate::info::Ended;
-use crate::owned::{Error, OwnedPayload};
+use crate::owned::Error;
 use crate::peers::{Peer, PeerKey, Presence};
 
 impl Hub {
@@ -179,7 +179,7 @@ impl Hub {
             }
             Lasting::Component => self.remove_component(key, name),
         }
-        let Ok(payload) = OwnedPayload::postcard(&Revoked { what, name, reason }) else { return };
+        let Ok(payload) = self.value_for(key, &Revoked { what, name, reason }) else { return };
         let mut notice = Message::notification(self.take_id(), const { Address::literal(bus::REVOKED) });
         notice.source = Some(BUS_ADDRESS);
         notice.flags.priority = MessagePriority::High;

@@ -31,6 +31,7 @@ mod lasting;
 mod login;
 mod parting;
 mod sending;
+mod translate;
 
 mod bus;
 mod describe;

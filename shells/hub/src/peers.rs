@@ -480,9 +480,12 @@ impl Row {
 }
 
 /// An [`Access`] that owns its scope.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, postcard_schema::Schema)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, postcard_schema::Schema,
+)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum OwnedAccess {
+    #[default]
     Permission,
     Scope(String),
     Open,

@@ -47,6 +47,11 @@ impl Hub {
 
     /// Brings the answer of a handler of the hub's to who waits for it.
     pub(crate) fn answer_call(&mut self, (caller, id): CallKey, call: &Call, answer: &[u8]) {
+        let translated = match self.answer_for(caller, call, answer) {
+            Ok(translated) => translated,
+            Err(error) => return self.fail_call((caller, id), call, &error),
+        };
+        let answer = translated.as_deref().unwrap_or(answer);
         match self.peers.send(caller, answer, &[], call.priority, true) {
             Ok(()) => {}
             Err(Unsent::TooLong { max }) => {

@@ -15,6 +15,8 @@ pub(crate) struct Selected {
     pub(crate) number: u32,
     /// Hash of the type that the peer was built with for this topic; 0 where it did not say.
     pub(crate) expects: u64,
+    /// The peer has JSON and no postcard.
+    pub(crate) json: bool,
 }
 
 /// The subscriptions that select a topic: at most one of each peer, its first.
@@ -48,7 +50,7 @@ impl Matches {
         let selected = |(key, peer): (PeerKey, &crate::peers::Peer)| {
             let expects = peer.rows.uses.get(RowKind::Expects, topic.as_str());
             let expects = expects.map_or(0, |types| types.request);
-            Some(Selected { peer: key, number: first(peer)?, expects })
+            Some(Selected { peer: key, number: first(peer)?, expects, json: peer.options.json })
         };
         let selected: AllSelected = peers.iter().filter_map(selected).collect();
         self.0.insert(topic.as_str().into(), Arc::clone(&selected));

@@ -20,4 +20,5 @@ mod services;
 mod sessions;
 mod tokens;
 mod topics;
+mod translate;
 mod types;

@@ -178,7 +178,7 @@ fn a_short_document_does_not_become_long_bytes_nor_long_work() {
 
 #[test]
 fn a_schema_that_is_too_deep_or_too_large_is_none() {
-    let nested = |depth| [vec![0, 18].repeat(depth), vec![0, 2]].concat();
+    let nested = |depth| [[0, 18].repeat(depth), vec![0, 2]].concat();
     assert!(Shape::read(&nested(31)).is_some());
     assert!(Shape::read(&nested(32)).is_none());
     assert!(Shape::read(&nested(30_000)).is_none());
@@ -237,7 +237,7 @@ impl Noise {
 
     /// The same with some bytes changed, taken out or put in, or nothing but chance.
     fn spoil(&mut self, bytes: &[u8]) -> Vec<u8> {
-        if self.next() % 8 == 0 {
+        if self.next().is_multiple_of(8) {
             let len = self.next() % 64;
             return (0..len).map(|_| self.next() as u8).collect();
         }
