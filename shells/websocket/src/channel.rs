@@ -19,7 +19,7 @@ use crate::tls::tls_error;
 
 /// A connected TCP stream, plain or under TLS, of which no call waits.
 pub struct Channel {
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     tls: Option<Box<Connection>>,
 }
 
@@ -32,7 +32,7 @@ impl Channel {
         stream.set_nonblocking(true)?;
         // Frames are put together before they are written; none waits for the next.
         stream.set_nodelay(true)?;
-        Ok(Self { stream, tls: None })
+        Ok(Self { stream: Arc::new(stream), tls: None })
     }
 
     /// Takes over an accepted stream on which the other end begins with TLS.
@@ -197,8 +197,13 @@ impl Channel {
         tls.peer_certificates()?.first().map(AsRef::as_ref)
     }
 
+    /// The stream below, for those who wait on it.
+    pub(crate) fn share(&self) -> Arc<TcpStream> {
+        Arc::clone(&self.stream)
+    }
+
     /// The stream below.
-    pub const fn stream(&self) -> &TcpStream {
+    pub fn stream(&self) -> &TcpStream {
         &self.stream
     }
 }

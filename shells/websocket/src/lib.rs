@@ -2,6 +2,9 @@
 #![forbid(unsafe_code)]
 
 mod channel;
+mod client;
+mod connection;
+mod dial;
 mod dialog;
 mod door;
 mod frames;
@@ -14,11 +17,15 @@ mod protocol;
 mod seat;
 mod server;
 mod tls;
+mod url;
+mod wire;
 
 /// Fast, and seeded at random, so that nobody can choose keys that collide.
 pub(crate) type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
 pub use channel::Channel;
+pub use client::WebSocketClient;
+pub use connection::WebSocketConnection;
 pub use door::{DoorLimits, DoorStats, Reason};
 pub use link::{LinkConfig, WebSocketLink};
 pub use listener::{Door, WebSocketConfig, WebSocketListener};

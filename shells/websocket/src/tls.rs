@@ -174,9 +174,27 @@ impl ServerCertVerifier for Anybody {
     }
 }
 
-/// What failed in TLS as an error of the stream, with a text for people.
+/// What failed in TLS as an error of the stream, with a text for people: `PermissionDenied` where one end does not believe
+/// who the other is.
 pub(crate) fn tls_error(error: &rustls::Error) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, tls_text(error))
+    use rustls::{AlertDescription as Alert, Error as Tls};
+    let is_proof = match error {
+        Tls::InvalidCertificate(_) | Tls::NoCertificatesPresented => true,
+        Tls::AlertReceived(alert) => matches!(
+            alert,
+            Alert::CertificateRequired
+                | Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA
+                | Alert::AccessDenied
+        ),
+        _ => false,
+    };
+    let kind = if is_proof { io::ErrorKind::PermissionDenied } else { io::ErrorKind::InvalidData };
+    io::Error::new(kind, tls_text(error))
 }
 
 /// What failed in TLS, for people.
