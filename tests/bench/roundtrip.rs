@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use visorbus_tests::bare::{self, OneHop, TwoHops};
 use visorbus_tests::contest::{self, Contender, Plan, TABLE_HEAD};
-use visorbus_tests::cpu;
+use visorbus_tests::cpu::Cpu;
 use visorbus_tests::through_hub::{self, ToHandler, ToService};
 
 const USAGE: &str = "\
@@ -64,7 +64,7 @@ fn contenders() -> io::Result<Vec<Box<dyn Contender>>> {
 
 /// Prints the table; how many ratios are above their limit.
 fn measure(options: &Options) -> io::Result<usize> {
-    stay_on_one_core(options.cpu);
+    options.cpu.keep();
     let contenders = contenders()?;
     let contenders: Vec<&dyn Contender> = contenders.iter().map(AsRef::as_ref).collect();
     println!("{TABLE_HEAD}");
@@ -78,33 +78,11 @@ fn measure(options: &Options) -> io::Result<usize> {
     Ok(too_slow)
 }
 
-fn stay_on_one_core(cpu: Cpu) {
-    let cpu = match cpu {
-        Cpu::Any => return println!("On any core, so the figures include waking idle cores."),
-        Cpu::Last => None,
-        Cpu::Number(number) => Some(number),
-    };
-    match cpu::pin(cpu) {
-        Ok(number) => println!("All processes on core {number}."),
-        Err(error) => println!("Not on one core ({error}): the figures include waking idle cores."),
-    }
-    if let Err(error) = cpu::make_realtime() {
-        println!("Without real-time priority ({error}): other work on the machine shows in the figures.");
-    }
-}
-
 struct Options {
     sizes: Vec<usize>,
     plan: Plan,
     cpu: Cpu,
     check: bool,
-}
-
-#[derive(Clone, Copy)]
-enum Cpu {
-    Any,
-    Last,
-    Number(usize),
 }
 
 impl Options {
@@ -118,13 +96,7 @@ impl Options {
                 "--sizes" => options.sizes = value()?.split(',').map(number).collect::<Result<_, _>>()?,
                 "--rounds" => options.plan.rounds = positive(&value()?)?,
                 "--trips" => options.plan.trips = positive(&value()?)?,
-                "--cpu" => {
-                    options.cpu = match value()?.as_str() {
-                        "any" => Cpu::Any,
-                        "last" => Cpu::Last,
-                        text => Cpu::Number(number(text)?),
-                    }
-                }
+                "--cpu" => options.cpu = value()?.parse()?,
                 "--check" => options.check = true,
                 "--help" | "-h" => return Ok(None),
                 _ => return Err(format!("unknown option {option:?}")),

@@ -2,9 +2,51 @@
 
 use std::io;
 use std::process::{self, Command, Stdio};
+use std::str::FromStr;
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
+
+/// Where a measurement runs, as its user says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cpu {
+    /// Where the system likes.
+    Any,
+    /// All of it on the last core that it may use.
+    Last,
+    /// All of it on this core.
+    Number(usize),
+}
+
+impl FromStr for Cpu {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "any" => Ok(Self::Any),
+            "last" => Ok(Self::Last),
+            text => text.parse().map(Self::Number).map_err(|_| format!("{text:?} is not a number")),
+        }
+    }
+}
+
+impl Cpu {
+    /// Keeps this process, and every child it starts from now on, there, above other work, and says what came of it.
+    pub fn keep(self) {
+        let cpu = match self {
+            Self::Any => return println!("On any core, so the figures include waking idle cores."),
+            Self::Last => None,
+            Self::Number(number) => Some(number),
+        };
+        match pin(cpu) {
+            Ok(number) => println!("All processes on core {number}."),
+            Err(error) => println!("Not on one core ({error}): the figures include waking idle cores."),
+        }
+        if let Err(error) = make_realtime() {
+            println!("Without real-time priority ({error}): other work on the machine shows in the figures.");
+        }
+    }
+}
 
 /// Binds this process, and every child it starts from now on, to the core `cpu`, or to the last one that it may use.
 /// Returns which one.
@@ -20,6 +62,16 @@ pub fn pin(cpu: Option<usize>) -> io::Result<usize> {
     set.set(cpu)?;
     sched_setaffinity(this, &set)?;
     Ok(cpu)
+}
+
+/// The last and the first core that this process may use, where they are two.
+///
+/// # Errors
+/// The system does not tell.
+pub fn two() -> io::Result<Option<(usize, usize)>> {
+    let allowed = sched_getaffinity(Pid::from_raw(0))?;
+    let mut cores = (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false));
+    Ok(cores.next().and_then(|first| Some((cores.last()?, first))))
 }
 
 /// Gives this process, and every child it starts from now on, the lowest real-time priority (`SCHED_RR`), so that other

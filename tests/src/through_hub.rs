@@ -3,9 +3,9 @@
 //! The hub and the service are processes of their own, as in [`crate::bare`]; the measuring process is the client.
 
 use std::env;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
 use tempfile::TempDir;
 use visorbus_auth::{KeyFile, TokenRequest};
@@ -17,6 +17,7 @@ use visorbus_unix::{Credentials, UnixSocketClient, UnixSocketServer};
 
 use crate::bare::{OneHop, TwoHops};
 use crate::contest::{Against, Contender, RoundTrip};
+use crate::part::{self, Part};
 
 /// Plays the part that this process was started for, if it was; beside [`crate::bare::play_part`].
 pub fn play_part() -> Option<ExitCode> {
@@ -27,13 +28,7 @@ pub fn play_part() -> Option<ExitCode> {
         (SERVICE_PART, Some(socket)) => be_service(Path::new(&socket)),
         _ => return None,
     };
-    match played {
-        Ok(()) => Some(ExitCode::SUCCESS),
-        Err(error) => {
-            eprintln!("{part}: {error}");
-            Some(ExitCode::FAILURE)
-        }
-    }
+    Some(part::curtain(&part, played))
 }
 
 /// A call to a service in another process: two hops, as [`TwoHops`].
@@ -104,7 +99,7 @@ impl Contender for ToService {
 
     fn start(&self, size: usize) -> io::Result<RoundTrip> {
         let mut system = System::start(&self.program)?;
-        system.parts.push(Part::start(&self.program, SERVICE_PART, &system.socket)?);
+        system.parts.push(Part::start(&self.program, SERVICE_PART, [&system.socket])?);
         let address = if self.what == What::SealedBytes { "sealed/echo" } else { "service/echo" };
         let payload = match self.what {
             What::Bytes | What::SealedBytes => bytes(size),
@@ -141,7 +136,7 @@ impl System {
     fn start(program: &Path) -> io::Result<Self> {
         let directory = tempfile::tempdir()?;
         let socket = directory.path().join("run/bus.sock");
-        let hub = Part::start(program, HUB_PART, &socket)?;
+        let hub = Part::start(program, HUB_PART, [&socket])?;
         Ok(Self { parts: vec![hub], socket, directory })
     }
 
@@ -163,42 +158,14 @@ impl System {
     }
 }
 
-/// A process of the measurement; killed and reaped on drop.
-struct Part(Child);
-
-impl Part {
-    /// Starts it and waits until it says that it is ready.
-    fn start(program: &Path, part: &str, socket: &Path) -> io::Result<Self> {
-        let mut command = Command::new(program);
-        // Standard input ends with this process, and the part with it.
-        command.arg(part).arg(socket).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut started = Self(command.spawn()?);
-        let mut line = String::new();
-        if let Some(output) = started.0.stdout.take() {
-            BufReader::new(output).read_line(&mut line)?;
-        }
-        match line.trim() {
-            READY => Ok(started),
-            _ => Err(io::Error::other(format!("{part} did not get ready"))),
-        }
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        // Fails only when it has already been waited for, which nobody else does.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn be_hub(socket: &Path) -> io::Result<()> {
     let keys = keys();
     let config = HubConfig::new(keys.ring(), keys.current_id());
     let mut server = UnixSocketServer::new(socket, config).map_err(other)?;
     server.register_handler(Box::new(Echo("handler"))).map_err(other)?;
     server.start().map_err(other)?;
-    stay()
+    part::ready("");
+    part::stay()
 }
 
 fn be_service(socket: &Path) -> io::Result<()> {
@@ -206,13 +173,8 @@ fn be_service(socket: &Path) -> io::Result<()> {
     client.share_key("sealed", payload_key()).map_err(other)?;
     client.register_handler(Box::new(Echo("service"))).map_err(other)?;
     client.register_handler(Box::new(Echo("sealed"))).map_err(other)?;
-    stay()
-}
-
-/// Says that this part is ready and lives as long as its parent.
-fn stay() -> io::Result<()> {
-    println!("{READY}");
-    io::stdin().read_to_end(&mut Vec::new()).map(|_| ())
+    part::ready("");
+    part::stay()
 }
 
 fn connect(socket: &Path, name: &str) -> io::Result<UnixSocketClient> {
@@ -223,8 +185,8 @@ fn connect(socket: &Path, name: &str) -> io::Result<UnixSocketClient> {
     Ok(client)
 }
 
-/// Gives back what it gets.
-struct Echo(&'static str);
+/// Gives back what it gets, under this name.
+pub(crate) struct Echo(pub(crate) &'static str);
 
 impl MessageHandler for Echo {
     fn id(&self) -> &str {
@@ -237,7 +199,11 @@ impl MessageHandler for Echo {
 }
 
 fn bytes(size: usize) -> OwnedPayload {
-    OwnedPayload::Binary((0..size).map(|at| at as u8).collect())
+    OwnedPayload::Binary(binary(size))
+}
+
+pub(crate) fn binary(size: usize) -> Vec<u8> {
+    (0..size).map(|at| at as u8).collect()
 }
 
 /// About `size` bytes of what a configuration looks like.
@@ -255,14 +221,13 @@ fn payload_key() -> PayloadKey {
     PayloadKey::new([0x3c; 32])
 }
 
-fn keys() -> KeyFile {
+pub(crate) fn keys() -> KeyFile {
     KeyFile::in_memory(0, [0x5a; 32])
 }
 
-fn other(error: visorbus_hub::Error) -> io::Error {
+pub(crate) fn other(error: visorbus_hub::Error) -> io::Error {
     io::Error::other(error.to_string())
 }
 
 const HUB_PART: &str = "--part=hub";
 const SERVICE_PART: &str = "--part=hub-service";
-const READY: &str = "ready";

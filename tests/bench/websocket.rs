@@ -1,0 +1,192 @@
+//! Measures WebSockets through the hub beside bare tungstenite on rustls, of the same machine and minute.
+
+use std::env;
+use std::io;
+use std::process::ExitCode;
+
+use visorbus_tests::contest::{self, Contender, Plan, TABLE_HEAD};
+use visorbus_tests::cpu::{self, Cpu};
+use visorbus_tests::websocket::{
+    self, BareFanOut, BareHolder, Certificate, Cores, Holder, OneHop, SUBSCRIBERS, Security, TwoHops,
+};
+
+const USAGE: &str = "\
+Measures WebSockets through the hub beside bare tungstenite, in turns, and prints a table for each question.
+
+Usage: websocket-bench [OPTION...]
+  --only NAME,...   of round-trip, fan-out, memory, idle [all]
+  --sizes N,N...    bytes of one message of a round trip [64,1024,65536]
+  --rounds N        turns of every contender [20]
+  --trips N         measured round trips in one turn [200]
+  --batches N,N...  notifications that are sent at once in the fan-out [64]
+  --connections N   idle connections whose memory is measured [1000]
+  --check           fail when a figure is above its limit
+  --help            this text";
+
+fn main() -> ExitCode {
+    if let Some(code) = websocket::play_part() {
+        return code;
+    }
+    let options = match Options::parse(env::args().skip(1)) {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("websocket-bench: {error}; `websocket-bench --help` lists what it takes");
+            return ExitCode::from(2);
+        }
+    };
+    match measure(&options) {
+        Ok(missed) if missed > 0 && options.check => {
+            eprintln!("websocket-bench: {missed} of the figures above their limit, see the tables");
+            ExitCode::FAILURE
+        }
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("websocket-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints the tables; how many figures are above their limit.
+fn measure(options: &Options) -> io::Result<usize> {
+    let (certificate, _directory) = Certificate::new()?;
+    let both = [Security::Plain, Security::Tls(certificate)];
+    // Before this process is kept on one of them.
+    let cores = Cores { apart: cpu::two()? };
+    let mut missed = 0;
+    // Here is more than enough for both ends of every connection that is measured.
+    websocket::allow_descriptors(DESCRIPTORS)?;
+    if options.asks("memory") {
+        missed += memory(options, &both)?;
+    }
+    if options.asks("round-trip") {
+        Cpu::Last.keep();
+        missed += round_trips(options, &both)?;
+    }
+    if options.asks("fan-out") {
+        missed += fan_out(options, &both, cores)?;
+    }
+    Ok(missed)
+}
+
+fn round_trips(options: &Options, both: &[Security]) -> io::Result<usize> {
+    println!("\n{TABLE_HEAD}");
+    let program = &env::current_exe()?;
+    let mut contenders: Vec<Box<dyn Contender + '_>> = Vec::new();
+    for security in both {
+        contenders.push(Box::new(OneHop::new(program, security)));
+        contenders.push(Box::new(TwoHops::new(program, security)));
+    }
+    let contenders: Vec<&dyn Contender> = contenders.iter().map(AsRef::as_ref).collect();
+    let mut missed = 0;
+    for &size in &options.sizes {
+        for score in contest::run(&contenders, size, options.plan)? {
+            println!("{score}");
+            missed += usize::from(score.is_too_slow());
+        }
+    }
+    Ok(missed)
+}
+
+fn fan_out(options: &Options, both: &[Security], cores: Cores) -> io::Result<usize> {
+    println!(
+        "\nOne publisher, {SUBSCRIBERS} subscribers; bytes is notifications in one batch.\n{TABLE_HEAD}   deliveries/s"
+    );
+    let program = &env::current_exe()?;
+    let mut contenders: Vec<Box<dyn Contender + '_>> = Vec::new();
+    for security in both {
+        contenders.push(Box::new(BareFanOut::new(program, security, cores)));
+    }
+    let contenders: Vec<&dyn Contender> = contenders.iter().map(AsRef::as_ref).collect();
+    let mut missed = 0;
+    for &batch in &options.batches {
+        for score in contest::run(&contenders, batch, options.plan)? {
+            println!("{score}   {:.0}", websocket::deliveries(&score));
+            missed += usize::from(score.is_too_slow());
+        }
+    }
+    Ok(missed)
+}
+
+fn memory(options: &Options, both: &[Security]) -> io::Result<usize> {
+    let program = &env::current_exe()?;
+    for security in both {
+        let holders: [&dyn Holder; 1] = [&BareHolder::new(program, security)];
+        for holder in holders {
+            let bytes = websocket::memory_of_one(holder, options.connections)?;
+            println!("{:<24}{:>9.1} KiB", holder.name(), bytes / 1024.0);
+        }
+    }
+    Ok(0)
+}
+
+struct Options {
+    only: Vec<String>,
+    sizes: Vec<usize>,
+    batches: Vec<usize>,
+    connections: usize,
+    plan: Plan,
+    check: bool,
+}
+
+impl Options {
+    /// `None` when help was asked for.
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
+        let mut options = Self {
+            only: Vec::new(),
+            sizes: vec![64, 1024, 65536],
+            batches: vec![64],
+            connections: 1000,
+            plan: Plan { rounds: 20, trips: 200, warm_up: 20 },
+            check: false,
+        };
+        while let Some(option) = arguments.next() {
+            let mut value = || arguments.next().ok_or_else(|| format!("{option} needs a value"));
+            match option.as_str() {
+                "--only" => options.only = names(&value()?)?,
+                "--sizes" => options.sizes = numbers(&value()?)?,
+                "--batches" => options.batches = numbers(&value()?)?,
+                "--rounds" => options.plan.rounds = number(&value()?)?,
+                "--trips" => options.plan.trips = number(&value()?)?,
+                "--connections" => options.connections = number(&value()?)?,
+                "--check" => options.check = true,
+                "--help" | "-h" => return Ok(None),
+                _ => return Err(format!("unknown option {option:?}")),
+            }
+        }
+        Ok(Some(options))
+    }
+
+    fn asks(&self, question: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == question)
+    }
+}
+
+fn names(text: &str) -> Result<Vec<String>, String> {
+    let known = |name: &str| {
+        if QUESTIONS.contains(&name) {
+            Ok(name.to_owned())
+        } else {
+            Err(format!("unknown question {name:?}"))
+        }
+    };
+    text.split(',').map(known).collect()
+}
+
+fn numbers(text: &str) -> Result<Vec<usize>, String> {
+    text.split(',').map(number).collect()
+}
+
+fn number(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("0 is not enough".to_owned()),
+        parsed => parsed.map_err(|_| format!("{text:?} is not a number")),
+    }
+}
+
+const QUESTIONS: [&str; 4] = ["round-trip", "fan-out", "memory", "idle"];
+const DESCRIPTORS: u64 = 12_000;
