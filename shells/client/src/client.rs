@@ -41,7 +41,8 @@ use state::Registered;
 /// many callers one reads for all. The first subscription, handler or watcher starts one thread of the client's own,
 /// which runs their code, one after the other, and makes a lost connection again. Their code may call the client, and
 /// wait for answers; it must not wait for something that another of them has to do, such as the answer to a request
-/// that this client itself serves.
+/// that this client itself serves. Where the system does not tell when the other end is gone, [`Dial::heartbeat`], one more
+/// thread looks after the connection.
 ///
 /// # Connection
 /// One that is lost fails the requests that wait, at once, and is made again by itself: by the client's own thread,

@@ -129,8 +129,11 @@ impl Connection {
     /// `Authentication`, once, when the hub refuses the token; `Message` when what came does not expand, which is then
     /// refused and gone; `Connection` when the session is over and everything that came before its end was taken.
     pub fn receive_message(&mut self) -> Result<Option<OwnedMessage>> {
-        if self.messages.is_empty() {
-            self.turn()?;
+        // What was heard may have been the session's own, with more of it inside the wire, where no descriptor shows it.
+        for _ in 0..TURNS {
+            if !self.messages.is_empty() || self.refused.is_some() || !self.turn()? {
+                break;
+            }
         }
         if let Some(refused) = self.refused.take() {
             return Err(refused);
@@ -251,10 +254,10 @@ impl Connection {
         Err(Error::Message(why))
     }
 
-    /// Sends what is due, takes what has arrived.
-    fn turn(&mut self) -> Result<()> {
+    /// Sends what is due, takes what has arrived; `true` when a frame has.
+    fn turn(&mut self) -> Result<bool> {
         if self.over.is_some() {
-            return Ok(());
+            return Ok(false);
         }
         self.send_due()?;
         let held = self.inbox.len();
@@ -265,32 +268,36 @@ impl Connection {
         let mut inbox = std::mem::take(&mut self.inbox);
         let heard = self.hear(&mut inbox);
         self.inbox = inbox;
-        heard?;
+        let has_heard = heard?;
         if let Err(silent) = self.dialog.check_alive(clock::now()) {
             self.wire.shutdown();
             self.over.get_or_insert(silent);
         }
         match received {
-            Ok(()) => self.send_due(),
+            Ok(()) => self.send_due()?,
             Err(error) => {
                 let error = Error::Connection(format!("the hub has closed the connection: {error}"));
                 self.over.get_or_insert(error);
-                Ok(())
             }
         }
+        Ok(has_heard)
     }
 
-    fn hear(&mut self, inbox: &mut Inbox) -> Result<()> {
+    fn hear(&mut self, inbox: &mut Inbox) -> Result<bool> {
+        let mut has_heard = false;
         while self.over.is_none() {
             match inbox.next_frame() {
-                Ok(Some(frame)) => self.hear_frame(frame)?,
-                Ok(None) => return Ok(()),
+                Ok(Some(frame)) => {
+                    has_heard = true;
+                    self.hear_frame(frame)?;
+                }
+                Ok(None) => break,
                 Err(error) => {
                     self.over = Some(Error::Protocol(format!("the hub breaks the framing: {error}")))
                 }
             }
         }
-        Ok(())
+        Ok(has_heard)
     }
 
     fn hear_frame(&mut self, frame: &[u8]) -> Result<()> {
@@ -386,5 +393,7 @@ pub(crate) fn encode_head<'m>(message: &Message<'m>, head: &mut [u8; HEAD]) -> R
 
 /// Room for the header of any message.
 pub(crate) const HEAD: usize = MAX_HEADER + MAX_TOKEN + 3;
+/// Reads that one call makes at most, however much the hub says of the session's own.
+const TURNS: usize = 64;
 /// For the hello and its answer.
 pub(crate) const HANDSHAKE: Duration = Duration::from_secs(5);

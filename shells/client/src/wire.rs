@@ -19,9 +19,11 @@ use crate::inbox::Inbox;
 /// every other one is shown to people, so it says why (a close code, an alert, a time that is over). What had arrived before
 /// the end is read before the error comes.
 ///
+/// How much of a frame counts as its bytes, with or without what the wire puts around it, is the wire's affair, as long as
+/// [`Wire::accepted`] and [`Wire::written`] count alike.
+///
 /// # For the caller
-/// One thread at a time reads. Frames are counted as bytes of this trait: header, payload and what the wire itself puts
-/// around them, as it likes, as long as [`Wire::accepted`] and [`Wire::written`] count alike.
+/// One thread at a time reads.
 pub trait Wire: Send + Sync {
     /// Puts what has arrived into `into`, waiting for it as `wait` says: a bounded amount, about 64 KiB, or one frame that
     /// is longer.

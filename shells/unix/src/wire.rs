@@ -145,7 +145,6 @@ impl Wire for UnixWire {
 }
 
 #[cfg(test)]
-
 mod tests {
     use std::io::Write;
 

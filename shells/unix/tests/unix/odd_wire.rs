@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use visorbus_client::{Client, ClientConfig, Connection, Dial, Inbox, StateChange, Wait, Wire};
+use visorbus_core::Message;
 use visorbus_core::bus::SlowConsumer;
 use visorbus_core::frame::length::{Split, prefix, split};
 use visorbus_hub::{Error, HubConfig, OwnedMessage, OwnedPayload, Result};
@@ -262,6 +263,7 @@ fn what_is_published_between_calls_arrives_in_order() {
 fn a_connection_by_hand_gets_all_that_came_before_it_hears_nothing() {
     let hub = Opposite::start(|message, answer| {
         for _ in 0..5 {
+            answer.send(&Message::heartbeat(0));
             answer.echo(message);
         }
     });
