@@ -97,7 +97,7 @@ impl Listener for WebSocketListener {
     }
 
     fn accept(&mut self) -> io::Result<Option<Box<dyn HubLink>>> {
-        Ok(self.door.shared.pop().map(|link| Box::new(link) as Box<dyn HubLink>))
+        Ok(self.door.shared.pop())
     }
 
     fn describe(&self) -> String {

@@ -13,8 +13,6 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::{MsgFlags, send};
 
-use visorbus_hub::HubLink as _;
-
 use crate::HashMap;
 use crate::door::answer::Answer;
 use crate::door::refusal::Refusal;
@@ -87,10 +85,13 @@ impl Keeper {
                 }
                 Err(error) => match error.raw_os_error().map(Errno::from_raw) {
                     Some(Errno::EAGAIN) => return,
-                    Some(Errno::EMFILE | Errno::ENFILE) if self.shed() => {}
+                    Some(Errno::EMFILE | Errno::ENFILE) if self.spare.is_some() => {
+                        if !self.shed() {
+                            return;
+                        }
+                    }
                     Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) | None => {
-                        tracing::warn!("{}: {error}; not accepting for 100 ms", self.shared.local);
-                        return self.pause(now);
+                        return self.pause(&error, now);
                     }
                     // Whoever it was has gone before he was taken: accept(2) passes on errors of the network.
                     Some(_) => {}
@@ -99,21 +100,25 @@ impl Keeper {
         }
     }
 
-    /// Takes one connection and closes it, with the descriptor that was kept for that; `false` when there is none.
+    /// Takes one connection and closes it, with the descriptor that was kept for that; `false` when nobody waits: where
+    /// descriptors are short, that is said before it is looked whether anybody does.
     fn shed(&mut self) -> bool {
-        if self.spare.take().is_none() {
-            return false;
-        }
+        self.spare = None;
         // Whoever it is sees that it is closed, and does not wait for ever.
-        drop(self.listener.accept());
+        let shed = self.listener.accept().is_ok();
         self.spare = spare();
-        self.shared.tally.refuse(&Refusal::Descriptors, None);
-        true
+        if shed {
+            self.shared.tally.refuse(&Refusal::Descriptors, None);
+        }
+        shed
     }
 
-    fn pause(&mut self, now: Instant) {
+    fn pause(&mut self, error: &io::Error, now: Instant) {
+        tracing::warn!("{}: {error}; not accepting for 100 ms", self.shared.local);
         self.watch_listener(false);
         self.paused_until = Some(now + PAUSE);
+        // What was given up may be had again.
+        self.spare = self.spare.take().or_else(spare);
     }
 
     fn watch_listener(&self, on: bool) {

@@ -11,10 +11,12 @@ use std::time::Duration;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use rustls::ServerConfig;
 
+use visorbus_hub::HubLink;
+
 use crate::channel::Channel;
 use crate::door::rules::Rules;
 use crate::door::stats::Tally;
-use crate::link::{LinkConfig, WebSocketLink};
+use crate::link::LinkConfig;
 use crate::seat::Seats;
 
 /// What strangers may cost before they are WebSockets, and how many of one address there may be.
@@ -58,7 +60,7 @@ pub(crate) struct Shared {
     /// Those that are no WebSockets yet, by address.
     pub(crate) waiting: Seats,
     tls: Option<RwLock<Arc<ServerConfig>>>,
-    ready: Mutex<VecDeque<WebSocketLink>>,
+    ready: Mutex<VecDeque<Box<dyn HubLink>>>,
     /// Can be read while the hub has something to take.
     ready_event: EventFd,
     /// Wakes the door's thread.
@@ -115,14 +117,14 @@ impl Shared {
     }
 
     /// Hands a WebSocket to the hub.
-    pub(crate) fn push(&self, link: WebSocketLink) {
+    pub(crate) fn push(&self, link: Box<dyn HubLink>) {
         self.ready().push_back(link);
         // It fails only when it is set already.
         let _ = self.ready_event.write(1);
     }
 
     /// The next WebSocket for the hub.
-    pub(crate) fn pop(&self) -> Option<WebSocketLink> {
+    pub(crate) fn pop(&self) -> Option<Box<dyn HubLink>> {
         let mut ready = self.ready();
         if ready.is_empty() {
             // Under the lock, so that what is pushed after this sets it again. It fails only when it is not set.
@@ -150,7 +152,7 @@ impl Shared {
         self.is_closing.load(Ordering::Acquire)
     }
 
-    fn ready(&self) -> std::sync::MutexGuard<'_, VecDeque<WebSocketLink>> {
+    fn ready(&self) -> std::sync::MutexGuard<'_, VecDeque<Box<dyn HubLink>>> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
-use visorbus_hub::Origin;
+use visorbus_hub::{HubLink, Origin};
 
 use crate::channel::Channel;
 use crate::door::answer::Answer;
@@ -41,7 +41,7 @@ pub(crate) struct Wish {
 pub(crate) enum Step {
     Wait(Wish),
     /// It is a WebSocket; nothing of it is left here.
-    Upgraded(WebSocketLink),
+    Upgraded(Box<dyn HubLink>),
     Gone,
 }
 
@@ -218,7 +218,7 @@ impl Visitor {
         let origin = Origin::WebSocket { address: self.address, tls: channel.is_tls() };
         let seat = std::mem::take(&mut self.seat);
         let link = WebSocketLink::accepted(channel, Vec::new(), upgrade.protocol, origin, &shared.link, seat);
-        Next::Upgraded(link)
+        Next::Upgraded(Box::new(link))
     }
 
     fn refuse(&mut self, channel: Channel, refusal: &Refusal, shared: &Shared, now: Instant) -> Next {
@@ -258,7 +258,7 @@ impl Visitor {
 enum Next {
     Stage(Stage),
     Wait(Stage, Wish),
-    Upgraded(WebSocketLink),
+    Upgraded(Box<dyn HubLink>),
 }
 
 impl Next {
