@@ -44,6 +44,7 @@ fn a_process_without_descriptors_turns_away_does_not_spin_and_recovers() {
     let mut answer = [0; 12];
     good.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 101");
+    poll(&mut [PollFd::new(listener.fd(), PollFlags::POLLIN)], PollTimeout::from(20_000_u16)).unwrap();
     let _link = listener.accept().unwrap().expect("it was handed on");
 
     // One of each that waits: silent, in its head, for an answer that it does not read, and answered but not gone.
