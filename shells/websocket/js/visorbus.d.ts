@@ -27,6 +27,8 @@ export interface ConnectOptions {
   heartbeatMs?: number;
   /** How it comes back: first after about `minMs` (250), then ever more slowly up to `maxMs` (10 000); false: not at all. */
   reconnect?: false | { minMs?: number; maxMs?: number };
+  /** Listeners that hear of the first connection too, of the token of a login for example. */
+  on?: { [E in keyof ClientEvents]?: (detail: ClientEvents[E]) => void };
   /** Node only: the CA to trust, and the certificate to show, in PEM, as `tls.connect` takes them. */
   tls?: { ca?: string | Uint8Array; cert?: string | Uint8Array; key?: string | Uint8Array };
 }

@@ -58,10 +58,11 @@ export class Client {
   /** Use `connect`. */
   constructor(url, options) {
     this.#url = checkedUrl(url);
-    const { token, credentials = token === undefined ? null : { token }, name, ...rest } = options;
+    const { token, credentials = token === undefined ? null : { token }, name, on = {}, ...rest } = options;
     this.#options = { ...DEFAULTS, ...rest };
     this.#credentials = credentials && checkedCredentials(credentials);
     this.#name = name ?? nameFrom(this.#credentials);
+    for (const [event, listener] of Object.entries(on)) this.on(event, listener);
   }
 
   /** The name on the bus. */
@@ -619,7 +620,7 @@ class Session {
   /** Sends one envelope, unless it is longer than the hub takes or too much waits already. */
   send(message_type, payload) {
     if (this.ended) return;
-    const text = JSON.stringify({ message_type, payload });
+    const text = written({ message_type, payload });
     const most = this.hello?.protocol?.max_message_size ?? Infinity;
     // A character takes at most three bytes of UTF-8; only then is it worth counting.
     if (text.length * 3 > most && new TextEncoder().encode(text).length > most) {
@@ -759,6 +760,9 @@ function checkedCredentials(credentials) {
 /** Below the name that the credentials prove, so that several clients can have them at once. */
 function nameFrom(credentials) {
   const own = credentials?.UsernamePassword?.username ?? claimsOf(credentials?.Token)?.subject;
+  if (credentials?.Token !== undefined && own === undefined) {
+    throw new VisorbusError('Authentication', 'this is no token of a hub: one begins with vb1. and is much longer');
+  }
   if (own === undefined) throw new TypeError('a client needs a name: give it as an option');
   const tail = Math.floor(Math.random() * 36 ** 4).toString(36);
   return own.length + 1 + tail.length <= MAX_NAME ? `${own}.${tail}` : own;
@@ -769,17 +773,17 @@ function claimsOf(token) {
   try {
     const bytes = fromBase64(token.replace(/^vb1\./, '').replaceAll('-', '+').replaceAll('_', '/'));
     let at = 2;
-    const text = () => {
-      const from = at + 1;
-      at = from + bytes[at];
-      return new TextDecoder().decode(bytes.subarray(from, at));
+    const byte = () => {
+      if (at >= bytes.length) throw new RangeError('cut off');
+      return bytes[at++];
     };
+    const text = () => String.fromCharCode(...Array.from({ length: byte() }, byte));
     const [, subject] = [text(), text(), text()];
     const number = () => {
-      let value = 0n;
-      for (let shift = 0n; ; shift += 7n, at += 1) {
-        value |= BigInt(bytes[at] & 0x7f) << shift;
-        if (bytes[at] < 0x80) return (at += 1), value;
+      for (let value = 0n, shift = 0n; ; shift += 7n) {
+        const next = byte();
+        value |= BigInt(next & 0x7f) << shift;
+        if (next < 0x80) return value;
       }
     };
     number();
@@ -831,12 +835,29 @@ function fromBase64(text) {
   return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 }
 
+/** Integers that a number cannot hold become strings of their digits: a 64-bit serial number, say. */
 function parsed(text) {
+  const exact = LONG.test(text) ? text.replace(TOKEN, (token) => (isTooBig(token) ? `"${token}"` : token)) : text;
   try {
-    return JSON.parse(text);
+    return JSON.parse(exact);
   } catch {
     return undefined;
   }
+}
+
+function isTooBig(token) {
+  return /^-?\d+$/.test(token) && !Number.isSafeInteger(Number(token));
+}
+
+/** A BigInt goes as the number that it is. */
+function written(envelope) {
+  let big = false;
+  const text = JSON.stringify(envelope, (_, value) => {
+    if (typeof value !== 'bigint') return value;
+    big = true;
+    return `\0${value}`;
+  });
+  return big ? text.replace(/"\\u0000(-?\d+)"/g, '$1') : text;
 }
 
 function same(one, other) {
@@ -871,6 +892,9 @@ const NOBODY = 'nobody answers there, or the server refuses this client, or its 
 const BEAT_BASE = 2 ** 52;
 const DEFAULT_QUEUE = 1024;
 const GRACE_MS = 1000;
+/** A string or a number of JSON; and what has a number that may be too long. */
+const TOKEN = /"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
+const LONG = /9\d{15}|\d{17}/;
 const MAX_BUFFERED = 4 * 1024 * 1024;
 const MAX_CALLS = 256;
 const MAX_NAME = 32;
