@@ -108,7 +108,7 @@ function forget() {
 function watch(joined) {
   joined.on('down', ({ reason }) => {
     log(reason, 'Hub lost');
-    state('down', 'Hub lost. It is tried again');
+    state('down', 'Hub lost, trying again');
     panels.pause();
   });
   joined.on('retrying', ({ delayMs, reason, attempt }) => {

@@ -34,6 +34,7 @@ export class Panels {
     clearTimeout(this.#timer);
     this.#timer = null;
     this.#traffic.interrupt();
+    this.#latency.interrupt();
   }
 
   stop() {
@@ -314,6 +315,11 @@ class Latency {
 
   recolour() {
     this.#plot.recolour();
+  }
+
+  /** What comes next is not the second after what was. */
+  interrupt() {
+    this.#plot.push(performance.now() / 1000, [NaN, NaN]);
   }
 
   async measure(client, age) {

@@ -4,6 +4,7 @@
 mod channel;
 mod client;
 mod connection;
+mod dashboard;
 mod dial;
 mod dialog;
 mod door;
