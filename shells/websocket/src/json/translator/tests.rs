@@ -272,158 +272,11 @@ fn what_only_claims_to_be_json_cannot_leave_its_envelope() {
 
 #[test]
 fn what_is_wrong_is_said_with_its_place_and_the_id_and_the_connection_goes_on() {
-    let cases = [
-        (
-            r#"{"id":"7","message_type":"Request","destination":"a/b","flags":{"foo":1}}"#,
-            "payload.flags.foo: there is no such field",
-            Some("7"),
-        ),
-        (
-            r#"{"id":"7","message_type":"Request","destination":"a/b","x-y":1}"#,
-            "payload.x-y: there is no such field",
-            Some("7"),
-        ),
-        (
-            r#"{"id":"7","message_type":"Request","destination":"a/b","id":"8"}"#,
-            "payload.id: this key is there twice",
-            Some("7"),
-        ),
-        (
-            r#"{"id":"7","message_type":"Request","destination":"a/b","payload":{"Json":{"a":[1,{"b":1,"b":2}]}}}"#,
-            "payload.payload.Json.a[1].b: this key is there twice",
-            Some("7"),
-        ),
-        (
-            r#"{"id":7,"message_type":"Request","destination":"a/b"}"#,
-            "payload.id: this is a decimal number in a string",
-            None,
-        ),
-        (
-            r#"{"id":"07","message_type":"Request","destination":"a/b"}"#,
-            "payload.id: this is a decimal",
-            None,
-        ),
-        (
-            r#"{"id":"18446744073709551616","message_type":"Request","destination":"a/b"}"#,
-            "payload.id: this is a decimal",
-            None,
-        ),
-        (
-            r#"{"id":"9223372036854775808","message_type":"Request","destination":"a/b"}"#,
-            "payload.id: ids of one's own",
-            None,
-        ),
-        (r#"{"id":"0","message_type":"Request","destination":"a/b"}"#, "payload.id: ids begin at", None),
-        (r#"{"message_type":"Request","destination":"a/b"}"#, "payload.id: this is missing", None),
-        (r#"{"id":"7","message_type":"Request"}"#, "payload.destination: this is missing", Some("7")),
-        (r#"{"id":"7","destination":"a/b"}"#, "payload.message_type: this is missing", Some("7")),
-        (
-            r#"{"id":"7","message_type":"Error","destination":"a/b"}"#,
-            "payload.message_type: there is no such message type",
-            None,
-        ),
-        (
-            r#"{"id":"7","message_type":"Request","destination":"A/b"}"#,
-            "payload.destination: this is no address",
-            Some("7"),
-        ),
-        (
-            r#"{"id":"7","message_type":"Request","destination":"bus/hello"}"#,
-            "payload.destination: say hello by",
-            Some("7"),
-        ),
-        (
-            r#"{"id":"7","message_type":"Request","destination":null}"#,
-            "payload.destination: an address is a string",
-            Some("7"),
-        ),
-        (
-            r#"{"id":"7","message_type":"Request","destination":"a/b","payload":{"Json":1,"String":""}}"#,
-            "payload.payload.String: ",
-            Some("7"),
-        ),
-        (
-            r#"{"id":"7","message_type":"Request","destination":"a/b","payload":{}}"#,
-            "payload.payload: kind of payload is missing",
-            Some("7"),
-        ),
-        (
-            r#"{"id":"7","message_type":"Request","destination":"a/b","payload":{"Binary":"AA"}}"#,
-            "payload.payload.Binary: this is not base64",
-            Some("7"),
-        ),
-        (
-            r#"{"id":"7","message_type":"Request","destination":"a/b","payload":{"Binary":"AAB="}}"#,
-            "payload.payload.Binary: this is not base64",
-            Some("7"),
-        ),
-        (
-            r#"{"id":"7","message_type":"Request","destination":"a/b","payload":{"InvalidJson":""}}"#,
-            "payload.payload.InvalidJson: there is no such",
-            Some("7"),
-        ),
-        (
-            r#"{"id":"7","message_type":"Request","destination":"a/b","payload":{"String":"\ud800"}}"#,
-            "payload.payload.String: a string has half",
-            Some("7"),
-        ),
-        (
-            r#"{"id":"7","message_type":"Request","destination":"a/b","payload":{"Json":["\udc00"]}}"#,
-            "payload.payload.Json[0]: a string has half",
-            Some("7"),
-        ),
-        (
-            r#"{"id":"7","message_type":"Request","destination":"a/b","timestamp":-0}"#,
-            "payload.timestamp: timestamp is a whole number",
-            Some("7"),
-        ),
-        (
-            r#"{"id":"7","message_type":"Request","destination":"a/b","timestamp":1e3}"#,
-            "payload.timestamp: timestamp is a whole number",
-            Some("7"),
-        ),
-        (
-            r#"{"id":"7","message_type":"Request","destination":"a/b","uncertainty_us":1}"#,
-            "payload.uncertainty_us: this needs a timestamp",
-            Some("7"),
-        ),
-        (
-            r#"{"id":"7","message_type":"Request","destination":"a/b","flags":{"timeout_ms":4294967296}}"#,
-            "payload.flags.timeout_ms: this is a whole number",
-            Some("7"),
-        ),
-        (
-            r#"{"id":"7","message_type":"Request","destination":"a/b","flags":{"priority":"high"}}"#,
-            "payload.flags.priority: there is no such priority",
-            Some("7"),
-        ),
-        (
-            r#"{"id":"7","message_type":"Request","destination":"a/b","flags":{"encrypted":true}}"#,
-            "payload.flags.encrypted: such a payload is",
-            Some("7"),
-        ),
-        (
-            r#"{"id":"7","message_type":"Request","destination":"a/b","auth_token":"secret"}"#,
-            "payload.auth_token: a token begins with",
-            Some("7"),
-        ),
-        (
-            r#"{"id":"7","message_type":"Response","flags":{"requires_response":true}}"#,
-            "payload.flags.requires_response: a Response",
-            None,
-        ),
-        (
-            r#"{"message_type":"Notification","destination":"a/b","source":"c"}"#,
-            "payload.id: this is missing",
-            None,
-        ),
-        (r#"[]"#, "payload: a message is an object", None),
-    ];
-    for (payload, start, id) in cases {
+    for (payload, start, id) in BAD_MESSAGES {
         let (error, close) = refusal_of(&ipc(payload));
         assert!(error["text"].as_str().unwrap().starts_with(start), "{payload}: {error}");
         assert_eq!((error["kind"].as_str(), close), (Some("Protocol"), None), "{payload}");
-        assert_eq!(error.get("id").and_then(Value::as_str), id, "{payload}");
+        assert_eq!(error.get("id").and_then(Value::as_str), *id, "{payload}");
         // In whatever order the envelope is written.
         let turned = format!(r#"{{"payload":{payload},"message_type":"IPC"}}"#);
         assert!(refusal_of(&turned).0["text"].as_str().unwrap().starts_with(start), "{turned}");
@@ -432,62 +285,7 @@ fn what_is_wrong_is_said_with_its_place_and_the_id_and_the_connection_goes_on() 
 
 #[test]
 fn what_is_wrong_with_hellos_credentials_and_errors_is_said_and_no_secret_with_it() {
-    let cases = [
-        (auth(r#"{"Hello":{}}"#), "payload.Hello.name: this is missing"),
-        (auth(r#"{"Hello":{"name":"a/b"}}"#), "payload.Hello.name: a name is"),
-        (auth(r#"{"Hello":{"name":"Panel"}}"#), "payload.Hello.name: a name is"),
-        (auth(r#"{"Hello":{"name":"a","version":1}}"#), "payload.Hello.version: there is no such field"),
-        (auth(r#""Hello""#), "payload.Hello: this has content"),
-        (auth(r#""Revoked""#), "payload: there is no such"),
-        (auth(r#"{"Refreshed":1}"#), "payload.Refreshed: there is no such"),
-        (auth(r#"{"Authenticate":"Token"}"#), "payload.Authenticate.Token: this has content"),
-        (
-            auth(r#"{"Authenticate":{"Certificate":1}}"#),
-            "payload.Authenticate.Certificate: this has no content",
-        ),
-        (auth(r#"{"Authenticate":"Peer"}"#), "payload.Authenticate: there is no such"),
-        (auth(r#"{"Authenticate":{"Token":"hunter2"}}"#), "payload.Authenticate.Token: a token begins with"),
-        (
-            auth(r#"{"Authenticate":{"Token":"vb1.hunter2!"}}"#),
-            "payload.Authenticate.Token: the token's text is damaged",
-        ),
-        (
-            auth(r#"{"Authenticate":{"UsernamePassword":{"username":"hunter2"}}}"#),
-            "payload.Authenticate.UsernamePassword.password: this is missing",
-        ),
-        (
-            auth(r#"{"Authenticate":{"UsernamePassword":{"username":"a","password":["hunter2"]}}}"#),
-            "payload.Authenticate.UsernamePassword.password: a password is a string",
-        ),
-        (auth(r#"{"Authenticate":{"ApiKey":"hunter2","Token":"hunter2"}}"#), "payload.Authenticate.Token: "),
-        (
-            r#"{"message_type":"Error","payload":{"id":"1","text":"a"}}"#.to_owned(),
-            "payload.kind: this is missing",
-        ),
-        (
-            r#"{"message_type":"Error","payload":{"id":"1","kind":"Oops","text":"a"}}"#.to_owned(),
-            "payload.kind: there is no such kind",
-        ),
-        (
-            r#"{"message_type":"Error","payload":{"id":"1","kind":"Message","text":"a","payload":"Empty"}}"#
-                .to_owned(),
-            "payload.payload: an Error has a kind",
-        ),
-        (
-            r#"{"message_type":"Error","payload":{"id":"1","kind":"Message","text":"\u0001"}}"#.to_owned(),
-            "payload.text: a text of one",
-        ),
-        (
-            r#"{"message_type":"Heartbeat","payload":{"id":"1","a":1}}"#.to_owned(),
-            "payload.a: there is no such field",
-        ),
-        (r#"{"message_type":"Heartbeat"}"#.to_owned(), "payload: this is missing"),
-        (
-            r#"{"message_type":"Heartbeat","payload":{},"extra":1}"#.to_owned(),
-            "extra: there is no such field",
-        ),
-    ];
-    for (text, start) in cases {
+    for (text, start) in bad_others() {
         let (error, close) = refusal_of(&text);
         assert!(error["text"].as_str().unwrap().starts_with(start), "{text}: {error}");
         assert_eq!(close, None, "{text}");
@@ -563,18 +361,7 @@ fn a_bomb_is_refused_at_its_surface() {
 
 #[test]
 fn no_change_to_a_good_text_panics_and_what_is_accepted_means_the_same_both_ways() {
-    let good = [
-        FULL.to_owned(),
-        ipc(r#"{"id":"1","message_type":"Response","destination":"cli.1","payload":{"String":"a\u00e9\n"}}"#),
-        ipc(r#"{"message_type":"Notification","destination":"panel/x","payload":{"Binary":"AAEC/w=="},"flags":{"priority":"Low"}}"#),
-        ipc(r#"{"id":"4","message_type":"Request","destination":"v/p","payload":{"Binary":"AAEC"},"flags":{"encrypted":true,"compressed":true}}"#),
-        ipc(r#"{"id":"2","message_type":"Request","destination":"imu/a","payload":{"Toml":"a = 1"}}"#),
-        r#"{"message_type":"Error","payload":{"id":"9","destination":"cli.1","kind":"Timeout","text":"late"}}"#.to_owned(),
-        r#"{"message_type":"Heartbeat","payload":{"id":"12","timestamp":7}}"#.to_owned(),
-        auth(r#"{"Hello":{"name":"panel","boot_id":"1","heartbeat_interval_ms":5}}"#),
-        auth(r#"{"Authenticate":{"UsernamePassword":{"username":"a","password":"b"}}}"#),
-        auth(r#"{"Authenticate":{"Token":"vb1.AQID"}}"#),
-    ];
+    let (good, schema) = (good_texts(), Schema::new());
     let mut random = Xorshift(0x9e37_79b9_7f4a_7c15);
     let mut accepted = 0;
     for round in 0..40_000 {
@@ -585,12 +372,14 @@ fn no_change_to_a_good_text_panics_and_what_is_accepted_means_the_same_both_ways
         let Ok(text) = String::from_utf8(text) else { continue };
         let Ok(frame) = frame_of(&text) else { continue };
         accepted += 1;
+        schema.check(&text);
         let message = codec::decode(&frame).expect("a frame of wire version 1");
         if text.contains("\"Auth\"") || (message.is_reply() && message.id > MAX_ID) {
             continue;
         }
         let back = translator().outgoing(&frame).unwrap();
         serde_json::from_str::<WebSocketMessage<'_>>(&back).unwrap();
+        schema.check(&back);
         assert_eq!(frame_of(&back).as_ref(), Ok(&frame), "{text}\n{back}");
     }
     assert!(accepted > 500, "{accepted}");
@@ -612,6 +401,79 @@ fn no_frame_of_any_bytes_panics_or_becomes_a_broken_text() {
             envelope.message_type != WebSocketMessageType::Auth || codec::decode(&frame).unwrap().is_reply()
         );
     }
+}
+
+#[test]
+fn the_schemas_take_what_the_translator_takes_and_writes() {
+    let schema = Schema::new();
+    for text in good_texts() {
+        frame_of(&text).expect(&text);
+        schema.check(&text);
+    }
+    let token = r#"{"value":"vb1.AA","expiration":null,"scope":["request:imu/*"],"issuer":"bus"}"#;
+    let identity = Identity {
+        min_version: 1,
+        max_version: 1,
+        name: "bus",
+        boot_id: u64::MAX,
+        max_frame: 1 << 20,
+        heartbeat_ms: 30_000,
+        capabilities: 5,
+        rows: 0,
+        unix_us: 1_795_355_995_227_131,
+    };
+    let mut bytes = [0; 64];
+    let identity = postcard::to_slice(&identity, &mut bytes).unwrap();
+    let answers = [
+        (Asked::Hello, MessagePayload::Binary(identity)),
+        (Asked::Authenticate, MessagePayload::Empty),
+        (Asked::Authenticate, MessagePayload::Json(token)),
+        (Asked::Refresh, MessagePayload::Json(token)),
+        (Asked::Revoke, MessagePayload::Empty),
+    ];
+    for (asked, payload) in answers {
+        let request = Message::request(asked.id(3), asked.address());
+        let text = text_of(&request.answer(MessageType::Response).with_payload(payload));
+        assert!(text.contains(r#""message_type":"Auth""#), "{text}");
+        schema.check(&text);
+    }
+    let mut error = [0; 64];
+    let request = Message::request(Asked::Hello.id(3), Asked::Hello.address());
+    let len = codec::encode_error(&request, &IpcError::Message("no"), &mut error).unwrap();
+    schema.check(&translator().outgoing(&error[..len]).unwrap());
+    let mut message = Message::notification(3, Address::literal("imu/x"));
+    message.payload = MessagePayload::Json("broken");
+    schema.check(&text_of(&message));
+    for text in ["", "1", r#"{"message_type":"IPC","payload":{"id":"7"}}"#] {
+        schema.check(&frame_of(text).unwrap_err().reply.unwrap());
+    }
+}
+
+#[test]
+fn the_schemas_refuse_what_the_translator_refuses_as_far_as_schemas_can_tell() {
+    // Keys that come twice, halves of pairs, bounds of numbers in strings, forms of numbers, and who says what are not for schemas.
+    const BLIND: [&str; 8] = [
+        "InvalidJson",
+        "twice",
+        "half of a",
+        "whole number from 0 to 18446744073709551615",
+        "ids of one's own",
+        r#"up to \"18446744073709551615"#,
+        "not base64",
+        "one control character",
+    ];
+    let schema = Schema::new();
+    let messages = BAD_MESSAGES.iter().map(|(payload, ..)| ipc(payload));
+    let mut told = 0;
+    for text in messages.chain(bad_others().into_iter().map(|(text, _)| text)) {
+        let why = frame_of(&text).unwrap_err().reply.unwrap();
+        if BLIND.iter().any(|blind| why.contains(blind)) {
+            continue;
+        }
+        assert!(!schema.takes(&text), "{text}: {why}");
+        told += 1;
+    }
+    assert!(told > 35, "{told}");
 }
 
 /// How long it takes to translate a sample: `cargo test --release -p visorbus-websocket how_long -- --ignored --nocapture`.
@@ -710,4 +572,252 @@ impl Xorshift {
     fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
+}
+
+/// The schema of all text messages.
+struct Schema(boon::Schemas, boon::SchemaIndex);
+
+impl Schema {
+    fn new() -> Self {
+        let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
+        for (name, text) in crate::json::SCHEMAS {
+            let url = format!("https://visorbus.invalid/v1/{name}.schema.json");
+            let document: Value = serde_json::from_str(text).unwrap();
+            assert_eq!(document["$id"], url);
+            compiler.add_resource(&url, document).unwrap();
+        }
+        let index =
+            compiler.compile("https://visorbus.invalid/v1/envelope.schema.json", &mut schemas).unwrap();
+        Self(schemas, index)
+    }
+
+    fn takes(&self, text: &str) -> bool {
+        self.0.validate(&serde_json::from_str(text).expect(text), self.1).is_ok()
+    }
+
+    fn check(&self, text: &str) {
+        // Numbers that serde's own value does not hold are in a payload that may be anything.
+        let Ok(value) = serde_json::from_str(text) else { return };
+        if let Err(error) = self.0.validate(&value, self.1) {
+            panic!("{text}: {error}");
+        }
+    }
+}
+
+fn good_texts() -> Vec<String> {
+    vec![
+        FULL.to_owned(),
+        ipc(r#"{"id":"1","message_type":"Response","destination":"cli.1","payload":{"String":"a\u00e9\n"}}"#),
+        ipc(r#"{"message_type":"Notification","destination":"panel/x","payload":{"Binary":"AAEC/w=="},"flags":{"priority":"Low"}}"#),
+        ipc(r#"{"id":"4","message_type":"Request","destination":"v/p","payload":{"Binary":"AAEC"},"flags":{"encrypted":true,"compressed":true}}"#),
+        ipc(r#"{"id":"2","message_type":"Request","destination":"imu/a","payload":{"Toml":"a = 1"}}"#),
+        r#"{"message_type":"Error","payload":{"id":"9","destination":"cli.1","kind":"Timeout","text":"late"}}"#.to_owned(),
+        r#"{"message_type":"Heartbeat","payload":{"id":"12","timestamp":7}}"#.to_owned(),
+        auth(r#"{"Hello":{"name":"panel","boot_id":"1","heartbeat_interval_ms":5}}"#),
+        auth(r#"{"Authenticate":{"UsernamePassword":{"username":"a","password":"b"}}}"#),
+        auth(r#"{"Authenticate":{"Token":"vb1.AQID"}}"#),
+    ]
+}
+
+/// Payloads of IPC messages, how what is wrong with them is said, and the id that is told.
+const BAD_MESSAGES: &[(&str, &str, Option<&str>)] = &[
+    (
+        r#"{"id":"7","message_type":"Request","destination":"a/b","flags":{"foo":1}}"#,
+        "payload.flags.foo: there is no such field",
+        Some("7"),
+    ),
+    (
+        r#"{"id":"7","message_type":"Request","destination":"a/b","x-y":1}"#,
+        "payload.x-y: there is no such field",
+        Some("7"),
+    ),
+    (
+        r#"{"id":"7","message_type":"Request","destination":"a/b","id":"8"}"#,
+        "payload.id: this key is there twice",
+        Some("7"),
+    ),
+    (
+        r#"{"id":"7","message_type":"Request","destination":"a/b","payload":{"Json":{"a":[1,{"b":1,"b":2}]}}}"#,
+        "payload.payload.Json.a[1].b: this key is there twice",
+        Some("7"),
+    ),
+    (
+        r#"{"id":7,"message_type":"Request","destination":"a/b"}"#,
+        "payload.id: this is a decimal number in a string",
+        None,
+    ),
+    (r#"{"id":"07","message_type":"Request","destination":"a/b"}"#, "payload.id: this is a decimal", None),
+    (
+        r#"{"id":"18446744073709551616","message_type":"Request","destination":"a/b"}"#,
+        "payload.id: this is a decimal",
+        None,
+    ),
+    (
+        r#"{"id":"9223372036854775808","message_type":"Request","destination":"a/b"}"#,
+        "payload.id: ids of one's own",
+        None,
+    ),
+    (r#"{"id":"0","message_type":"Request","destination":"a/b"}"#, "payload.id: ids begin at", None),
+    (r#"{"message_type":"Request","destination":"a/b"}"#, "payload.id: this is missing", None),
+    (r#"{"id":"7","message_type":"Request"}"#, "payload.destination: this is missing", Some("7")),
+    (r#"{"id":"7","destination":"a/b"}"#, "payload.message_type: this is missing", Some("7")),
+    (
+        r#"{"id":"7","message_type":"Error","destination":"a/b"}"#,
+        "payload.message_type: there is no such message type",
+        None,
+    ),
+    (
+        r#"{"id":"7","message_type":"Request","destination":"A/b"}"#,
+        "payload.destination: this is no address",
+        Some("7"),
+    ),
+    (
+        r#"{"id":"7","message_type":"Request","destination":"bus/hello"}"#,
+        "payload.destination: say hello by",
+        Some("7"),
+    ),
+    (
+        r#"{"id":"7","message_type":"Request","destination":null}"#,
+        "payload.destination: an address is a string",
+        Some("7"),
+    ),
+    (
+        r#"{"id":"7","message_type":"Request","destination":"a/b","payload":{"Json":1,"String":""}}"#,
+        "payload.payload.String: ",
+        Some("7"),
+    ),
+    (
+        r#"{"id":"7","message_type":"Request","destination":"a/b","payload":{}}"#,
+        "payload.payload: kind of payload is missing",
+        Some("7"),
+    ),
+    (
+        r#"{"id":"7","message_type":"Request","destination":"a/b","payload":{"Binary":"AA"}}"#,
+        "payload.payload.Binary: this is not base64",
+        Some("7"),
+    ),
+    (
+        r#"{"id":"7","message_type":"Request","destination":"a/b","payload":{"Binary":"AAB="}}"#,
+        "payload.payload.Binary: this is not base64",
+        Some("7"),
+    ),
+    (
+        r#"{"id":"7","message_type":"Request","destination":"a/b","payload":{"InvalidJson":""}}"#,
+        "payload.payload.InvalidJson: there is no such",
+        Some("7"),
+    ),
+    (
+        r#"{"id":"7","message_type":"Request","destination":"a/b","payload":{"String":"\ud800"}}"#,
+        "payload.payload.String: a string has half",
+        Some("7"),
+    ),
+    (
+        r#"{"id":"7","message_type":"Request","destination":"a/b","payload":{"Json":["\udc00"]}}"#,
+        "payload.payload.Json[0]: a string has half",
+        Some("7"),
+    ),
+    (
+        r#"{"id":"7","message_type":"Request","destination":"a/b","timestamp":-0}"#,
+        "payload.timestamp: timestamp is a whole number",
+        Some("7"),
+    ),
+    (
+        r#"{"id":"7","message_type":"Request","destination":"a/b","timestamp":1e3}"#,
+        "payload.timestamp: timestamp is a whole number",
+        Some("7"),
+    ),
+    (
+        r#"{"id":"7","message_type":"Request","destination":"a/b","uncertainty_us":1}"#,
+        "payload.uncertainty_us: this needs a timestamp",
+        Some("7"),
+    ),
+    (
+        r#"{"id":"7","message_type":"Request","destination":"a/b","flags":{"timeout_ms":4294967296}}"#,
+        "payload.flags.timeout_ms: this is a whole number",
+        Some("7"),
+    ),
+    (
+        r#"{"id":"7","message_type":"Request","destination":"a/b","flags":{"priority":"high"}}"#,
+        "payload.flags.priority: there is no such priority",
+        Some("7"),
+    ),
+    (
+        r#"{"id":"7","message_type":"Request","destination":"a/b","flags":{"encrypted":true}}"#,
+        "payload.flags.encrypted: such a payload is",
+        Some("7"),
+    ),
+    (
+        r#"{"id":"7","message_type":"Request","destination":"a/b","auth_token":"secret"}"#,
+        "payload.auth_token: a token begins with",
+        Some("7"),
+    ),
+    (
+        r#"{"id":"7","message_type":"Response","flags":{"requires_response":true}}"#,
+        "payload.flags.requires_response: a Response",
+        None,
+    ),
+    (
+        r#"{"message_type":"Notification","destination":"a/b","source":"c"}"#,
+        "payload.id: this is missing",
+        None,
+    ),
+    (r#"[]"#, "payload: a message is an object", None),
+];
+
+fn bad_others() -> Vec<(String, &'static str)> {
+    vec![
+        (auth(r#"{"Hello":{}}"#), "payload.Hello.name: this is missing"),
+        (auth(r#"{"Hello":{"name":"a/b"}}"#), "payload.Hello.name: a name is"),
+        (auth(r#"{"Hello":{"name":"Panel"}}"#), "payload.Hello.name: a name is"),
+        (auth(r#"{"Hello":{"name":"a","version":1}}"#), "payload.Hello.version: there is no such field"),
+        (auth(r#""Hello""#), "payload.Hello: this has content"),
+        (auth(r#""Revoked""#), "payload: there is no such"),
+        (auth(r#"{"Refreshed":1}"#), "payload.Refreshed: there is no such"),
+        (auth(r#"{"Authenticate":"Token"}"#), "payload.Authenticate.Token: this has content"),
+        (
+            auth(r#"{"Authenticate":{"Certificate":1}}"#),
+            "payload.Authenticate.Certificate: this has no content",
+        ),
+        (auth(r#"{"Authenticate":"Peer"}"#), "payload.Authenticate: there is no such"),
+        (auth(r#"{"Authenticate":{"Token":"hunter2"}}"#), "payload.Authenticate.Token: a token begins with"),
+        (
+            auth(r#"{"Authenticate":{"Token":"vb1.hunter2!"}}"#),
+            "payload.Authenticate.Token: the token's text is damaged",
+        ),
+        (
+            auth(r#"{"Authenticate":{"UsernamePassword":{"username":"hunter2"}}}"#),
+            "payload.Authenticate.UsernamePassword.password: this is missing",
+        ),
+        (
+            auth(r#"{"Authenticate":{"UsernamePassword":{"username":"a","password":["hunter2"]}}}"#),
+            "payload.Authenticate.UsernamePassword.password: a password is a string",
+        ),
+        (auth(r#"{"Authenticate":{"ApiKey":"hunter2","Token":"hunter2"}}"#), "payload.Authenticate.Token: "),
+        (
+            r#"{"message_type":"Error","payload":{"id":"1","text":"a"}}"#.to_owned(),
+            "payload.kind: this is missing",
+        ),
+        (
+            r#"{"message_type":"Error","payload":{"id":"1","kind":"Oops","text":"a"}}"#.to_owned(),
+            "payload.kind: there is no such kind",
+        ),
+        (
+            r#"{"message_type":"Error","payload":{"id":"1","kind":"Message","text":"a","payload":"Empty"}}"#
+                .to_owned(),
+            "payload.payload: an Error has a kind",
+        ),
+        (
+            r#"{"message_type":"Error","payload":{"id":"1","kind":"Message","text":"\u0001"}}"#.to_owned(),
+            "payload.text: a text of one",
+        ),
+        (
+            r#"{"message_type":"Heartbeat","payload":{"id":"1","a":1}}"#.to_owned(),
+            "payload.a: there is no such field",
+        ),
+        (r#"{"message_type":"Heartbeat"}"#.to_owned(), "payload: this is missing"),
+        (
+            r#"{"message_type":"Heartbeat","payload":{},"extra":1}"#.to_owned(),
+            "extra: there is no such field",
+        ),
+    ]
 }
