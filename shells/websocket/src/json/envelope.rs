@@ -62,7 +62,7 @@ impl<'t> Envelope<'t> {
 
     fn read_auth(reader: &mut Reader<'t>) -> Result<Self> {
         let mut envelope = None;
-        reader.variant("what the client says", AUTH, |reader, variant, has_content| {
+        reader.variant("Auth message", AUTH, |reader, variant, has_content| {
             if !has_content {
                 return Err(Fault::content("this has content: {\"NAME\": content}"));
             }

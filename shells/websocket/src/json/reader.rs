@@ -70,16 +70,16 @@ impl<'t> Reader<'t> {
             return each(self, variant, false).map_err(|fault| fault.within(&name));
         }
         let mut count = 0;
-        self.entries(what, |reader, key| {
+        self.entries("this", |reader, key| {
             let variant = names.iter().position(|known| **known == *key).ok_or_else(unknown)?;
             count += 1;
             if count > 1 {
-                return Err(Fault::content(format!("{what} is one of its kinds, this is a second one")));
+                return Err(Fault::content(format!("there is one {what} already, this is a second one")));
             }
             each(reader, variant, true)
         })?;
         match count {
-            0 => Err(Fault::content(format!("{what} is missing: one of {}", names.join(", ")))),
+            0 => Err(Fault::content(format!("this is empty: one of {} has to be in it", names.join(", ")))),
             _ => Ok(()),
         }
     }
@@ -355,7 +355,7 @@ impl<'t> Reader<'t> {
     fn mismatch(&mut self, what: &str, kind: &str) -> Fault {
         match self.peek() {
             Some(b'"' | b'{' | b'[' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
-                Fault::content(format!("{what} is {kind}, this is something else"))
+                Fault::content(format!("{what} is {kind}, and not what stands here"))
             }
             _ => self.unexpected("a value is expected"),
         }
