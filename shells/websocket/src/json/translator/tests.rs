@@ -450,6 +450,21 @@ fn the_schemas_take_what_the_translator_takes_and_writes() {
 }
 
 #[test]
+fn the_examples_of_the_documentation_are_messages() {
+    let schema = Schema::new();
+    let page = include_str!("../../../../../docs/websocket.md");
+    let mut examples = 0;
+    for block in page.split("```json\n").skip(1) {
+        let block = block.split("```").next().unwrap();
+        for message in serde_json::Deserializer::from_str(block).into_iter::<Value>() {
+            schema.check(&message.unwrap().to_string());
+            examples += 1;
+        }
+    }
+    assert!(examples >= 17, "{examples}");
+}
+
+#[test]
 fn the_schemas_refuse_what_the_translator_refuses_as_far_as_schemas_can_tell() {
     // Keys that come twice, halves of pairs, bounds of numbers in strings, forms of numbers, and who says what are not for schemas.
     const BLIND: [&str; 9] = [
