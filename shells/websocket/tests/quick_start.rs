@@ -39,7 +39,10 @@ fn the_quick_start_in_python_calls_and_watches() {
     );
 
     let line = lines.next().unwrap();
-    assert!(line.starts_with("bus/services/changed "), "{line}");
+    let change = line.strip_prefix("bus/services/changed ").expect(&line);
+    let change: serde_json::Value = serde_json::from_str(change).unwrap();
+    assert!(change["Json"]["component"].as_str().unwrap().starts_with("panel."), "{line}");
+    assert_eq!(change["Json"]["up"], true, "{line}");
 
     let refused = run(&token[..token.len() - 4], &["call", "bus/services"]).output().unwrap();
     let faults = String::from_utf8_lossy(&refused.stderr);
