@@ -180,6 +180,11 @@ impl Dialog {
         matches!(self.state, State::Closing | State::Broken(_))
     }
 
+    /// Whether the other end broke a rule, so that nothing that it sends means anything.
+    pub(crate) const fn is_broken(&self) -> bool {
+        matches!(self.state, State::Broken(_))
+    }
+
     /// Whether both ends have ended it: this one may hang up.
     pub(crate) const fn is_over(&self) -> bool {
         matches!(self.state, State::Over(_))
@@ -197,6 +202,12 @@ impl Dialog {
                 Some(io::Error::new(io::ErrorKind::ConnectionAborted, text))
             }
         }
+    }
+
+    /// Bytes that are held.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.output.capacity() + self.assembler.held()
     }
 
     /// The other end has ended the connection.

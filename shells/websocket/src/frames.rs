@@ -149,6 +149,12 @@ impl Assembler {
         if self.in_message || self.frame.is_some() || self.head_len > 0 { Some(self.number) } else { None }
     }
 
+    /// Bytes that are held.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.message.capacity() + self.control.capacity()
+    }
+
     fn find(&mut self, bytes: &mut [u8], used: &mut usize) -> Result<Option<(OpCode, Place)>, Fault> {
         loop {
             let (mut frame, is_new) = match self.frame.take() {

@@ -84,7 +84,11 @@ impl WebSocketLink {
                 count => self.dialog.written(count),
             }
         }
-        self.channel.flush()
+        let is_done = self.channel.flush()?;
+        if is_done && self.dialog.is_broken() {
+            self.channel.finish();
+        }
+        Ok(is_done)
     }
 
     fn keep_time(&mut self, now: Instant) -> io::Result<()> {
@@ -137,6 +141,10 @@ impl HubLink for WebSocketLink {
     }
 
     fn receive(&mut self, into: &mut ReceiveBuffer) -> io::Result<()> {
+        if self.dialog.is_broken() {
+            // It is only read so that what was said last is not lost.
+            return self.channel.read_all(usize::MAX, |_| {}).map(drop);
+        }
         let Self { channel, dialog, translator, .. } = self;
         let mut take = |bytes: &mut [u8]| dialog.handle(bytes, |event| accept(event, translator, into));
         take(&mut std::mem::take(&mut self.tail));
@@ -295,3 +303,6 @@ fn millis(time: Duration) -> u32 {
 
 /// What may be queued before [`HubLink::has_room`] says no, in bytes; one more message may go above it.
 const QUEUE_LEN: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use zeroize::Zeroizing;
 
@@ -48,9 +48,11 @@ impl TlsConfig {
         let builder = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|e| Error::Internal(format!("TLS cannot be set up: {e}")))?;
+        let mut resumes = true;
         let builder = match &self.ca_cert_path {
             Some(path) => {
                 let roots = Arc::new(roots(path)?);
+                resumes = false;
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
                 builder.with_client_cert_verifier(verifier.map_err(|e| unusable(path, &e))?)
             }
@@ -60,6 +62,11 @@ impl TlsConfig {
         let config = builder.with_single_cert(chain, key);
         let mut config = config.map_err(|e| unfit(&self.cert_path, &self.key_path, &e))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        if !resumes {
+            // A session that is taken up again shows no certificate: one that has expired since would go on.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
         Ok(Arc::new(config))
     }
 }
@@ -190,6 +197,7 @@ pub(crate) fn tls_error(error: &rustls::Error) -> io::Error {
                 | Alert::CertificateUnknown
                 | Alert::UnknownCA
                 | Alert::AccessDenied
+                | Alert::DecryptError
         ),
         _ => false,
     };
@@ -208,7 +216,8 @@ fn tls_text(error: &rustls::Error) -> String {
         Tls::InvalidCertificate(Wrong::NotValidYet | Wrong::NotValidYetContext { .. }) => {
             "the certificate of the other end is not valid yet: is this machine's clock right?".to_owned()
         }
-        Tls::InvalidCertificate(Wrong::UnknownIssuer) => {
+        // Two authorities may have the same name.
+        Tls::InvalidCertificate(Wrong::UnknownIssuer | Wrong::BadSignature) => {
             "no authority that is trusted here vouches for the certificate of the other end: give the CA with \
              ca_cert_path"
                 .to_owned()
@@ -228,7 +237,8 @@ fn tls_text(error: &rustls::Error) -> String {
             | Alert::CertificateExpired
             | Alert::CertificateUnknown
             | Alert::UnknownCA
-            | Alert::AccessDenied),
+            | Alert::AccessDenied
+            | Alert::DecryptError),
         ) => format!("the other end does not accept this end's certificate ({alert:?})"),
         Tls::AlertReceived(Alert::ProtocolVersion) | Tls::PeerIncompatible(_) => {
             format!("the other end speaks no TLS that is safe: TLS 1.2 or 1.3 is needed ({error})")
