@@ -372,8 +372,7 @@ impl Hub {
             )));
         }
         let Some(uid) = origin.uid() else { return Ok(()) };
-        let own = self.peers.iter().filter(|(_, peer)| peer.origin.uid() == Some(uid)).count();
-        if own >= peers_per_user {
+        if self.peers.of_user(uid) >= peers_per_user {
             return Err(Error::Connection(format!(
                 "{peers_per_user} connections of user {uid} are open, the limit of one user: close some"
             )));

@@ -26,12 +26,14 @@ impl Hub {
         peer.address = None;
         let components = std::mem::take(&mut peer.components);
         let announced = std::mem::take(&mut peer.rows).complete;
-        peer.subscriptions.clear();
+        let subscriptions = std::mem::take(&mut peer.subscriptions);
         peer.queue.clear();
         peer.link.reset(None);
         peer.pending_calls = 0;
         peer.errand = None;
-        self.matches.clear();
+        if !subscriptions.is_empty() {
+            self.matches.clear();
+        }
         for (call_key, call) in self.calls.take_peer(key) {
             if call_key.0 == key {
                 self.cancel_call(call_key, &call);
@@ -45,7 +47,11 @@ impl Hub {
             return tracing::debug!("{label} is gone: {why}");
         }
         tracing::info!("{name} is gone: {why}");
-        self.names.retain(|_, owner| *owner != key);
+        for own in components.iter().map(|component| &component.name).chain([&name]) {
+            if self.names.get(own) == Some(&key) {
+                self.names.remove(own);
+            }
+        }
         for component in components.iter().map(|component| &component.name).chain(announced.then_some(&name))
         {
             self.announce(component, &name, false);

@@ -1,5 +1,6 @@
 //! The peers of a hub: one slot for each connection, with its session, its queue, its subscriptions and its counters.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use slotmap::SlotMap;
@@ -11,6 +12,7 @@ use visorbus_core::message::{Address, AddressBuf, Pattern};
 use visorbus_core::time::earlier;
 use visorbus_core::{Instant, MessagePriority, Session};
 
+use crate::HashMap;
 use crate::config::Limits;
 use crate::expect::Uses;
 use crate::link::{Goodbye, HubLink, LinkOptions, Origin, Proven};
@@ -26,6 +28,8 @@ slotmap::new_key_type! {
 #[derive(Default)]
 pub(crate) struct Peers {
     slots: SlotMap<PeerKey, Peer>,
+    /// How many are of each user of this machine.
+    of_user: HashMap<u32, usize>,
     /// Peers to which something was sent that is not written yet.
     dirty: Vec<PeerKey>,
     /// Peers that are to be parted from at the end of this turn.
@@ -62,6 +66,9 @@ impl Peers {
     }
 
     pub(crate) fn insert(&mut self, peer: Peer) -> PeerKey {
+        if let Some(uid) = peer.origin.uid() {
+            *self.of_user.entry(uid).or_default() += 1;
+        }
         self.slots.insert(peer)
     }
 
@@ -73,8 +80,19 @@ impl Peers {
         self.slots.get_mut(key)
     }
 
-    pub(crate) fn remove(&mut self, key: PeerKey) -> Option<Peer> {
-        self.slots.remove(key)
+    pub(crate) fn remove(&mut self, key: PeerKey) {
+        let Some(uid) = self.slots.remove(key).map(|peer| peer.origin.uid()) else { return };
+        if let Some(Entry::Occupied(mut count)) = uid.map(|uid| self.of_user.entry(uid)) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
+    /// How many connections a user of this machine has.
+    pub(crate) fn of_user(&self, uid: u32) -> usize {
+        self.of_user.get(&uid).copied().unwrap_or_default()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -692,5 +710,17 @@ impl Peer {
             Some(remote) => format!("{}?", remote.name),
             None => self.origin.to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_peer_costs_less_than_two_kib() {
+        let heap = 2 * size_of::<Row>() + size_of::<(Instant, PeerKey)>() + size_of::<(String, PeerKey)>();
+        let cost = size_of::<Peer>() + heap;
+        assert!(cost < 2048, "{cost} bytes");
     }
 }

@@ -24,22 +24,27 @@ pub(crate) type AllSelected = Arc<[Selected]>;
 
 /// What matched each topic, as long as no subscription changes.
 #[derive(Debug, Default)]
-pub(crate) struct Matches(HashMap<Box<str>, AllSelected>);
+pub(crate) struct Matches {
+    by_topic: HashMap<Box<str>, AllSelected>,
+    /// The peers that have subscriptions, which may be few of many.
+    subscribers: Option<Vec<PeerKey>>,
+}
 
 impl Matches {
     /// To be called when a subscription, or what a subscriber expects, came or went.
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        self.by_topic.clear();
+        self.subscribers = None;
     }
 
     /// The subscriptions that select `topic`.
     pub(crate) fn find(&mut self, topic: Address<'_>, peers: &Peers) -> AllSelected {
-        if let Some(selected) = self.0.get(topic.as_str()) {
+        if let Some(selected) = self.by_topic.get(topic.as_str()) {
             return Arc::clone(selected);
         }
         // A publisher that makes up topics must not fill the memory.
-        if self.0.len() >= MAX_TOPICS {
-            self.0.clear();
+        if self.by_topic.len() >= MAX_TOPICS {
+            self.by_topic.clear();
         }
         let first = |peer: &crate::peers::Peer| {
             peer.subscriptions
@@ -47,13 +52,19 @@ impl Matches {
                 .find(|subscription| subscription.matches(topic))
                 .map(|found| found.number)
         };
-        let selected = |(key, peer): (PeerKey, &crate::peers::Peer)| {
+        let selected = |key: &PeerKey| {
+            let (key, peer) = (*key, peers.get(*key)?);
             let expects = peer.rows.uses.get(RowKind::Expects, topic.as_str());
             let expects = expects.map_or(0, |types| types.request);
             Some(Selected { peer: key, number: first(peer)?, expects, json: peer.options.json })
         };
-        let selected: AllSelected = peers.iter().filter_map(selected).collect();
-        self.0.insert(topic.as_str().into(), Arc::clone(&selected));
+        let have_some = || {
+            let some = peers.iter().filter(|(_, peer)| !peer.subscriptions.is_empty());
+            some.map(|(key, _)| key).collect()
+        };
+        let subscribers = self.subscribers.get_or_insert_with(have_some);
+        let selected: AllSelected = subscribers.iter().filter_map(selected).collect();
+        self.by_topic.insert(topic.as_str().into(), Arc::clone(&selected));
         selected
     }
 }
