@@ -27,7 +27,7 @@ pub(crate) enum Side {
     Published,
 }
 
-/// Which way a payload is turned.
+/// Which way a payload is turned: one of the two is so.
 #[derive(Clone, Copy)]
 struct Ways {
     from_json: bool,
@@ -53,7 +53,7 @@ impl Hub {
     ) -> Result<Option<OwnedPayload>> {
         let held = self.expanded_for(message, to)?;
         let ways = Ways { from_json: self.has_json(from), to_json: self.has_json(to) };
-        if ways.from_json == ways.to_json && !ways.to_json {
+        if ways.from_json == ways.to_json {
             return Ok(held);
         }
         let max = self.peers.max_frame(to);
@@ -262,11 +262,11 @@ fn turned(
 ) -> std::result::Result<Option<OwnedPayload>, Misfit> {
     Ok(match payload {
         MessagePayload::Binary(bytes) if ways.to_json => Some(OwnedPayload::Json(shape.to_json(bytes, max)?)),
-        MessagePayload::Json(json) if ways.from_json && !ways.to_json => {
+        MessagePayload::Json(json) if ways.from_json => {
             Some(OwnedPayload::Binary(shape.to_postcard(json, max)?))
         }
         // Nothing is the same as null, which some types have.
-        MessagePayload::Empty if ways.from_json && !ways.to_json => {
+        MessagePayload::Empty if ways.from_json => {
             let bytes = shape.to_postcard("null", max)?;
             (!bytes.is_empty()).then_some(OwnedPayload::Binary(bytes))
         }
