@@ -6,6 +6,7 @@ mod key;
 mod payload;
 mod policy;
 mod tls;
+mod websocket;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,6 +22,7 @@ pub(crate) use key::{Key, Provision, Rotate};
 pub(crate) use payload::{Compression, Sealing};
 pub(crate) use policy::{Explain, Moment, Policy, PolicyCheck, PolicyPlace};
 pub(crate) use tls::{Tls, TlsClient, TlsInit, TlsPlace};
+pub(crate) use websocket::{Reach, WebSocket};
 
 /// The message plane of a headset: run its hub, call its boards, watch what they say.
 #[derive(Debug, Parser)]
@@ -88,6 +90,9 @@ pub(crate) struct Client {
     #[command(flatten)]
     pub(crate) place: Place,
 
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+
     /// The token to use; without it, the hub's own key file makes one that may do everything
     #[arg(long, env = "VISORBUS_TOKEN", value_name = "vb1.…", hide_env_values = true)]
     pub(crate) token: Option<String>,
@@ -114,6 +119,9 @@ pub(crate) struct Serve {
     /// unauthenticated=NAME as wanted; may be given more than once
     #[arg(long, value_name = "SPEC")]
     pub(crate) spi: Vec<SpiSpec>,
+
+    #[command(flatten)]
+    pub(crate) websocket: WebSocket,
 }
 
 #[derive(Debug, Args)]
@@ -200,8 +208,12 @@ pub(crate) struct Demo {
     pub(crate) board: Board,
 
     /// Show who may do what instead: a line with a key, users, a policy, sealed payloads, a token taken back
-    #[arg(long, conflicts_with_all = ["board", "stream"])]
+    #[arg(long, conflicts_with_all = ["board", "stay", "stream"])]
     pub(crate) secure: bool,
+
+    /// Stay when all is shown, for the dashboard, until Ctrl-C; at a terminal it does so by itself
+    #[arg(long)]
+    pub(crate) stay: bool,
 
     /// For how long samples are streamed
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = parse_time)]
@@ -285,9 +297,11 @@ Examples:
   visorbus serve --serial /dev/ttyACM0@921600
   visorbus serve --serial /dev/ttyUSB0@115200,unauthenticated=imu   a board without a key: for development
   visorbus serve --spi /dev/spidev0.0@8000000,ready=/dev/gpiochip0:17
+  visorbus serve --dashboard                                        a page for browsers on this machine
+  visorbus serve --websocket 0.0.0.0:7400 --tls --dashboard         the same for others, after `visorbus tls init`
 
-A board proves itself with the key of its link: `visorbus key provision NAME` makes it. SIGHUP has accounts, keys and
-policy read again; an error in one of them leaves it as it was.";
+A board proves itself with the key of its link: `visorbus key provision NAME` makes it. SIGHUP has accounts, keys, policy
+and certificates read again; an error in one of them leaves it as it was.";
 
 const CALL_EXAMPLES: &str = "\
 Examples:

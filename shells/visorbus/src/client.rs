@@ -8,18 +8,19 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use visorbus_auth::{Accounts, AuthToken, AuthenticationProvider, TokenRequest, TokenText};
+use visorbus_client::{Credentials, Delivery, StateChange, Subscription};
 use visorbus_core::auth::{Caveat, UnverifiedToken};
 use visorbus_core::bus;
 use visorbus_hub::info::SchemaInfo;
 use visorbus_hub::schema::{Schemas, to_json};
 use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
-use visorbus_unix::{Credentials, Delivery, StateChange, Subscription, UnixSocketClient};
+use visorbus_unix::UnixSocketClient;
 
 use crate::{args, prompt};
 
 /// A connected, authenticated client.
 pub(crate) struct Client {
-    pub(crate) inner: UnixSocketClient,
+    pub(crate) inner: visorbus_client::Client,
     schemas: HashMap<String, Option<Schemas>>,
     /// The hub's own keys, where this client makes its tokens itself.
     accounts: Option<Accounts>,
@@ -32,12 +33,16 @@ pub(crate) struct Client {
 impl Client {
     /// Logs in as asked, else shows the token given, else one made from the hub's own key file.
     pub(crate) fn connect(args: &args::Client) -> Result<Self> {
+        let hub = Hub::new(&args.place, &args.reach);
         if args.login.is_given() {
-            return Self::log_in(&args.place, &args.login).map(|(client, _)| client);
+            return Self::log_in(hub, &args.login).map(|(client, _)| client);
         }
-        match args.token.as_deref().filter(|text| !text.is_empty()) {
-            Some(text) => Self::with_token(&args.place, text),
-            None => Self::as_owner(&args.place),
+        match (args.token.as_deref().filter(|text| !text.is_empty()), hub.url()) {
+            (Some(text), _) => Self::with_token(hub, text),
+            (None, None) => Self::as_owner(&args.place),
+            (None, Some(url)) => Err(Error::Authentication(format!(
+                "the hub at {url} is not shown the keys of the one here: give a --token, or log in with --user"
+            ))),
         }
     }
 
@@ -50,7 +55,7 @@ impl Client {
     }
 
     /// Connects and proves itself by credentials; the client, and the token that came of them.
-    pub(crate) fn log_in(place: &args::Place, login: &args::Login) -> Result<(Self, AuthToken)> {
+    pub(crate) fn log_in(hub: Hub<'_>, login: &args::Login) -> Result<(Self, AuthToken)> {
         let name = match &login.user {
             Some(name) => name.clone(),
             None => own_user_name(),
@@ -60,21 +65,22 @@ impl Client {
                 let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
                 Credentials::Peer { uid, gid }
             }
+            args::Login { certificate: true, .. } => Credentials::Certificate(Vec::new()),
             args::Login { api_key_stdin: true, .. } => Credentials::ApiKey(prompt::line_of_stdin("API key")?),
             _ => {
                 let password = prompt::password(&name, login.password_stdin)?;
                 Credentials::UsernamePassword { username: name.clone(), password }
             }
         };
-        let client = Self::open(place, &name)?;
+        let client = Self::open(hub, &name)?;
         let token = client.inner.authenticate(&credentials)?;
         Ok((client, token))
     }
 
     /// Connects with a token that somebody else has made.
-    pub(crate) fn with_token(place: &args::Place, text: &str) -> Result<Self> {
+    pub(crate) fn with_token(hub: Hub<'_>, text: &str) -> Result<Self> {
         let given = given_token(text)?;
-        let mut client = Self::open(place, &given.subject)?;
+        let mut client = Self::open(hub, &given.subject)?;
         client.renew_at = Some(given.expiry);
         client.inner.authenticate(&Credentials::Token(given.token))?;
         Ok(client)
@@ -83,17 +89,17 @@ impl Client {
     /// Connects with a token made from the hub's own key file.
     fn as_owner(place: &args::Place) -> Result<Self> {
         // Before the keys are looked for: where there is no hub, nobody has made them.
-        let mut client = Self::open(place, SUBJECT)?;
+        let mut client = Self::open(place.into(), SUBJECT)?;
         client.accounts = Some(place.accounts()?);
         client.renew().map_err(|error| other_keys(place, error))?;
         Ok(client)
     }
 
     /// A connection that has not proven anything yet, as `subject` and the number of this process.
-    fn open(place: &args::Place, subject: &str) -> Result<Self> {
+    fn open(hub: Hub<'_>, subject: &str) -> Result<Self> {
         let name = format!("{subject}.{}", std::process::id());
-        let inner = UnixSocketClient::new(place.socket(), &name)?;
-        inner.connect().map_err(|error| no_hub(&error))?;
+        let inner = hub.client(&name)?;
+        inner.connect().map_err(|error| no_hub(hub, &error))?;
         Ok(Self { inner, schemas: HashMap::new(), accounts: None, renew_at: None, shut_out: Arc::default() })
     }
 
@@ -231,6 +237,37 @@ impl Client {
     }
 }
 
+/// Which hub is meant: the one at the place's socket, unless a URL was given.
+#[derive(Clone, Copy)]
+pub(crate) struct Hub<'a> {
+    place: &'a args::Place,
+    reach: Option<&'a args::Reach>,
+}
+
+impl<'a> Hub<'a> {
+    pub(crate) const fn new(place: &'a args::Place, reach: &'a args::Reach) -> Self {
+        Self { place, reach: Some(reach) }
+    }
+
+    fn url(self) -> Option<&'a str> {
+        self.reach.and_then(|reach| reach.url.as_deref()).filter(|url| !url.is_empty())
+    }
+
+    /// A client of it called `name`, not connected yet.
+    fn client(self, name: &str) -> Result<visorbus_client::Client> {
+        match (self.url(), self.reach) {
+            (Some(url), Some(reach)) => Ok((*reach.client(url, self.place, name)?).clone()),
+            _ => Ok((*UnixSocketClient::new(self.place.socket(), name)?).clone()),
+        }
+    }
+}
+
+impl<'a> From<&'a args::Place> for Hub<'a> {
+    fn from(place: &'a args::Place) -> Self {
+        Self { place, reach: None }
+    }
+}
+
 /// A token from outside, and what it says of itself.
 struct Given {
     token: TokenText,
@@ -253,8 +290,11 @@ fn given_token(text: &str) -> Result<Given> {
 }
 
 /// What a newcomer needs to know beside why there is no connection.
-fn no_hub(error: &Error) -> Error {
-    let hint = "; `visorbus serve` starts one, --socket or VISORBUS_SOCKET names another";
+fn no_hub(hub: Hub<'_>, error: &Error) -> Error {
+    let hint = match hub.url() {
+        Some(_) => "; --url or VISORBUS_URL names another hub",
+        None => "; `visorbus serve` starts one, --socket or VISORBUS_SOCKET names another",
+    };
     Error::new(error.kind(), format!("{}{hint}", error.text()))
 }
 

@@ -2,10 +2,10 @@
 
 use std::io::{self, IsTerminal};
 
+use visorbus_client::Delivery;
 use visorbus_core::bus::{self, SlowConsumer};
 use visorbus_hub::info::{AddressInfo, ClockInfo, PeerInfo, ServiceChange, ServiceInfo};
 use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
-use visorbus_unix::Delivery;
 
 use crate::args;
 use crate::client::Client;

@@ -17,6 +17,7 @@ mod prompt;
 mod reload;
 mod serve;
 mod tls;
+mod websocket;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

@@ -10,6 +10,7 @@ use visorbus_auth::{Accounts, AuthorizationProvider, KeyFile, Policy};
 use visorbus_hub::{Error, Hub, HubConfig, HubHandle, Result};
 use visorbus_mcu::{BoardKeys, SerialPort, SpiPort};
 use visorbus_unix::UnixSocketListener;
+use visorbus_websocket::{Door, WebSocketListener};
 
 use crate::boards::StoredBoardKeys;
 use crate::reload::count;
@@ -28,6 +29,8 @@ pub(crate) fn run(args: &args::Serve) -> Result<()> {
         Some(group) => UnixSocketListener::bind_for_group(&socket, group.as_raw())?,
         None => UnixSocketListener::bind(&socket)?,
     };
+    let websockets = args.websocket.bind(place)?;
+    let door = websockets.as_ref().map(WebSocketListener::door);
     let accounts = Arc::new(Accounts::new(Arc::clone(&store), keys, Arc::clone(&policy)));
     let hub =
         Hub::new(HubConfig::with_providers(accounts, Arc::clone(&policy) as Arc<dyn AuthorizationProvider>))?;
@@ -37,6 +40,9 @@ pub(crate) fn run(args: &args::Serve) -> Result<()> {
         .spawn(move || hub.run())
         .map_err(|e| Error::Internal(format!("no thread for the hub: {e}")))?;
     handle.listen(Box::new(listener))?;
+    if let Some(websockets) = websockets {
+        handle.listen(Box::new(websockets))?;
+    }
     let boards: Arc<dyn BoardKeys> = Arc::new(StoredBoardKeys::new(store));
     for spec in &args.serial {
         handle.attach(Box::new(SerialPort::new(spec.clone(), Arc::clone(&boards))))?;
@@ -46,18 +52,24 @@ pub(crate) fn run(args: &args::Serve) -> Result<()> {
     }
     let hint = if stderr().is_terminal() { "; Ctrl-C ends it" } else { "" };
     eprintln!(
-        "visorbus serves on {}, keys in {}, accounts in {}, {}{hint}",
+        "visorbus serves on {}{}, keys in {}, accounts in {}, {}{hint}",
         socket.display(),
+        door.as_ref().map(|door| format!(" and {}", door.url())).unwrap_or_default(),
         place.key_file().display(),
         place.store_file().display(),
         show_policy(&policy)
     );
-    follow_signals(signals, handle, policy);
+    if let Some(url) = door.as_ref().and_then(|door| args.websocket.dashboard_url(&door.url())) {
+        eprintln!(
+            "visorbus: the dashboard is at {url}; `visorbus auth token mint` makes a token to log in with"
+        );
+    }
+    follow_signals(signals, handle, policy, door);
     runner.join().map_err(|_| Error::Internal("the hub panicked; its message stands above".to_owned()))?
 }
 
-/// Has SIGHUP read accounts, keys and policy again, the first other signal stop the hub, the second end the process.
-fn follow_signals(signals: SigSet, handle: HubHandle, policy: Arc<Policy>) {
+/// Has SIGHUP read accounts, keys, policy and certificates again, the first other signal stop the hub, the second end the process.
+fn follow_signals(signals: SigSet, handle: HubHandle, policy: Arc<Policy>, door: Option<Door>) {
     let had_terminal = has_terminal();
     thread::spawn(move || {
         while let Ok(signal) = signals.wait() {
@@ -65,6 +77,7 @@ fn follow_signals(signals: SigSet, handle: HubHandle, policy: Arc<Policy>) {
             let hung_up = had_terminal && !has_terminal();
             if signal == Signal::SIGHUP && !hung_up {
                 reload(&handle, &policy);
+                reload_certificates(door.as_ref().filter(|door| door.is_tls()));
                 continue;
             }
             tracing::info!("{signal}: saying goodbye to all peers");
@@ -85,6 +98,14 @@ fn reload(handle: &HubHandle, policy: &Policy) {
             count(&ended)
         ),
         Err(error) => eprintln!("visorbus: what cannot be read again stays as it was: {}", error.text()),
+    }
+}
+
+fn reload_certificates(door: Option<&Door>) {
+    match door.map(Door::reload_tls) {
+        Some(Ok(())) => eprintln!("visorbus: the certificates are read again, for new connections"),
+        Some(Err(error)) => eprintln!("visorbus: the certificates stay as they were: {}", error.text()),
+        None => {}
     }
 }
 

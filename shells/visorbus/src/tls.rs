@@ -187,6 +187,16 @@ fn show_ip(bytes: &[u8]) -> Option<String> {
         .ok()
 }
 
+/// The certificate of the authority in `directory`, where there is one.
+pub(crate) fn authority(directory: &Path) -> PathBuf {
+    Files(directory).path(CA, CERTIFICATE)
+}
+
+/// The certificate of the hub in `directory` and its key.
+pub(crate) fn hub_files(directory: &Path) -> (PathBuf, PathBuf) {
+    (Files(directory).path(HUB, CERTIFICATE), Files(directory).path(HUB, KEY))
+}
+
 /// The files of an authority, in their directory.
 struct Files<'d>(&'d Path);
 
@@ -319,7 +329,7 @@ fn broken(path: &Path, what: &str, error: &io::Error) -> Error {
 
 /// The authority's files begin with this, the hub's with [`HUB`].
 const CA: &str = "ca";
-pub(crate) const HUB: &str = "hub";
+const HUB: &str = "hub";
 const CERTIFICATE: &str = "crt";
 const KEY: &str = "key";
 const AUTHORITY_NAME: &str = "visorbus local authority";

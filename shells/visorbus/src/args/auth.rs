@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::{Certificate, Explain, Place, Policy, PolicyPlace, ProgramKey, User, parse_time};
+use super::{Certificate, Explain, Place, Policy, PolicyPlace, ProgramKey, Reach, User, parse_time};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Auth {
@@ -115,6 +115,9 @@ pub(crate) struct LogIn {
     pub(crate) login: Login,
 
     #[command(flatten)]
+    pub(crate) reach: Reach,
+
+    #[command(flatten)]
     pub(crate) place: Place,
 }
 
@@ -136,6 +139,10 @@ pub(crate) struct Login {
     /// Log in as whom the policy takes this Unix user for; --user says whom, where that is another name
     #[arg(long)]
     pub(crate) peer: bool,
+
+    /// Log in as whom the hub takes the owner of --cert for; --user says whom
+    #[arg(long, requires_all = ["user", "cert"], conflicts_with_all = ["password_stdin", "api_key_stdin", "peer"])]
+    pub(crate) certificate: bool,
 }
 
 impl Login {

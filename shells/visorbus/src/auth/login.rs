@@ -5,17 +5,17 @@ use clap::error::ErrorKind;
 use visorbus_hub::Result;
 
 use crate::args;
-use crate::client::Client;
+use crate::client::{Client, Hub};
 use crate::output::print;
 
 /// Logs in and prints the token.
 pub(crate) fn run(args: &args::LogIn, json: bool) -> Result<()> {
     if !args.login.is_given() {
-        let text =
-            "say how to log in: --user NAME for a password, with --api-key-stdin for an API key, or --peer";
+        let text = "say how to log in: --user NAME for a password, with --api-key-stdin for an API key, with --certificate \
+             for the owner of --cert, or --peer";
         args::Cli::command().error(ErrorKind::MissingRequiredArgument, text).exit();
     }
-    let (client, token) = Client::log_in(&args.place, &args.login)?;
+    let (client, token) = Client::log_in(Hub::new(&args.place, &args.reach), &args.login)?;
     print(&if json {
         let subject = client.inner.client_id().rsplit_once('.').map_or("", |(subject, _)| subject);
         serde_json::json!({

@@ -62,11 +62,12 @@ fn refresh(args: &args::Refresh, json: bool) -> Result<()> {
 }
 
 fn refresh_at_hub(args: &args::Refresh, old: &AuthToken, no_keys: Error) -> Result<AuthToken> {
-    let client = Client::with_token(&args.place, old.value.as_str()).map_err(|error| match error {
-        // Neither way is open: the keys are what is missing first.
-        Error::Connection(_) => no_keys,
-        other => other,
-    })?;
+    let client =
+        Client::with_token((&args.place).into(), old.value.as_str()).map_err(|error| match error {
+            // Neither way is open: the keys are what is missing first.
+            Error::Connection(_) => no_keys,
+            other => other,
+        })?;
     let text = OwnedPayload::String(old.value.as_str().to_owned());
     client.inner.send_request(OwnedMessage::request(bus::REFRESH, text), None)?.payload.parse()
 }
@@ -106,10 +107,11 @@ fn revoke(args: &args::Revoke, json: bool) -> Result<()> {
 }
 
 fn revoke_at_hub(args: &args::Revoke, token: &AuthToken, no_keys: Error, json: bool) -> Result<()> {
-    let client = Client::with_token(&args.place, token.value.as_str()).map_err(|error| match error {
-        Error::Connection(_) => no_keys,
-        other => other,
-    })?;
+    let client =
+        Client::with_token((&args.place).into(), token.value.as_str()).map_err(|error| match error {
+            Error::Connection(_) => no_keys,
+            other => other,
+        })?;
     let text = OwnedPayload::String(token.value.as_str().to_owned());
     client.inner.send_request(OwnedMessage::request(bus::REVOKE, text), None)?;
     let done = "the token is void, and all that were made from it";

@@ -5,13 +5,16 @@ mod nod;
 mod node;
 mod secure;
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::SigSet;
-use visorbus_auth::{KeyFile, TokenRequest};
+use visorbus_auth::{KeyFile, TokenRequest, TokenText};
+use visorbus_client::Client;
 use visorbus_controller::messages::{self as controller, Haptic};
 use visorbus_core::bus::{self, SlowConsumer};
 use visorbus_hub::info::ServiceChange;
@@ -20,6 +23,7 @@ use visorbus_imu::messages::{CONTROL, GetInfo, Info, Sample, SetRate};
 use visorbus_imu::{DEVELOPMENT_ROOT_KEY, KEY_ID};
 use visorbus_mcu::{NoBoardKeys, SerialPort, SerialSpec, Trust};
 use visorbus_unix::{Credentials, Delivery, Subscription, UnixSocketClient, UnixSocketListener};
+use visorbus_websocket::{Door, WebSocketClient, WebSocketConfig, WebSocketListener, dashboard};
 
 use crate::args;
 use crate::interrupt;
@@ -40,7 +44,12 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
 
     stage.title("A hub, and two boards on serial lines");
     let hub = RunningHub::start(&stage)?;
-    let operator = hub.client("operator", &["request:**", "subscribe:**", CONTROL, controller::CONTROL])?;
+    stage.say(
+        "dashboard",
+        format!("{} in a browser, while this runs; the token to log in with:", hub.dashboard()),
+    );
+    stage.say("", hub.token("visitor", &OPERATOR_SCOPES)?.as_str());
+    let operator = hub.client("operator", &OPERATOR_SCOPES)?;
     let changes = operator.subscribe(bus::SERVICES_CHANGED, SlowConsumer::default())?;
     let started = Instant::now();
     let mut boards = Vec::new();
@@ -72,6 +81,14 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
     );
     let calls = measure_calls(&operator)?;
     stage.say("round trip", format!("{calls} over {} calls, process to hub to board and back", calls.count));
+
+    stage.title("The same call from a companion app");
+    let app = WebSocketClient::new(&hub.door.url(), "companion")?;
+    app.connect()?;
+    app.authenticate(&Credentials::Token(hub.token("companion", &["request:imu/*"])?))?;
+    let calls_over_ws = measure_calls(&app)?;
+    stage.say("round trip", format!("{calls_over_ws} over {}", hub.door.url()));
+    drop(app);
 
     stage.title("A call that is refused");
     let viewer = hub.client("viewer", &["request:imu/*", "subscribe:imu/*"])?;
@@ -135,11 +152,11 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
     let published = after.inputs_sent.wrapping_sub(beside.inputs_sent);
     stage.say("controller", format!("went on meanwhile and published {published} inputs"));
 
-    drop(boards);
-    hub.stop()?;
     let summary = serde_json::json!({
         "board": kind.name(),
+        "dashboard": hub.dashboard(),
         "calls": calls.json(),
+        "calls_over_websocket": calls_over_ws.json(),
         "stream": { "asked_hz": rate, "measured_hz": stream.rate_hz, "missed": stream.missed, "delay": stream.delays.json() },
         "refused": refusal.to_string(),
         "nod": { "answered_us": micros(answered), "inputs": inputs, "missed": missed },
@@ -147,6 +164,7 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
     });
     stage.title("Summary");
     stage.say("call", format!("p50 {}, p99 {}", show(calls.p50), show(calls.p99)));
+    stage.say("WebSocket", format!("p50 {}, p99 {}", show(calls_over_ws.p50), show(calls_over_ws.p99)));
     stage.say(
         "stream",
         format!(
@@ -158,6 +176,12 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
     );
     stage.say("nod", format!("hand shaken after {}", show(answered)));
     stage.say("crash", format!("caller told after {}, sensor back after {}", show(told), show(back)));
+    if args.stay || stage.is_watched() {
+        operator.call::<SetRate>(&STREAM_HZ, None)?;
+        stage.stay(&hub.dashboard());
+    }
+    drop(boards);
+    hub.stop()?;
     stage.finish(&summary)
 }
 
@@ -166,6 +190,8 @@ struct Stage {
     json: bool,
     directory: tempfile::TempDir,
     socket: PathBuf,
+    /// All is shown: a signal is then the end that was waited for.
+    is_over: Arc<AtomicBool>,
 }
 
 impl Stage {
@@ -173,7 +199,7 @@ impl Stage {
         let directory = tempfile::Builder::new().prefix("visorbus-demo-").tempdir();
         let directory = directory.map_err(|e| Error::Internal(format!("no temporary directory: {e}")))?;
         let socket = directory.path().join("run/bus.sock");
-        Ok(Self { json, directory, socket })
+        Ok(Self { json, directory, socket, is_over: Arc::default() })
     }
 
     /// What a board's serial line is called.
@@ -186,19 +212,20 @@ impl Stage {
     fn end_on(&self, signals: SigSet) -> board::Running {
         let running = board::Running::default();
         let (noted, directory) = (running.clone(), self.directory.path().to_owned());
+        let is_over = Arc::clone(&self.is_over);
         thread::spawn(move || {
             if signals.wait().is_ok() {
                 noted.kill();
                 // What cannot be removed now cannot be removed later either.
                 let _ = std::fs::remove_dir_all(directory);
-                std::process::exit(INTERRUPTED.into());
+                std::process::exit(if is_over.load(Ordering::Relaxed) { 0 } else { INTERRUPTED.into() });
             }
         });
         running
     }
 
     fn title(&self, text: &str) {
-        let terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
+        let terminal = std::io::stdout().is_terminal();
         self.print(&paint(terminal, BOLD, text));
     }
 
@@ -211,6 +238,21 @@ impl Stage {
         if !self.json {
             // A reader that has gone does not end the demonstration half-way.
             let _ = print_line(text);
+        }
+    }
+
+    /// Whether a person looks on, who can end it.
+    fn is_watched(&self) -> bool {
+        !self.json && std::io::stdout().is_terminal() && std::io::stdin().is_terminal()
+    }
+
+    /// Waits for the signal that ends the process.
+    fn stay(&self, dashboard: &str) {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.title("All is shown");
+        self.say("dashboard", format!("{dashboard} goes on, with the token above; Ctrl-C ends it"));
+        loop {
+            thread::park();
         }
     }
 
@@ -231,6 +273,7 @@ struct RunningHub {
     thread: thread::JoinHandle<Result<()>>,
     keys: KeyFile,
     socket: PathBuf,
+    door: Door,
 }
 
 impl RunningHub {
@@ -240,12 +283,25 @@ impl RunningHub {
         let handle = hub.handle();
         let thread = thread::spawn(move || hub.run());
         handle.listen(Box::new(UnixSocketListener::bind(&stage.socket)?))?;
-        Ok(Self { handle, thread, keys, socket: stage.socket.clone() })
+        let mut config = WebSocketConfig::default();
+        config.pages = dashboard();
+        let websockets = WebSocketListener::bind("127.0.0.1:0", config)?;
+        let door = websockets.door();
+        handle.listen(Box::new(websockets))?;
+        Ok(Self { handle, thread, keys, socket: stage.socket.clone(), door })
+    }
+
+    /// Where a browser finds the dashboard.
+    fn dashboard(&self) -> String {
+        format!("http://{}/", self.door.local_addr())
+    }
+
+    fn token(&self, name: &str, scopes: &[&str]) -> Result<TokenText> {
+        self.keys.mint(&TokenRequest::new(name, scopes)).map_err(|e| Error::Internal(e.to_string()))
     }
 
     fn client(&self, name: &str, scopes: &[&str]) -> Result<UnixSocketClient> {
-        let token =
-            self.keys.mint(&TokenRequest::new(name, scopes)).map_err(|e| Error::Internal(e.to_string()))?;
+        let token = self.token(name, scopes)?;
         let client = UnixSocketClient::new(&self.socket, name)?;
         client.connect()?;
         client.authenticate(&Credentials::Token(token))?;
@@ -280,11 +336,11 @@ fn wait_for_boards(changes: &Subscription, names: &[&str], up: bool) -> Result<(
     Ok(())
 }
 
-fn call_info(client: &UnixSocketClient) -> Result<Info> {
+fn call_info(client: &Client) -> Result<Info> {
     client.call::<GetInfo>(&(), None)
 }
 
-fn measure_calls(client: &UnixSocketClient) -> Result<Percentiles> {
+fn measure_calls(client: &Client) -> Result<Percentiles> {
     let mut times = Vec::new();
     for _ in 0..CALLS {
         let started = Instant::now();
@@ -302,7 +358,7 @@ struct Stream {
 }
 
 /// Counts samples for `time`, and how much longer than the fastest each took from its timestamp to here.
-fn measure_stream(client: &UnixSocketClient, time: Duration) -> Result<Stream> {
+fn measure_stream(client: &Client, time: Duration) -> Result<Stream> {
     let samples = client.subscribe("imu/sample", SlowConsumer::default())?;
     let started = Instant::now();
     let mut missed = 0;
@@ -397,6 +453,8 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// What an operator may do here: everything that the boards offer.
+const OPERATOR_SCOPES: [&str; 4] = ["request:**", "subscribe:**", CONTROL, controller::CONTROL];
 const CALLS: usize = 200;
 const STREAM_HZ: u16 = 200;
 const PATIENCE: Duration = Duration::from_secs(15);

@@ -13,3 +13,4 @@ mod serve;
 mod services;
 mod tls;
 mod tokens;
+mod websocket;

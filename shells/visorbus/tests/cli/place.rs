@@ -137,6 +137,8 @@ impl Place {
             "VISORBUS_TOKEN",
             "VISORBUS_PAYLOAD_KEY",
             "VISORBUS_TLS_DIR",
+            "VISORBUS_URL",
+            "VISORBUS_CA",
             "XDG_RUNTIME_DIR",
             "XDG_STATE_HOME",
         ] {

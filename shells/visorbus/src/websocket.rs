@@ -1,0 +1,147 @@
+//! What the command line says of WebSockets, as the crate that does them takes it.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use visorbus_hub::{Error, Result};
+use visorbus_websocket::{
+    TlsClientConfig, TlsConfig, WebSocketClient, WebSocketConfig, WebSocketListener, dashboard,
+};
+
+use crate::args::{Place, Reach, WebSocket};
+use crate::tls::{authority, hub_files};
+
+impl WebSocket {
+    /// The listening end; `None` where no WebSockets are wanted.
+    pub(crate) fn bind(&self, place: &Place) -> Result<Option<WebSocketListener>> {
+        let address = match (&self.websocket, self.dashboard) {
+            (Some(address), _) => address,
+            (None, true) => DEFAULT_ADDRESS,
+            (None, false) => return self.check_unused().map(|()| None),
+        };
+        let mut config = WebSocketConfig::default();
+        config.tls = self.tls(place)?;
+        config.allow_plaintext_network = self.allow_plaintext_network;
+        config.allowed_hosts.clone_from(&self.allow_host);
+        config.allowed_origins.clone_from(&self.allow_origin);
+        if self.dashboard {
+            config.pages = dashboard();
+        }
+        WebSocketListener::bind(address, config).map(Some)
+    }
+
+    /// The address of the dashboard for a browser on this machine, by the door's own URL.
+    pub(crate) fn dashboard_url(&self, url: &str) -> Option<String> {
+        self.dashboard.then(|| format!("http{}/", url.trim_start_matches("ws")))
+    }
+
+    fn tls(&self, place: &Place) -> Result<Option<TlsConfig>> {
+        let own = place.tls_directory();
+        let mut tls = match (&self.tls_cert, &self.tls_key) {
+            (Some(cert), Some(key)) => TlsConfig::new(cert, key),
+            _ if self.tls => {
+                let (cert, key) = hub_files(&own);
+                TlsConfig::new(cert, key)
+            }
+            _ if self.tls_client_ca.is_some() => {
+                return Err(Error::Message(
+                    "--tls-client-ca is for TLS: add --tls, or --tls-cert and --tls-key".to_owned(),
+                ));
+            }
+            _ => return Ok(None),
+        };
+        if !tls.cert_path.exists() && self.tls_cert.is_none() {
+            return Err(Error::Message(format!(
+                "there is no certificate in {}: `visorbus tls init` makes one, or name yours with --tls-cert and --tls-key",
+                own.display()
+            )));
+        }
+        tls.ca_cert_path =
+            self.tls_client_ca.as_ref().map(|path| path.clone().unwrap_or_else(|| authority(&own)));
+        Ok(Some(tls))
+    }
+
+    /// What is said of WebSockets where there are none is said in vain, which nobody should find out later.
+    fn check_unused(&self) -> Result<()> {
+        let given = [
+            (self.tls || self.tls_cert.is_some() || self.tls_client_ca.is_some(), "--tls"),
+            (!self.allow_origin.is_empty(), "--allow-origin"),
+            (!self.allow_host.is_empty(), "--allow-host"),
+            (self.allow_plaintext_network, "--allow-plaintext-network"),
+        ];
+        match given.iter().find(|(is_given, _)| *is_given) {
+            Some((_, option)) => Err(Error::Message(format!(
+                "{option} is for WebSockets: add --websocket ADDRESS:PORT or --dashboard"
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Reach {
+    /// The client of the hub at `url`, not connected yet.
+    pub(crate) fn client(&self, url: &str, place: &Place, name: &str) -> Result<WebSocketClient> {
+        if !self.allow_plaintext_network {
+            check_private(url)?;
+        }
+        let mut client = WebSocketClient::new(url, name)?;
+        client.set_tls_config(TlsClientConfig {
+            cert_path: self.cert.clone(),
+            key_path: self.cert_key.clone(),
+            ca_cert_path: self.ca.clone().or_else(|| own_authority(place)),
+            danger_skip_verification: self.danger_skip_verification,
+        })?;
+        Ok(client)
+    }
+}
+
+/// The authority of this machine, where it has one.
+fn own_authority(place: &Place) -> Option<PathBuf> {
+    Some(authority(&place.tls_directory())).filter(|path| path.exists())
+}
+
+/// Refuses to show anything to a hub elsewhere that others could read.
+fn check_private(url: &str) -> Result<()> {
+    let Some(rest) = url.strip_prefix("ws://") else { return Ok(()) };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    if host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()) {
+        return Ok(());
+    }
+    Err(Error::Authorization(format!(
+        "'{host}' is another machine, and without TLS whoever is on the way reads tokens and passwords: use wss://, or \
+         --allow-plaintext-network where nobody is"
+    )))
+}
+
+const DEFAULT_ADDRESS: &str = "127.0.0.1:7400";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_tls_only_this_machine_is_trusted_with_a_token() {
+        for own in [
+            "ws://localhost:1",
+            "ws://127.0.0.1:1/",
+            "ws://127.8.0.1",
+            "ws://[::1]:1/",
+            "wss://headset.local",
+        ] {
+            assert!(check_private(own).is_ok(), "{own}");
+        }
+        for other in [
+            "ws://headset.local:1",
+            "ws://192.168.1.20",
+            "ws://[fe80::1]:1",
+            "ws://localhost.example",
+            "ws://",
+        ] {
+            assert!(check_private(other).is_err(), "{other}");
+        }
+    }
+}
