@@ -77,7 +77,7 @@ fn follow_signals(signals: SigSet, handle: HubHandle, policy: Arc<Policy>, door:
             let hung_up = had_terminal && !has_terminal();
             if signal == Signal::SIGHUP && !hung_up {
                 reload(&handle, &policy);
-                reload_certificates(door.as_ref().filter(|door| door.is_tls()));
+                reload_certificates(door.as_ref().filter(|door| door.url().starts_with("wss:")));
                 continue;
             }
             tracing::info!("{signal}: saying goodbye to all peers");

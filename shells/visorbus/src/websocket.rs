@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use visorbus_hub::{Error, Result};
 use visorbus_websocket::{
-    TlsClientConfig, TlsConfig, WebSocketClient, WebSocketConfig, WebSocketListener, dashboard,
+    Pages, TlsClientConfig, TlsConfig, WebSocketClient, WebSocketConfig, WebSocketListener,
 };
 
 use crate::args::{Place, Reach, WebSocket};
@@ -25,7 +25,7 @@ impl WebSocket {
         config.allowed_hosts.clone_from(&self.allow_host);
         config.allowed_origins.clone_from(&self.allow_origin);
         if self.dashboard {
-            config.pages = dashboard();
+            config.pages = Pages::dashboard();
         }
         WebSocketListener::bind(address, config).map(Some)
     }
@@ -84,13 +84,18 @@ impl Reach {
         if !self.allow_plaintext_network {
             check_private(url)?;
         }
-        let mut client = WebSocketClient::new(url, name)?;
-        client.set_tls_config(TlsClientConfig {
+        let client = WebSocketClient::new(url, name)?;
+        let mut tls = TlsClientConfig {
             cert_path: self.cert.clone(),
             key_path: self.cert_key.clone(),
-            ca_cert_path: self.ca.clone().or_else(|| own_authority(place)),
+            ca_cert_path: self.ca.clone(),
             danger_skip_verification: self.danger_skip_verification,
-        })?;
+        };
+        if url.starts_with("ws://") && tls == TlsClientConfig::default() {
+            return Ok(client);
+        }
+        tls.ca_cert_path = tls.ca_cert_path.or_else(|| own_authority(place));
+        client.set_tls_config(tls)?;
         Ok(client)
     }
 }

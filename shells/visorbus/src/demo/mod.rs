@@ -23,7 +23,7 @@ use visorbus_imu::messages::{CONTROL, GetInfo, Info, Sample, SetRate};
 use visorbus_imu::{DEVELOPMENT_ROOT_KEY, KEY_ID};
 use visorbus_mcu::{NoBoardKeys, SerialPort, SerialSpec, Trust};
 use visorbus_unix::{Credentials, Delivery, Subscription, UnixSocketClient, UnixSocketListener};
-use visorbus_websocket::{Door, WebSocketClient, WebSocketConfig, WebSocketListener, dashboard};
+use visorbus_websocket::{Door, Pages, WebSocketClient, WebSocketConfig, WebSocketListener};
 
 use crate::args;
 use crate::interrupt;
@@ -284,7 +284,7 @@ impl RunningHub {
         let thread = thread::spawn(move || hub.run());
         handle.listen(Box::new(UnixSocketListener::bind(&stage.socket)?))?;
         let mut config = WebSocketConfig::default();
-        config.pages = dashboard();
+        config.pages = Pages::dashboard();
         let websockets = WebSocketListener::bind("127.0.0.1:0", config)?;
         let door = websockets.door();
         handle.listen(Box::new(websockets))?;
