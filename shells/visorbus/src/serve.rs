@@ -24,12 +24,12 @@ pub(crate) fn run(args: &args::Serve) -> Result<()> {
     let keys = KeyFile::open_or_create(place.key_file()).map_err(|e| Error::Authentication(e.to_string()))?;
     let store = Arc::new(if is_first { place.first_store()? } else { place.store()? });
     let policy = Arc::new(args.place.policy()?);
+    let websockets = args.websocket.bind(place)?;
     let socket = place.socket();
     let listener = match args.socket_group {
         Some(group) => UnixSocketListener::bind_for_group(&socket, group.as_raw())?,
         None => UnixSocketListener::bind(&socket)?,
     };
-    let websockets = args.websocket.bind(place)?;
     let door = websockets.as_ref().map(WebSocketListener::door);
     let accounts = Arc::new(Accounts::new(Arc::clone(&store), keys, Arc::clone(&policy)));
     let hub =

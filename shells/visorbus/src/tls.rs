@@ -109,7 +109,7 @@ fn client(args: &args::TlsClient, json: bool) -> Result<()> {
     }
     eprintln!(
         "visorbus: the certificate and the key of '{name}' are made; whom the hub takes their owner for and what they may \
-         do is said with `visorbus auth certificate add uri:{uri} {name} --scope …`"
+         do is said with `visorbus auth certificate add uri:{uri} --subject {name} --scope …`"
     );
     print(&format!("{}\n{}", certificate.display(), key.display()))
 }

@@ -71,5 +71,5 @@ Clients need the authority's certificate, ca.crt; its key, ca.key, stays here.";
 const CLIENT_EXAMPLES: &str = "\
 Examples:
   visorbus tls client panel
-  visorbus auth certificate add uri:visorbus:panel panel --scope 'subscribe:imu/**'
+  visorbus auth certificate add uri:visorbus:panel --subject panel --scope 'subscribe:imu/**'
   visorbus serve --websocket 127.0.0.1:7443 --tls --tls-client-ca";

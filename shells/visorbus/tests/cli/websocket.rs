@@ -51,7 +51,11 @@ fn a_token_opens_the_hub_over_a_websocket_and_without_one_nothing_does() {
     let (_hub, url) = serve(&place, &[]);
     let token = token(&place, &["request:bus/*"]);
     expect_services(&call(&place, &url, &["--token", &token]));
-    call(&place, &url, &[]).expect_failure(4, "visorbus: authentication error: the hub at ws://", &["--token"]);
+    call(&place, &url, &[]).expect_failure(
+        4,
+        "visorbus: authentication error: the hub at ws://",
+        &["--token"],
+    );
     let other = elsewhere();
     let _other_hub = other.serve(&[]);
     let forged = self::token(&other, &["*"]);
@@ -131,11 +135,30 @@ fn under_mutual_tls_a_certificate_is_what_a_client_is_known_by() {
     let without = call(&place, &url, &["--token", &token]);
     assert!(without.code != Some(0) && without.err.contains("certificate"), "{without:?}");
     expect_services(&call(&place, &url, &["--token", &token, "--cert", cert, "--cert-key", key]));
-    let log_in =
-        ["auth", "login", "--certificate", "--user", "panel", "--url", &url, "--cert", cert, "--cert-key", key];
+    let log_in = [
+        "auth",
+        "login",
+        "--certificate",
+        "--user",
+        "panel",
+        "--url",
+        &url,
+        "--cert",
+        cert,
+        "--cert-key",
+        key,
+    ];
     place.run(&log_in).expect_failure(4, "visorbus: authentication error", &[]);
-    let added =
-        place.run(&["auth", "certificate", "add", "uri:visorbus:panel", "panel", "--scope", "request:bus/*"]);
+    let added = place.run(&[
+        "auth",
+        "certificate",
+        "add",
+        "uri:visorbus:panel",
+        "--subject",
+        "panel",
+        "--scope",
+        "request:bus/*",
+    ]);
     assert_eq!(added.code, Some(0), "{added:?}");
     let done = place.run(&log_in);
     assert!(done.code == Some(0) && done.out.starts_with("vb1."), "{done:?}");
@@ -210,7 +233,8 @@ fn the_dashboard_is_served_on_the_same_port_and_only_when_it_is_wanted() {
     drop(hub);
     let mut hub = place.start(&["serve", "--websocket", "127.0.0.1:0", "--dashboard"]);
     let said = hub.wait_for_error("the dashboard is at");
-    let page = said.split_whitespace().find(|word| word.starts_with("http://")).unwrap().trim_end_matches(';');
+    let page =
+        said.split_whitespace().find(|word| word.starts_with("http://")).unwrap().trim_end_matches(';');
     let answer = get(page, "/");
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("<!doctype html>"), "{answer}");
     let head = answer.split("\r\n\r\n").next().unwrap().to_lowercase();
