@@ -82,12 +82,11 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
     let calls = measure_calls(&operator)?;
     stage.say("round trip", format!("{calls} over {} calls, process to hub to board and back", calls.count));
 
-    stage.title("The same call from a companion app");
     let app = WebSocketClient::new(&hub.door.url(), "companion")?;
     app.connect()?;
     app.authenticate(&Credentials::Token(hub.token("companion", &["request:imu/*"])?))?;
     let calls_over_ws = measure_calls(&app)?;
-    stage.say("round trip", format!("{calls_over_ws} over {}", hub.door.url()));
+    stage.say("app", format!("{calls_over_ws} for the same over {}", hub.door.url()));
     drop(app);
 
     stage.title("A call that is refused");
@@ -164,7 +163,6 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
     });
     stage.title("Summary");
     stage.say("call", format!("p50 {}, p99 {}", show(calls.p50), show(calls.p99)));
-    stage.say("WebSocket", format!("p50 {}, p99 {}", show(calls_over_ws.p50), show(calls_over_ws.p99)));
     stage.say(
         "stream",
         format!(

@@ -27,12 +27,13 @@ fn expect_summary(done: &Done, board: &str) {
     assert_eq!((done.code, done.err.as_str()), (Some(0), ""), "{done:?}");
     let summary: Value = serde_json::from_str(&done.out).unwrap();
     assert_eq!(summary["board"], board);
-    for path in ["/calls", "/stream/delay"] {
+    for path in ["/calls", "/calls_over_websocket", "/stream/delay"] {
         let times = summary.pointer(path).unwrap();
         let of =
             |name: &str| times[name].as_u64().unwrap_or_else(|| panic!("no {name} in {path}: {summary}"));
         assert!(of("count") > 0 && of("p50_us") <= of("p99_us") && of("p99_us") <= of("max_us"), "{summary}");
     }
+    assert!(summary["dashboard"].as_str().unwrap().starts_with("http://127.0.0.1:"), "{summary}");
     assert_eq!(summary["stream"]["asked_hz"], 200);
     assert!(summary["stream"]["measured_hz"].as_f64().unwrap() > 0.0, "{summary}");
     assert!(summary["stream"]["missed"].is_u64(), "{summary}");
@@ -63,11 +64,30 @@ fn the_demonstration_runs_on_the_emulated_board() {
 fn the_demonstration_fits_on_a_screen() {
     let place = Place::new();
     let text = place.succeed(&["demo", "--board", "pty", "--stream", "200ms"]);
-    assert!(text.lines().count() <= 30, "{text}");
-    assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+    assert!(text.lines().count() <= 32, "{text}");
+    let mut prose = text.lines().filter(|line| !line.contains("vb1."));
+    assert!(prose.all(|line| line.chars().count() <= 120), "{text}");
     assert!(text.contains("connection error: imu is gone") && text.contains("'imu.control'"), "{text}");
     assert!(text.contains("  controller  the controller-board node"), "{text}");
     assert!(text.contains("Summary"), "{text}");
+}
+
+#[test]
+fn the_demonstration_stays_for_its_dashboard_until_it_is_ended() {
+    let place = Place::new();
+    let mut demo = place.start(&["demo", "--board", "pty", "--stream", "200ms", "--stay"]);
+    let dashboard = loop {
+        let line = demo.line();
+        if line.contains("goes on, with the token above") {
+            break line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
+        }
+    };
+    let answer = crate::websocket::get(&dashboard, "/");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("<!doctype html>"), "{answer}");
+    demo.signal(Signal::SIGINT);
+    let done = demo.finish();
+    assert_eq!((done.code, done.err.as_str()), (Some(0), ""), "{done:?}");
+    expect_nothing_left(&place);
 }
 
 #[test]

@@ -243,7 +243,7 @@ fn the_dashboard_is_served_on_the_same_port_and_only_when_it_is_wanted() {
 }
 
 /// What a browser gets.
-fn get(url: &str, path: &str) -> String {
+pub(crate) fn get(url: &str, path: &str) -> String {
     let address = url.split("://").nth(1).unwrap().trim_end_matches('/');
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
