@@ -26,7 +26,7 @@ impl JsonTexts {
                 let hello = json!({
                     "name": is.name,
                     "boot_id": is.boot_id.to_string(),
-                    "heartbeat_ms": is.heartbeat_ms,
+                    "heartbeat_interval_ms": is.heartbeat_ms,
                     "max_message_size": is.max_frame,
                 });
                 ("Auth", json!({ "Hello": hello }))
@@ -86,9 +86,10 @@ impl JsonTexts {
         OwnedMessage { id, source, ..message(MessageType::Error, content) }
     }
 
-    /// The id of the first request there that has had no answer; 0 when there is none.
+    /// The id of the first request there that has had no answer, anywhere for an error that does not say; 0 when there is
+    /// none.
     fn answered(&mut self, address: &str) -> u64 {
-        let at = self.asked.iter().position(|(_, asked)| *asked == address);
+        let at = self.asked.iter().position(|(_, asked)| address.is_empty() || *asked == address);
         at.map_or(0, |at| self.asked.remove(at).0)
     }
 }

@@ -9,8 +9,8 @@ use std::thread;
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::http::HeaderValue;
 use tungstenite::protocol::WebSocketConfig as Bare;
-use visorbus_core::encode;
-use visorbus_core::message::{Address, MessagePayload};
+use visorbus_core::message::{Address, MessagePayload, MessageType};
+use visorbus_core::{bus, encode};
 use visorbus_tests::raw_websocket::{Frame, RawWebSocket, Upgrade};
 use visorbus_websocket::Subprotocol;
 
@@ -78,7 +78,7 @@ impl Dialect {
     /// A connection over which a message is echoed.
     pub(crate) fn connect(&self) -> RawWebSocket {
         match &self.kind {
-            Kind::Hub(world) => world.admitted(self.protocol, "autobahn", &["request:echo/*"]).socket,
+            Kind::Hub(world) => world.admitted(self.protocol, "fuzz", &["request:echo/*"]).socket,
             Kind::Bare(address) => {
                 let mut socket = RawWebSocket::connect(*address);
                 socket.upgrade(&Upgrade::new(address, self.protocol.as_str()));
@@ -139,14 +139,23 @@ impl Dialect {
 
     /// Demands that the hub says that what came was no message, and closes as it has to.
     pub(crate) fn check_no_message(&self, far: &mut Far) -> Result<(), String> {
+        let told = far.data()?;
         if self.is_text() {
-            let told = far.data()?;
             let answer: serde_json::Value = serde_json::from_slice(&told.payload).unwrap_or_default();
             if answer["message_type"] != "Error" || !answer["payload"]["text"].is_string() {
                 return Err(format!("no word of what was wrong: {told:?}"));
             }
+            return far.ending(&[1007], true);
         }
-        far.ending(&[1007], true)
+        let (error, goodbye) = (visorbus_core::decode(&told.payload), far.data()?);
+        if !error.is_ok_and(|answer| answer.message_type == MessageType::Error) {
+            return Err(format!("no word of what was wrong: {told:?}"));
+        }
+        let goodbye = visorbus_core::decode(&goodbye.payload).map_err(|_| "no goodbye".to_owned())?;
+        if goodbye.destination.is_none_or(|to| to.as_str() != bus::GOODBYE) {
+            return Err(format!("no goodbye: {goodbye:?}"));
+        }
+        far.ending(&[1002], true)
     }
 
     /// How often the handler ran; as often as it had to, where there is none.
