@@ -240,7 +240,7 @@ fn put(content: Content<'_>, into: &mut ReceiveBuffer) -> Result<()> {
         None => None,
         Some(text) => {
             let token = decode_text(text, &mut *token);
-            Some(&*token.map_err(|error| below_payload(Fault::content(error.to_string()), "auth_token"))?)
+            Some(token.map_err(|error| below_payload(Fault::content(error.to_string()), "auth_token"))?)
         }
     };
     let message = Message {
