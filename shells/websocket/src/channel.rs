@@ -71,7 +71,8 @@ impl Channel {
     ///
     /// # Errors
     /// `WouldBlock` when nothing is there; `UnexpectedEof` when the stream ended without the end that TLS asks for;
-    /// `InvalidData` with a text for people when TLS failed.
+    /// `InvalidData` with a text for people when TLS failed, `PermissionDenied` when it did because one end does not
+    /// believe who the other is.
     pub fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else { return Socket(&self.stream).read(into) };
         loop {

@@ -38,8 +38,8 @@ enum State {
     Closing,
     /// The other end broke a rule and was told so; what it still sends means nothing.
     Broken(Fault),
-    /// Both have said that it ends.
-    Over(Option<u16>),
+    /// Both have said that it ends; what the other end gave as its reason.
+    Over(Option<u16>, Box<str>),
 }
 
 impl Dialog {
@@ -86,7 +86,10 @@ impl Dialog {
             match event {
                 Event::Ping(content) if is_open => self.pong = Some(content.into()),
                 Event::Ping(_) | Event::Pong => {}
-                Event::Close(code) => return self.end(code),
+                Event::Close(code, text) => {
+                    let text = text.chars().filter(|c| !c.is_control()).collect();
+                    return self.end(code, text);
+                }
                 message if is_open => {
                     if let Err(refusal) = take(message) {
                         self.refuse(&refusal);
@@ -187,7 +190,7 @@ impl Dialog {
 
     /// Whether both ends have ended it: this one may hang up.
     pub(crate) const fn is_over(&self) -> bool {
-        matches!(self.state, State::Over(_))
+        matches!(self.state, State::Over(..))
     }
 
     /// How the other end has ended the connection, `None` while it has not: `UnexpectedEof` for a normal end.
@@ -195,10 +198,10 @@ impl Dialog {
         match &self.state {
             State::Open | State::Closing => None,
             State::Broken(fault) => Some(io::Error::new(io::ErrorKind::InvalidData, fault.to_string())),
-            State::Over(None | Some(1000 | 1001)) => Some(io::ErrorKind::UnexpectedEof.into()),
-            State::Over(Some(code)) => {
-                let text =
-                    format!("the other end closed the connection: {} (close code {code})", meaning(*code));
+            State::Over(None | Some(1000 | 1001), _) => Some(io::ErrorKind::UnexpectedEof.into()),
+            State::Over(Some(code), said) => {
+                let said = if said.is_empty() { meaning(*code) } else { said };
+                let text = format!("the other end closed the connection: {said} (close code {code})");
                 Some(io::Error::new(io::ErrorKind::ConnectionAborted, text))
             }
         }
@@ -211,11 +214,11 @@ impl Dialog {
     }
 
     /// The other end has ended the connection.
-    fn end(&mut self, code: Option<u16>) {
+    fn end(&mut self, code: Option<u16>, text: Box<str>) {
         if self.state == State::Open {
             self.say_close(code, "");
         }
-        self.state = State::Over(code);
+        self.state = State::Over(code, text);
     }
 
     fn refuse(&mut self, refusal: &Refusal) {

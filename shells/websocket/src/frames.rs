@@ -55,8 +55,8 @@ pub(crate) enum Event<'a> {
     Ping(&'a [u8]),
     /// The other end is there.
     Pong,
-    /// The other end ends the connection, with this code if it gave one. Nothing comes after that.
-    Close(Option<u16>),
+    /// The other end ends the connection, with a code and a text if it gave them. Nothing comes after that.
+    Close(Option<u16>, &'a str),
 }
 
 /// What the other end did wrong: the connection is ended with [`Fault::code`].
@@ -135,7 +135,10 @@ impl Assembler {
         };
         Ok(Some(match opcode {
             OpCode::Control(Control::Ping) => Event::Ping(payload),
-            OpCode::Control(Control::Close) => Event::Close(close_code(payload)?),
+            OpCode::Control(Control::Close) => {
+                let (code, text) = split_close(payload)?;
+                Event::Close(code, text)
+            }
             OpCode::Control(_) => Event::Pong,
             OpCode::Data(_) if self.rules.protocol == Subprotocol::Json => {
                 Event::Text(std::str::from_utf8(payload).map_err(|_| Fault::NotUtf8)?)
@@ -406,17 +409,17 @@ fn parse(cursor: &mut Cursor<&[u8]>) -> Result<Option<(FrameHeader, u64)>, Fault
         .map_err(|_| Fault::Opcode(cursor.get_ref().first().map_or(0, |byte| byte & 0xf)))
 }
 
-/// The code in a close frame's payload (section 5.5.1).
-fn close_code(payload: &[u8]) -> Result<Option<u16>, Fault> {
+/// The code and the text in a close frame's payload (section 5.5.1).
+fn split_close(payload: &[u8]) -> Result<(Option<u16>, &str), Fault> {
     let Some((code, text)) = payload.split_first_chunk() else {
-        return if payload.is_empty() { Ok(None) } else { Err(Fault::CloseCode(None)) };
+        return if payload.is_empty() { Ok((None, "")) } else { Err(Fault::CloseCode(None)) };
     };
     let code = u16::from_be_bytes(*code);
     if !CloseCode::from(code).is_allowed() {
         return Err(Fault::CloseCode(Some(code)));
     }
-    std::str::from_utf8(text).map_err(|_| Fault::NotUtf8)?;
-    Ok(Some(code))
+    let text = std::str::from_utf8(text).map_err(|_| Fault::NotUtf8)?;
+    Ok((Some(code), text))
 }
 
 /// Lets memory go, with nothing left in it.
@@ -433,3 +436,65 @@ const MAX_CONTROL: u64 = 125;
 const FREE_FRAGMENTS: u64 = 256;
 /// Beyond these it may have one more for each so many bytes.
 const SHORT_FRAGMENT: u64 = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: Rules = Rules { masked: true, protocol: Subprotocol::Json, max: 1 << 20 };
+
+    /// What comes out when `bytes` come in pieces of `size`.
+    fn assemble(bytes: &[u8], size: usize) -> Vec<String> {
+        let mut assembler = Assembler::new(RULES);
+        let mut events = Vec::new();
+        for piece in bytes.chunks(size) {
+            let (mut piece, mut used) = (piece.to_vec(), 0);
+            while let Some(event) = assembler.next(&mut piece, &mut used).unwrap() {
+                events.push(format!("{event:?}"));
+            }
+            assert_eq!(used, piece.len());
+        }
+        assert_eq!((assembler.unfinished(), assembler.held()), (None, 0));
+        events
+    }
+
+    /// A frame as a client writes it.
+    fn write(first: u8, payload: &[u8], out: &mut Vec<u8>) {
+        let mask = [0xa1, 0x5b, 0x07, 0xff];
+        let start = out.len();
+        write_head(OpCode::from(first & 0xf), payload.len(), Some(mask), out);
+        out[start] = first;
+        write_payload(payload, &mut Some(mask), out);
+    }
+
+    #[test]
+    fn the_same_comes_out_wherever_frames_are_cut() {
+        let mut bytes = Vec::new();
+        write(0x81, "grün".as_bytes(), &mut bytes);
+        write(0x01, &"blau é".as_bytes()[..6], &mut bytes);
+        write(0x89, b"there?", &mut bytes);
+        write(0x00, &"blau é".as_bytes()[6..], &mut bytes);
+        write(0x8a, b"", &mut bytes);
+        write(0x80, &[b'x'; 300], &mut bytes);
+        write(0x81, b"", &mut bytes);
+        write(0x88, &[3, 0xe8, b'o', b'k'], &mut bytes);
+        let whole = assemble(&bytes, usize::MAX);
+        assert_eq!(whole.len(), 6);
+        assert_eq!(whole[0], "Text(\"grün\")");
+        assert!(
+            whole[1].starts_with("Ping(") && whole[2] == "Pong" && whole[3].starts_with("Text(\"blau éxxx")
+        );
+        assert_eq!(whole[5], "Close(Some(1000), \"ok\")");
+        for size in 1..bytes.len() {
+            assert_eq!(assemble(&bytes, size), whole, "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn a_reason_is_cut_between_characters() {
+        let mut out = Vec::new();
+        write_close(Some(1008), &"é".repeat(100), None, &mut out);
+        assert_eq!(out[..4], [0x88, 124, 3, 0xf0]);
+        assert!(std::str::from_utf8(&out[4..]).is_ok());
+    }
+}

@@ -170,7 +170,9 @@ impl Visitor {
     ) -> Next {
         let more = match read_into(&mut channel, &mut head) {
             Ok(more) => more,
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::PermissionDenied) =>
+            {
                 shared.tally.refuse(&Refusal::Handshake, Some(self.address));
                 // What TLS has to say about it is on its way.
                 return self.see_off(channel, now);
