@@ -157,7 +157,7 @@ fn what_is_published_reaches_who_subscribed_as_a_json_line() {
     let done = subscriber.finish();
     assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (Some(0), "", ""));
     assert_eq!(place.succeed(&["publish", "room/light", "--json"]), r#"{"published":true}"#);
-    let refused = place.run(&["publish", "bus/services", "1"]);
+    let refused = place.run(&["publish", "bus/services", "null"]);
     refused.expect_failure(1, "visorbus: message error: the hub takes requests", &[]);
 }
 
