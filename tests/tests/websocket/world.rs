@@ -172,7 +172,7 @@ pub(crate) fn unix_s() -> u64 {
     unix_micros() / 1_000_000
 }
 
-fn ring() -> KeyRing {
+pub(crate) fn ring() -> KeyRing {
     let mut ring = KeyRing::new();
     ring.add(Slot::root(KEY_ID, Key::new(*b"plum-okapi-violin-9931-kestrel-0"))).unwrap();
     ring
