@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, ExtractedSecrets, StreamOwned};
 use tungstenite::handshake::derive_accept_key;
 
 use crate::raw_peer::PATIENCE;
@@ -222,6 +222,16 @@ impl RawWebSocket {
     pub fn is_quiet_for(&mut self, time: Duration) -> bool {
         self.bytes.is_empty()
             && matches!(self.try_fill(Instant::now() + time), Err(error) if is_timeout(&error))
+    }
+
+    /// The connection below TLS, and the keys above it: from here on, records are the test's.
+    ///
+    /// # Panics
+    /// Without TLS, or when its secrets may not be had.
+    pub fn into_secrets(self) -> (Self, ExtractedSecrets) {
+        let Wire::Tls(tls) = self.wire else { panic!("there is no TLS") };
+        let StreamOwned { conn, sock } = *tls;
+        (Self::over(sock), conn.dangerous_extract_secrets().expect("the test has asked for them"))
     }
 
     /// The socket.

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
 use visorbus_tests::raw_websocket::RawWebSocket;
 use visorbus_websocket::{TlsClientConfig, TlsConfig, WebSocketConfig};
@@ -63,6 +65,13 @@ impl Certificates {
         let mut config = self.port();
         config.tls.as_mut().unwrap().ca_cert_path = Some(self.path("ca", "pem"));
         config
+    }
+
+    /// The authority, as rustls takes it.
+    pub(crate) fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(self.path("ca", "pem")).unwrap()).unwrap();
+        roots
     }
 
     /// What a client without a certificate uses.

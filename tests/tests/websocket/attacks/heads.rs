@@ -104,16 +104,19 @@ fn compression_that_is_offered_is_not_agreed_on() {
 #[test]
 fn who_goes_on_saying_little_is_not_waited_for() {
     let certificates = Certificates::new();
-    let (plain, secure) = (World::with(impatient(WebSocketConfig::default())), World::with(impatient(certificates.port())));
+    let (plain, secure) =
+        (World::with(impatient(WebSocketConfig::default())), World::with(impatient(certificates.port())));
     let head = Upgrade::new(plain.address(), "visorbus.v1.json").to_bytes();
-    let mut attacker = RawWebSocket::connect(plain.address());
-    let answer = trickle(&mut attacker, &head);
+    let started = Instant::now();
+    let answer = trickle(&mut RawWebSocket::connect(plain.address()), &head, started);
     assert!(answer.starts_with(b"HTTP/1.1 408 "), "{}", answer.escape_ascii());
 
-    let answer = trickle(&mut RawWebSocket::connect(secure.address()), &client_hello());
+    let started = Instant::now();
+    let answer = trickle(&mut RawWebSocket::connect(secure.address()), &client_hello(), started);
     assert_eq!(answer, b"", "nothing can be said that would be understood");
 
-    let answer = trickle(&mut certificates.connect(&secure), &head);
+    let started = Instant::now();
+    let answer = trickle(&mut certificates.connect(&secure), &head, started);
     assert!(answer.starts_with(b"HTTP/1.1 408 "), "{}", answer.escape_ascii());
 
     for (world, late) in [(&plain, 1), (&secure, 2)] {
@@ -130,7 +133,9 @@ fn http_without_tls_on_a_port_with_tls_is_told_and_anything_else_is_dropped() {
     let answer = attacker.ask(&Upgrade::new(world.address(), "visorbus.v1.json").to_bytes());
     assert!(answer.status == 400 && answer.body.contains("wss://"), "{answer:?}");
     // An SSL 2 hello, another protocol's banner, nothing that means anything.
-    for bytes in [&b"\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10"[..], b"\x00\x00\x00\x00", b"\xff\xff\xff\xff"] {
+    for bytes in
+        [&b"\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10"[..], b"\x00\x00\x00\x00", b"\xff\xff\xff\xff"]
+    {
         let mut attacker = RawWebSocket::connect(world.address());
         attacker.try_write(bytes);
         assert_eq!(attacker.read_to_end(), b"", "{}", bytes.escape_ascii());
@@ -140,18 +145,13 @@ fn http_without_tls_on_a_port_with_tls_is_told_and_anything_else_is_dropped() {
 }
 
 /// Says a byte every few milliseconds and never the last one, until the server has had enough; what it answered.
-fn trickle(attacker: &mut RawWebSocket, bytes: &[u8]) -> Vec<u8> {
-    let started = Instant::now();
-    for byte in bytes[..bytes.len() - 1].iter().cycle() {
+fn trickle(attacker: &mut RawWebSocket, bytes: &[u8], started: Instant) -> Vec<u8> {
+    for byte in &bytes[..bytes.len() - 1] {
         if !attacker.try_write(&[*byte]) || !attacker.is_quiet_for(Duration::from_millis(10)) {
             break;
         }
-        assert!(started.elapsed() < PATIENCE, "it is waited for");
-        // Over again, all that was said would be a whole head.
-        if started.elapsed() > 10 * HANDSHAKE {
-            panic!("it is waited for longer than it may be");
-        }
     }
+    assert!(started.elapsed() < PATIENCE, "it is waited for");
     assert!(started.elapsed() >= HANDSHAKE, "it had no time at all");
     attacker.read_to_end()
 }
@@ -166,4 +166,4 @@ fn client_hello() -> Vec<u8> {
     [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &[7; 501]].concat()
 }
 
-const HANDSHAKE: Duration = Duration::from_millis(500);
+const HANDSHAKE: Duration = Duration::from_millis(800);

@@ -32,8 +32,10 @@ fn a_token_that_is_not_good_makes_nobody_somebody() {
     let good = token("mallory", &["request:echo/*"]);
     let mut forged = good.clone();
     *forged.last_mut().unwrap() ^= 1;
-    let expired =
-        mint(&ring(), &Claims { issued_at: now - 7200, expiry: now - 3600, scopes: open, ..claims("mallory") });
+    let expired = mint(
+        &ring(),
+        &Claims { issued_at: now - 7200, expiry: now - 3600, scopes: open, ..claims("mallory") },
+    );
     let foreign_hub = mint(&ring(), &Claims { audience: "other", scopes: open, ..claims("mallory") });
     let tokens: [(&str, Vec<u8>); 5] = [
         ("forged", forged),
@@ -62,7 +64,7 @@ fn a_source_that_is_not_ones_own_is_refused() {
         let request = Message { source, ..Message::request(id, Address::new("echo/x").unwrap()) };
         let forged = attacker.frame(&request);
         attacker.socket.send(&forged);
-        expect_error(attacker.answer_to(id), ErrorKind::Authorization, "bystander");
+        expect_error(attacker.answer_to(id), ErrorKind::Authorization, "source is not this session's own");
         world.is_unharmed();
     }
 }
