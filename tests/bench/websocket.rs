@@ -3,11 +3,13 @@
 use std::env;
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use visorbus_tests::contest::{self, Contender, Plan, TABLE_HEAD};
 use visorbus_tests::cpu::{self, Cpu};
 use visorbus_tests::websocket::{
-    self, BareFanOut, BareHolder, Certificate, Cores, Holder, OneHop, SUBSCRIBERS, Security, TwoHops,
+    self, BareFanOut, BareHolder, Certificate, Cores, Holder, HubFanOut, HubHolder, Member, OneHop, Readers,
+    SUBSCRIBERS, Security, ToHandler, ToService, TwoHops,
 };
 
 const USAGE: &str = "\
@@ -20,6 +22,7 @@ Usage: websocket-bench [OPTION...]
   --trips N         measured round trips in one turn [200]
   --batches N,N...  notifications that are sent at once in the fan-out [64]
   --connections N   idle connections whose memory is measured [1000]
+  --idle N          idle connections that are held at once [5000]
   --check           fail when a figure is above its limit
   --help            this text";
 
@@ -63,6 +66,9 @@ fn measure(options: &Options) -> io::Result<usize> {
     if options.asks("memory") {
         missed += memory(options, &both)?;
     }
+    if options.asks("idle") {
+        missed += idle(options, &both)?;
+    }
     if options.asks("round-trip") {
         Cpu::Last.keep();
         missed += round_trips(options, &both)?;
@@ -79,7 +85,9 @@ fn round_trips(options: &Options, both: &[Security]) -> io::Result<usize> {
     let mut contenders: Vec<Box<dyn Contender + '_>> = Vec::new();
     for security in both {
         contenders.push(Box::new(OneHop::new(program, security)));
+        contenders.push(Box::new(ToHandler::new(program, security)));
         contenders.push(Box::new(TwoHops::new(program, security)));
+        contenders.push(Box::new(ToService::new(program, security)));
     }
     let contenders: Vec<&dyn Contender> = contenders.iter().map(AsRef::as_ref).collect();
     let mut missed = 0;
@@ -100,6 +108,7 @@ fn fan_out(options: &Options, both: &[Security], cores: Cores) -> io::Result<usi
     let mut contenders: Vec<Box<dyn Contender + '_>> = Vec::new();
     for security in both {
         contenders.push(Box::new(BareFanOut::new(program, security, cores)));
+        contenders.push(Box::new(HubFanOut::new(program, security, cores)));
     }
     let contenders: Vec<&dyn Contender> = contenders.iter().map(AsRef::as_ref).collect();
     let mut missed = 0;
@@ -113,15 +122,55 @@ fn fan_out(options: &Options, both: &[Security], cores: Cores) -> io::Result<usi
 }
 
 fn memory(options: &Options, both: &[Security]) -> io::Result<usize> {
+    println!("\nResident memory of one idle connection, over {}.", options.connections);
     let program = &env::current_exe()?;
+    let mut missed = 0;
     for security in both {
-        let holders: [&dyn Holder; 1] = [&BareHolder::new(program, security)];
-        for holder in holders {
-            let bytes = websocket::memory_of_one(holder, options.connections)?;
-            println!("{:<24}{:>9.1} KiB", holder.name(), bytes / 1024.0);
+        let hub = HubHolder::new(program, security);
+        let bare = BareHolder::new(program, security);
+        for holder in [&bare as &dyn Holder, &hub] {
+            let kib = websocket::memory_of_one(holder, options.connections)? / 1024.0;
+            print!("{:<24}{kib:>9.1} KiB", holder.name());
+            missed += verdict(kib, holder.at_most());
         }
     }
-    Ok(0)
+    Ok(missed)
+}
+
+fn idle(options: &Options, both: &[Security]) -> io::Result<usize> {
+    let mut missed = 0;
+    for security in both {
+        let holder = HubHolder::new(env::current_exe()?, security);
+        let hub = holder.start()?;
+        let join = |number| holder.join(&hub, number);
+        let sockets = (0..options.idle).map(join).collect::<io::Result<Vec<_>>>()?;
+        let mut readers = Readers::new(sockets)?;
+        let load = websocket::load(&hub, IDLE, |time| readers.stay_for(time))?;
+        // After that time, and beside all of them.
+        Member::connect(security, &hub, options.idle)?.ask()?;
+        readers.wait_for(0)?;
+        let percent = load * 100.0;
+        print!(
+            "{:<24}{} idle connections for {IDLE:?}: {percent:.2} % of a core",
+            holder.name(),
+            options.idle
+        );
+        missed += verdict(percent, (!security.is_tls()).then_some(1.0));
+    }
+    Ok(missed)
+}
+
+/// Ends the line with what the figure is held against; 1 when it is above that.
+fn verdict(figure: f64, at_most: Option<f64>) -> usize {
+    match at_most {
+        None => println!(),
+        Some(at_most) if figure <= at_most => println!(", at most {at_most}"),
+        Some(at_most) => {
+            println!(", TOO MUCH: at most {at_most}");
+            return 1;
+        }
+    }
+    0
 }
 
 struct Options {
@@ -129,6 +178,7 @@ struct Options {
     sizes: Vec<usize>,
     batches: Vec<usize>,
     connections: usize,
+    idle: usize,
     plan: Plan,
     check: bool,
 }
@@ -141,6 +191,7 @@ impl Options {
             sizes: vec![64, 1024, 65536],
             batches: vec![64],
             connections: 1000,
+            idle: 5000,
             plan: Plan { rounds: 20, trips: 200, warm_up: 20 },
             check: false,
         };
@@ -153,6 +204,7 @@ impl Options {
                 "--rounds" => options.plan.rounds = number(&value()?)?,
                 "--trips" => options.plan.trips = number(&value()?)?,
                 "--connections" => options.connections = number(&value()?)?,
+                "--idle" => options.idle = number(&value()?)?,
                 "--check" => options.check = true,
                 "--help" | "-h" => return Ok(None),
                 _ => return Err(format!("unknown option {option:?}")),
@@ -189,4 +241,6 @@ fn number(text: &str) -> Result<usize, String> {
 }
 
 const QUESTIONS: [&str; 4] = ["round-trip", "fan-out", "memory", "idle"];
+/// How long nothing happens.
+const IDLE: Duration = Duration::from_secs(10);
 const DESCRIPTORS: u64 = 12_000;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::param::clock_ticks_per_second;
@@ -26,6 +27,11 @@ pub trait Holder {
     /// How the table calls it.
     fn name(&self) -> &'static str;
 
+    /// The most that one connection may cost, in KiB, where there is a limit.
+    fn at_most(&self) -> Option<f64> {
+        None
+    }
+
     /// Starts the server, a process of its own.
     ///
     /// # Errors
@@ -42,13 +48,13 @@ pub trait Holder {
 /// tungstenite with its own settings, blocking: to see what its buffers come to.
 #[derive(Debug)]
 pub struct BareHolder<'s> {
-    program: std::path::PathBuf,
+    program: PathBuf,
     security: &'s Security,
 }
 
 impl<'s> BareHolder<'s> {
     /// Starts its server from `program`, whose `main` calls [`super::play_part`].
-    pub fn new(program: impl Into<std::path::PathBuf>, security: &'s Security) -> Self {
+    pub fn new(program: impl Into<PathBuf>, security: &'s Security) -> Self {
         Self { program: program.into(), security }
     }
 }
