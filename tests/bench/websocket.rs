@@ -8,8 +8,8 @@ use std::time::Duration;
 use visorbus_tests::contest::{self, Contender, Plan, TABLE_HEAD};
 use visorbus_tests::cpu::{self, Cpu};
 use visorbus_tests::websocket::{
-    self, BareFanOut, BareHolder, Certificate, Cores, Holder, HubFanOut, HubHolder, Member, OneHop, Readers,
-    SUBSCRIBERS, Security, ToHandler, ToService, TwoHops,
+    self, BareFanOut, BareHolder, Certificate, Cores, Holder, HubFanOut, HubHolder, MESSAGE_LEN, Member,
+    OneHop, Readers, SUBSCRIBERS, Security, ToHandler, ToService, TwoHops,
 };
 
 const USAGE: &str = "\
@@ -20,7 +20,7 @@ Usage: websocket-bench [OPTION...]
   --sizes N,N...    bytes of one message of a round trip [64,1024,65536]
   --rounds N        turns of every contender [20]
   --trips N         measured round trips in one turn [200]
-  --batches N,N...  notifications that are sent at once in the fan-out [64]
+  --batches N,N...  notifications that are sent at once in the fan-out [1,16,64,256]
   --connections N   idle connections whose memory is measured [1000]
   --idle N          idle connections that are held at once [5000]
   --check           fail when a figure is above its limit
@@ -101,9 +101,15 @@ fn round_trips(options: &Options, both: &[Security]) -> io::Result<usize> {
 }
 
 fn fan_out(options: &Options, both: &[Security], cores: Cores) -> io::Result<usize> {
-    println!(
-        "\nOne publisher, {SUBSCRIBERS} subscribers; bytes is notifications in one batch.\n{TABLE_HEAD}   deliveries/s"
-    );
+    println!("\nOne publisher, {SUBSCRIBERS} subscribers, notifications of {MESSAGE_LEN} bytes in batches.");
+    match cores.apart {
+        Some((servers, ours)) => {
+            println!("The server on core {servers}, publisher and subscribers on core {ours}.")
+        }
+        None => println!("All of it on one core."),
+    }
+    cpu::rise();
+    println!("{}   deliveries/s", TABLE_HEAD.replace(" bytes", " batch"));
     let program = &env::current_exe()?;
     let mut contenders: Vec<Box<dyn Contender + '_>> = Vec::new();
     for security in both {
@@ -138,6 +144,7 @@ fn memory(options: &Options, both: &[Security]) -> io::Result<usize> {
 }
 
 fn idle(options: &Options, both: &[Security]) -> io::Result<usize> {
+    println!("\nProcessor time of a hub with {} idle connections, over {IDLE:?}, of one core.", options.idle);
     let mut missed = 0;
     for security in both {
         let holder = HubHolder::new(env::current_exe()?, security);
@@ -189,7 +196,7 @@ impl Options {
         let mut options = Self {
             only: Vec::new(),
             sizes: vec![64, 1024, 65536],
-            batches: vec![64],
+            batches: vec![1, 16, 64, 256],
             connections: 1000,
             idle: 5000,
             plan: Plan { rounds: 20, trips: 200, warm_up: 20 },
@@ -241,6 +248,6 @@ fn number(text: &str) -> Result<usize, String> {
 }
 
 const QUESTIONS: [&str; 4] = ["round-trip", "fan-out", "memory", "idle"];
-/// How long nothing happens.
-const IDLE: Duration = Duration::from_secs(10);
+/// How long nothing happens: every connection is sent a ping once.
+const IDLE: Duration = Duration::from_secs(30);
 const DESCRIPTORS: u64 = 12_000;

@@ -42,9 +42,14 @@ impl Cpu {
             Ok(number) => println!("All processes on core {number}."),
             Err(error) => println!("Not on one core ({error}): the figures include waking idle cores."),
         }
-        if let Err(error) = make_realtime() {
-            println!("Without real-time priority ({error}): other work on the machine shows in the figures.");
-        }
+        rise();
+    }
+}
+
+/// As [`make_realtime`]; says so where that cannot be.
+pub fn rise() {
+    if let Err(error) = make_realtime() {
+        println!("Without real-time priority ({error}): other work on the machine shows in the figures.");
     }
 }
 
