@@ -152,17 +152,12 @@ fn idle(options: &Options, both: &[Security]) -> io::Result<usize> {
         let join = |number| holder.join(&hub, number);
         let sockets = (0..options.idle).map(join).collect::<io::Result<Vec<_>>>()?;
         let mut readers = Readers::new(sockets)?;
-        let load = websocket::load(&hub, IDLE, |time| readers.stay_for(time))?;
-        // After that time, and beside all of them.
+        let percent = websocket::load(&hub, IDLE, |time| readers.stay_for(time))? * 100.0;
+        // Beside all of them, which are still there and were told nothing.
         Member::connect(security, &hub, options.idle)?.ask()?;
         readers.wait_for(0)?;
-        let percent = load * 100.0;
-        print!(
-            "{:<24}{} idle connections for {IDLE:?}: {percent:.2} % of a core",
-            holder.name(),
-            options.idle
-        );
-        missed += verdict(percent, (!security.is_tls()).then_some(1.0));
+        print!("{:<24}{percent:>9.2} %", holder.name());
+        missed += verdict(percent, Some(1.0));
     }
     Ok(missed)
 }

@@ -85,8 +85,8 @@ impl Channel {
         }
     }
 
-    /// Reads what the socket has, `limit` bytes and 64 KiB at most, and gives all the plaintext in it to `take`: nothing is left inside but
-    /// the beginning of a record. Says whether the socket had anything.
+    /// Reads what the socket has, `limit` bytes and 72 KiB at most, and gives all the plaintext in it to `take`: nothing is
+    /// left inside but the beginning of a record. Says whether the socket had anything.
     ///
     /// # Errors
     /// As [`Channel::read`], a normal end being `UnexpectedEof` too; what came before is given to `take` all the same.
@@ -301,8 +301,8 @@ thread_local! {
     static SCRATCH: Cell<Scratch> = const { Cell::new(Scratch { raw: Vec::new(), plain: Vec::new() }) };
 }
 
-/// What one read takes from a socket.
-const READ_LEN: usize = 64 * 1024;
+/// What one read takes from a socket: a message of 64 KiB with all its heads is not cut off, and so not put together.
+const READ_LEN: usize = 72 * 1024;
 /// What is taken out of TLS at once.
 const PLAIN_LEN: usize = 32 * 1024;
 /// What TLS may have made and not written, in bytes.

@@ -267,7 +267,7 @@ impl Heartbeat {
         if every_ms == 0 || self.at.is_some_and(|at| now < at) {
             return Beat::Fine;
         }
-        let is_first = self.at.replace(now.plus_millis(every_ms)).is_none();
+        let is_first = self.at.replace(soon_after(now.plus_millis(every_ms), every_ms)).is_none();
         match (is_first || has_heard, self.has_asked) {
             (true, _) => Beat::Fine,
             (false, true) => Beat::Gone,
@@ -295,6 +295,12 @@ fn accept(
         }
         _ => Ok(()),
     }
+}
+
+/// The next of the times that all connections look at: one wake is for many of them, and what they answer comes together.
+fn soon_after(at: Instant, every_ms: u32) -> Instant {
+    let grid = u64::from(every_ms / 64).max(1) * 1000;
+    Instant::from_micros(at.as_micros().next_multiple_of(grid))
 }
 
 fn millis(time: Duration) -> u32 {
