@@ -23,6 +23,8 @@ Usage: websocket-bench [OPTION...]
   --batches N,N...  notifications that are sent at once in the fan-out [1,16,64,256]
   --connections N   idle connections whose memory is measured [1000]
   --idle N          idle connections that are held at once [5000]
+  --seconds N       for which they are held [30, in which each is sent a ping]
+  --cpu N|last|any  the core of the round trips; any: leave all of it to the system [last]
   --check           fail when a figure is above its limit
   --help            this text";
 
@@ -59,9 +61,8 @@ fn measure(options: &Options) -> io::Result<usize> {
     let (certificate, _directory) = Certificate::new()?;
     let both = [Security::Plain, Security::Tls(certificate)];
     // Before this process is kept on one of them.
-    let cores = Cores { apart: cpu::two()? };
+    let cores = Cores { apart: if options.cpu == Cpu::Any { None } else { cpu::two()? } };
     let mut missed = 0;
-    // Here is more than enough for both ends of every connection that is measured.
     websocket::allow_descriptors(DESCRIPTORS)?;
     if options.asks("memory") {
         missed += memory(options, &both)?;
@@ -70,7 +71,7 @@ fn measure(options: &Options) -> io::Result<usize> {
         missed += idle(options, &both)?;
     }
     if options.asks("round-trip") {
-        Cpu::Last.keep();
+        options.cpu.keep();
         missed += round_trips(options, &both)?;
     }
     if options.asks("fan-out") {
@@ -106,9 +107,11 @@ fn fan_out(options: &Options, both: &[Security], cores: Cores) -> io::Result<usi
         Some((servers, ours)) => {
             println!("The server on core {servers}, publisher and subscribers on core {ours}.")
         }
-        None => println!("All of it on one core."),
+        None => println!("Wherever the system likes."),
     }
-    cpu::rise();
+    if options.cpu != Cpu::Any {
+        cpu::rise();
+    }
     println!("{}   deliveries/s", TABLE_HEAD.replace(" bytes", " batch"));
     let program = &env::current_exe()?;
     let mut contenders: Vec<Box<dyn Contender + '_>> = Vec::new();
@@ -144,17 +147,18 @@ fn memory(options: &Options, both: &[Security]) -> io::Result<usize> {
 }
 
 fn idle(options: &Options, both: &[Security]) -> io::Result<usize> {
-    println!("\nProcessor time of a hub with {} idle connections, over {IDLE:?}, of one core.", options.idle);
+    let (count, time) = (options.idle, Duration::from_secs(options.seconds as u64));
+    println!("\nProcessor time of a hub with {count} idle connections, over {time:?}, of one core.");
     let mut missed = 0;
     for security in both {
         let holder = HubHolder::new(env::current_exe()?, security);
         let hub = holder.start()?;
         let join = |number| holder.join(&hub, number);
-        let sockets = (0..options.idle).map(join).collect::<io::Result<Vec<_>>>()?;
+        let sockets = (0..count).map(join).collect::<io::Result<Vec<_>>>()?;
         let mut readers = Readers::new(sockets)?;
-        let percent = websocket::load(&hub, IDLE, |time| readers.stay_for(time))? * 100.0;
+        let percent = websocket::load(&hub, time, |time| readers.stay_for(time))? * 100.0;
         // Beside all of them, which are still there and were told nothing.
-        Member::connect(security, &hub, options.idle)?.ask()?;
+        Member::connect(security, &hub, count)?.ask()?;
         readers.wait_for(0)?;
         print!("{:<24}{percent:>9.2} %", holder.name());
         missed += verdict(percent, Some(1.0));
@@ -181,6 +185,8 @@ struct Options {
     batches: Vec<usize>,
     connections: usize,
     idle: usize,
+    seconds: usize,
+    cpu: Cpu,
     plan: Plan,
     check: bool,
 }
@@ -194,6 +200,8 @@ impl Options {
             batches: vec![1, 16, 64, 256],
             connections: 1000,
             idle: 5000,
+            seconds: 30,
+            cpu: Cpu::Last,
             plan: Plan { rounds: 20, trips: 200, warm_up: 20 },
             check: false,
         };
@@ -207,6 +215,8 @@ impl Options {
                 "--trips" => options.plan.trips = number(&value()?)?,
                 "--connections" => options.connections = number(&value()?)?,
                 "--idle" => options.idle = number(&value()?)?,
+                "--seconds" => options.seconds = number(&value()?)?,
+                "--cpu" => options.cpu = value()?.parse()?,
                 "--check" => options.check = true,
                 "--help" | "-h" => return Ok(None),
                 _ => return Err(format!("unknown option {option:?}")),
@@ -243,6 +253,5 @@ fn number(text: &str) -> Result<usize, String> {
 }
 
 const QUESTIONS: [&str; 4] = ["round-trip", "fan-out", "memory", "idle"];
-/// How long nothing happens: every connection is sent a ping once.
-const IDLE: Duration = Duration::from_secs(30);
+/// More than both ends of all connections take.
 const DESCRIPTORS: u64 = 12_000;

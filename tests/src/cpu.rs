@@ -76,7 +76,7 @@ pub fn pin(cpu: Option<usize>) -> io::Result<usize> {
 pub fn two() -> io::Result<Option<(usize, usize)>> {
     let allowed = sched_getaffinity(Pid::from_raw(0))?;
     let mut cores = (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false));
-    Ok(cores.next().and_then(|first| Some((cores.last()?, first))))
+    Ok(cores.next().and_then(|first| Some((cores.next_back()?, first))))
 }
 
 /// Gives this process, and every child it starts from now on, the lowest real-time priority (`SCHED_RR`), so that other
