@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, ExtractedSecrets, StreamOwned};
 use tungstenite::handshake::derive_accept_key;
@@ -158,6 +159,48 @@ impl RawWebSocket {
         let written = stream.write(bytes).unwrap_or(0);
         stream.set_nonblocking(false).expect("a socket");
         written
+    }
+
+    /// Writes all of `bytes`, and reads only when the server takes no more of them, as long as `take` wants more frames.
+    ///
+    /// # Panics
+    /// When neither end gets on for [`PATIENCE`], or the server hangs up.
+    pub fn exchange(&mut self, mut bytes: &[u8], mut take: impl FnMut(Frame) -> bool) {
+        self.stream().set_nonblocking(true).expect("a socket");
+        let mut wants_more = true;
+        while wants_more {
+            let written = match self.wire.write(bytes) {
+                Err(error) if is_timeout(&error) => 0,
+                written => written.expect("the server reads"),
+            };
+            bytes = &bytes[written..];
+            if written > 0 {
+                continue;
+            }
+            match self.wire.read(&mut self.buffer) {
+                Err(error) if is_timeout(&error) => self.wait(!bytes.is_empty()),
+                read => {
+                    let count = read.expect("the server writes");
+                    assert!(count > 0, "the server hung up");
+                    self.bytes.extend_from_slice(&self.buffer[..count]);
+                }
+            }
+            let mut used = 0;
+            while let Some((frame, len)) = Frame::parse(&self.bytes[used..]).filter(|_| wants_more) {
+                used += len;
+                wants_more = take(frame);
+            }
+            self.bytes.drain(..used);
+        }
+        self.stream().set_nonblocking(false).expect("a socket");
+    }
+
+    /// Waits until the socket has something, or takes something.
+    fn wait(&self, output: bool) {
+        let wanted = if output { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+        let longest = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+        let came = poll(&mut [PollFd::new(self.stream(), wanted)], Some(&longest)).expect("a socket");
+        assert!(came > 0, "nothing came within {PATIENCE:?}");
     }
 
     /// The next frame; `None` when the server has hung up.
@@ -601,7 +644,14 @@ impl Write for Wire {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.write(bytes),
-            Self::Tls(tls) => tls.write(bytes).and_then(|count| tls.flush().map(|()| count)),
+            Self::Tls(tls) => {
+                let count = tls.write(bytes)?;
+                match tls.flush() {
+                    // It is taken, and leaves with what comes next.
+                    Err(error) if is_timeout(&error) => Ok(count),
+                    flushed => flushed.map(|()| count),
+                }
+            }
         }
     }
 
