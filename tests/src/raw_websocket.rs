@@ -197,6 +197,7 @@ impl RawWebSocket {
 
     /// Waits until the socket has something, or takes something.
     fn wait(&self, output: bool) {
+        let output = output || matches!(&self.wire, Wire::Tls(tls) if tls.conn.wants_write());
         let wanted = if output { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
         let longest = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
         let came = poll(&mut [PollFd::new(self.stream(), wanted)], Some(&longest)).expect("a socket");

@@ -53,7 +53,8 @@ impl std::fmt::Debug for HubConfig {
 pub struct Limits {
     /// Longest frame, in bytes. Default 1 MiB.
     pub max_frame: u32,
-    /// Connections at once. Default 1024; further ones are closed at once.
+    /// Connections at once. Default 1024; for a further one, the oldest from the network that has not authenticated goes,
+    /// and where there is none it is closed at once.
     pub max_peers: usize,
     /// Connections at once of one user of this machine. Default 256; further ones are closed at once.
     pub peers_per_user: usize,

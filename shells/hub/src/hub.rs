@@ -294,7 +294,7 @@ impl Hub {
     fn attach(&mut self, mut link: Box<dyn HubLink>, now: Instant) -> Result<()> {
         let options = link.options();
         let origin = link.origin();
-        if let Err(error) = self.has_room_for(&origin) {
+        if let Err(error) = self.make_room_for(&origin, now) {
             self.turn_away(&mut *link, &error);
             return Err(error);
         }
@@ -363,10 +363,10 @@ impl Hub {
         self.peers.get(key).map(|_| ()).ok_or_else(gone)
     }
 
-    /// Whether one more connection may come from there.
-    fn has_room_for(&self, origin: &Origin) -> Result<()> {
+    /// Whether one more connection may come from there; a stranger may have to go for it.
+    fn make_room_for(&mut self, origin: &Origin, now: Instant) -> Result<()> {
         let Limits { max_peers, peers_per_user, .. } = self.config.limits;
-        if self.peers.len() >= max_peers {
+        if self.peers.len() >= max_peers && !self.displace_stranger(now) {
             return Err(Error::Connection(format!(
                 "{max_peers} connections are open, the limit: try again later"
             )));

@@ -4,9 +4,9 @@ use slotmap::Key as _;
 use visorbus_core::Instant;
 
 use crate::hub::Hub;
-use crate::link::{Goodbye, Reopen};
+use crate::link::{Goodbye, Origin, Reopen};
 use crate::owned::Error;
-use crate::peers::{End, PeerKey, Presence};
+use crate::peers::{End, Peer, PeerKey, Presence};
 use crate::poller::Ready;
 
 impl Hub {
@@ -79,6 +79,25 @@ impl Hub {
             }
         }
         self.set_timer(key, now);
+    }
+
+    /// Has the connection from the network go that has been there longest without saying who it is; `false` when there is
+    /// none. It is not heard out: whoever has crowds of them could keep all others away.
+    pub(crate) fn displace_stranger(&mut self, now: Instant) -> bool {
+        let is_stranger =
+            |peer: &Peer| matches!(peer.origin, Origin::WebSocket { .. }) && peer.name.is_empty();
+        let strangers = self.peers.iter().filter(|(_, peer)| is_stranger(peer));
+        let Some((key, _)) = strangers.min_by_key(|(_, peer)| peer.handshake_by) else { return false };
+        let why = "all connections are taken, and this one has not authenticated: try again later";
+        self.forget(key, why);
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.link.close(Goodbye::Full, why);
+            // As far as it goes at once.
+            let _ = peer.link.flush(now);
+            peer.presence = Presence::Lingering { until: now };
+        }
+        self.lose_link(key, why, now);
+        true
     }
 
     /// Says goodbye to every peer.

@@ -279,6 +279,6 @@ impl Latencies {
 
 const SAMPLE_LEN: usize = 16 * 1024;
 /// As many as make up several times what may wait for one peer and what the system holds.
-const SAMPLES: u64 = 1500;
+const SAMPLES: u64 = 1000;
 /// Requests of 32 KiB.
 const FLOOD: usize = 256;
