@@ -16,7 +16,7 @@ impl JsonTexts {
     /// The text of a message that a client sends.
     ///
     /// # Panics
-    /// When what goes to `bus/hello` or `bus/authenticate` is not what belongs there.
+    /// When what goes to `bus/hello` is no identity.
     pub fn write(&mut self, message: &Message<'_>) -> String {
         let destination = message.destination.map_or("", |to| to.as_str());
         let (message_type, payload) = match (message.message_type, destination) {
@@ -31,10 +31,8 @@ impl JsonTexts {
                 });
                 ("Auth", json!({ "Hello": hello }))
             }
-            (MessageType::Request, bus::AUTHENTICATE) if message.auth_token.is_none() => {
-                self.asked.push((message.id, bus::AUTHENTICATE));
-                let shown = message.payload.parse().expect("credentials");
-                ("Auth", json!({ "Authenticate": credentials(&shown) }))
+            (MessageType::Request, bus::AUTHENTICATE | bus::REFRESH | bus::REVOKE) => {
+                self.write_auth(message).unwrap_or_else(|| ("IPC", ipc(message)))
             }
             (MessageType::Heartbeat, _) => ("Heartbeat", json!({ "id": message.id.to_string() })),
             (MessageType::Error, _) => ("Error", error(message)),
@@ -62,10 +60,29 @@ impl JsonTexts {
         }
     }
 
+    /// What `Auth` messages are for; `None` where there is none for it, and it goes as any other request.
+    fn write_auth(&mut self, message: &Message<'_>) -> Option<(&'static str, Value)> {
+        let (address, payload) = match (message.destination?.as_str(), message.payload) {
+            (bus::REFRESH, MessagePayload::String(token)) => (bus::REFRESH, json!({ "Refresh": token })),
+            (bus::REVOKE, MessagePayload::String(token)) => (bus::REVOKE, json!({ "Revoke": token })),
+            (bus::AUTHENTICATE, payload) => {
+                let shown = payload.parse().ok()?;
+                (bus::AUTHENTICATE, json!({ "Authenticate": credentials(&shown) }))
+            }
+            _ => return None,
+        };
+        self.asked.push((message.id, address));
+        Some(("Auth", payload))
+    }
+
     fn read_auth(&mut self, payload: &Value) -> OwnedMessage {
         let hello = &payload["Hello"];
         let (address, content) = if hello.is_object() {
             (bus::HELLO, OwnedPayload::postcard(&identity(hello)).expect("an identity"))
+        } else if payload == "Revoked" {
+            (bus::REVOKE, OwnedPayload::Empty)
+        } else if payload["Refreshed"].is_object() {
+            (bus::REFRESH, OwnedPayload::Json(payload["Refreshed"]["token"].to_string()))
         } else {
             let token = &payload["Authenticated"]["token"];
             let content =
@@ -106,7 +123,8 @@ fn credentials(shown: &Credentials<'_>) -> Value {
             json!({ "UsernamePassword": { "username": username, "password": password } })
         }
         Credentials::ApiKey(key) => json!({ "ApiKey": key }),
-        _ => json!("Certificate"),
+        Credentials::Certificate => json!("Certificate"),
+        _ => json!("Peer"),
     }
 }
 
@@ -161,7 +179,11 @@ fn payload(payload: &MessagePayload<'_>) -> Value {
         MessagePayload::Empty => json!("Empty"),
         MessagePayload::String(text) => json!({ "String": text }),
         MessagePayload::Binary(bytes) => json!({ "Binary": data_encoding::BASE64.encode(bytes) }),
-        MessagePayload::Json(text) => json!({ "Json": serde_json::from_str::<Value>(text).expect("JSON") }),
+        // What is no JSON is a text in it.
+        MessagePayload::Json(text) => {
+            json!({ "Json": serde_json::from_str(text).unwrap_or_else(|_| json!(text)) })
+        }
+
         MessagePayload::Toml(text) => json!({ "Toml": text }),
     }
 }

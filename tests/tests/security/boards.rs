@@ -22,6 +22,10 @@ over_every_transport! {
 
 /// What is recorded is recorded over any transport; the board is on a serial line, as in the field.
 fn what_the_hub_proved_to_one_start_of_a_board_is_refused_by_the_next<T: Transport>() {
+    // No board has JSON, and the hub proves nothing to whoever has.
+    if !T::HAS_FRAMES {
+        return;
+    }
     let world = World::start();
     let proof = recorded::<T>(&world, 7);
     world.is_unharmed();

@@ -119,8 +119,13 @@ fn what_the_channel_does_not_vouch_for_is_refused<T: Transport>() {
     let outcome = mallory.show(&Credentials::Certificate);
     expect_error(outcome, ErrorKind::Authentication, "this connection shows no certificate");
     // What a channel tells of its user counts only where the policy maps that user.
-    let text = if T::HANGS_UP { "the policy knows neither user" } else { "this connection shows no user" };
-    expect_error(mallory.show(&Credentials::Peer), ErrorKind::Authentication, text);
+    let (kind, text) = match (T::KNOWS_USER, T::HAS_FRAMES) {
+        (true, _) => (ErrorKind::Authentication, "the policy knows neither user"),
+        (false, true) => (ErrorKind::Authentication, "this connection shows no user"),
+        // There are no words for it.
+        (false, false) => (ErrorKind::Protocol, "Authenticate"),
+    };
+    expect_error(mallory.show(&Credentials::Peer), kind, text);
     // Nobody brings them along.
     for claimed in
         [r#"{"certificate": "MIIB"}"#, r#"{"peer": {"uid": 0, "gid": 0}}"#, r#"{"certificate": [48, 130]}"#]

@@ -12,6 +12,7 @@ mod node;
 
 mod tape;
 mod transports;
+mod websockets;
 mod world;
 
 mod boards;

@@ -68,6 +68,9 @@ fn a_star_is_one_segment_and_no_trick_makes_it_more<T: Transport>() {
 }
 
 fn what_is_no_address_reaches_nobody<T: Transport>() {
+    if !T::HAS_FRAMES {
+        return;
+    }
     let world = World::start();
     let mut mallory = world.admitted::<T>("mallory", &["request:config/*"]);
     let before = world.refused();
@@ -211,6 +214,10 @@ fn what_a_policy_allows_elsewhere_or_shorter_is_refused_here<T: Transport>() {
 }
 
 fn a_hello_of_another_version_is_refused_and_opens_nothing<T: Transport>() {
+    // In JSON the version is part of the subprotocol's name.
+    if !T::HAS_FRAMES {
+        return;
+    }
     let world = World::start();
     let mut mallory = T::attach(&world, "mallory");
     for (min_version, max_version) in [(0, 0), (2, 2), (2, 255), (255, 0)] {

@@ -258,8 +258,8 @@ fn a_token_bound_to_a_user_or_certificate_is_refused_elsewhere<T: Transport>() {
     let token = world.token("mallory", &["*"]);
     let own = rustix::process::geteuid().as_raw();
     let mut elsewhere = vec![Caveat::Uid(own + 1), Caveat::Uid(u32::MAX), Caveat::Certificate(&[0; 32])];
-    // On a line nobody can tell which user that would be.
-    if !T::HANGS_UP {
+    // Where nobody can tell which user that would be.
+    if !T::KNOWS_USER {
         elsewhere.push(Caveat::Uid(own));
     }
     for binding in &elsewhere {
@@ -271,7 +271,7 @@ fn a_token_bound_to_a_user_or_certificate_is_refused_elsewhere<T: Transport>() {
     }
     world.is_audited::<T>(AuditKind::Refused, &shown::<T>("mallory"), "bound to another");
     world.is_nobody::<T>(&mut mallory);
-    if T::HANGS_UP {
+    if T::KNOWS_USER {
         mallory.authenticate(&caveat(&token, &Caveat::Uid(own))).unwrap();
     }
 }

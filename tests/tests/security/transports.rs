@@ -1,16 +1,20 @@
 //! Every way to a hub, as an attacker has it: frames go in as they are, and what comes back is seen as it is.
 //!
 //! # What makes no sense where
-//! | | Unix socket | serial, SPI with tokens | serial, SPI with a key |
-//! |---|---|---|---|
-//! | somebody who has proven nothing | whoever connects | whoever is wired there | nobody: a key comes before a hello, and who holds one is that board |
-//! | a session that is over | hangs up | is forgotten; the line stays | is forgotten; the line stays |
-//! | a credential of the channel | the user, by the kernel | none | none beside the key |
-//! | user name and password, API key | works | refused unseen: whoever is at the wire reads along | works, for the name of the key |
-//! | frames of somebody else (played back, out of order, changed) | nobody can reach them | not promised: whoever reaches the wire reads and writes | refused: `keyed_lines`, `channels` |
+//! | | Unix socket | WebSocket | serial, SPI with tokens | serial, SPI with a key |
+//! |---|---|---|---|---|
+//! | somebody who has proven nothing | whoever connects | whoever connects, by the rules of `websocket` | whoever is wired there | nobody: a key comes before a hello, and who holds one is that board |
+//! | a session that is over | hangs up | hangs up | is forgotten; the line stays | is forgotten; the line stays |
+//! | a credential of the channel | the user, by the kernel | a certificate, under mutual TLS | none | none beside the key |
+//! | user name and password, API key | works | works | refused unseen: whoever is at the wire reads along | works, for the name of the key |
+//! | frames of somebody else (played back, out of order, changed) | nobody can reach them | nobody, under TLS | not promised: whoever reaches the wire reads and writes | refused: `keyed_lines`, `channels` |
+//!
+//! Over a WebSocket with JSON, texts stand for frames, and what has no text cannot be said.
 //!
 //! So a scenario asks [`Transport::IS_KEYED`] where the attacker is somebody already, [`Transport::IS_OPEN`] where something
-//! secret is said, and [`Transport::HANGS_UP`] where it matters how a session ends; all else is the same everywhere.
+//! secret is said, [`Transport::HANGS_UP`] where it matters how a session ends, [`Transport::KNOWS_USER`] where somebody is
+//! taken for a user of this machine, and [`Transport::HAS_FRAMES`] where frames are what no text is; all else is the same
+//! everywhere.
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -50,6 +54,10 @@ pub(crate) trait Transport {
     const IS_OPEN: bool = false;
     /// Whether the hub ends a session by hanging up.
     const HANGS_UP: bool = false;
+    /// Whether the kernel tells whose process is there.
+    const KNOWS_USER: bool = false;
+    /// Whether what an attacker writes are frames, of any bytes.
+    const HAS_FRAMES: bool = true;
 
     /// Somebody who is connected and has not said anything, where the component `name` is expected. It goes when the
     /// peer is dropped.
@@ -74,6 +82,7 @@ pub(crate) struct KeyedSpi;
 impl Transport for Unix {
     const KIND: Kind = Kind::Unix;
     const HANGS_UP: bool = true;
+    const KNOWS_USER: bool = true;
 
     fn attach(world: &World, _name: &str) -> RawPeer {
         RawPeer::over(UnixStream::connect(world.socket()).unwrap())
@@ -162,6 +171,14 @@ macro_rules! over_every_transport {
             #[test]
             fn over_an_spi_bus_with_a_key() {
                 super::$scenario::<$crate::transports::KeyedSpi>();
+            }
+            #[test]
+            fn over_a_websocket() {
+                super::$scenario::<$crate::websockets::WebSocket>();
+            }
+            #[test]
+            fn over_a_websocket_with_json() {
+                super::$scenario::<$crate::websockets::Json>();
             }
         }
     )* };

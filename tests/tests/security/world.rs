@@ -1,7 +1,8 @@
 //! A hub with accounts and a policy, two handlers that count, somebody who minds their own business, and somebody who
 //! hears of everything that is audited.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,6 +21,7 @@ use visorbus_hub::info::PeerInfo;
 use visorbus_hub::{Hub, HubConfig, HubHandle, Limits, OwnedMessage, OwnedPayload, Result, unix_micros};
 use visorbus_tests::raw_peer::{PATIENCE, RawPeer, expect_error, identity};
 use visorbus_unix::UnixSocketListener;
+use visorbus_websocket::{WebSocketConfig, WebSocketListener};
 
 use crate::transports::Transport;
 
@@ -31,6 +33,7 @@ pub(crate) struct World {
     thread: Option<JoinHandle<Result<()>>>,
     runs: Arc<AtomicUsize>,
     lines: Cell<u32>,
+    websockets: OnceCell<SocketAddr>,
     bystander: RefCell<(RawPeer, usize)>,
     auditor: RefCell<RawPeer>,
 }
@@ -63,11 +66,22 @@ impl World {
         let (bystander, mut auditor) = (connect(&handle, "bystander"), connect(&handle, "auditor"));
         auditor.subscribe(bus::AUDIT).unwrap();
         let (bystander, auditor) = (RefCell::new((bystander, 0)), RefCell::new(auditor));
-        Self { handle, accounts, directory, thread, runs, lines: Cell::new(0), bystander, auditor }
+        let (lines, websockets) = (Cell::new(0), OnceCell::new());
+        Self { handle, accounts, directory, thread, runs, lines, websockets, bystander, auditor }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
         self.directory.path().join("run/bus.sock")
+    }
+
+    /// Where WebSockets are served, from the first time on that somebody asks.
+    pub(crate) fn websockets(&self) -> SocketAddr {
+        *self.websockets.get_or_init(|| {
+            let listener = WebSocketListener::bind("127.0.0.1:0", WebSocketConfig::default()).unwrap();
+            let address = listener.local_addr();
+            self.handle.listen(Box::new(listener)).unwrap();
+            address
+        })
     }
 
     /// A path that names a line.

@@ -35,6 +35,8 @@ fn a_bomb_in_json_is_refused_by_name_cheaply_and_nobody_runs() {
         // What may be meant by nobody.
         (r#"{"String":"\ud800"}"#.to_owned(), "surrogate"),
         (r#"{"String":"a"},"administrator":true"#.to_owned(), "administrator"),
+        (r#"{"String":"a"},"source":"../echo""#.to_owned(), "source"),
+        (r#"{"String":"a"},"source":"ECHO/x""#.to_owned(), "source"),
         (r#"{"Binary":"not base64"}"#.to_owned(), "base64"),
     ];
     let mut attacker = world.admitted(Subprotocol::Json, "mallory", &["request:echo/*"]);
