@@ -137,7 +137,8 @@ fn memory(options: &Options, both: &[Security]) -> io::Result<usize> {
     for security in both {
         let hub = HubHolder::new(program, security);
         let bare = BareHolder::new(program, security);
-        for holder in [&bare as &dyn Holder, &hub] {
+        let used = HubHolder::used(program, security);
+        for holder in [&bare as &dyn Holder, &hub, &used] {
             let kib = websocket::memory_of_one(holder, options.connections)? / 1024.0;
             print!("{:<24}{kib:>9.1} KiB", holder.name());
             missed += verdict(kib, holder.at_most());
@@ -158,7 +159,7 @@ fn idle(options: &Options, both: &[Security]) -> io::Result<usize> {
         let mut readers = Readers::new(sockets)?;
         let percent = websocket::load(&hub, time, |time| readers.stay_for(time))? * 100.0;
         // Beside all of them, which are still there and were told nothing.
-        Member::connect(security, &hub, count)?.ask()?;
+        Member::connect(security, &hub, count)?.ask(MESSAGE_LEN)?;
         readers.wait_for(0)?;
         print!("{:<24}{percent:>9.2} %", holder.name());
         missed += verdict(percent, Some(1.0));

@@ -39,7 +39,7 @@ fn idle_connections_are_counted_and_held() {
     let arguments =
         ["--only", "memory,idle", "--connections", "300", "--idle", "30", "--seconds", "1", "--check"];
     let text = table(&arguments);
-    assert_eq!(text.lines().filter(|line| line.contains(", at most ")).count(), 4, "{text}");
+    assert_eq!(text.lines().filter(|line| line.contains(", at most ")).count(), 6, "{text}");
 }
 
 #[test]

@@ -128,6 +128,7 @@ impl Channel {
             drain(tls, &mut scratch.plain, take)?;
             processed?;
             if rest.is_empty() {
+                let_go(tls);
                 return Ok(true);
             }
         }
@@ -267,6 +268,20 @@ fn drain(tls: &mut Connection, plain: &mut Vec<u8>, take: &mut impl FnMut(&mut [
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Has TLS give back the memory that long records took, which it does before it reads; what it then reads is nothing.
+fn let_go(tls: &mut Connection) {
+    struct Nothing;
+
+    impl Read for Nothing {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    }
+
+    // It says that there is nothing.
+    let _ = tls.read_tls(&mut Nothing);
 }
 
 /// Writes what TLS has made as far as the socket takes it; `true` when nothing is left.

@@ -59,6 +59,7 @@ pub struct HubFanOut<'s> {
 pub struct HubHolder<'s> {
     program: PathBuf,
     security: &'s Security,
+    was_used: bool,
 }
 
 impl<'s> ToHandler<'s> {
@@ -85,7 +86,12 @@ impl<'s> HubFanOut<'s> {
 impl<'s> HubHolder<'s> {
     /// Starts its hub from `program`, whose `main` calls [`super::play_part`].
     pub fn new(program: impl Into<PathBuf>, security: &'s Security) -> Self {
-        Self { program: program.into(), security }
+        Self { program: program.into(), security, was_used: false }
+    }
+
+    /// The same, where every client has had a long message answered before it says nothing more.
+    pub fn used(program: impl Into<PathBuf>, security: &'s Security) -> Self {
+        Self { was_used: true, ..Self::new(program, security) }
     }
 }
 
@@ -150,7 +156,12 @@ impl Contender for HubFanOut<'_> {
 
 impl Holder for HubHolder<'_> {
     fn name(&self) -> &'static str {
-        if self.security.is_tls() { "hub wss" } else { "hub ws" }
+        match (self.security.is_tls(), self.was_used) {
+            (false, false) => "hub ws",
+            (false, true) => "hub ws, after 64 KiB",
+            (true, false) => "hub wss",
+            (true, true) => "hub wss, after 64 KiB",
+        }
     }
 
     fn at_most(&self) -> Option<f64> {
@@ -162,7 +173,11 @@ impl Holder for HubHolder<'_> {
     }
 
     fn join(&self, server: &Part, number: usize) -> io::Result<Socket> {
-        Member::connect(self.security, server, number).map(|member| member.socket)
+        let mut member = Member::connect(self.security, server, number)?;
+        if self.was_used {
+            member.ask(LONG)?;
+        }
+        Ok(member.socket)
     }
 }
 
@@ -193,12 +208,12 @@ impl Member {
         Ok(member)
     }
 
-    /// Asks the hub's own handler for what it sends.
+    /// Asks the hub's own handler for the `size` bytes that it sends.
     ///
     /// # Errors
     /// No answer comes, or another one.
-    pub fn ask(&mut self) -> io::Result<()> {
-        let payload = binary(MESSAGE_LEN);
+    pub fn ask(&mut self, size: usize) -> io::Result<()> {
+        let payload = binary(size);
         let answer = self.request("handler/echo", MessagePayload::Binary(&payload))?;
         if answer.payload == OwnedPayload::Binary(payload) {
             Ok(())
@@ -290,7 +305,7 @@ fn mint(name: &str) -> io::Result<TokenText> {
 }
 
 fn frame_of(message: &Message<'_>) -> io::Result<Frame> {
-    let mut frame = vec![0; 1024];
+    let mut frame = vec![0; message.payload.as_bytes().len() + 256];
     let len = encode(message, &mut frame).map_err(|e| io::Error::other(format!("{e:?}")))?;
     frame.truncate(len);
     Ok(Frame::binary(frame))
@@ -301,6 +316,8 @@ fn parse(address: &str) -> io::Result<Address<'_>> {
 }
 
 const TOPIC: &str = "bench/fan-out";
+/// Bytes of a long message.
+const LONG: usize = 64 * 1024;
 /// Connections of one address, as many as the hub is told to allow.
 const PER_ADDRESS: usize = 200;
 const HUB_PART: &str = "--part=ws-hub";
