@@ -24,7 +24,7 @@ pub(crate) struct Dialect {
 }
 
 enum Kind {
-    Hub(World),
+    Hub(Box<World>),
     Bare(SocketAddr),
 }
 
@@ -49,7 +49,7 @@ impl Dialect {
     }
 
     fn hub(protocol: Subprotocol) -> Self {
-        Self { kind: Kind::Hub(World::start()), protocol }
+        Self { kind: Kind::Hub(Box::new(World::start())), protocol }
     }
 
     fn bare(protocol: Subprotocol) -> Self {
@@ -212,6 +212,7 @@ impl Message {
 }
 
 /// One connection after the other, each to its end.
+#[allow(clippy::result_large_err, reason = "it is tungstenite's")]
 fn echo(stream: TcpStream) -> tungstenite::Result<()> {
     let agree = |request: &Request, mut response: Response| {
         let offered = request.headers().get("Sec-WebSocket-Protocol").cloned();

@@ -18,6 +18,7 @@ use visorbus_core::secure::{LinkKey, MAX_LINK_KEY_TEXT, Suite};
 use visorbus_core::session::Verdict;
 use visorbus_hub::info::Revoke;
 use visorbus_hub::{HubConfig, OwnedMessage, OwnedPayload};
+use visorbus_tests::raw_websocket::{Frame, RawWebSocket, Upgrade};
 
 use crate::node::all_logged;
 use crate::transports::{Keyed, KeyedSerial, LINK_SECRET, Serial, Transport, Unix, link_key};
@@ -83,6 +84,8 @@ fn use_them(seen: &mut Seen) -> Vec<(&'static str, Vec<u8>)> {
     links(&world, seen);
     payload_keys(seen);
     boards(&world, seen);
+    requests(&world, seen, &token);
+    texts(&world, seen, &token, &api_key);
     damaged_files(&directory, &store, seen, &hex);
     prints(seen, &token, &api_key);
     seen.debug(&world.handle.peers().unwrap());
@@ -230,6 +233,81 @@ fn payload_keys(seen: &mut Seen) {
     sealer.seal(&header, PayloadKind::Binary, b"open", &mut sealed).unwrap();
     let error = opener.open(&header, &sealed, &mut opened).unwrap_err();
     seen.text(format!("{error} {error:?} {key:?} {sealer:?} {opener:?}"));
+}
+
+/// A token in what comes before a WebSocket, where browsers and people put them.
+fn requests(world: &World, seen: &mut Seen, token: &[u8]) {
+    let (address, token) = (world.websockets(), TokenText::encode(token).unwrap());
+    let token = token.as_str();
+    let good = Upgrade::new(address, "visorbus.v1.json");
+    for bad in [
+        good.clone().with_line(&format!("GET /?token={token} HTTP/1.1")),
+        good.clone().with_line(&format!("GET /?x={token} HTTP/1.1")).without("Upgrade"),
+        good.clone().with_line(&format!("GET /{token} HTTP/1.1")),
+        good.clone().with_line(&format!("{token} / HTTP/1.1")),
+        good.clone().with("Sec-WebSocket-Protocol", token),
+        good.clone().with("Sec-WebSocket-Key", token),
+        good.clone().with("Sec-WebSocket-Version", token).with("Authorization", &format!("Bearer {token}")),
+        good.also("Cookie", token).also(token, token),
+    ] {
+        let answer = RawWebSocket::connect(address).ask(&bad.to_bytes());
+        assert!(answer.status == 101 || answer.body.len() > 10, "{answer:?}");
+        seen.debug(&answer);
+    }
+}
+
+/// Secrets in texts that are wrong, and in the wrong places of those that are not.
+fn texts(world: &World, seen: &mut Seen, token: &[u8], api_key: &Secret) {
+    let token = TokenText::encode(token).unwrap();
+    let auth = |payload: &str| format!(r#"{{"message_type":"Auth","payload":{payload}}}"#);
+    let login = |shown: &str| auth(&format!(r#"{{"Authenticate":{shown}}}"#));
+    let ipc = |more: &str| {
+        let begin = r#""id":"1","message_type":"Request","destination":"vault/open""#;
+        format!(r#"{{"message_type":"IPC","payload":{{{begin},{more}}}}}"#)
+    };
+    for secret in [token.as_str(), api_key.expose(), PASSWORD] {
+        // Where a name belongs, whoever wrote it is told which name it was, but not what can be seen to be a secret.
+        let names = [
+            format!(r#"{{"message_type":"{secret}"}}"#),
+            format!(r#"{{"{secret}":1}}"#),
+            auth(&format!(r#"{{"{secret}":""}}"#)),
+            login(&format!(r#"{{"UsernamePassword":{{"username":"alice","{secret}":"x"}}}}"#)),
+        ];
+        let values = [
+            secret.to_owned(),
+            format!("\"{secret}\""),
+            auth(&format!(r#""{secret}""#)),
+            auth(&format!(r#"{{"Hello":{{"name":"{secret}"}}}}"#)),
+            auth(&format!(r#"{{"Refresh":"{secret}x"}}"#)),
+            auth(&format!(r#"{{"Revoke":"x{secret}"}}"#)),
+            login(&format!(r#""{secret}""#)),
+            login(&format!(r#"{{"Token":"{secret}!"}}"#)),
+            login(&format!(r#"{{"Token":"{secret}"#)),
+            login(&format!(r#"{{"ApiKey":"{secret}0"}}"#)),
+            login(&format!(r#"{{"ApiKey":["{secret}"]}}"#)),
+            login(&format!(r#"{{"UsernamePassword":{{"username":"{secret}","password":"x"}}}}"#)),
+            login(&format!(r#"{{"UsernamePassword":{{"username":"alice","password":"{secret}{secret}"}}}}"#)),
+            ipc(&format!(r#""auth_token":"{secret}~""#)),
+            ipc(&format!(r#""source":"{secret}""#)),
+            ipc(&format!(r#""payload":"{secret}""#)),
+            ipc(&format!(r#""payload":{{"Binary":"{secret}"}}"#)),
+            ipc(&format!(r#""flags":{{"priority":"{secret}"}}"#)),
+            ipc(&format!(r#""timestamp":"{secret}""#)),
+        ];
+        let names = names.into_iter().filter(|_| secret != PASSWORD);
+        for text in names.chain(values) {
+            let mut socket = RawWebSocket::connect(world.websockets());
+            socket.upgrade(&Upgrade::new(world.websockets(), "visorbus.v1.json"));
+            let hello = auth(r#"{"Hello":{"name":"alice.panel"}}"#);
+            if !text.contains("Hello") {
+                socket.send(&Frame::text(hello));
+                socket.read_frame().unwrap();
+            }
+            socket.send(&Frame::text(text));
+            let told = socket.read_frame().expect("what is wrong is said");
+            seen.text(String::from_utf8(told.payload).unwrap());
+        }
+    }
 }
 
 fn boards(world: &World, seen: &mut Seen) {
