@@ -187,6 +187,7 @@ impl Hub {
             return self.renew_lasting(key, now);
         }
         peer.name.clone_from(&name);
+        peer.link.admit();
         peer.address = Address::new(&name).ok().map(AddressBuf::from);
         tracing::info!("{name} is here: {}", peer.origin);
         self.names.insert(name, key);

@@ -72,6 +72,9 @@ pub trait HubLink: Send {
         let _ = epoch;
     }
 
+    /// The other end has authenticated: what is longer than strangers need may be taken from now on.
+    fn admit(&mut self) {}
+
     /// The hub ends the connection: the transport says so in its own way behind everything that was sent, if it has one.
     /// Nothing is sent after that.
     fn close(&mut self, why: Goodbye, text: &str) {

@@ -53,6 +53,11 @@ impl Dialog {
         Self::new(Rules { masked: false, protocol, max }, Some(Box::default()))
     }
 
+    /// Takes messages of at most `max` bytes from now on.
+    pub(crate) const fn allow(&mut self, max: usize) {
+        self.assembler.allow(max);
+    }
+
     const fn new(rules: Rules, masks: Option<Box<Masks>>) -> Self {
         Self {
             assembler: Assembler::new(rules),

@@ -107,6 +107,11 @@ impl Assembler {
         }
     }
 
+    /// Takes messages of at most `max` bytes from now on.
+    pub(crate) const fn allow(&mut self, max: usize) {
+        self.rules.max = max;
+    }
+
     /// Takes what is next out of `bytes`, from `used` on, which it moves; `None` when all of it is used.
     ///
     /// # Errors

@@ -52,6 +52,13 @@ impl Default for LinkConfig {
     }
 }
 
+impl LinkConfig {
+    /// Longest message of whoever has authenticated, in bytes.
+    fn max_message(&self) -> usize {
+        self.protocol.max_message_size as usize
+    }
+}
+
 impl WebSocketLink {
     /// Takes over a connection that has been answered with 101. `tail` is what had come behind the request already.
     pub fn accepted(
@@ -65,7 +72,7 @@ impl WebSocketLink {
         let translator = || Box::new(Translator::new(Arc::clone(&config.protocol)));
         Self {
             channel,
-            dialog: Dialog::server(protocol, config.protocol.max_message_size as usize),
+            dialog: Dialog::server(protocol, config.max_message().min(STRANGERS_LEN)),
             translator: (protocol == Subprotocol::Json).then(translator),
             tail,
             origin,
@@ -194,6 +201,10 @@ impl HubLink for WebSocketLink {
         [beat, slow].into_iter().flatten().min().filter(|_| self.dialog.is_open())
     }
 
+    fn admit(&mut self) {
+        self.dialog.allow(self.config.max_message());
+    }
+
     fn close(&mut self, why: Goodbye, text: &str) {
         let code = match why {
             Goodbye::Normal => 1000,
@@ -306,6 +317,10 @@ fn soon_after(at: Instant, every_ms: u32) -> Instant {
 fn millis(time: Duration) -> u32 {
     u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }
+
+/// Longest message before the other end has authenticated, in bytes: what any hello and any credentials need, and not what a
+/// crowd could fill the memory with.
+const STRANGERS_LEN: usize = 64 * 1024;
 
 /// What may be queued before [`HubLink::has_room`] says no, in bytes; one more message may go above it.
 const QUEUE_LEN: usize = 64 * 1024;

@@ -4,6 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use visorbus_hub::{OwnedMessage, OwnedPayload};
+
 use crate::home::Home;
 
 /// A client that writes what it likes.
@@ -203,12 +205,24 @@ fn who_does_not_prove_itself_in_time_is_told_by_a_close() {
 #[test]
 fn who_finds_no_room_is_told_to_try_later() {
     let home = Home::with(|hub| hub.limits.max_peers = 1, |_, _| {});
+    let first = home.client("first");
+    first.connect().unwrap();
+    first.authenticate(&home.token("first")).unwrap();
+    assert_eq!(Raw::new(&home).closed(), 1013);
+    let request = OwnedMessage::request("echo/a", OwnedPayload::Empty);
+    first.send_request(&request, Some(Duration::from_secs(10))).unwrap();
+}
+
+#[test]
+fn where_there_is_no_room_the_oldest_who_has_not_authenticated_is_told_to_try_later() {
+    let home = Home::with(|hub| hub.limits.max_peers = 1, |_, _| {});
     let mut first = Raw::new(&home);
     first.frame(0x89, b"");
     first.next();
-    assert_eq!(Raw::new(&home).closed(), 1013);
-    first.frame(0x89, b"still");
-    assert_eq!(first.next(), (0x8a, b"still".to_vec()));
+    let mut second = Raw::new(&home);
+    second.frame(0x89, b"here");
+    assert_eq!(second.next(), (0x8a, b"here".to_vec()));
+    assert_eq!(first.closed(), 1013);
 }
 
 #[test]

@@ -93,6 +93,31 @@ fn websockets_that_never_speak_take_the_places_of_nobody_who_does() {
     calls.are_good();
 }
 
+/// Each says almost all of the longest message there is, and leaves it at that.
+#[test]
+fn strangers_who_do_not_finish_what_they_say_do_not_fill_the_memory() {
+    if !is_alone("attacks::crowds::strangers_who_do_not_finish_what_they_say_do_not_fill_the_memory") {
+        return;
+    }
+    let world = World::start();
+    let before = resident();
+    let mut strangers = Vec::new();
+    for number in 0..200 {
+        let protocol = Subprotocol::ALL[number % 2];
+        let mut stranger = world.greeted(protocol, &format!("stranger{number}"));
+        let opcode = if protocol == Subprotocol::Json { Frame::TEXT } else { Frame::BINARY };
+        let fragments = Frame::fragments(opcode, &vec![b'*'; 1 << 20], 60_000);
+        let _ = fragments[..fragments.len() - 1].iter().all(|fragment| stranger.socket.try_send(fragment));
+        if number % 20 < 2 {
+            assert_eq!(stranger.socket.read_ending().code, Some(1009), "{protocol}");
+        }
+        strangers.push(stranger);
+    }
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 32 << 20, "{grown} bytes more than before");
+    world.is_unharmed();
+}
+
 /// The other end is gone and nothing tells of it: no end of its connection comes, and no answer to anything.
 #[test]
 fn who_is_gone_without_a_word_is_noticed_and_who_answers_pings_stays() {
