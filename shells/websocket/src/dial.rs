@@ -120,7 +120,8 @@ impl WebSocketDial {
             return Err(self.not_upgraded(code, response.reason.unwrap_or_default(), body));
         }
         let is = |name, wanted: &str| value(name).is_some_and(|found| found.eq_ignore_ascii_case(wanted));
-        if !is("upgrade", "websocket") || !is("connection", "upgrade") {
+        // RFC 6455 section 4.1; below HTTP/1.1 nothing can be upgraded.
+        if response.version != Some(1) || !is("upgrade", "websocket") || !is("connection", "upgrade") {
             return Err(self.refused("what answers there is no WebSocket"));
         }
         if value("sec-websocket-accept") != Some(&derive_accept_key(key.as_bytes())) {

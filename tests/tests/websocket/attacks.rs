@@ -7,5 +7,6 @@ mod crowds;
 mod frames;
 mod heads;
 mod json;
+mod servers;
 mod sessions;
 mod tls;
