@@ -450,3 +450,43 @@ fn without_tls_only_this_machine_is_listened_to_unless_said_otherwise() {
         );
     }
 }
+
+#[test]
+fn a_hub_that_takes_nobody_is_not_handed_ever_more() {
+    let mut listener = open(config());
+    let mut held = Vec::new();
+    for at in 0..256_u32 {
+        let mut stream = come_from(u8::try_from(1 + at % 10).unwrap(), &listener);
+        stream.write_all(upgrade(&listener, "").as_bytes()).unwrap();
+        assert!(head(&mut stream).starts_with("HTTP/1.1 101 "));
+        held.push(stream);
+    }
+    wait_for(&listener, |stats| stats.upgraded == 256 && stats.pending == 0);
+    let refused = ask(&listener, &upgrade(&listener, ""));
+    assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("Retry-After: 5\r\n"), "{refused}");
+    drop(taken(&mut listener));
+    assert!(
+        head(&mut {
+            let mut stream = come(&listener);
+            stream.write_all(upgrade(&listener, "").as_bytes()).unwrap();
+            stream
+        })
+        .starts_with("HTTP/1.1 101 ")
+    );
+}
+
+#[test]
+fn the_address_of_a_connection_is_a_host_also_where_all_addresses_are_listened_to() {
+    let mut config = config();
+    config.allow_plaintext_network = true;
+    let listener = WebSocketListener::bind("0.0.0.0:0", config).unwrap();
+    let port = listener.local_addr().port();
+    let ask = |host: &str| {
+        let mut stream = TcpStream::connect(("127.0.0.7", port)).unwrap();
+        stream.write_all(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).unwrap();
+        rest(stream)
+    };
+    assert!(ask(&format!("127.0.0.7:{port}")).starts_with("HTTP/1.1 426 "));
+    assert!(ask("127.0.0.8").starts_with("HTTP/1.1 403 "));
+    assert!(ask("0.0.0.0").starts_with("HTTP/1.1 403 "));
+}
