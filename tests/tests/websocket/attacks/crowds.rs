@@ -56,6 +56,11 @@ fn ten_thousand_connections_that_never_speak_shut_nobody_out_and_slow_nobody_dow
         world.is_unharmed_after(1);
         let (grown, stats) = (resident().saturating_sub(before), world.stats());
         assert!(stats.pending <= 512 && stats.upgraded <= 1, "{stats:?}");
+        // Everybody is counted, and told apart by what became of them.
+        world.wait_for_door(|stats| {
+            let turned_away: u64 = stats.reasons().map(|(_, count)| count).sum();
+            stats.accepted == stats.pending + stats.upgraded + turned_away
+        });
         assert!(grown < 32 << 20, "{grown} bytes more than before for {count} connections");
         calls.are_good();
     }
