@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use nix::sys::socket::{Backlog, listen};
 
+use visorbus_auth::AuthMethod;
 use visorbus_hub::{Error, HubLink, Listener, Result};
 
 use crate::door::{DoorLimits, DoorStats, Keeper, Places, Rules, Shared};
@@ -73,7 +74,8 @@ impl WebSocketListener {
         let backlog = Backlog::new(BACKLOG).map_err(|e| failed(e.into()))?;
         listen(&listener, backlog).map_err(|e| failed(e.into()))?;
         let local = listener.local_addr().map_err(failed)?;
-        let shared = Shared::new(rules, config.door, config.link, tls, local).map_err(failed)?;
+        let link = announcing(config.link, config.tls.as_ref());
+        let shared = Shared::new(rules, config.door, link, tls, local).map_err(failed)?;
         let door = Door { shared: Arc::new(shared), tls: config.tls };
         let keeper = Keeper::new(Arc::clone(&door.shared), listener).map_err(failed)?;
         let thread = thread::Builder::new().name("visorbus-door".to_owned()).spawn(move || keeper.run());
@@ -155,6 +157,15 @@ impl std::fmt::Debug for Door {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Door({})", self.url())
     }
+}
+
+/// The same, and where clients show certificates, that they may log in by them.
+fn announcing(mut link: LinkConfig, tls: Option<&TlsConfig>) -> LinkConfig {
+    let methods = &mut Arc::make_mut(&mut link.protocol).supported_auth_methods;
+    if tls.is_some_and(|tls| tls.ca_cert_path.is_some()) && !methods.contains(&AuthMethod::Certificate) {
+        methods.push(AuthMethod::Certificate);
+    }
+    link
 }
 
 fn resolve(address: &str) -> Result<Vec<SocketAddr>> {

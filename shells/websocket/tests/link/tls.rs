@@ -1,6 +1,8 @@
 use std::fs;
+use std::net::TcpStream;
 use std::time::Duration;
 
+use tungstenite::client::IntoClientRequest;
 use visorbus_hub::{Error, OwnedMessage, OwnedPayload};
 use visorbus_websocket::{TlsClientConfig, WebSocketClient};
 
@@ -143,4 +145,28 @@ fn a_new_certificate_counts_for_new_connections_and_ends_none() {
     home.server.reload_tls().unwrap();
     after.connect().unwrap();
     assert_eq!(home.echoed(), 2);
+}
+
+/// What the hub says of itself to `config`'s client that speaks JSON.
+fn json_hello(home: &Home, config: &TlsClientConfig) -> String {
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let tls = rustls::ClientConnection::new(config.load().unwrap(), name).unwrap();
+    let stream = TcpStream::connect(home.server.local_addr().unwrap()).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    let mut request = home.url().into_client_request().unwrap();
+    request.headers_mut().insert("Sec-WebSocket-Protocol", "visorbus.v1.json".parse().unwrap());
+    let (mut socket, _) = tungstenite::client(request, rustls::StreamOwned::new(tls, stream)).unwrap();
+    socket.send(r#"{"message_type":"Auth","payload":{"Hello":{"name":"panel"}}}"#.into()).unwrap();
+    socket.read().unwrap().into_text().unwrap().to_string()
+}
+
+#[test]
+fn only_a_hub_that_asks_for_certificates_says_that_one_logs_in_by_them() {
+    let home = mutual();
+    home.files.make("panel", &["panel"], |_| {});
+    let hello = json_hello(&home, &home.files.client_as("panel"));
+    assert!(hello.contains(r#""ApiKey","Certificate"]"#), "{hello}");
+    let home = Home::secure();
+    let hello = json_hello(&home, &home.files.client());
+    assert!(hello.contains(r#""Token","UsernamePassword","ApiKey"]"#), "{hello}");
 }
