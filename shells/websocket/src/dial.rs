@@ -113,13 +113,17 @@ impl WebSocketDial {
         let code = response.code.unwrap_or_default();
         if code != 101 {
             let body = &answer[end..];
-            let len = value("content-length").and_then(|len| len.parse().ok()).unwrap_or(MAX_ANSWER);
+            // One that does not say how long it is may go on for ever: what is there of it has to do.
+            let len = value("content-length").and_then(|len| len.parse().ok()).unwrap_or(0);
             if body.len() < len && answer.len() < MAX_ANSWER && !is_all {
                 return Ok(None);
             }
             return Err(self.not_upgraded(code, response.reason.unwrap_or_default(), body));
         }
-        let is = |name, wanted: &str| value(name).is_some_and(|found| found.eq_ignore_ascii_case(wanted));
+        let is = |name, wanted: &str| {
+            let mut words = value(name).unwrap_or_default().split(',').map(str::trim);
+            words.any(|found| found.eq_ignore_ascii_case(wanted))
+        };
         // RFC 6455 section 4.1; below HTTP/1.1 nothing can be upgraded.
         if response.version != Some(1) || !is("upgrade", "websocket") || !is("connection", "upgrade") {
             return Err(self.refused("what answers there is no WebSocket"));

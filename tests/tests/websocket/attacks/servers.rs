@@ -49,6 +49,25 @@ fn an_answer_that_is_no_handshake_is_not_taken_for_one() {
 }
 
 #[test]
+fn a_refusal_of_unknown_length_is_told_at_once_and_a_proxys_own_words_do_no_harm() {
+    let url = serve(|stream, _| {
+        let _ = stream.write_all(b"HTTP/1.1 502 Bad Gateway\r\nServer: proxy\r\n\r\n");
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let error = connect(&url).expect_err("there is no hub");
+    assert!(error.to_string().contains("502 Bad Gateway"), "{error}");
+    let (heard, is_heard) = std::sync::mpsc::channel();
+    let url = serve(move |stream, key| {
+        let answer = handshake(key).replace("Connection: Upgrade", "Connection: keep-alive, Upgrade");
+        let _ = stream.write_all(answer.as_bytes());
+        // It went on: the first frame of its hello.
+        let _ = heard.send(stream.read(&mut [0; 2]).unwrap_or_default());
+    });
+    let _ = connect(&url);
+    assert_eq!(is_heard.recv_timeout(TIMEOUT).unwrap(), 2);
+}
+
+#[test]
 fn an_answer_without_an_end_is_not_read_for_ever() {
     if !is_alone("attacks::servers::an_answer_without_an_end_is_not_read_for_ever") {
         return;
