@@ -57,7 +57,8 @@ export class Panels {
       const wait = Math.max(0, begun + SECOND - performance.now());
       this.#timer = setTimeout(() => this.#tick(client), wait);
     };
-    void Promise.all([this.#latency.measure(client, age), this.#traffic.ask(client)]).then(done, done);
+    const asked = [this.#latency.measure(client, age), this.#traffic.ask(client), this.#motion.compareClocks(client)];
+    void Promise.all(asked).then(done, done);
   }
 }
 
@@ -74,6 +75,7 @@ class Motion {
   #lastSample = null;
   #ages = { sum: 0, count: 0, uncertainty: 0 };
   #clock = null;
+  #hubClock = null;
   #paused = false;
   #frame = null;
   #drawnAt = 0;
@@ -107,7 +109,7 @@ class Motion {
   }
 
   clear() {
-    [this.#seen, this.#sinceTick, this.#lastSample, this.#clock] = [0, 0, null, null];
+    [this.#seen, this.#sinceTick, this.#lastSample, this.#clock, this.#hubClock] = [0, 0, null, null, null];
     for (const plot of [this.#accel, this.#gyro]) {
       plot.clear();
       plot.label();
@@ -127,7 +129,7 @@ class Motion {
     this.#sinceTick += 1;
     this.#lastSample = now;
     if (timestamp !== undefined && uncertaintyUs !== undefined) {
-      this.#ages.sum += Date.now() - timestamp / 1000;
+      this.#ages.sum += wallClock() - timestamp / 1000;
       this.#ages.count += 1;
       this.#ages.uncertainty = uncertaintyUs / 1000;
     }
@@ -165,20 +167,31 @@ class Motion {
     return this.#age();
   }
 
-  /** By this machine's clock, whose last figure is the millisecond: on average half of one is missing. */
+  /**
+   * What the hub's clock shows more than this machine's. Of the last comparisons the one that took least time is the
+   * best; none is right for ever, because clocks drift.
+   */
+  async compareClocks(client) {
+    if (this.#hubClock && this.#hubClock.used++ % 5 !== 0) return;
+    const { roundTripMs, clockOffsetMs } = await client.ping();
+    if (clockOffsetMs === null) return;
+    const old = this.#hubClock;
+    const better = !old || old.used > 60 || roundTripMs / 2 <= old.bound;
+    if (better) this.#hubClock = { offset: clockOffsetMs, bound: roundTripMs / 2, used: 1 };
+  }
+
+  /** The mean of the last second, in the hub's clock. */
   #age() {
     const { sum, count: many, uncertainty } = this.#ages;
     this.#ages = { sum: 0, count: 0, uncertainty };
-    if (many === 0) {
+    if (many === 0 || !this.#hubClock) {
       at('age').textContent = '–';
       return null;
     }
-    const age = sum / many + 0.5;
-    const differ = age < -5 || age > 60_000;
-    at('age').textContent = differ ? '–' : Math.max(0, age).toFixed(1);
-    const sure = `± ${uncertainty.toFixed(2)} ms, hub’s clock`;
-    at('age-side').textContent = differ ? 'this machine’s clock differs' : sure;
-    return differ ? null : Math.max(0, age);
+    const age = Math.max(0, sum / many + this.#hubClock.offset);
+    at('age').textContent = age.toFixed(1);
+    at('age-side').textContent = `in the hub’s clock, ± ${(uncertainty + this.#hubClock.bound).toFixed(1)} ms`;
+    return age;
   }
 
   #note() {
@@ -534,6 +547,11 @@ function make(tag, className, ...children) {
   if (className) element.className = className;
   element.append(...children);
   return element;
+}
+
+/** Milliseconds since 1970 by this machine, finer than those of a Date. */
+function wallClock() {
+  return performance.timeOrigin + performance.now();
 }
 
 function isVector(value) {

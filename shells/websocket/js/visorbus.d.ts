@@ -263,8 +263,11 @@ export class Client {
   services(): Promise<ServiceInfo[]>;
   peers(): Promise<PeerInfo[]>;
   permissions(): Promise<Permission[]>;
-  /** Milliseconds that a heartbeat takes to the hub and back. */
-  ping(): Promise<number>;
+  /**
+   * Milliseconds that a heartbeat takes to the hub and back, and what the hub's clock shows more than this machine's, wrong
+   * by half of that at most; null where the hub did not say.
+   */
+  ping(): Promise<{ roundTripMs: number; clockOffsetMs: number | null }>;
   /** Comes back now, if it is waiting to. */
   retryNow(): void;
   /** Ends it for good: what waits fails, subscriptions end. */

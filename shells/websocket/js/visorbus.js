@@ -182,7 +182,7 @@ export class Client {
     return this.request('bus/permissions');
   }
 
-  /** Sends a heartbeat and gives the milliseconds until it came back. */
+  /** Sends a heartbeat; gives how long it took to come back, and what the hub's clock shows more than this one. */
   ping() {
     return this.#up().ping(this.#options.timeoutMs);
   }
@@ -381,12 +381,11 @@ export class Client {
 
   /** Tells the hub of the addresses first, then registers: nobody reaches them before it knows what they ask. */
   async #offer(session, { component, handlers, access }) {
-    const row = { kind: 'endpoint', access, request_hash: 0, response_hash: 0 };
-    const rows = Object.keys(handlers).map((path) => {
-      const described = { row: { ...row, address: `${component}/${path}` }, request_schema: [], response_schema: [] };
-      return this.#ask(session, 'bus/announce', described);
+    const told = Object.keys(handlers).map((path) => {
+      const row = { kind: 'endpoint', address: `${component}/${path}`, access };
+      return this.#ask(session, 'bus/announce', { row });
     });
-    await Promise.all(rows);
+    await Promise.all(told);
     if (component !== this.#name) await this.#ask(session, 'bus/register', { component });
   }
 
@@ -524,7 +523,7 @@ class Session {
   #pending = new Map();
   #lastId = 0;
   #beats = new Map();
-  #lastBeat = BEAT_BASE;
+  #lastBeat = 0;
   #heard = true;
   #heart = null;
 
@@ -585,7 +584,7 @@ class Session {
     }, timeoutMs + GRACE_MS);
     const cancel = () => {
       waiting.reject(signal.reason);
-      const payload = toPayload({ id: Number(id), source: '' });
+      const payload = toPayload({ id, source: '' });
       this.send('IPC', { id: this.nextId(), message_type: 'Notification', destination: 'bus/cancel', payload });
     };
     signal?.addEventListener('abort', cancel, { once: true });
@@ -611,7 +610,11 @@ class Session {
     const start = performance.now();
     this.#beats.set(id, back);
     const done = () => this.#beats.delete(id);
-    const taken = back.promise.then(() => performance.now() - start);
+    const taken = back.promise.then((timestamp) => {
+      const end = performance.now();
+      const halfway = performance.timeOrigin + (start + end) / 2;
+      return { roundTripMs: end - start, clockOffsetMs: timestamp === undefined ? null : timestamp / 1000 - halfway };
+    });
     taken.then(done, done);
     this.send('Heartbeat', { id });
     return this.#within(taken, timeoutMs, 'no answer to a heartbeat');
@@ -658,15 +661,19 @@ class Session {
       case 'Error':
         return this.#error(payload);
       case 'Heartbeat':
-        return this.#heartbeat(payload?.id);
+        return this.#beats.get(payload?.id)?.resolve(payload.timestamp);
       default:
         return this.end(new VisorbusError('Protocol', `${this.#place} sent what is not of ${SUBPROTOCOL}`));
     }
   }
 
   #message(message) {
-    if (message.message_type !== 'Response') return this.#on.message(message);
-    this.#pending.get(message.id)?.resolve(fromPayload(message.payload));
+    if (message.message_type === 'Response') {
+      return this.#pending.get(message.id)?.resolve(fromPayload(message.payload));
+    }
+    if (message.destination !== 'bus/goodbye') return this.#on.message(message);
+    this.#lastWord = `the hub said goodbye: ${fromPayload(message.payload)}`;
+    return undefined;
   }
 
   #authAnswer(payload) {
@@ -676,20 +683,13 @@ class Session {
     return undefined;
   }
 
-  /** In answer to a request, to an Auth message, or the last word before the hub closes. */
+  /** In answer to a request or an Auth message; or the last word before the hub closes. */
   #error({ id, kind, text }) {
     const error = new VisorbusError(kind, text);
     if (id !== undefined && this.#pending.has(id)) return this.#pending.get(id).reject(error);
     if (this.#asked) return this.#asked.reject(error);
     if (id === undefined || id === '0') this.#lastWord = error;
     return undefined;
-  }
-
-  #heartbeat(id) {
-    if (this.#beats.has(id)) return this.#beats.get(id).resolve();
-    // One of ours that nobody waits for must not be answered: it would go to and fro for ever.
-    if (Number(id) >= BEAT_BASE) return undefined;
-    return this.send('Heartbeat', { id });
   }
 
   /** Once an interval: who has said nothing since the last, though asked, is gone. */
@@ -822,7 +822,7 @@ function toPayload(value) {
 function fromPayload(payload) {
   if (payload === undefined || payload === 'Empty') return undefined;
   if ('Binary' in payload) return fromBase64(payload.Binary);
-  return payload.Json ?? payload.String ?? payload.Toml ?? null;
+  return payload.Json ?? payload.String ?? payload.Toml ?? payload.InvalidJson ?? null;
 }
 
 function toBase64(bytes) {
@@ -888,8 +888,6 @@ const CLOSE_CODES = {
   1005: 'the hub closed it without a reason',
 };
 const NOBODY = 'nobody answers there, or the server refuses this client, or its certificate is not trusted';
-/** Own heartbeats count from here, so that they are told from the hub's. */
-const BEAT_BASE = 2 ** 52;
 const DEFAULT_QUEUE = 1024;
 const GRACE_MS = 1000;
 /** A string or a number of JSON; and what has a number that may be too long. */
