@@ -35,6 +35,7 @@ async function logIn(credentials) {
   state('connecting', 'Connecting');
   try {
     let { token } = credentials;
+    ours = token === undefined || sessionStorage.getItem(OURS) === token;
     const on = { token: ({ value }) => remember((token = value)) };
     const joined = await connect(address(), { credentials, heartbeatMs: 3000, reconnect: { maxMs: 5000 }, on });
     remember(token);
@@ -52,7 +53,6 @@ async function logIn(credentials) {
 
 function enter(joined, credentials) {
   client = joined;
-  ours = credentials.token === undefined;
   for (const field of ['token', 'password']) at(field).value = '';
   watch(joined);
   at('who').textContent = joined.name;
@@ -77,8 +77,10 @@ function leave(problem) {
 at('logout').addEventListener('click', async () => {
   // A token that this login was given is of no use to anybody any more; one that was pasted is somebody's.
   const last = client;
-  if (ours) await last?.revoke().catch(() => {});
-  if (client === last) leave();
+  client = null;
+  if (ours) await last.revoke().catch(() => {});
+  last.close();
+  leave();
 });
 
 /** Where to type again what was refused. */
@@ -96,11 +98,14 @@ function address() {
 // The token is kept in memory, and beyond that only where the person said so: until the tab is closed.
 
 function remember(token) {
-  if (at('keep').checked && token) sessionStorage.setItem(KEPT, token);
+  if (!at('keep').checked || !token) return;
+  sessionStorage.setItem(KEPT, token);
+  if (ours) sessionStorage.setItem(OURS, token);
 }
 
 function forget() {
   sessionStorage.removeItem(KEPT);
+  sessionStorage.removeItem(OURS);
 }
 
 // The connection.
@@ -185,6 +190,8 @@ matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => pane
 
 const FINAL = new Set(['Authentication', 'Authorization']);
 const KEPT = 'visorbus.token';
+/** The same, where it came of a password: such a token is taken back at the end. */
+const OURS = 'visorbus.own-token';
 const THEME = 'visorbus.theme';
 
 theme(THEMES.find((name) => name === localStorage.getItem(THEME)) ?? 'auto');

@@ -172,7 +172,7 @@ class Motion {
    * best; none is right for ever, because clocks drift.
    */
   async compareClocks(client) {
-    if (this.#hubClock && this.#hubClock.used++ % 5 !== 0) return;
+    if (this.#hubClock && (this.#hubClock.used += 1) > 10 && this.#hubClock.used % 5 !== 0) return;
     const { roundTripMs, clockOffsetMs } = await client.ping();
     if (clockOffsetMs === null) return;
     const old = this.#hubClock;
@@ -190,7 +190,7 @@ class Motion {
     }
     const age = Math.max(0, sum / many + this.#hubClock.offset);
     at('age').textContent = age.toFixed(1);
-    at('age-side').textContent = `in the hub’s clock, ± ${(uncertainty + this.#hubClock.bound).toFixed(1)} ms`;
+    at('age-side').textContent = `± ${(uncertainty + this.#hubClock.bound).toFixed(1)} ms, hub’s clock`;
     return age;
   }
 

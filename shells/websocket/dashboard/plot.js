@@ -161,7 +161,7 @@ export class Plot {
     context.textBaseline = 'middle';
     context.textAlign = 'right';
     const step = niceStep(high - low, (box.bottom - box.top) / 36);
-    for (let value = low; value <= high + step / 2; value += step) {
+    for (let value = Math.ceil(low / step - 1e-9) * step; value <= high + step * 1e-6; value += step) {
       const at = Math.round(y(value)) + 0.5;
       context.beginPath();
       context.moveTo(box.left, at);

@@ -245,7 +245,7 @@ export class Client {
   authenticate(credentials: Credentials): Promise<AuthToken | null>;
   /** Asks for a new token in the place of the own one, which is void from then on. Of a login it happens by itself. */
   refresh(): Promise<AuthToken>;
-  /** Takes the own token back, for everybody who has it. */
+  /** Takes the own token back, for everybody who has it, and ends the connection for good. */
   revoke(): Promise<void>;
   /** Gives the answer's payload. Throws a `VisorbusError`; at once if the connection is or gets lost. */
   request<T = any>(address: string, payload?: Payload, options?: RequestOptions): Promise<T>;

@@ -104,13 +104,10 @@ export class Client {
     return token;
   }
 
-  /** Takes this client's own token back, for everybody who has it; the hub ends the session. */
+  /** Takes this client's own token back, for everybody who has it, and ends the connection for good. */
   async revoke() {
-    const session = this.#up();
-    const token = this.#ownToken();
-    this.#credentials = null;
-    clearTimeout(this.#renewal);
-    await session.auth({ Revoke: token }, 'Revoked', this.#options.timeoutMs);
+    await this.#up().auth({ Revoke: this.#ownToken() }, 'Revoked', this.#options.timeoutMs);
+    this.#finish(new VisorbusError('Authentication', 'the token of this client was taken back'));
   }
 
   /** Sends a request and gives the answer's payload; throws a `VisorbusError` for every other end. */

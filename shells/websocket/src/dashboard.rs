@@ -17,10 +17,11 @@ const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// Path, content type and content.
-const FILES: [(&str, &str, &[u8]); 6] = [
+const FILES: [(&str, &str, &[u8]); 7] = [
     ("/", HTML, include_bytes!("../dashboard/index.html")),
     ("/dashboard.css", CSS, include_bytes!("../dashboard/dashboard.css")),
     ("/dashboard.js", SCRIPT, include_bytes!("../dashboard/dashboard.js")),
+    ("/icon.svg", "image/svg+xml", include_bytes!("../dashboard/icon.svg")),
     ("/panels.js", SCRIPT, include_bytes!("../dashboard/panels.js")),
     ("/plot.js", SCRIPT, include_bytes!("../dashboard/plot.js")),
     ("/visorbus.js", SCRIPT, include_bytes!("../js/visorbus.js")),
@@ -49,7 +50,7 @@ mod tests {
         for (path, _, bytes) in FILES {
             let text = std::str::from_utf8(bytes).unwrap();
             let words = text.split(['"', '\'']);
-            let named = words.filter(|word| [".js", ".css"].iter().any(|end| word.ends_with(end)));
+            let named = words.filter(|word| [".js", ".css", ".svg"].iter().any(|end| word.ends_with(end)));
             // The one for Node is never asked for by a browser.
             for name in named.filter(|name| !name.contains(' ') && *name != "./node-websocket.js") {
                 let wanted = format!("/{}", name.trim_start_matches("./"));

@@ -7,7 +7,7 @@ import { test } from 'node:test';
 
 import { NodeWebSocket } from '../node-websocket.js';
 
-/** A server that says `bytes` once it has answered; gives what the client then does, and what it had sent by its end. */
+/** A server that says `bytes` once it has answered; gives what the client does, and what it has sent by its end. */
 async function meet(t, bytes, { headers = {}, act = () => {} } = {}) {
   const server = createServer();
   t.after(() => server.close());
@@ -97,7 +97,7 @@ test('what_is_sent_is_masked_each_time_anew_at_every_length', async (t) => {
     for (const text of texts) socket.send(text);
     socket.close(1000, 'done');
   };
-  const { sent } = await meet(t, frame(0x81, 'go'), { act });
+  const { sent } = await meet(t, Buffer.concat([frame(0x81, 'go'), CLOSE]), { act });
   const found = frames(sent);
   assert.deepEqual(found.slice(0, -1).map(({ payload }) => payload.toString()), texts);
   assert.equal(found.at(-1).payload.subarray(2).toString(), 'done');

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
@@ -28,6 +28,8 @@ impl Certificates {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        // Of another name than what it signs, or OpenSSL takes that for signed by itself.
+        params.distinguished_name.push(DnType::CommonName, "An authority");
         fs::write(directory.path().join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
         let certificates = Self { directory, issuer: Issuer::new(params, key) };
         certificates.make("hub", &["localhost"], |_| {});
@@ -94,7 +96,7 @@ impl Certificates {
         RawWebSocket::connect_tls(world.address(), config, "localhost").unwrap()
     }
 
-    fn path(&self, name: &str, kind: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str, kind: &str) -> PathBuf {
         self.directory.path().join(format!("{name}.{kind}"))
     }
 
