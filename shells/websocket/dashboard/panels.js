@@ -33,6 +33,7 @@ export class Panels {
   pause() {
     clearTimeout(this.#timer);
     this.#timer = null;
+    if (this.#client) note('motion-note', 'waiting for the hub');
     this.#traffic.interrupt();
     this.#latency.interrupt();
   }
@@ -146,7 +147,8 @@ class Motion {
   #timeOf(taken, now) {
     if (typeof taken !== 'number') return now;
     const offset = now - taken / 1e6;
-    if (this.#clock === null || Math.abs(offset - this.#clock) > 1) {
+    // The sensor began anew, or the first samples had waited: what was drawn stands in the wrong place.
+    if (this.#clock === null || offset > this.#clock + 1 || offset < this.#clock - 0.02) {
       this.#clock = offset;
       this.#accel.clear();
       this.#gyro.clear();
@@ -514,7 +516,7 @@ export function headline({ kind }) {
 
 /** Adds a line to what happened; the same once more is counted. */
 export function log(error, what) {
-  const text = error ? `${what}. ${error.text ?? error.message}` : what;
+  const text = error ? `${what}: ${error.text ?? error.message}` : what;
   const list = at('log');
   const first = list.firstElementChild;
   at('log-note').textContent = '';
