@@ -528,8 +528,12 @@ class Session {
     [this.#socket, this.#place, this.#on] = [socket, place, on];
     socket.onopen = () => this.#opened.resolve();
     socket.onmessage = ({ data }) => this.#receive(data);
-    // Browsers say nothing more than that, so that no page can look about in a network.
-    socket.onerror = ({ message }) => (this.#lastWord ??= message || null);
+    // Browsers say nothing more than that, so that no page can look about in a network; and some of Node leave the
+    // closing out that follows elsewhere.
+    socket.onerror = ({ message }) => {
+      this.#lastWord ??= message || null;
+      setTimeout(() => this.end(this.#farewell(1006, '')), 0);
+    };
     socket.onclose = ({ code, reason }) => this.end(this.#farewell(code, reason));
   }
 
