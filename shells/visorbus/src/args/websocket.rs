@@ -33,7 +33,7 @@ pub(crate) struct WebSocket {
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     pub(crate) tls_client_ca: Option<Option<PathBuf>>,
 
-    /// Let pages of this origin connect, for example https://panel.example; may be repeated. Pages of other sites are
+    /// Let pages of this origin connect, for example `https://panel.example`; may be repeated. Pages of other sites are
     /// refused
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allow_origin: Vec<String>,
