@@ -5,6 +5,8 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use visorbus_hub::Result;
 
 use crate::inbox::Inbox;
@@ -120,6 +122,24 @@ impl Wait {
             Self::No => Some(Duration::ZERO),
             Self::Ever => None,
             Self::For(time) => Some(time),
+        }
+    }
+
+    /// What [`Wire::wait`] does where nothing is inside: waits for `fd` with poll(2), rounded up to milliseconds.
+    ///
+    /// # Errors
+    /// The system cannot wait; a signal is none.
+    pub fn poll(self, fd: BorrowedFd<'_>, for_room: bool) -> io::Result<bool> {
+        let mut events = PollFlags::POLLIN;
+        events.set(PollFlags::POLLOUT, for_room);
+        let millis = self.time().map(|time| time.as_micros().div_ceil(1000));
+        let timeout = millis
+            .map_or(PollTimeout::NONE, |millis| PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX));
+        let mut fds = [PollFd::new(fd, events)];
+        match poll(&mut fds, timeout) {
+            Ok(_) => Ok(fds[0].revents().is_some_and(|found| found.contains(PollFlags::POLLOUT))),
+            Err(Errno::EINTR) => Ok(false),
+            Err(error) => Err(error.into()),
         }
     }
 }

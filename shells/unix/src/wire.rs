@@ -8,8 +8,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::MsgFlags;
 
 use visorbus_client::{Dial, Inbox, Wait, Wire};
@@ -95,17 +93,7 @@ impl Wire for UnixWire {
     }
 
     fn wait(&self, wait: Wait, for_room: bool) -> io::Result<bool> {
-        let mut events = PollFlags::POLLIN;
-        events.set(PollFlags::POLLOUT, for_room);
-        let millis = wait.time().map(|time| time.as_micros().div_ceil(1000));
-        let timeout = millis
-            .map_or(PollTimeout::NONE, |millis| PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX));
-        let mut fds = [PollFd::new(self.stream.as_fd(), events)];
-        match poll(&mut fds, timeout) {
-            Ok(_) => Ok(fds[0].revents().is_some_and(|found| found.contains(PollFlags::POLLOUT))),
-            Err(Errno::EINTR) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        wait.poll(self.stream.as_fd(), for_room)
     }
 
     fn send(&self, head: &[u8], payload: &[u8]) -> io::Result<()> {

@@ -152,6 +152,17 @@ impl Dialog {
         &self.output[self.start..]
     }
 
+    /// Gives [`Dialog::output`] to `write`, which says how much of it was taken, as far as it goes; `true` when nothing is left.
+    pub(crate) fn write_to(&mut self, mut write: impl FnMut(&[u8]) -> io::Result<usize>) -> io::Result<bool> {
+        while !self.output().is_empty() {
+            match write(self.output())? {
+                0 => return Ok(false),
+                count => self.written(count),
+            }
+        }
+        Ok(true)
+    }
+
     /// The first `count` bytes of [`Dialog::output`] are written.
     pub(crate) fn written(&mut self, count: usize) {
         self.start += count;

@@ -85,13 +85,7 @@ impl WebSocketLink {
 
     /// Writes what is queued as far as the socket takes it; `true` when nothing is left.
     fn push(&mut self) -> io::Result<bool> {
-        while !self.dialog.output().is_empty() {
-            match self.channel.write(self.dialog.output())? {
-                0 => return Ok(false),
-                count => self.dialog.written(count),
-            }
-        }
-        let is_done = self.channel.flush()?;
+        let is_done = self.dialog.write_to(|bytes| self.channel.write(bytes))? && self.channel.flush()?;
         if is_done && self.dialog.is_broken() {
             self.channel.finish();
         }

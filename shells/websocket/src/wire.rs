@@ -6,9 +6,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
 use visorbus_client::{Inbox, MAX_FRAME, Wait, Wire};
 
 use crate::channel::Channel;
@@ -90,13 +87,7 @@ impl Talk {
 
     /// Writes what is queued as far as the socket takes it; `true` when nothing is left.
     fn push(&mut self) -> io::Result<bool> {
-        while !self.dialog.output().is_empty() {
-            match self.channel.write(self.dialog.output())? {
-                0 => return Ok(false),
-                count => self.dialog.written(count),
-            }
-        }
-        let is_done = self.channel.flush()?;
+        let is_done = self.dialog.write_to(|bytes| self.channel.write(bytes))? && self.channel.flush()?;
         if is_done {
             self.written = self.dialog.accepted();
         }
@@ -120,17 +111,7 @@ impl Wire for WebSocketWire {
 
     fn wait(&self, wait: Wait, for_room: bool) -> io::Result<bool> {
         let wait = if self.is_inside.load(Ordering::Acquire) { Wait::No } else { wait };
-        let mut events = PollFlags::POLLIN;
-        events.set(PollFlags::POLLOUT, for_room);
-        let millis = wait.time().map(|time| time.as_micros().div_ceil(1000));
-        let timeout = millis
-            .map_or(PollTimeout::NONE, |millis| PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX));
-        let mut fds = [PollFd::new(self.stream.as_fd(), events)];
-        match poll(&mut fds, timeout) {
-            Ok(_) => Ok(fds[0].revents().is_some_and(|found| found.contains(PollFlags::POLLOUT))),
-            Err(Errno::EINTR) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        wait.poll(self.stream.as_fd(), for_room)
     }
 
     fn send(&self, head: &[u8], payload: &[u8]) -> io::Result<()> {
