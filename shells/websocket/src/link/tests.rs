@@ -74,7 +74,10 @@ fn drive_link(mut link: WebSocketLink) {
         if got == FRAMES && sent == FRAMES && is_flushed {
             return;
         }
-        wait(link.fd().unwrap(), !is_flushed);
+        // With room again there is more to send, which nothing that comes would tell.
+        if !(is_flushed && sent < FRAMES) {
+            wait(link.fd().unwrap(), !is_flushed);
+        }
         buffer.clear();
         link.receive(&mut buffer).unwrap();
         let mut rest = buffer.as_slice();
@@ -101,7 +104,9 @@ fn drive_wire(wire: &WebSocketWire) {
             assert_eq!(wire.accepted(), wire.written());
             return;
         }
-        wire.wait(Wait::For(Duration::from_secs(10)), !is_flushed).unwrap();
+        if !(is_flushed && sent < FRAMES) {
+            wire.wait(Wait::For(Duration::from_secs(10)), !is_flushed).unwrap();
+        }
         wire.read(&mut inbox, Wait::No).unwrap();
         while let Some(bytes) = inbox.next_frame().unwrap() {
             assert!(bytes == frame(got), "frame {got} came out another");
