@@ -46,7 +46,7 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
     let hub = RunningHub::start(&stage)?;
     stage.say(
         "dashboard",
-        format!("{} in a browser, while this runs; the token to log in with:", hub.dashboard()),
+        format!("{} in a browser, while this runs (`--stay` keeps it); its token:", hub.dashboard()),
     );
     stage.say("", hub.token("visitor", &OPERATOR_SCOPES)?.as_str());
     let operator = hub.client("operator", &OPERATOR_SCOPES)?;
