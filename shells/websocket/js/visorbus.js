@@ -1,5 +1,5 @@
 /**
- * A client of a Visorbus hub over a WebSocket, for browsers and for Node 20 and later. It speaks the subprotocol
+ * A client of a Visorbus hub over a WebSocket, for browsers and for Node 18 or newer. It speaks the subprotocol
  * `visorbus.v1.json` of docs/websocket.md; the types are in visorbus.d.ts.
  *
  *     const client = await connect('wss://headset.local:7443/', { credentials: { token } });
@@ -207,12 +207,13 @@ export class Client {
     });
     this.#session = session;
     try {
-      await session.start(this.#name, timeoutMs, heartbeatMs);
+      await session.start(this.#name, timeoutMs);
       if (this.#credentials) {
         const shown = this.#credentials;
         const token = await session.authenticate(shown, timeoutMs);
         if (token) this.#keep(token);
       }
+      session.watch(heartbeatMs);
       await this.#restore(session);
     } catch (error) {
       session.end(asError(error));
@@ -520,7 +521,6 @@ class Session {
   #pending = new Map();
   #lastId = 0;
   #beats = new Map();
-  #lastBeat = 0;
   #heard = true;
   #heart = null;
 
@@ -537,15 +537,19 @@ class Session {
     socket.onclose = ({ code, reason }) => this.end(this.#farewell(code, reason));
   }
 
-  /** Waits for the socket, says hello, and keeps the connection under watch from then on. */
-  async start(name, timeoutMs, heartbeatMs) {
+  /** Waits for the socket, and says hello. */
+  async start(name, timeoutMs) {
     await this.#within(this.#opened.promise, timeoutMs, 'it did not open');
     if (this.#socket.protocol !== SUBPROTOCOL) {
       throw new VisorbusError('Protocol', `${this.#place} does not speak ${SUBPROTOCOL}`);
     }
     this.hello = await this.auth({ Hello: { name } }, 'Hello', timeoutMs);
+  }
+
+  /** Keeps the connection under watch from now on; not before the log-in, since the hub answers no stranger's heart. */
+  watch(heartbeatMs) {
     const interval = heartbeatMs ?? this.hello.protocol?.heartbeat_interval_ms ?? 0;
-    if (interval > 0) this.#heart = setInterval(() => this.#beat(interval), interval);
+    if (interval > 0 && !this.ended) this.#heart = setInterval(() => this.#beat(interval), interval);
   }
 
   /** Shows credentials; gives the token that the hub made for them, or null. */
@@ -569,6 +573,7 @@ class Session {
     return turn;
   }
 
+  /** Requests, notifications and heartbeats are counted together: an Error says only the number. */
   nextId() {
     this.#lastId += 1;
     return String(this.#lastId);
@@ -606,7 +611,7 @@ class Session {
 
   /** A heartbeat of one's own, and how long it took to come back. */
   ping(timeoutMs) {
-    const id = this.#nextBeat();
+    const id = this.nextId();
     const back = deferred();
     const start = performance.now();
     this.#beats.set(id, back);
@@ -684,12 +689,12 @@ class Session {
     return undefined;
   }
 
-  /** In answer to a request or an Auth message; or the last word before the hub closes. */
+  /** With an id it is for who asked so, who may have gone; without one, for an Auth message, or the last word. */
   #error({ id, kind, text }) {
     const error = new VisorbusError(kind, text);
-    if (id !== undefined && this.#pending.has(id)) return this.#pending.get(id).reject(error);
+    if (id !== undefined) return (this.#pending.get(id) ?? this.#beats.get(id))?.reject(error);
     if (this.#asked) return this.#asked.reject(error);
-    if (id === undefined || id === '0') this.#lastWord = error;
+    this.#lastWord = error;
     return undefined;
   }
 
@@ -699,12 +704,7 @@ class Session {
       return this.end(new VisorbusError('Connection', `${this.#place} has said nothing for ${interval} ms`));
     }
     this.#heard = false;
-    return this.send('Heartbeat', { id: this.#nextBeat() });
-  }
-
-  #nextBeat() {
-    this.#lastBeat += 1;
-    return String(this.#lastBeat);
+    return this.send('Heartbeat', { id: this.nextId() });
   }
 
   #farewell(code, reason) {
@@ -838,8 +838,9 @@ function fromBase64(text) {
 
 /** Integers that a number cannot hold become strings of their digits: a 64-bit serial number, say. */
 function parsed(text) {
-  const exact = LONG.test(text) ? text.replace(TOKEN, (token) => (isTooBig(token) ? `"${token}"` : token)) : text;
   try {
+    // This throws too, if there is more than an expression can keep in mind.
+    const exact = LONG.test(text) ? text.replace(TOKEN, (token) => (isTooBig(token) ? `"${token}"` : token)) : text;
     return JSON.parse(exact);
   } catch {
     return undefined;
@@ -850,15 +851,24 @@ function isTooBig(token) {
   return /^-?\d+$/.test(token) && !Number.isSafeInteger(Number(token));
 }
 
-/** A BigInt goes as the number that it is. */
+/** A BigInt goes as the number that it is: as a string first, behind a mark that the message has nowhere else. */
 function written(envelope) {
   let big = false;
-  const text = JSON.stringify(envelope, (_, value) => {
-    if (typeof value !== 'bigint') return value;
+  const text = withBigInts(envelope, () => {
     big = true;
-    return `\0${value}`;
+    return null;
   });
-  return big ? text.replace(/"\\u0000(-?\d+)"/g, '$1') : text;
+  if (!big) return text;
+  let mark;
+  do mark = `bigint${Math.random().toString(36).slice(2)}:`;
+  while (text.includes(mark));
+  const marked = withBigInts(envelope, (value) => `${mark}${value}`);
+  return marked.replace(new RegExp(`"${mark}(-?\\d+)"`, 'g'), '$1');
+}
+
+/** JSON in which each BigInt is what `put` makes of it. */
+function withBigInts(envelope, put) {
+  return JSON.stringify(envelope, (_, value) => (typeof value === 'bigint' ? put(value) : value));
 }
 
 function same(one, other) {
@@ -892,7 +902,7 @@ const NOBODY = 'nobody answers there, or the server refuses this client, or its 
 const DEFAULT_QUEUE = 1024;
 const GRACE_MS = 1000;
 /** A string or a number of JSON; and what has a number that may be too long. */
-const TOKEN = /"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
+const TOKEN = /"[^"\\]*(?:\\.[^"\\]*)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
 const LONG = /9\d{15}|\d{17}/;
 const MAX_BUFFERED = 4 * 1024 * 1024;
 const MAX_CALLS = 256;

@@ -18,7 +18,8 @@ fn the_javascript_client_passes_its_tests_in_node() {
     let tls_url = headset.listen_with_tls(&certificates);
     let api_key = headset.accounts.store().add_api_key("robot", &["*".to_owned()], None).unwrap();
     let mut node = Command::new("node");
-    node.args(["--test", "--test-reporter=spec", "test/client.test.js", "test/node-websocket.test.js"])
+    node.args(["--test", "--test-reporter=spec"])
+        .args(["test/client.test.js", "test/session.test.js", "test/node-websocket.test.js"])
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../shells/websocket/js"))
         .env("VISORBUS_URL", format!("ws://{}/", headset.host))
         .env("VISORBUS_TLS_URL", tls_url)
