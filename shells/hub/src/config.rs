@@ -82,6 +82,9 @@ pub struct Limits {
     pub line_heartbeat_ms: u32,
     /// Threads for handlers that may block. Default 2.
     pub pool_threads: usize,
+    /// Bytes a second that are turned from postcard into JSON, or back, for one peer: for what it publishes and notifies,
+    /// and for what it asks with its answer. An eighth of it may come at once. Default 16 MiB.
+    pub translated_bytes: u32,
 }
 
 impl Default for Limits {
@@ -101,6 +104,7 @@ impl Default for Limits {
             socket_heartbeat_ms: 30_000,
             line_heartbeat_ms: 500,
             pool_threads: 2,
+            translated_bytes: 16 << 20,
         }
     }
 }

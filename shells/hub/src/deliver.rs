@@ -160,7 +160,10 @@ impl Hub {
     fn send_translated(&mut self, incoming: &Incoming<'_>, len: usize) -> Result<()> {
         let Incoming { from, ref message, at_once, .. } = *incoming;
         let address = message.destination.unwrap_or(BUS_ADDRESS);
-        let Some(answer) = self.translate_answer(from, address, &self.out[..len])? else {
+        let out = std::mem::take(&mut self.out);
+        let translated = self.translate_answer(from, address, &out[..len]);
+        self.out = out;
+        let Some(answer) = translated? else {
             self.send_answer(from, message, len, at_once);
             return Ok(());
         };

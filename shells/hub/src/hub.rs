@@ -23,6 +23,7 @@ use crate::HashMap;
 use crate::accounts::{Asker, Purpose};
 use crate::admission::check_link_key;
 use crate::audit::Floods;
+use crate::budget::Budget;
 use crate::calls::{Callee, Calls};
 use crate::config::{HubConfig, Limits, unix_micros};
 use crate::errands::{Errand, Errands};
@@ -348,6 +349,7 @@ impl Hub {
             next_subscription: 0,
             errand: None,
             numbered: 0,
+            translating: Budget::new(now, self.config.limits.translated_bytes),
             counters: Counters::default(),
         });
         if self.watch_link(key).is_none() {

@@ -38,6 +38,7 @@ mod describe;
 mod expect;
 pub mod info;
 
+mod budget;
 mod calls;
 mod peers;
 mod queue;

@@ -39,8 +39,8 @@ impl Hub {
     fn begin_login(&mut self, key: PeerKey, message: &Message<'_>, shown: Shown) -> Result<()> {
         let method = shown.method();
         let Some(peer) = self.peers.get(key) else { return Ok(()) };
-        if peer.is_overheard() && matches!(shown, Shown::UsernamePassword { .. } | Shown::ApiKey(_)) {
-            return Err(Error::Authentication(OVERHEARD.to_owned()));
+        if let (Some(why), Shown::UsernamePassword { .. } | Shown::ApiKey(_)) = (peer.overheard(), &shown) {
+            return Err(Error::Authentication(why.to_owned()));
         }
         let channel = peer.channel();
         let missing = |what: &str| {
@@ -165,6 +165,3 @@ fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Sec
 pub(crate) fn no_token() -> Error {
     Error::Internal("the accounts gave no token".to_owned())
 }
-
-const OVERHEARD: &str = "this line has no key, so that whoever is at the wire reads along: no password and no API key is \
-                         taken over it; give the line a key (`visorbus key provision NAME`), or show a token";

@@ -13,6 +13,7 @@ use visorbus_core::time::earlier;
 use visorbus_core::{Instant, MessagePriority, Session};
 
 use crate::HashMap;
+use crate::budget::Budget;
 use crate::config::Limits;
 use crate::expect::Uses;
 use crate::link::{Goodbye, HubLink, LinkOptions, Origin, Proven};
@@ -217,6 +218,17 @@ impl Peers {
         self.touch(key);
     }
 
+    /// Whether a notification of at least `len` bytes could still reach a peer through its subscription `number`, or has to
+    /// end it: not where the peer does not read, as much waits for it as may, and nothing of that can go for it.
+    pub(crate) fn could_take(&self, key: PeerKey, number: u32, len: usize) -> bool {
+        let Some(peer) = self.slots.get(key) else { return false };
+        let Some(subscription) = peer.subscriptions.iter().find(|one| one.number == number) else {
+            return false;
+        };
+        let is_full = peer.stuck && !peer.queue.fits(len, self.queue_bytes);
+        !is_full || subscription.policy == SlowConsumer::Disconnect || peer.queue.waiting_of(number) > 0
+    }
+
     /// The longest frame that may go to a peer.
     pub(crate) fn max_frame(&self, key: PeerKey) -> usize {
         self.slots.get(key).map_or(0, |peer| peer.max_frame(self.hub_max_frame))
@@ -370,6 +382,8 @@ pub(crate) struct Peer {
     pub(crate) errand: Option<u64>,
     /// Notifications that it left to the hub to number, so far.
     pub(crate) numbered: u64,
+    /// What may be turned into its other form for it.
+    pub(crate) translating: Budget,
     pub(crate) counters: Counters,
 }
 
@@ -567,6 +581,11 @@ impl Subscription {
     }
 }
 
+const OVERHEARD_LINE: &str = "this line has no key, so that whoever is at the wire reads along: no password and no API key is \
+                              taken over it; give the line a key (`visorbus key provision NAME`), or show a token";
+const OVERHEARD_NETWORK: &str = "this connection has no TLS, so that whoever is on the network reads along: no password and no \
+                                 API key is taken over it; connect by wss, or show a token";
+
 /// What a peer has cost and what it was refused.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Counters {
@@ -602,10 +621,16 @@ impl Peer {
             && (self.name == component || self.components.iter().any(|own| own.name == component))
     }
 
-    /// Whether it speaks over a wire that nothing protects.
-    pub(crate) const fn is_overheard(&self) -> bool {
-        let is_line = self.options.lossy || matches!(self.origin, Origin::Serial { .. } | Origin::Spi { .. });
-        is_line && !self.options.keyed
+    /// Whether it speaks over a wire that nothing protects, and what is to be done about that.
+    pub(crate) fn overheard(&self) -> Option<&'static str> {
+        match self.origin {
+            Origin::WebSocket { tls: false, address } if !address.ip().to_canonical().is_loopback() => {
+                Some(OVERHEARD_NETWORK)
+            }
+            Origin::Serial { .. } | Origin::Spi { .. } if !self.options.keyed => Some(OVERHEARD_LINE),
+            _ if self.options.lossy && !self.options.keyed => Some(OVERHEARD_LINE),
+            _ => None,
+        }
     }
 
     /// What its transport tells of it, and what the hub has told it.

@@ -195,7 +195,7 @@ impl Queue {
         self.bytes + len + KEEPING <= limit
     }
 
-    fn waiting_of(&self, subscription: u32) -> usize {
+    pub(crate) fn waiting_of(&self, subscription: u32) -> usize {
         self.subscriptions.get(&subscription).map_or(0, |held| held.places.len())
     }
 

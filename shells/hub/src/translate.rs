@@ -11,7 +11,7 @@ use crate::calls::Call;
 use crate::expand::with_plain;
 use crate::hub::{BUS_ADDRESS, Hub, Incoming};
 use crate::owned::{Error, OwnedPayload, Result};
-use crate::peers::{Notice, PeerKey, Row};
+use crate::peers::{Notice, Peer, PeerKey, Row};
 use crate::schema::{Misfit, Shape};
 use crate::sending::Head;
 use crate::subscriptions::Selected;
@@ -32,6 +32,8 @@ pub(crate) enum Side {
 struct Ways {
     from_json: bool,
     to_json: bool,
+    /// For whom: whoever publishes, notifies or asks. `None` for the program itself, which may have as much as it wants.
+    payer: Option<PeerKey>,
 }
 
 impl Hub {
@@ -43,16 +45,19 @@ impl Hub {
     /// The payload of a message as `to` takes it: expanded, and in its form; `None` where it may go as it is.
     ///
     /// # Errors
-    /// `Message` when it cannot be expanded, `Serialization` when it is not of the address's type.
+    /// `Message` when it cannot be expanded, or more was turned for who sends or asks than may be; `Serialization` when it
+    /// is not of the address's type.
     pub(crate) fn payload_for(
-        &self,
+        &mut self,
         message: &Message<'_>,
         from: PeerKey,
         to: PeerKey,
         typed: (Address<'_>, Side),
     ) -> Result<Option<OwnedPayload>> {
         let held = self.expanded_for(message, to)?;
-        let ways = Ways { from_json: self.has_json(from), to_json: self.has_json(to) };
+        // Whoever asks also pays for the answer, so that nobody can be asked until nothing of his own arrives.
+        let payer = if matches!(typed.1, Side::Answered) { to } else { from };
+        let ways = Ways { from_json: self.has_json(from), to_json: self.has_json(to), payer: Some(payer) };
         if ways.from_json == ways.to_json {
             return Ok(held);
         }
@@ -63,7 +68,7 @@ impl Hub {
 
     /// As [`Hub::payload_for`], for a handler in the hub.
     pub(crate) fn payload_for_handler(
-        &self,
+        &mut self,
         message: &Message<'_>,
         from: PeerKey,
     ) -> Result<Option<OwnedPayload>> {
@@ -74,7 +79,7 @@ impl Hub {
             MessageType::Request => RowKind::Endpoint,
             _ => RowKind::Hears,
         };
-        let ways = Ways { from_json: true, to_json: false };
+        let ways = Ways { from_json: true, to_json: false, payer: Some(from) };
         let typed = (message.destination.unwrap_or(BUS_ADDRESS), Side::Taken(kind));
         self.in_form(message, None, ways, typed, self.config.limits.max_frame as usize)
     }
@@ -82,7 +87,7 @@ impl Hub {
     /// A message of the hub's, or of a handler in it, in the form that a peer reads; what `address` answers, where it is an
     /// answer. `None` where it may go as it is.
     pub(crate) fn own_payload_for(
-        &self,
+        &mut self,
         message: &Message<'_>,
         to: PeerKey,
         address: Address<'_>,
@@ -90,19 +95,27 @@ impl Hub {
         if !self.has_json(to) {
             return Ok(None);
         }
-        let side = if message.is_reply() { Side::Answered } else { Side::Published };
-        let ways = Ways { from_json: false, to_json: true };
+        let (side, payer) = match message.is_reply() {
+            true => (Side::Answered, Some(to)),
+            false => (Side::Published, None),
+        };
+        let ways = Ways { from_json: false, to_json: true, payer };
         self.in_form(message, None, ways, (address, side), self.peers.max_frame(to))
     }
 
     /// The answer of a handler in the hub, in a frame, as the asker reads it; `None` where it may go as it is.
-    pub(crate) fn answer_for(&self, asker: PeerKey, call: &Call, answer: &[u8]) -> Result<Option<Vec<u8>>> {
+    pub(crate) fn answer_for(
+        &mut self,
+        asker: PeerKey,
+        call: &Call,
+        answer: &[u8],
+    ) -> Result<Option<Vec<u8>>> {
         self.translate_answer(asker, call.destination.as_address(), answer)
     }
 
     /// As [`Hub::answer_for`] of the address that was asked.
     pub(crate) fn translate_answer(
-        &self,
+        &mut self,
         asker: PeerKey,
         address: Address<'_>,
         answer: &[u8],
@@ -160,7 +173,7 @@ impl Hub {
         let typed = (topic, Side::Published);
         let max = self.config.limits.max_frame as usize;
         if from.is_some_and(|from| self.has_json(from)) {
-            let ways = Ways { from_json: true, to_json: false };
+            let ways = Ways { from_json: true, to_json: false, payer: from };
             let is_open = !message.flags.encrypted;
             let expanded = if is_open { self.expanded_for_all(message)? } else { None };
             let message = &expanded.as_ref().map_or(*message, |payload| with_plain(message, payload));
@@ -177,7 +190,13 @@ impl Hub {
                 Ok(())
             }
         };
-        let ways = Ways { from_json: false, to_json: true };
+        let least = message.payload.as_bytes().len() / MAX_SHRINKING;
+        let is_taken = |one: &Selected| self.peers.could_take(one.peer, one.number, least);
+        if !json.iter().any(is_taken) {
+            json.iter().for_each(|selected| self.peers.miss(selected.peer, selected.number));
+            return given;
+        }
+        let ways = Ways { from_json: false, to_json: true, payer: from };
         let held = self.expanded_for_all(message).and_then(|held| {
             let other = self.in_form(message, held.as_ref(), ways, typed, max)?;
             Ok(other.or(held))
@@ -193,9 +212,12 @@ impl Hub {
         given
     }
 
-    /// Tells a peer that what it published or answered is not of the type that it told itself, if that is what is wrong.
+    /// Tells a peer that what it published or answered is not of the type that it told itself, if that is what is wrong,
+    /// or that too much of what it sends has to be turned.
     pub(crate) fn tell_misfit(&mut self, key: PeerKey, address: Address<'_>, error: &Error) {
-        if matches!(error, Error::Serialization(_)) {
+        let now = self.peers.now;
+        let is_over = |peer: &mut Peer| peer.translating.is_spent() && peer.translating.tells(now);
+        if matches!(error, Error::Serialization(_)) || self.peers.get_mut(key).is_some_and(is_over) {
             self.tell_mismatch(key, address, error);
         }
     }
@@ -217,7 +239,7 @@ impl Hub {
 
     /// The payload in its other form, `held` being what was expanded of it; `None` where it is not to be turned.
     fn in_form(
-        &self,
+        &mut self,
         message: &Message<'_>,
         held: Option<&OwnedPayload>,
         ways: Ways,
@@ -228,9 +250,32 @@ impl Hub {
         if is_closed || message.message_type == MessageType::Error {
             return Ok(None);
         }
-        let Some(shape) = self.shape_of(address, side) else { return Ok(None) };
+        let Some(shape) = self.shape_of(address, side).cloned() else { return Ok(None) };
         let payload = held.map_or(message.payload, OwnedPayload::borrow);
-        turned(payload, shape, ways, max).map_err(|misfit| refusal(address, side, shape, &misfit))
+        if !is_turned(payload, ways) {
+            return Ok(None);
+        }
+        self.check_budget(ways.payer)?;
+        let mut work = 0;
+        let turned = turned(payload, &shape, ways, max, &mut work);
+        if let Some(peer) = ways.payer.and_then(|payer| self.peers.get_mut(payer)) {
+            // What is refused is also told, with the type.
+            peer.translating.take(work + if turned.is_err() { REFUSAL_COST } else { 0 });
+        }
+        turned.map_err(|misfit| refusal(address, side, &shape, &misfit))
+    }
+
+    /// Whether more may be turned for a peer at present.
+    fn check_budget(&mut self, payer: Option<PeerKey>) -> Result<()> {
+        let (limit, now) = (self.config.limits.translated_bytes, self.peers.now);
+        let Some(peer) = payer.and_then(|payer| self.peers.get_mut(payer)) else { return Ok(()) };
+        if peer.translating.has_some(now, limit) {
+            return Ok(());
+        }
+        Err(Error::Message(format!(
+            "of what this session sends and asks the hub turns at most {limit} bytes a second into JSON or postcard, \
+             and that is used up: send less, or in the form that the other end reads"
+        )))
     }
 
     /// What is known of the type.
@@ -253,21 +298,34 @@ fn taken(row: &Row) -> Option<&Shape> {
     row.request_schema.shape()
 }
 
-/// A payload in the form of the other end; `None` where it is in that form already, or in none of the two.
+/// Whether a payload is in one of the two forms, and that is not the other end's.
+const fn is_turned(payload: MessagePayload<'_>, ways: Ways) -> bool {
+    match payload {
+        MessagePayload::Binary(_) => ways.to_json,
+        MessagePayload::Json(_) | MessagePayload::Empty => ways.from_json,
+        MessagePayload::String(_) | MessagePayload::Toml(_) => false,
+    }
+}
+
+/// A payload in the form of the other end; `None` where it is in that form already, or in none of the two. Adds to `work`
+/// what it has cost.
 fn turned(
     payload: MessagePayload<'_>,
     shape: &Shape,
     ways: Ways,
     max: usize,
+    work: &mut usize,
 ) -> std::result::Result<Option<OwnedPayload>, Misfit> {
     Ok(match payload {
-        MessagePayload::Binary(bytes) if ways.to_json => Some(OwnedPayload::Json(shape.to_json(bytes, max)?)),
+        MessagePayload::Binary(bytes) if ways.to_json => {
+            Some(OwnedPayload::Json(shape.to_json_counted(bytes, max, work)?))
+        }
         MessagePayload::Json(json) if ways.from_json => {
-            Some(OwnedPayload::Binary(shape.to_postcard(json, max)?))
+            Some(OwnedPayload::Binary(shape.to_postcard_counted(json, max, work)?))
         }
         // Nothing is the same as null, which some types have.
         MessagePayload::Empty if ways.from_json => {
-            let bytes = shape.to_postcard("null", max)?;
+            let bytes = shape.to_postcard_counted("null", max, work)?;
             (!bytes.is_empty()).then_some(OwnedPayload::Binary(bytes))
         }
         _ => None,
@@ -283,3 +341,8 @@ fn refusal(address: Address<'_>, side: Side, shape: &Shape, misfit: &Misfit) -> 
     let what = if matches!(side, Side::Answered) { "what it answered" } else { "what was sent" };
     Error::Serialization(format!("'{address}' {verb} {shape}, and {what} is not that: {misfit}"))
 }
+
+/// JSON is at least as long as its postcard divided by this: eight bytes of a number may be written as `0.0`.
+const MAX_SHRINKING: usize = 4;
+/// What it costs to refuse a payload, in bytes.
+const REFUSAL_COST: usize = 1024;

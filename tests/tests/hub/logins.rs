@@ -221,6 +221,29 @@ fn no_password_and_no_api_key_is_taken_over_a_line_that_nothing_protects() {
 }
 
 #[test]
+fn no_password_and_no_api_key_is_taken_over_a_network_without_tls() {
+    let (hub, desk) = hub(Limits::default());
+    let mut innocent = hub.bystander();
+    let from = |address: &str, tls| Origin::WebSocket { address: address.parse().unwrap(), tls };
+    for far in ["192.0.2.7:4242", "10.0.0.2:1", "[2001:db8::1]:4242", "[::ffff:192.0.2.7]:4242"] {
+        let mut alice = attach_as(&hub, from(far, false));
+        alice.hello("alice").unwrap();
+        for credentials in [ALICE, Credentials::ApiKey("vbk1.robot")] {
+            expect_error(login(&mut alice, &credentials), ErrorKind::Authentication, "connect by wss");
+        }
+        let outcome = alice.request("echo/ping", MessagePayload::Empty);
+        expect_error(outcome, ErrorKind::Authentication, "authenticate first");
+    }
+    assert_eq!(desk.asked.load(Ordering::SeqCst), 0);
+    innocent.is_served_alone(&hub);
+    for near in [from("127.0.0.1:4242", false), from("[::1]:1", false), from("192.0.2.7:4242", true)] {
+        let mut alice = attach_as(&hub, near);
+        alice.hello("alice").unwrap();
+        login(&mut alice, &ALICE).unwrap();
+    }
+}
+
+#[test]
 fn credentials_that_cannot_be_read_are_refused_without_their_own_words() {
     let (hub, desk) = hub(Limits::default());
     let mut peer = hub.greeted("alice");

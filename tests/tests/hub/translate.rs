@@ -12,11 +12,11 @@ use visorbus_core::dispatch::{MessageHandler, Reply, RowHead};
 use visorbus_core::error::ErrorKind;
 use visorbus_core::message::typed::{SchemaPair, TypeSchema};
 use visorbus_core::message::{Address, Message, MessagePayload, MessageType};
-use visorbus_hub::{Error, LinkOptions, Origin, OwnedMessage, OwnedPayload, compress};
+use visorbus_hub::{Error, Limits, LinkOptions, Origin, OwnedMessage, OwnedPayload, compress};
 use visorbus_tests::raw_peer::{RawPeer, expect_error};
 
 use crate::desk::Disguised;
-use crate::harness::{Client, TestHub};
+use crate::harness::{Client, TestHub, wire};
 
 #[derive(Schema, Serialize, Deserialize, Debug, PartialEq, Clone)]
 struct Rate {
@@ -206,6 +206,83 @@ fn what_a_board_publishes_that_is_not_its_type_is_missed_by_those_with_json_alon
     let missed = panel.read_topic(bus::MISSED).payload;
     assert_eq!(missed, in_json(r#"{"pattern":"imu/*","count":1}"#));
     assert_eq!(board.read_topic(bus::MISMATCH).destination, bus::MISMATCH);
+}
+
+#[test]
+fn what_has_to_be_turned_for_one_peer_is_limited_and_nobody_else_waits_for_it() {
+    // Two bytes that stand for four kilobytes of JSON.
+    const NOTHINGS: u16 = 800;
+    const TIMES: u64 = 2_700;
+    let limits = Limits { translated_bytes: 1 << 20, ..Limits::default() };
+    let hub = TestHub::with_limits(limits);
+    let mut flood = hub.connect("flood", &["*"]);
+    tell::<Vec<()>, ()>(&mut flood, RowKind::Publishes, "flood/nothings");
+    let mut panel = json_peer(&hub, "panel", &["*"]);
+    ask_json(&mut panel, bus::SUBSCRIBE, r#"{"pattern":"flood/*"}"#).unwrap();
+    let mut bystander = hub.bystander();
+    let mut board = board(&hub);
+    ask_json(&mut panel, bus::SUBSCRIBE, r#"{"pattern":"imu/*"}"#).unwrap();
+    let notice = Message::notification(5, Address::new("flood/nothings").unwrap());
+    let payload = postcard(&NOTHINGS);
+    let frame = wire(&notice.with_payload(payload.borrow()));
+    let begun = std::time::Instant::now();
+    for _ in 0..TIMES {
+        flood.write_bytes(&frame);
+    }
+    bystander.is_served();
+    board.notify("imu/sample", postcard(&rate()).borrow());
+    assert_eq!(panel.read_topic("imu/sample").payload, in_json(RATE), "another's is turned");
+    hub.wait_until(|peers| peers.iter().any(|peer| peer.name == "flood" && peer.frames_in > TIMES));
+    let micros = begun.elapsed().as_micros() as u64;
+    let turned = TIMES - hub.peer("flood").refused;
+    let most = (1 << 17) + micros + micros / 20;
+    assert!(turned > 0 && turned <= 1 + most / 4_000, "{turned} of {TIMES} in {micros} us");
+    assert!(hub.peer("panel").missed >= TIMES - turned, "it is told what it missed");
+    let told = flood.read_topic(bus::MISMATCH).payload;
+    let told: bus::Mismatch<'_> = told.borrow().parse().unwrap();
+    assert!(told.text.contains("at most 1048576 bytes a second"), "{}", told.text);
+    let others = flood.read_so_far().iter().filter(|message| message.destination == bus::MISMATCH).count();
+    assert!(others as u64 <= micros / 1_000_000, "it is told now and then: {others}");
+}
+
+#[test]
+fn nothing_is_turned_for_one_who_does_not_read_and_could_not_have_it() {
+    let limits = Limits { queue_bytes: 64 << 10, ..Limits::default() };
+    let hub = TestHub::with_limits(limits);
+    let (mut board, mut panel) = (board(&hub), json_peer(&hub, "panel", &["*"]));
+    ask_json(&mut panel, bus::SUBSCRIBE, r#"{"pattern":"imu/*","policy":"latest"}"#).unwrap();
+    ask_json(&mut panel, bus::SUBSCRIBE, r#"{"pattern":"big/*","policy":{"drop_oldest":60000}}"#).unwrap();
+    let mut big = hub.connect("big", &["*"]);
+    let none = |hub: &TestHub| hub.peer("panel").missed;
+    while none(&hub) == 0 {
+        big.notify("big/news", MessagePayload::Binary(&[7; 1000]));
+    }
+    let before = none(&hub);
+    let wrong = [0xff; 8000];
+    board.notify("imu/sample", MessagePayload::Binary(&wrong));
+    hub.wait_until(|peers| peers.iter().any(|peer| peer.name == "panel" && peer.missed > before));
+    assert!(board.read_so_far().is_empty(), "nobody has looked whether it is of its type");
+    panel.read_topic(bus::MISSED);
+    board.notify("imu/sample", MessagePayload::Binary(&wrong));
+    assert_eq!(board.read_topic(bus::MISMATCH).destination, bus::MISMATCH);
+}
+
+#[test]
+fn one_who_asks_too_much_that_has_to_be_turned_is_told_so_and_others_ask_on() {
+    let limits = Limits { translated_bytes: 4_096, ..Limits::default() };
+    let hub = TestHub::with_limits(limits);
+    let mut board = board(&hub);
+    let (mut greedy, mut modest) = (json_peer(&hub, "greedy", &["*"]), json_peer(&hub, "modest", &["*"]));
+    let long = format!(r#"{{"sensor":{{"Other":"{}"}},"hz":1}}"#, "n".repeat(100_000));
+    greedy.send_request("imu/set-rate", MessagePayload::Json(&long));
+    board.read_call();
+    let refused = ask_json(&mut greedy, "imu/set-rate", RATE);
+    expect_error(refused, ErrorKind::Message, "at most 4096 bytes a second");
+    assert!(board.read_so_far().is_empty());
+    let id = modest.send_request("imu/set-rate", MessagePayload::Json(RATE));
+    let call = board.read_call();
+    answer(&mut board, &call, &postcard(&7u32));
+    assert_eq!(modest.answer_to(id).unwrap().payload, in_json("7"));
 }
 
 #[test]

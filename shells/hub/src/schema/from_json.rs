@@ -10,10 +10,15 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use super::{Misfit, range};
 use crate::owned::without_values;
 
-pub(super) fn to_postcard(ty: &Type, json: &str, max: usize) -> Result<Vec<u8>, Misfit> {
-    let mut sink = Sink { out: Vec::new(), max, steps: 0, is_full: false };
+/// Adds to `work` what it has cost, in bytes, also where nothing came of it.
+pub(super) fn to_postcard(ty: &Type, json: &str, max: usize, work: &mut usize) -> Result<Vec<u8>, Misfit> {
+    let growth = json.len().saturating_mul(MAX_GROWTH);
+    let max = max.min(MIN_BYTES.saturating_add(growth));
+    let max_steps = max.max(MIN_STEPS).min(MIN_STEPS.saturating_add(growth));
+    let mut sink = Sink { out: Vec::new(), max, steps: 0, max_steps, is_full: false };
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let read = Place { ty, sink: &mut sink }.deserialize(&mut deserializer);
+    *work += json.len() + sink.steps + sink.out.len();
     match read.and_then(|()| deserializer.end()) {
         Ok(()) => Ok(sink.out),
         Err(_) if sink.is_full => Err(Misfit::TooLong { max }),
@@ -26,6 +31,7 @@ struct Sink {
     out: Vec<u8>,
     max: usize,
     steps: usize,
+    max_steps: usize,
     is_full: bool,
 }
 
@@ -33,7 +39,7 @@ impl Sink {
     /// Counts `count` looks at a part of the type, of which each may be one for nothing.
     fn step<E: Error>(&mut self, count: usize) -> Result<(), E> {
         self.steps += count;
-        if self.steps > self.max.max(MIN_STEPS) || self.out.len() > self.max {
+        if self.steps > self.max_steps || self.out.len() > self.max {
             self.is_full = true;
             return Err(E::custom("too long"));
         }
@@ -49,11 +55,12 @@ impl Sink {
     }
 
     /// Puts `count` before what was written from `start` on.
-    fn count(&mut self, start: usize, count: usize) {
+    fn count<E: Error>(&mut self, start: usize, count: usize) -> Result<(), E> {
         let end = self.out.len();
         self.varint(count as u128);
         let len = self.out.len() - end;
         self.out[start..].rotate_right(len);
+        self.step((end - start) / MOVED_PER_STEP)
     }
 
     fn text<E: Error>(&mut self, text: &str) -> Result<(), E> {
@@ -112,8 +119,7 @@ impl<'a> Place<'a> {
         while access.next_element_seed(Place { ty: item, sink: &mut *self.sink })?.is_some() {
             count += 1;
         }
-        self.sink.count(start, count);
-        Ok(())
+        self.sink.count(start, count)
     }
 
     fn map<'de, A: MapAccess<'de>>(self, key: &Type, value: &Type, mut access: A) -> Result<(), A::Error> {
@@ -127,8 +133,7 @@ impl<'a> Place<'a> {
                 return Err(A::Error::custom("a name comes twice"));
             }
         }
-        self.sink.count(start, count);
-        Ok(())
+        self.sink.count(start, count)
     }
 
     /// A name in a map: a text, or a number as one.
@@ -166,6 +171,7 @@ impl<'a> Place<'a> {
             return Err(A::Error::custom(format_args!("'{}' comes twice", fields[twice[0].0].name)));
         }
         let unordered = sink.out.split_off(start);
+        sink.step(unordered.len() / MOVED_PER_STEP)?;
         let mut came = came.into_iter().peekable();
         for (at, field) in fields.iter().enumerate() {
             sink.step(1)?;
@@ -433,5 +439,12 @@ const fn is_float(ty: &Type) -> bool {
     matches!(ty, Type::F32 | Type::F64)
 }
 
-/// A document that is shorter may still take so many looks at parts of the type.
+/// However short a document is, it may take so many looks at parts of the type.
 const MIN_STEPS: usize = 1 << 16;
+/// And become so many bytes.
+const MIN_BYTES: usize = 4096;
+/// How many more of both each of its bytes may bring about: a `{}` stands for every field that may be absent, and each of
+/// many fields, in the order of the alphabet, is looked for among all others.
+const MAX_GROWTH: usize = 32;
+/// Bytes that are moved in the time of one look.
+const MOVED_PER_STEP: usize = 16;

@@ -8,9 +8,13 @@ use postcard_schema::schema::owned::{
 
 use super::Misfit;
 
-pub(super) fn to_json(ty: &Type, bytes: &[u8], max: usize) -> Result<String, Misfit> {
-    let mut writer = Writer { rest: bytes, out: Vec::new(), max };
-    writer.value(ty)?;
+/// Adds to `work` what it has cost, in bytes, also where nothing came of it.
+pub(super) fn to_json(ty: &Type, bytes: &[u8], max: usize, work: &mut usize) -> Result<String, Misfit> {
+    let max = max.min(MIN_TEXT.saturating_add(bytes.len().saturating_mul(MAX_GROWTH)));
+    let mut writer = Writer { rest: bytes, out: Vec::new(), max, steps: 0 };
+    let written = writer.value(ty);
+    *work += bytes.len() - writer.rest.len() + writer.out.len() + writer.steps;
+    written?;
     if !writer.rest.is_empty() {
         return Err(Misfit::LeftOver { bytes: writer.rest.len() });
     }
@@ -22,11 +26,14 @@ struct Writer<'a> {
     rest: &'a [u8],
     out: Vec<u8>,
     max: usize,
+    /// Parts of the type that were looked at: those that only wrap another write nothing.
+    steps: usize,
 }
 
 impl<'a> Writer<'a> {
     /// Writes at least one byte, whatever the type: so nothing goes on for longer than the text may be.
     fn value(&mut self, ty: &Type) -> Result<(), Misfit> {
+        self.steps += 1;
         match ty {
             Type::Bool => match self.byte()? {
                 0 => self.put(b"false"),
@@ -79,7 +86,7 @@ impl<'a> Writer<'a> {
 
     fn list(&mut self, item: &Type) -> Result<(), Misfit> {
         self.put(b"[")?;
-        for at in 0..self.varint(64)? {
+        for at in 0..self.count()? {
             self.separate(at > 0)?;
             self.value(item)?;
         }
@@ -114,7 +121,7 @@ impl<'a> Writer<'a> {
         };
         let quote: &[u8] = if is_text { b"" } else { b"\"" };
         self.put(b"{")?;
-        for at in 0..self.varint(64)? {
+        for at in 0..self.count()? {
             self.separate(at > 0)?;
             self.put(quote)?;
             self.value(key)?;
@@ -142,6 +149,14 @@ impl<'a> Writer<'a> {
             Variant::StructVariant(fields) => self.fields(fields)?,
         }
         self.put(b"}")
+    }
+
+    /// How many elements there are. More than the text can hold, at one byte and a comma each, are not begun with.
+    fn count(&mut self) -> Result<usize, Misfit> {
+        let too_long = Misfit::TooLong { max: self.max };
+        let count = usize::try_from(self.varint(64)?).map_err(|_| too_long.clone())?;
+        let room = self.max.saturating_sub(self.out.len());
+        if count > room.div_ceil(2) { Err(too_long) } else { Ok(count) }
     }
 
     fn unsigned(&mut self, bits: u32) -> Result<(), Misfit> {
@@ -216,3 +231,9 @@ impl<'a> Writer<'a> {
         if self.out.len() + more > self.max { Err(Misfit::TooLong { max: self.max }) } else { Ok(()) }
     }
 }
+
+/// What JSON may have however short its postcard is: a type without content is still written with its names.
+const MIN_TEXT: usize = 4096;
+/// How often as long as its postcard JSON may be beyond that. A byte that stands for an absent option, or for a variant,
+/// is written as a name of some sixty letters and what is around it, perhaps in several structs within each other.
+const MAX_GROWTH: usize = 256;

@@ -11,8 +11,15 @@ use super::from_json::to_postcard;
 use super::into_json::to_json;
 
 /// The type of a payload. It is cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shape(Arc<OwnedNamedType>);
+#[derive(Debug, Clone)]
+pub struct Shape(Arc<Known>);
+
+#[derive(Debug)]
+struct Known {
+    named: OwnedNamedType,
+    /// How it reads: once it was asked for, because a type is longer than what is shown of it.
+    shown: OnceLock<String>,
+}
 
 impl Shape {
     /// Reads a schema: `postcard-schema`'s `NamedType` in postcard. `None` when it is none, has more than 1024 parts, is
@@ -24,43 +31,75 @@ impl Shape {
         let mut walk = Walk { rest: schema, parts: 0 };
         walk.named(0)?;
         let shape = postcard::from_bytes(schema).ok().filter(|_| walk.rest.is_empty())?;
-        Some(Self(Arc::new(shape)))
+        Some(Self(Arc::new(Known { named: shape, shown: OnceLock::new() })))
     }
 
     /// The hash of the type as rows tell it.
     pub fn hash(&self) -> u64 {
-        u64::from_le_bytes(Key::for_owned_schema_path("", &self.0).to_bytes())
+        u64::from_le_bytes(Key::for_owned_schema_path("", &self.0.named).to_bytes())
     }
 
     /// The JSON of postcard bytes of this type, in the form that `serde_json` gives it; numbers that are none (NaN) are
     /// `null`.
     ///
     /// # Errors
-    /// [`Misfit`] when the bytes are not of this type, some are left over, or the JSON would have more than `max` bytes.
+    /// [`Misfit`] when the bytes are not of this type, some are left over, or the JSON would have more than `max` bytes,
+    /// or more than 4 KiB and 256 for each of `bytes`.
     pub fn to_json(&self, bytes: &[u8], max: usize) -> Result<String, Misfit> {
-        to_json(&self.0.ty, bytes, max)
+        self.to_json_counted(bytes, max, &mut 0)
+    }
+
+    /// As [`Shape::to_json`]; adds to `work` about how many bytes were gone through and written for it.
+    pub(crate) fn to_json_counted(
+        &self,
+        bytes: &[u8],
+        max: usize,
+        work: &mut usize,
+    ) -> Result<String, Misfit> {
+        to_json(&self.0.named.ty, bytes, max, work)
     }
 
     /// The postcard bytes of a JSON document of this type. What may be absent in it is what is optional or has no
     /// content; what the type does not have is refused, and a name that comes twice.
     ///
     /// # Errors
-    /// [`Misfit`] when the JSON is not of this type, or the bytes would be more than `max`.
+    /// [`Misfit`] when the JSON is not of this type, or the bytes would be more than `max`, or more than 4 KiB and 32 for
+    /// each of the JSON's.
     pub fn to_postcard(&self, json: &str, max: usize) -> Result<Vec<u8>, Misfit> {
-        to_postcard(&self.0.ty, json, max)
+        self.to_postcard_counted(json, max, &mut 0)
+    }
+
+    /// As [`Shape::to_postcard`]; adds to `work` about how many bytes were gone through and written for it.
+    pub(crate) fn to_postcard_counted(
+        &self,
+        json: &str,
+        max: usize,
+        work: &mut usize,
+    ) -> Result<Vec<u8>, Misfit> {
+        to_postcard(&self.0.named.ty, json, max, work)
     }
 }
 
 /// As it reads in a Rust program, cut to what fits into an error.
 impl std::fmt::Display for Shape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let text = self.0.to_pseudocode();
-        match text.char_indices().nth(MAX_SHOWN) {
-            Some((end, _)) => write!(f, "{} …", &text[..end]),
-            None => f.write_str(&text),
-        }
+        f.write_str(self.0.shown.get_or_init(|| {
+            let text = self.0.named.to_pseudocode();
+            match text.char_indices().nth(MAX_SHOWN) {
+                Some((end, _)) => format!("{} …", &text[..end]),
+                None => text,
+            }
+        }))
     }
 }
+
+impl PartialEq for Shape {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.named == other.0.named
+    }
+}
+
+impl Eq for Shape {}
 
 /// A schema as it was told, and its shape once somebody has asked for it.
 #[derive(Debug, Clone, Default)]

@@ -176,6 +176,55 @@ fn a_short_document_does_not_become_long_bytes_nor_long_work() {
     }
 }
 
+/// `Vec<struct { <a name of 60 000 letters>: () }>` in the form of a schema.
+fn long_name() -> Shape {
+    let name = "n".repeat(60_000);
+    let len = postcard::to_stdvec(&name.len()).unwrap();
+    let schema = [&[0, 22, 0, 26, 1][..], &len, name.as_bytes(), &[0, 19]].concat();
+    Shape::read(&schema).unwrap()
+}
+
+#[test]
+fn a_few_bytes_do_not_become_long_json_nor_long_work() {
+    let units = shape::<Vec<()>>();
+    for (shape, count) in [(long_name(), 15u32), (units.clone(), 200_000), (units, 1000)] {
+        let (bytes, mut work) = (postcard::to_stdvec(&count).unwrap(), 0);
+        let most = 4096 + 256 * bytes.len();
+        assert_eq!(shape.to_json_counted(&bytes, MAX, &mut work), Err(Misfit::TooLong { max: most }));
+        assert!(work <= 2 * most, "{work}");
+    }
+    assert_eq!(shape::<Vec<()>>().to_json(&[3], MAX).unwrap(), "[null,null,null]");
+}
+
+#[test]
+fn a_document_of_a_few_kilobytes_does_not_become_long_bytes() {
+    let fields: Vec<u8> = (0..480u16)
+        .flat_map(|number| [&[4, b'f'][..], format!("{number:03}").as_bytes(), &[0, 18, 0, 0]].concat())
+        .collect();
+    let count = postcard::to_stdvec(&480u16).unwrap();
+    let shape = Shape::read(&[&[0, 22, 0, 26][..], &count, &fields].concat()).unwrap();
+    let json = format!("[{}]", vec!["{}"; 2000].join(","));
+    let mut work = 0;
+    let refused = shape.to_postcard_counted(&json, MAX, &mut work);
+    assert_eq!(refused, Err(Misfit::TooLong { max: 4096 + 32 * json.len() }));
+    assert!(work < 100 * json.len(), "{work}");
+    assert_eq!(shape.to_postcard("[{},{}]", MAX).unwrap().len(), 1 + 2 * 480);
+}
+
+#[test]
+fn honest_types_with_long_names_pass_both_ways() {
+    // Sixty-letter names around an absent option each, as a configuration may have them, in the worst order.
+    let names: Vec<String> = (0..500).map(|number| format!("{number:0>60}")).collect();
+    let fields: Vec<u8> =
+        names.iter().flat_map(|name| [&[60][..], name.as_bytes(), &[0, 18, 0, 0]].concat()).collect();
+    let count = postcard::to_stdvec(&500u16).unwrap();
+    let shape = Shape::read(&[&[0, 26][..], &count, &fields].concat()).unwrap();
+    let bytes = vec![0; 500];
+    let json = shape.to_json(&bytes, MAX).unwrap();
+    let parts: Vec<&str> = json[1..json.len() - 1].split(',').rev().collect();
+    assert_eq!(shape.to_postcard(&format!("{{{}}}", parts.join(",")), MAX).unwrap(), bytes);
+}
+
 #[test]
 fn a_schema_that_is_too_deep_or_too_large_is_none() {
     let nested = |depth| [[0, 18].repeat(depth), vec![0, 2]].concat();
