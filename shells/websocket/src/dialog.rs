@@ -5,7 +5,9 @@ use std::io;
 
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-use crate::frames::{Assembler, Event, Fault, Rules, write_close, write_control, write_head, write_payload};
+use crate::frames::{
+    Assembler, Event, Fault, Rules, blank, wipe, write_close, write_control, write_head, write_payload,
+};
 use crate::json::Refusal;
 use crate::mask::Masks;
 use crate::protocol::Subprotocol;
@@ -14,7 +16,6 @@ use crate::protocol::Subprotocol;
 ///
 /// What has to be written waits in [`Dialog::output`]. Its owner bounds what it adds to that; what is added by itself is
 /// bounded here: of pings that nobody reads the answers to, only the last is answered.
-#[derive(Debug)]
 pub(crate) struct Dialog {
     assembler: Assembler,
     protocol: Subprotocol,
@@ -114,8 +115,8 @@ impl Dialog {
         }
         let kind = if self.protocol == Subprotocol::Json { Data::Text } else { Data::Binary };
         let mut mask = self.masks.as_mut().map(|masks| masks.take());
+        self.make_room(head.len() + payload.len());
         let before = self.output.len();
-        self.output.reserve(head.len() + payload.len() + 14);
         write_head(OpCode::Data(kind), head.len() + payload.len(), mask, &mut self.output);
         write_payload(head, &mut mask, &mut self.output);
         write_payload(payload, &mut mask, &mut self.output);
@@ -135,6 +136,12 @@ impl Dialog {
             self.state = State::Closing;
             self.say_close(Some(code), text);
         }
+    }
+
+    /// Ends the connection without waiting for the other end's word.
+    pub(crate) fn part(&mut self, code: u16, text: &str) {
+        self.close(code, text);
+        self.state = State::Over(Some(code), text.into());
     }
 
     /// Ends the connection for what the other end did.
@@ -165,7 +172,10 @@ impl Dialog {
 
     /// The first `count` bytes of [`Dialog::output`] are written.
     pub(crate) fn written(&mut self, count: usize) {
-        self.start += count;
+        let end = (self.start + count).min(self.output.len());
+        // There may have been a secret in it.
+        blank(&mut self.output[self.start..end]);
+        self.start = end;
         if self.start >= self.output.len() {
             // An idle connection holds no buffer.
             self.output = Vec::new();
@@ -229,6 +239,12 @@ impl Dialog {
         self.output.capacity() + self.assembler.held()
     }
 
+    /// All that is in the memory of [`Dialog::output`].
+    #[cfg(test)]
+    pub(crate) fn everything(&self) -> &[u8] {
+        &self.output
+    }
+
     /// The other end has ended the connection.
     fn end(&mut self, code: Option<u16>, text: Box<str>) {
         if self.state == State::Open {
@@ -258,8 +274,22 @@ impl Dialog {
         }
     }
 
+    /// Room for a frame of `len` bytes of payload; where memory is exchanged for it, nothing stays in the old.
+    fn make_room(&mut self, len: usize) {
+        let more = len + MAX_HEAD;
+        if self.output.capacity() - self.output.len() >= more {
+            return;
+        }
+        let waiting = self.output();
+        let mut output = Vec::with_capacity((waiting.len() + more).max(waiting.len() * 2));
+        output.extend_from_slice(waiting);
+        wipe(&mut self.output);
+        (self.output, self.start) = (output, 0);
+    }
+
     fn say_close(&mut self, code: Option<u16>, text: &str) {
         self.pong = None;
+        self.make_room(MAX_CONTROL);
         let before = self.output.len();
         let mask = self.masks.as_mut().map(|masks| masks.take());
         write_close(code, text, mask, &mut self.output);
@@ -267,10 +297,29 @@ impl Dialog {
     }
 
     fn control(&mut self, kind: Control, content: &[u8]) {
+        self.make_room(content.len());
         let before = self.output.len();
         let mask = self.masks.as_mut().map(|masks| masks.take());
         write_control(kind, content, mask, &mut self.output);
         self.accepted += (self.output.len() - before) as u64;
+    }
+}
+
+impl Drop for Dialog {
+    fn drop(&mut self) {
+        wipe(&mut self.output);
+    }
+}
+
+impl std::fmt::Debug for Dialog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // What is being said may be secret.
+        let mut shown = f.debug_struct("Dialog");
+        shown.field("protocol", &self.protocol).field("state", &self.state);
+        shown
+            .field("output", &self.output().len())
+            .field("pong", &self.pong.as_ref().map(|content| content.len()));
+        shown.finish_non_exhaustive()
     }
 }
 
@@ -288,6 +337,10 @@ const fn meaning(code: u16) -> &'static str {
         _ => "it gave no reason that is known here",
     }
 }
+
+/// Longest head of a frame, and longest payload of a control frame, in bytes.
+const MAX_HEAD: usize = 14;
+const MAX_CONTROL: usize = 125;
 
 /// What may wait before nothing is added to it that the other end causes by itself, in bytes.
 const OWN_ROOM: usize = 64 * 1024;

@@ -291,6 +291,7 @@ impl Assembler {
 impl Drop for Assembler {
     fn drop(&mut self) {
         wipe(&mut self.message);
+        wipe(&mut self.control);
     }
 }
 
@@ -428,9 +429,16 @@ fn split_close(payload: &[u8]) -> Result<(Option<u16>, &str), Fault> {
 }
 
 /// Lets memory go, with nothing left in it.
-fn wipe(bytes: &mut Vec<u8>) {
-    bytes.fill(0);
+pub(crate) fn wipe(bytes: &mut Vec<u8>) {
+    blank(bytes);
     *bytes = Vec::new();
+}
+
+/// Overwrites what may have been secret, as fast as memory goes.
+pub(crate) fn blank(bytes: &mut [u8]) {
+    bytes.fill(0);
+    // What is looked at must have been written, though it is let go next.
+    std::hint::black_box(bytes);
 }
 
 /// Longest head of a frame.

@@ -11,7 +11,7 @@ use visorbus_hub::{Goodbye, HubLink, LinkOptions, Origin, ReceiveBuffer};
 
 use crate::channel::Channel;
 use crate::dialog::Dialog;
-use crate::frames::{Event, Fault};
+use crate::frames::{Event, Fault, wipe};
 use crate::json::{Refusal, Translator};
 use crate::protocol::{Subprotocol, WebSocketProtocol};
 use crate::seat::Seat;
@@ -20,7 +20,6 @@ use crate::seat::Seat;
 ///
 /// It reads and writes as far as the socket goes and never waits. What it holds while nothing is going on is its own few
 /// hundred bytes and, under TLS, what rustls keeps; what it may hold is bounded: one message of each direction and 128 KiB.
-#[derive(Debug)]
 pub struct WebSocketLink {
     channel: Channel,
     dialog: Dialog,
@@ -33,7 +32,7 @@ pub struct WebSocketLink {
     heartbeat: Heartbeat,
     /// The message that is not whole, and until when it may be so.
     slow: Option<(u32, Instant)>,
-    _seat: Seat,
+    seat: Seat,
 }
 
 /// What one connection may cost, and how often it has to be heard of.
@@ -69,6 +68,7 @@ impl WebSocketLink {
         config: &LinkConfig,
         seat: Seat,
     ) -> Self {
+        seat.open(&channel.share());
         let translator = || Box::new(Translator::new(Arc::clone(&config.protocol)));
         Self {
             channel,
@@ -79,7 +79,7 @@ impl WebSocketLink {
             config: config.clone(),
             heartbeat: Heartbeat::default(),
             slow: None,
-            _seat: seat,
+            seat,
         }
     }
 
@@ -113,14 +113,23 @@ impl WebSocketLink {
                 self.dialog.ping();
                 Ok(())
             }
-            Beat::Gone => Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!(
-                    "the other end was silent for {} ms and does not answer a ping",
-                    2 * u64::from(every)
-                ),
-            )),
+            Beat::Gone => {
+                self.dialog.part(1008, "nothing was heard of this end, not even the answer to a ping");
+                // As far as it goes at once: nobody may be there who would read it.
+                let _ = self.push();
+                let silent = 2 * u64::from(every);
+                let text = format!("the other end was silent for {silent} ms and does not answer a ping");
+                Err(io::Error::new(io::ErrorKind::TimedOut, text))
+            }
         }
+    }
+
+    /// Its place is another's: says so, as far as that goes at once.
+    fn give_way(&mut self) -> io::Error {
+        self.dialog.part(1013, DISPLACED);
+        // Whoever has gone already need not know.
+        let _ = self.push();
+        io::Error::new(io::ErrorKind::ConnectionAborted, DISPLACED)
     }
 
     /// What was read is over: a goodbye that was answered just now leaves at once.
@@ -146,6 +155,9 @@ impl HubLink for WebSocketLink {
             // It is only read so that what was said last is not lost.
             return self.channel.read_all(usize::MAX, |_| {}).map(drop);
         }
+        if self.seat.is_lost() {
+            return Err(self.give_way());
+        }
         let Self { channel, dialog, translator, .. } = self;
         let mut take = |bytes: &mut [u8]| dialog.handle(bytes, |event| accept(event, translator, into));
         take(&mut std::mem::take(&mut self.tail));
@@ -161,13 +173,22 @@ impl HubLink for WebSocketLink {
         let is_first = self.is_written();
         match &mut self.translator {
             None => self.dialog.send(head, payload),
-            Some(translator) => match translator.outgoing(&[head, payload].concat()) {
-                Ok(text) => self.dialog.send(text.as_bytes(), &[]),
-                // The hub made it: it is a fault of this program, and no reason to go.
-                Err(error) => {
-                    tracing::error!("{}: a frame could not be turned into JSON: {error}", self.origin)
+            Some(translator) => {
+                // There may be a token in either.
+                let mut frame = [head, payload].concat();
+                match translator.outgoing(&frame) {
+                    Ok(text) => {
+                        let mut text = text.into_bytes();
+                        self.dialog.send(&text, &[]);
+                        wipe(&mut text);
+                    }
+                    // The hub made it: it is a fault of this program, and no reason to go.
+                    Err(error) => {
+                        tracing::error!("{}: a frame could not be turned into JSON: {error}", self.origin)
+                    }
                 }
-            },
+                wipe(&mut frame);
+            }
         }
         if at_once && is_first {
             self.push()?;
@@ -196,6 +217,7 @@ impl HubLink for WebSocketLink {
     }
 
     fn admit(&mut self) {
+        self.seat.admit();
         self.dialog.allow(self.config.max_message());
     }
 
@@ -247,6 +269,15 @@ impl Drop for WebSocketLink {
         self.channel.finish();
         // What is unread when a socket is closed has it reset, and then what was said last may be lost.
         let _ = self.channel.read_all(usize::MAX, |_| {});
+    }
+}
+
+impl std::fmt::Debug for WebSocketLink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // What is being said may be secret.
+        let mut shown = f.debug_struct("WebSocketLink");
+        shown.field("origin", &self.origin).field("dialog", &self.dialog).field("tail", &self.tail.len());
+        shown.finish_non_exhaustive()
     }
 }
 
@@ -315,6 +346,10 @@ fn millis(time: Duration) -> u32 {
 /// Longest message before the other end has authenticated, in bytes: what any hello and any credentials need, and not what a
 /// crowd could fill the memory with.
 const STRANGERS_LEN: usize = 64 * 1024;
+
+/// What one is told who has to go for another of his address.
+const DISPLACED: &str =
+    "its address has too many connections, and this one has not authenticated: try again later";
 
 /// What may be queued before [`HubLink::has_room`] says no, in bytes; one more message may go above it.
 const QUEUE_LEN: usize = 64 * 1024;

@@ -46,7 +46,7 @@ pub struct WebSocketConfig {
 ///
 /// - `GET /` with a WebSocket handshake opens one; other paths are for [pages](Pages).
 /// - Hosts and origins are checked as [`WebSocketConfig`] says, one of the subprotocols of [`Subprotocol`](crate::Subprotocol)
-///   must be offered, and a secret in a URL is refused. Whoever is turned away reads why.
+///   must be offered, and a secret in a URL is refused. Whoever asked and is turned away reads why.
 #[derive(Debug)]
 pub struct WebSocketListener {
     door: Door,
@@ -114,6 +114,8 @@ impl Drop for WebSocketListener {
             // What a panic there had to say has been said.
             let _ = thread.join();
         }
+        // A door that somebody has kept must not keep these.
+        self.door.shared.clear();
     }
 }
 

@@ -123,6 +123,36 @@ fn strangers_at_the_door_do_not_take_the_places_of_peers() {
 }
 
 #[test]
+fn strangers_that_share_an_address_with_a_peer_do_not_shut_it_out() {
+    let mut server = server();
+    let mut door = WebSocketConfig::default();
+    door.door.connections_per_address = 8;
+    door.door.pending_per_address = 4;
+    server.set_config(door).unwrap();
+    server.start().unwrap();
+    let mut first = logged_in(&server, "first", &["request:**"]);
+    let mut peers = Vec::new();
+    let mut strangers = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        // Half of them at the door, half in.
+        for at in 0..20 {
+            strangers.push(client(&server, &format!("stranger{at}")));
+            strangers.push(WebSocket::from_raw_socket(
+                connect(&server),
+                tungstenite::protocol::Role::Client,
+                None,
+            ));
+        }
+        peers.push(logged_in(&server, name, &["request:**"]));
+    }
+    assert_eq!(server.active_connections().unwrap(), ["a", "b", "c", "d", "first"]);
+    let Ok(Message::Close(Some(told))) = strangers[0].read() else { panic!("it is told to go") };
+    assert!(u16::from(told.code) == 1013 && told.reason.contains("has not authenticated"), "{told}");
+    let beat = json!({"message_type": "Heartbeat", "payload": {"id": "1"}});
+    assert_eq!(say(&mut first, &beat)["message_type"], "Heartbeat", "it was never disturbed");
+}
+
+#[test]
 fn a_refused_page_reaches_neither_the_hub_nor_the_log_with_its_secret() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_writer({

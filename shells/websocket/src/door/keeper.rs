@@ -4,17 +4,14 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::socket::{MsgFlags, send};
 
 use crate::HashMap;
-use crate::door::answer::Answer;
 use crate::door::refusal::Refusal;
 use crate::door::shared::Shared;
 use crate::door::visitor::{Step, Visitor, Wish};
@@ -131,17 +128,13 @@ impl Keeper {
     fn welcome(&mut self, stream: TcpStream, address: SocketAddr, now: Instant) {
         let shared = &self.shared;
         shared.tally.count(&shared.tally.accepted);
-        let limits = &shared.limits;
-        let seat = shared.seats.take(address.ip(), limits.connections_per_address);
-        let waiting = shared.waiting.take(address.ip(), limits.pending_per_address);
-        let (Some(seat), Some(waiting)) = (seat, waiting) else {
-            return turn_away(&stream, address, &Refusal::Address, shared);
+        self.make_room(address);
+        let shared = &self.shared;
+        let seat = shared.seats.take(address.ip(), shared.limits.connections_per_address);
+        let Some(waiting) = shared.waiting.take(address.ip(), shared.limits.pending_per_address) else {
+            return shared.tally.refuse(&Refusal::Address, Some(address));
         };
-        while self.visitors.len() >= self.shared.limits.pending.max(1) {
-            let Some(&(_, id)) = self.deadlines.first() else { break };
-            self.evict(id);
-        }
-        let Ok(visitor) = Visitor::new(stream, address, (seat, waiting), &self.shared, now) else { return };
+        let Ok(visitor) = Visitor::new(stream, address, (seat, waiting), shared, now) else { return };
         let id = self.next;
         self.next += 1;
         let added = visitor.fd().map(|fd| self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, id)));
@@ -149,17 +142,44 @@ impl Keeper {
             return;
         }
         self.deadlines.insert((visitor.deadline, id));
+        let is_to_be_told = visitor.is_answered();
         self.visitors.insert(id, (visitor, Wish { input: true, output: false }));
         self.count_pending();
+        if is_to_be_told {
+            self.step(id, now);
+        }
     }
 
-    /// Makes room for another one.
-    fn evict(&mut self, id: u64) {
-        if let Some((visitor, _)) = self.remove(id)
-            && !visitor.is_leaving()
-        {
-            self.shared.tally.refuse(&Refusal::Busy, None);
+    /// Has others go for somebody who comes from `address`, so that those who only sit there shut nobody out: first one of
+    /// his own, if there are too many of them, then anybody.
+    fn make_room(&mut self, address: SocketAddr) {
+        let shared = Arc::clone(&self.shared);
+        let (limits, ip) = (&shared.limits, address.ip());
+        if shared.seats.count(ip) >= limits.connections_per_address {
+            if shared.seats.displace(ip) {
+                shared.tally.refuse(&Refusal::Address, Some(address));
+            } else {
+                self.evict(&Refusal::Address, |visitor| visitor.has_seat() && visitor.is_of(ip));
+            }
         }
+        if shared.waiting.count(ip) >= limits.pending_per_address {
+            self.evict(&Refusal::Address, |visitor| visitor.is_of(ip));
+        }
+        while self.visitors.len() >= limits.pending.max(1) && self.evict(&Refusal::Busy, |_| true) {}
+    }
+
+    /// Has the one of `those` go who came first; sooner one who has been answered and is only seen off. One who has just
+    /// come has time until as many as there may be have come after him, whatever those who were there before wait for.
+    /// `false` when there is none.
+    fn evict(&mut self, refusal: &Refusal, those: impl Fn(&Visitor) -> bool) -> bool {
+        let visitors = self.visitors.iter().filter(|(_, (visitor, _))| those(visitor));
+        let first =
+            visitors.min_by_key(|(id, (visitor, _))| (!visitor.is_leaving(), **id)).map(|(id, _)| *id);
+        let Some((visitor, _)) = first.and_then(|id| self.remove(id)) else { return false };
+        if !visitor.is_leaving() {
+            self.shared.tally.refuse(refusal, Some(visitor.address()));
+        }
+        true
     }
 
     fn step(&mut self, id: u64, now: Instant) {
@@ -243,19 +263,6 @@ fn watch(epoll: &Epoll, visitor: &Visitor, id: u64, wish: Wish) -> bool {
     flags.set(EpollFlags::EPOLLIN, wish.input);
     flags.set(EpollFlags::EPOLLOUT, wish.output);
     visitor.fd().is_some_and(|fd| epoll.modify(fd, &mut EpollEvent::new(flags, id)).is_ok())
-}
-
-/// Says why, where that costs nothing, and closes.
-fn turn_away(stream: &TcpStream, address: SocketAddr, refusal: &Refusal, shared: &Shared) {
-    shared.tally.refuse(refusal, Some(address));
-    if !shared.is_tls() {
-        let mut answer = Answer::refuse(refusal, false);
-        while !answer.rest().is_empty() {
-            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-            let Ok(count) = send(stream.as_raw_fd(), answer.rest(), flags) else { return };
-            answer.advance(count);
-        }
-    }
 }
 
 /// A descriptor that is good for nothing but to be given up.

@@ -81,9 +81,7 @@ impl<'a> Request<'a> {
         if self.value("Content-Length").is_some() || self.value("Transfer-Encoding").is_some() {
             return Err(Refusal::Body);
         }
-        let names_secret =
-            |pair: &str| SECRETS.contains(&plain(pair.split('=').next().unwrap_or(pair)).as_str());
-        if self.query.split(['&', ';']).any(names_secret) {
+        if self.query.split(['&', ';']).any(is_secret) {
             return Err(Refusal::TokenInUrl);
         }
         Ok(())
@@ -135,7 +133,15 @@ fn trim(value: &str) -> &str {
     value.trim_matches([' ', '\t'])
 }
 
-/// The name of a query's parameter with its percent escapes undone, in small letters.
+/// Whether a query's parameter has the name of a secret, or a token or an API key stands in it, whatever it is called.
+fn is_secret(pair: &str) -> bool {
+    let pair = plain(pair);
+    let name = pair.split('=').next().unwrap_or_default();
+    SECRETS.contains(&name)
+        || pair.split('=').any(|part| TOKENS.iter().any(|start| part.trim_start().starts_with(start)))
+}
+
+/// A query's parameter with its percent escapes undone, in small letters.
 fn plain(name: &str) -> String {
     let mut rest = name.as_bytes();
     let mut out = String::new();
@@ -170,6 +176,9 @@ const SINGLE: [&str; 9] = [
 /// Parameters of a URL that would be secrets. URLs end up in histories and in the logs of proxies.
 const SECRETS: [&str; 8] =
     ["token", "access_token", "auth_token", "auth", "password", "api_key", "apikey", "authorization"];
+
+/// What tokens and API keys begin with.
+const TOKENS: [&str; 2] = [visorbus_core::auth::TEXT_PREFIX, "vbk1."];
 
 #[cfg(test)]
 mod tests {
@@ -333,13 +342,29 @@ mod tests {
 
     #[test]
     fn secrets_in_the_url_are_refused() {
-        for query in
-            ["token=a", "a=b&access_token=c", "TOKEN", "%74oken=1", "a;Api_Key=2", "password=", "a&%41uth=x"]
-        {
+        for query in [
+            "token=a",
+            "a=b&access_token=c",
+            "TOKEN",
+            "%74oken=1",
+            "a;Api_Key=2",
+            "password=",
+            "a&%41uth=x",
+            "t=vb1.AQID",
+            "vb1.AQID",
+            "key=vbk1.x",
+            "a=b;k=%76b%31%2eAQ",
+            "x=VB1.A",
+            "t==vb1.A",
+            "t=%20vb1.A",
+            "t%3Dvb1.A",
+        ] {
             let refused = refusal(&format!("GET /?{query} HTTP/1.1\r\nHost: a\r\n\r\n"));
             assert_eq!(refused, Refusal::TokenInUrl, "{query}");
         }
-        for query in ["tokens=a", "a=token", "%", "%7", "%zz=token", "x=%74oken", ""] {
+        for query in
+            ["tokens=a", "a=token", "%", "%7", "%zz=token", "x=%74oken", "", "x=vb1", "x=vb2.AQ", "x=a.vb1.A"]
+        {
             let head = format!("GET /?{query} HTTP/1.1\r\nHost: a\r\n\r\n");
             assert!(Request::parse(head.as_bytes()).is_ok(), "{query}");
         }

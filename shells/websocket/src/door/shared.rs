@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use rustls::ServerConfig;
 
-use visorbus_hub::HubLink;
+use visorbus_hub::{Goodbye, HubLink};
 
 use crate::channel::Channel;
 use crate::door::rules::Rules;
@@ -26,13 +26,15 @@ pub struct DoorLimits {
     pub handshake: Duration,
     /// For a page, or a text that says what is wrong, to be read by whoever asked. Default 10 s.
     pub answer: Duration,
-    /// Connections at once that are no WebSockets yet. Default 512; for a further one, the one that has the least time
-    /// left goes.
+    /// Connections at once that are no WebSockets yet. Default 512; for a further one, the one that has been there
+    /// longest goes.
     pub pending: usize,
-    /// Connections at once of one address that are no WebSockets yet. Default 32; further ones are turned away.
+    /// Connections at once of one address that are no WebSockets yet. Default 32; for a further one, the one of the same
+    /// address that has been there longest goes.
     pub pending_per_address: usize,
-    /// Connections at once of one address, WebSockets or not; a network of IPv6 (/64) is one address. Default 256; further
-    /// ones are turned away. Behind a proxy, everybody has the proxy's address.
+    /// Connections at once of one address, WebSockets or not; a network of IPv6 (/64) is one address. Default 256; for a
+    /// further one, the one of the same address goes that has been there longest without authenticating. Where all have
+    /// authenticated, further ones are turned away. Behind a proxy, everybody has the proxy's address.
     pub connections_per_address: usize,
 }
 
@@ -131,6 +133,16 @@ impl Shared {
             let _ = self.ready_event.read();
         }
         ready.pop_front()
+    }
+
+    /// Has those go that the hub has not taken, and will not.
+    pub(crate) fn clear(&self) {
+        let left = std::mem::take(&mut *self.ready());
+        for mut link in left {
+            link.close(Goodbye::Stopping, "the hub stops");
+            // Whoever has gone already need not know.
+            let _ = link.flush(visorbus_core::Instant::default());
+        }
     }
 
     pub(crate) fn ready_fd(&self) -> BorrowedFd<'_> {

@@ -278,17 +278,138 @@ fn a_thousand_silent_ones_of_many_addresses_shut_nobody_else_out() {
 }
 
 #[test]
+fn silent_ones_of_ones_own_address_shut_nobody_out() {
+    let mut listener = open(config());
+    let mut silent: Vec<_> = (0..100).map(|_| come_from(1, &listener)).collect();
+    for round in 0..50_usize {
+        // They come again as they are closed, and some have begun to say something.
+        silent.splice(..8, (0..8).map(|_| come_from(1, &listener)).collect::<Vec<_>>());
+        let _ = silent[round].write_all(&b"GET / HTTP/1.1\r\n"[..round % 17]);
+        open_socket(&mut listener, 1);
+    }
+    assert_eq!(listener.door().stats().upgraded, 50);
+}
+
+#[test]
+fn silent_ones_of_ones_own_address_shut_nobody_out_of_tls() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = config();
+    let certificate = certify(directory.path()).0;
+    config.tls = Some(certificate.clone());
+    let mut listener = open(config);
+    let mut silent: Vec<_> = (0..100).map(|_| come_from(1, &listener)).collect();
+    for _ in 0..10 {
+        silent.splice(..8, (0..8).map(|_| come_from(1, &listener)).collect::<Vec<_>>());
+        let stream = tls(come(&listener), trusting(&certificate));
+        tungstenite::client(request(&listener, "visorbus.v1.json"), stream).unwrap();
+        taken(&mut listener);
+    }
+}
+
+#[test]
+fn those_who_do_not_read_their_page_shut_nobody_of_their_address_out() {
+    let mut config = config();
+    config.pages = Pages::new().with("/large", "text/plain", vec![b'x'; 8_000_000]);
+    let mut listener = open(config);
+    let lazy: Vec<_> = (0..40)
+        .map(|_| {
+            let mut stream = come(&listener);
+            stream.write_all(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+            stream
+        })
+        .collect();
+    wait_for(&listener, |stats| stats.accepted == 40 && stats.pages >= 32);
+    // They have more time left than who has just come; who comes after him does not drive him out all the same.
+    let mut good = come(&listener);
+    let _more: Vec<_> = (0..20).map(|_| come(&listener)).collect();
+    wait_for(&listener, |stats| stats.accepted == 61);
+    good.write_all(upgrade(&listener, "").as_bytes()).unwrap();
+    assert!(head(&mut good).starts_with("HTTP/1.1 101 "));
+    taken(&mut listener);
+    drop(lazy);
+}
+
+#[test]
 fn an_address_has_so_many_connections_and_gets_them_back() {
     let mut config = config();
     config.door.connections_per_address = 2;
     let mut listener = open(config);
-    let (_first, _second) = (open_socket(&mut listener, 1), open_socket(&mut listener, 1));
-    let refused = rest(come(&listener));
-    assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("too many connections"), "{refused}");
+    let (mut first, mut second) = (open_socket(&mut listener, 1), open_socket(&mut listener, 1));
+    first.1.admit();
+    second.1.admit();
+    for sent in ["", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
+        let refused = ask(&listener, sent);
+        assert!(
+            refused.starts_with("HTTP/1.1 503 ") && refused.contains("too many connections"),
+            "{refused}"
+        );
+    }
     open_socket(&mut listener, 2);
-    drop(_second);
+    drop(second);
     open_socket(&mut listener, 1);
-    assert_eq!(listener.door().stats().refused(Reason::Address), 1);
+    assert_eq!(listener.door().stats().refused(Reason::Address), 2);
+}
+
+#[test]
+fn who_is_one_too_many_is_closed_over_tls_before_it_costs_a_handshake() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = config();
+    let certificate = certify(directory.path()).0;
+    config.tls = Some(certificate.clone());
+    config.door.connections_per_address = 1;
+    let mut listener = open(config);
+    let stream = tls(come(&listener), trusting(&certificate));
+    let _socket = tungstenite::client(request(&listener, "visorbus.v1.json"), stream).unwrap();
+    let mut link = taken(&mut listener);
+    link.admit();
+    assert_eq!(rest(come(&listener)), "");
+    assert_eq!((listener.door().stats().refused(Reason::Address), listener.door().stats().pending), (1, 0));
+    link.receive(&mut visorbus_hub::ReceiveBuffer::default()).unwrap();
+}
+
+#[test]
+fn websockets_of_strangers_go_for_others_of_their_address_and_the_admitted_stay() {
+    let mut config = config();
+    config.door.connections_per_address = 4;
+    let mut listener = open(config);
+    let mut admitted = open_socket(&mut listener, 1);
+    admitted.1.admit();
+    let mut strangers: Vec<_> = (0..3).map(|_| open_socket(&mut listener, 1)).collect();
+    for _ in 0..3 {
+        let newcomer = open_socket(&mut listener, 1);
+        let (mut stream, mut link) = strangers.remove(0);
+        let mut ready = [PollFd::new(link.fd().unwrap(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut ready, PollTimeout::from(20_000_u16)).unwrap(), 1, "it is to be looked at");
+        let gone = link.receive(&mut visorbus_hub::ReceiveBuffer::default()).unwrap_err();
+        assert!(gone.to_string().contains("has not authenticated"), "{gone}");
+        drop(link);
+        let mut last = Vec::new();
+        stream.read_to_end(&mut last).unwrap();
+        assert_eq!((last[0], &last[2..4]), (0x88, &1013_u16.to_be_bytes()[..]), "{last:?}");
+        strangers.push(newcomer);
+    }
+    for (_, link) in &mut strangers {
+        link.admit();
+    }
+    assert!(ask(&listener, "").starts_with("HTTP/1.1 503 "), "all four are somebody");
+    for (_, link) in strangers.iter_mut().chain([&mut admitted]) {
+        link.receive(&mut visorbus_hub::ReceiveBuffer::default()).unwrap();
+    }
+}
+
+#[test]
+fn what_the_hub_has_not_taken_ends_with_the_listener() {
+    let listener = open(config());
+    let door = listener.door();
+    let mut stream = come(&listener);
+    stream.write_all(upgrade(&listener, "").as_bytes()).unwrap();
+    assert!(head(&mut stream).starts_with("HTTP/1.1 101 "));
+    wait_for(&listener, |stats| stats.upgraded == 1);
+    drop(listener);
+    let mut last = Vec::new();
+    stream.read_to_end(&mut last).unwrap();
+    assert_eq!((last[0], &last[2..4]), (0x88, &1001_u16.to_be_bytes()[..]), "{last:?}");
+    drop(door);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! time that the other end gets to read that answer. No call waits.
 
 use std::io::{self, Read as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use crate::door::rules::Verdict;
 use crate::door::shared::Shared;
 use crate::door::upgrade::Upgrade;
 use crate::link::WebSocketLink;
-use crate::seat::Seat;
+use crate::seat::{Seat, owner};
 
 /// One connection that is not a WebSocket yet.
 pub(crate) struct Visitor {
@@ -25,7 +25,7 @@ pub(crate) struct Visitor {
     local: SocketAddr,
     /// When it is too late for what it is at.
     pub(crate) deadline: Instant,
-    seat: Seat,
+    seat: Option<Seat>,
     /// Its place among those at the door.
     _waiting: Seat,
 }
@@ -68,19 +68,55 @@ enum Stage {
 }
 
 impl Visitor {
-    /// Takes over a connection from `address`.
+    /// Takes over a connection from `address`, which has a place at the door. Without one among the connections of its
+    /// address it only reads why; under TLS that would cost a handshake, and it is closed.
+    ///
+    /// # Errors
+    /// The connection is no good, or there is no place for it.
     pub(crate) fn new(
         stream: TcpStream,
         address: SocketAddr,
-        seats: (Seat, Seat),
+        (seat, waiting): (Option<Seat>, Seat),
         shared: &Shared,
         now: Instant,
     ) -> io::Result<Self> {
         let local = stream.local_addr()?;
         stream.set_nonblocking(true)?;
-        let stage = if shared.is_tls() { Stage::Silent(stream) } else { asking(Channel::plain(stream)?) };
+        let has_seat = seat.is_some();
+        if !has_seat {
+            shared.tally.refuse(&Refusal::Address, Some(address));
+        }
+        let stage = match (has_seat, shared.is_tls()) {
+            (true, true) => Stage::Silent(stream),
+            (true, false) => asking(Channel::plain(stream)?),
+            (false, true) => return Err(io::ErrorKind::ConnectionRefused.into()),
+            (false, false) => {
+                let answer = Answer::refuse(&Refusal::Address, false);
+                Stage::Answered { channel: Channel::plain(stream)?, answer }
+            }
+        };
         let deadline = now + shared.limits.handshake;
-        Ok(Self { stage, address, local, deadline, seat: seats.0, _waiting: seats.1 })
+        Ok(Self { stage, address, local, deadline, seat, _waiting: waiting })
+    }
+
+    /// Where it comes from.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether it counts as one of those of `address`.
+    pub(crate) fn is_of(&self, address: IpAddr) -> bool {
+        owner(self.address.ip()) == owner(address)
+    }
+
+    /// Whether it has a place among the connections of its address.
+    pub(crate) const fn has_seat(&self) -> bool {
+        self.seat.is_some()
+    }
+
+    /// Whether it is to read something and nothing else.
+    pub(crate) const fn is_answered(&self) -> bool {
+        matches!(self.stage, Stage::Answered { .. })
     }
 
     /// The descriptor to wait on; the same for all its time.
@@ -218,7 +254,7 @@ impl Visitor {
             return Next::GONE;
         }
         let origin = Origin::WebSocket { address: self.address, tls: channel.is_tls() };
-        let seat = std::mem::take(&mut self.seat);
+        let seat = self.seat.take().unwrap_or_default();
         let link = WebSocketLink::accepted(channel, Vec::new(), upgrade.protocol, origin, &shared.link, seat);
         Next::Upgraded(Box::new(link))
     }

@@ -137,7 +137,7 @@ fn both_ends_flood_each_other_without_tls_and_nothing_is_lost_or_stuck() {
 
 #[test]
 fn a_silent_end_is_pinged_once_and_then_gone() {
-    let (mut link, _silent) = pair(false, &LinkConfig::default());
+    let (mut link, silent) = pair(false, &LinkConfig::default());
     assert_eq!(link.poll_timeout(), Some(Instant::default()), "it wants to know the time");
     link.flush(Instant::from_micros(1)).unwrap();
     let every = link.config.protocol.heartbeat_interval_ms;
@@ -147,7 +147,13 @@ fn a_silent_end_is_pinged_once_and_then_gone() {
     link.flush(at).unwrap();
     at = link.poll_timeout().unwrap();
     assert_eq!(link.flush(at).unwrap_err().kind(), io::ErrorKind::TimedOut);
-    assert!(!link.lingers(), "nobody is there who would read a goodbye");
+    assert!(!link.lingers(), "nobody may be there who would read a goodbye");
+    drop(link);
+    silent.stream().set_nonblocking(false).unwrap();
+    let mut heard = Vec::new();
+    io::Read::read_to_end(&mut silent.stream(), &mut heard).unwrap();
+    assert_eq!(heard[..2], [0x89, 0], "a ping");
+    assert_eq!((heard[2], &heard[4..6]), (0x88, &1008_u16.to_be_bytes()[..]), "{heard:?}");
 }
 
 #[test]
@@ -245,4 +251,31 @@ fn an_idle_link_holds_no_buffers() {
     assert!(link.is_idle());
     assert_eq!(link.dialog.held(), 0);
     assert!(size_of::<WebSocketLink>() < 512, "{}", size_of::<WebSocketLink>());
+}
+
+#[test]
+fn what_is_being_said_is_not_shown() {
+    let (mut link, channel) = pair(false, &LinkConfig::default());
+    let wire = WebSocketWire::new(channel, b"secret".to_vec());
+    link.send(b"sec", b"ret", false).unwrap();
+    // What it asked is answered: the content of a ping is as much another's as a message is.
+    link.dialog.handle(&mut [0x89, 0x86, 0, 0, 0, 0, b's', b'e', b'c', b'r', b'e', b't'], |_| Ok(()));
+    link.tail = b"secret".to_vec();
+    let listed = format!("{:?}", b"secret").trim_matches(['[', ']']).to_owned();
+    for shown in [format!("{link:?}"), format!("{wire:?}"), format!("{:?}", link.dialog)] {
+        assert!(!shown.contains(&listed) && !shown.contains("secret"), "{shown}");
+    }
+}
+
+#[test]
+fn what_is_written_leaves_nothing_behind() {
+    let mut dialog = Dialog::server(Subprotocol::Postcard, 100);
+    dialog.send(b"first", &[]);
+    let first = dialog.output().len();
+    dialog.send(b"second", &[]);
+    dialog.written(first);
+    assert!(!dialog.everything().windows(5).any(|five| five == b"first"));
+    assert!(dialog.output().ends_with(b"second"));
+    dialog.send(&[1; 1000], &[]);
+    assert!(dialog.output()[2..].starts_with(b"second"));
 }
