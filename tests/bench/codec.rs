@@ -1,11 +1,19 @@
 //! Encoding and decoding a 64-byte message, beside bare postcard doing the same with the same parts.
 //!
-//! `cargo bench -p visorbus-tests --bench codec` prints times and what was allocated: nothing.
+//! And an IMU sample of a JSON client, as text to a frame and back.
+//!
+//! `cargo bench -p visorbus-tests --bench codec` prints times and what was allocated: nothing, but for the text that goes to a JSON client.
+
+use std::sync::Arc;
 
 use divan::{AllocProfiler, Bencher, black_box};
 use serde::{Deserialize, Serialize};
+use visorbus_core::frame::length::PREFIX_LEN;
 use visorbus_core::message::{Address, Message, MessagePayload};
 use visorbus_core::{codec, decode, encode};
+use visorbus_hub::ReceiveBuffer;
+use visorbus_websocket::WebSocketProtocol;
+use visorbus_websocket::json::Translator;
 
 #[global_allocator]
 static ALLOC: AllocProfiler = AllocProfiler::system();
@@ -96,3 +104,30 @@ fn encode_header_visorbus(bencher: Bencher) {
     let mut out = [0; 128];
     bencher.bench_local(|| codec::encode_header(black_box(&message), black_box(&mut out)));
 }
+
+#[divan::bench]
+fn json_sample_in(bencher: Bencher) {
+    let (mut translator, mut frames) = (translator(), ReceiveBuffer::default());
+    bencher.bench_local(|| {
+        frames.clear();
+        translator.incoming(black_box(SAMPLE), &mut frames)
+    });
+}
+
+#[divan::bench]
+fn json_sample_out(bencher: Bencher) {
+    let (mut translator, mut frames) = (translator(), ReceiveBuffer::default());
+    translator.incoming(SAMPLE, &mut frames).expect("a sample is a message");
+    let frame = frames.as_slice()[PREFIX_LEN..].to_vec();
+    bencher.bench_local(|| translator.outgoing(black_box(&frame)));
+}
+
+fn translator() -> Translator {
+    Translator::new(Arc::new(WebSocketProtocol::default()))
+}
+
+const SAMPLE: &str = concat!(
+    r#"{"message_type":"IPC","payload":{"id":"4711","message_type":"Notification","source":"imu","#,
+    r#""destination":"imu/sample","payload":{"Json":{"timestamp_us":1795355995,"accel":[0.01,-0.02,9.81],"#,
+    r#""gyro":[0.001,0.002,-0.003]}},"timestamp":1795355995227131,"uncertainty_us":120}}"#,
+);

@@ -32,6 +32,7 @@ pub use remote::Remote;
 pub use verdict::{CloseReason, DropReason, Expired, Verdict};
 
 use remote::identity_in;
+use verdict::{encode_or_nothing, refuse};
 
 mod accepting;
 mod remote;
@@ -767,18 +768,6 @@ struct Pending {
 
 const fn bit(set: bool, bit: u32) -> u32 {
     if set { bit } else { 0 }
-}
-
-/// Answers with an error where somebody waits for one.
-fn refuse<'f>(message: &Message<'_>, error: IpcError<&str>, out: &mut [u8]) -> Verdict<'f> {
-    if !message.wants_answer() {
-        return Verdict::Drop(DropReason::Refused);
-    }
-    Verdict::Refused { answer: codec::encode_error(message, &error, out).unwrap_or(0) }
-}
-
-fn encode_or_nothing(message: &Message<'_>, out: &mut [u8]) -> usize {
-    codec::encode(message, out).unwrap_or(0)
 }
 
 /// Between two hellos on a lossy link.

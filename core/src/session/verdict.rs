@@ -1,7 +1,8 @@
 //! What messages and time mean for the owner of a session.
 
+use crate::codec;
 use crate::error::IpcError;
-use crate::message::MessagePayload;
+use crate::message::{Message, MessagePayload};
 
 /// What a message means for the owner of the session. `Debug` shows no token.
 pub enum Verdict<'f> {
@@ -107,4 +108,16 @@ pub enum Expired {
         /// The request's id.
         id: u64,
     },
+}
+
+/// Answers with an error where somebody waits for one.
+pub(super) fn refuse<'f>(message: &Message<'_>, error: IpcError<&str>, out: &mut [u8]) -> Verdict<'f> {
+    if !message.wants_answer() {
+        return Verdict::Drop(DropReason::Refused);
+    }
+    Verdict::Refused { answer: codec::encode_error(message, &error, out).unwrap_or(0) }
+}
+
+pub(super) fn encode_or_nothing(message: &Message<'_>, out: &mut [u8]) -> usize {
+    codec::encode(message, out).unwrap_or(0)
 }
