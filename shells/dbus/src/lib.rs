@@ -10,7 +10,9 @@
 //! message in the sender's session → the hub → its answer → router → a reply on the channel`.
 #![forbid(unsafe_code)]
 
+mod carrier;
 mod config;
+mod described;
 mod interface;
 mod router;
 mod step;

@@ -1,0 +1,145 @@
+//! A [`DBusInterface`] as it was when it was registered: its members, checked, and their addresses in the hub.
+
+use visorbus_core::message::{Address, AddressBuf};
+use visorbus_hub::{Error, Result};
+
+use crate::interface::{DBusInterface, DBusMethod, DBusProperty, DBusPropertyAccess, DBusSignal};
+
+/// What a registered interface has. Its addresses in the hub begin with [`Described::component`]; a payload that goes
+/// there, or comes back, is one of [`crate::carrier`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Described {
+    /// Its name, such as `org.visorbus.Config1`.
+    pub(crate) name: String,
+    /// The component of the hub that does what it does: the name in lower case.
+    pub(crate) component: String,
+    pub(crate) methods: Vec<DBusMethod>,
+    pub(crate) signals: Vec<DBusSignal>,
+    pub(crate) properties: Vec<DBusProperty>,
+}
+
+impl Described {
+    /// Asks an interface for what it has.
+    ///
+    /// # Errors
+    /// `Message` when a name or a signature is none, something is there twice, or an address in the hub would be too long:
+    /// the text says which.
+    pub(crate) fn new(interface: &dyn DBusInterface) -> Result<Self> {
+        let described = Self {
+            name: interface.name().to_owned(),
+            component: interface.name().to_ascii_lowercase(),
+            methods: interface.methods(),
+            signals: interface.signals(),
+            properties: interface.properties(),
+        };
+        described.check()?;
+        Ok(described)
+    }
+
+    pub(crate) fn method(&self, name: &str) -> Option<&DBusMethod> {
+        self.methods.iter().find(|method| method.name == name)
+    }
+
+    pub(crate) fn signal(&self, name: &str) -> Option<&DBusSignal> {
+        self.signals.iter().find(|signal| signal.name == name)
+    }
+
+    pub(crate) fn property(&self, name: &str) -> Option<&DBusProperty> {
+        self.properties.iter().find(|property| property.name == name)
+    }
+
+    /// Where a method is called: `org.visorbus.config1/get-value`.
+    pub(crate) fn method_address(&self, method: &str) -> Result<AddressBuf> {
+        address(&format!("{}/{}", self.component, words(method)))
+    }
+
+    /// Where a signal that requires authentication is published: `org.visorbus.config1/config-changed`.
+    pub(crate) fn signal_address(&self, signal: &str) -> Result<AddressBuf> {
+        address(&format!("{}/{}", self.component, words(signal)))
+    }
+
+    /// Where a property is read: `org.visorbus.config1/prop/version`.
+    pub(crate) fn read_address(&self, property: &str) -> Result<AddressBuf> {
+        address(&format!("{}/prop/{}", self.component, words(property)))
+    }
+
+    /// Where a property is written: `org.visorbus.config1/prop/version/set`.
+    pub(crate) fn write_address(&self, property: &str) -> Result<AddressBuf> {
+        address(&format!("{}/prop/{}/set", self.component, words(property)))
+    }
+
+    fn check(&self) -> Result<()> {
+        let wrong = |what: String| {
+            Error::Message(format!("the interface '{}' cannot be registered: {what}", self.name))
+        };
+        dbus::strings::Interface::new(self.name.as_str()).map_err(|error| wrong(error))?;
+        if self.component.len() > MAX_COMPONENT
+            || self.component.contains('/')
+            || Address::new(&self.component).is_err()
+        {
+            return Err(wrong("its name is longer than 32 bytes".to_owned()));
+        }
+        for property in &self.properties {
+            self.read_address(&property.name).map_err(|error| wrong(error.text().clone()))?;
+        }
+        Ok(())
+    }
+}
+
+impl DBusPropertyAccess {
+    /// Whether it can be read.
+    pub(crate) const fn reads(self) -> bool {
+        matches!(self, Self::Read | Self::ReadWrite)
+    }
+
+    /// Whether it can be written.
+    pub(crate) const fn writes(self) -> bool {
+        matches!(self, Self::Write | Self::ReadWrite)
+    }
+}
+
+/// `GetValue` as `get-value`.
+fn words(name: &str) -> String {
+    let mut words = String::with_capacity(name.len() + 4);
+    let mut before = None;
+    let mut rest = name.chars().peekable();
+    while let Some(letter) = rest.next() {
+        let next_is_small = rest.peek().is_some_and(char::is_ascii_lowercase);
+        let begins = letter.is_ascii_uppercase()
+            && before
+                .is_some_and(|before: char| before != '_' && (!before.is_ascii_uppercase() || next_is_small));
+        if begins {
+            words.push('-');
+        }
+        words.push(letter.to_ascii_lowercase());
+        before = Some(letter);
+    }
+    words
+}
+
+fn address(text: &str) -> Result<AddressBuf> {
+    Address::new(text)
+        .map(AddressBuf::from)
+        .map_err(|error| Error::Message(format!("'{text}' is no address of the hub: {error}")))
+}
+
+/// Bytes that a component's name has at most.
+const MAX_COMPONENT: usize = visorbus_core::limits::MAX_NAME;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_a_name_are_joined_by_hyphens() {
+        for (name, expected) in [
+            ("GetValue", "get-value"),
+            ("Version", "version"),
+            ("GetIMURate", "get-imu-rate"),
+            ("ID", "id"),
+            ("get2", "get2"),
+        ] {
+            assert_eq!(words(name), expected);
+        }
+    }
+}
