@@ -41,6 +41,9 @@ pub const MISMATCH: &str = "bus/mismatch";
 pub const SERVICES: &str = "bus/services";
 /// Asks the hub for the schemas of one address.
 pub const SCHEMA: &str = "bus/schema";
+/// Asks the hub for the components, or the one that is named, of which the asker may use something, and for the types of
+/// that.
+pub const INTERFACES: &str = "bus/interfaces";
 /// Asks the hub for the peers that there are, with their counters.
 pub const PEERS: &str = "bus/peers";
 /// Announces that a component came or went.

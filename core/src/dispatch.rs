@@ -64,6 +64,22 @@ pub trait MessageHandler {
         let _ = cancelled;
         self.handle_message(message, reply)
     }
+
+    /// As [`MessageHandler::handle_until`], for a handler that treats callers differently: `caller` is who has asked, as
+    /// it was proven when the message came, and that this one may was checked before. The hub calls nothing else.
+    ///
+    /// # Errors
+    /// As [`MessageHandler::handle_message`].
+    fn handle_for(
+        &mut self,
+        caller: &Caller<'_>,
+        message: &Message<'_>,
+        reply: &mut Reply<'_>,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<(), IpcError> {
+        let _ = caller;
+        self.handle_until(message, reply, cancelled)
+    }
 }
 
 /// A collection of handlers that [`dispatch`] can ask: a static [`Table`], a registry of [`MessageHandler`]s.
