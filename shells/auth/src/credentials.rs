@@ -30,12 +30,13 @@ pub enum Credentials {
     ApiKey(Secret),
     /// The DER of the certificate that the other end of the channel has proven to own.
     Certificate(Vec<u8>),
-    /// The user and group that the kernel told of the other end of a Unix socket or bus connection.
+    /// The user and main group that the kernel, or the desktop's bus, told of the other end of a connection.
     Peer {
         /// User id.
         uid: u32,
-        /// Group id.
-        gid: u32,
+        /// Main group id; `None` where it is not known, as mostly on the desktop's bus, and then what the policy says of
+        /// groups gives nothing.
+        gid: Option<u32>,
     },
 }
 
@@ -175,7 +176,8 @@ pub struct Channel<'a> {
     pub transport: Transport,
     /// User id at the other end, as the kernel or the bus told.
     pub uid: Option<u32>,
-    /// Group id at the other end.
+    /// Main group id at the other end; on the desktop's bus mostly `None`, because that tells of groups without saying
+    /// which is the main one.
     pub gid: Option<u32>,
     /// The DER of the certificate that the other end has proven to own.
     pub certificate: Option<&'a [u8]>,

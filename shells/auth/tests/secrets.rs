@@ -125,7 +125,7 @@ fn no_debug_display_error_or_log_line_shows_a_secret() {
         // A secret in the wrong place.
         Credentials::UsernamePassword { username: wrong.to_owned(), password: password.clone() },
         Credentials::Certificate(wrong.as_bytes().to_vec()),
-        Credentials::Peer { uid: 1, gid: 1 },
+        Credentials::Peer { uid: 1, gid: Some(1) },
         Credentials::Token(token.value.clone()),
     ];
     for credentials in &credentials {

@@ -291,7 +291,7 @@ mod tests {
 
     fn login(waiting: &mut Waiting) -> bool {
         let channel = OwnedChannel::from(Channel::default());
-        waiting.insert(0, Errand::Login(Credentials::Peer { uid: 1, gid: 1 }, channel), None).is_ok()
+        waiting.insert(0, Errand::Login(Credentials::Peer { uid: 1, gid: Some(1) }, channel), None).is_ok()
     }
 
     #[test]

@@ -59,8 +59,8 @@ impl Hub {
                 Credentials::Certificate(certificate.to_vec())
             }
             Shown::Peer => {
-                let (uid, gid) = channel.uid.zip(channel.gid).ok_or_else(|| missing("user"))?;
-                Credentials::Peer { uid, gid }
+                let uid = channel.uid.ok_or_else(|| missing("user"))?;
+                Credentials::Peer { uid, gid: channel.gid }
             }
         };
         let errand = Errand::Login(credentials, OwnedChannel::from(channel));

@@ -63,7 +63,7 @@ impl Client {
         let credentials = match login {
             args::Login { peer: true, .. } => {
                 let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-                Credentials::Peer { uid, gid }
+                Credentials::Peer { uid, gid: Some(gid) }
             }
             args::Login { certificate: true, .. } => Credentials::Certificate(Vec::new()),
             args::Login { api_key_stdin: true, .. } => Credentials::ApiKey(prompt::line_of_stdin("API key")?),

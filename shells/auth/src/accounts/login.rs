@@ -107,15 +107,21 @@ impl Accounts {
         self.log_in(&subject, &scopes, AuthMethod::Certificate, channel, epoch)
     }
 
-    fn login_as_peer(&self, uid: u32, gid: u32, channel: &Channel<'_>) -> Result<AuthToken> {
-        if (channel.uid, channel.gid) != (Some(uid), Some(gid)) {
+    fn login_as_peer(&self, uid: u32, gid: Option<u32>, channel: &Channel<'_>) -> Result<AuthToken> {
+        if (channel.uid, channel.gid) != (Some(uid), gid) {
             return Err(not_vouched());
         }
         let epoch = self.store.with_records(|records| records.issuing);
         let mapping = self.policy.unix(uid, gid).ok_or_else(|| {
-            Error::Authentication(format!(
-                "the policy knows neither user {uid} nor group {gid}: add a [[unix]] entry, or show a token"
-            ))
+            Error::Authentication(match gid {
+                Some(gid) => format!(
+                    "the policy knows neither user {uid} nor group {gid}: add a [[unix]] entry, or show a token"
+                ),
+                None => format!(
+                    "the policy does not know user {uid}, and the main group is not known here: add a [[unix]] entry for \
+                     the user, or show a token"
+                ),
+            })
         })?;
         self.log_in(&mapping.subject, &mapping.scopes, AuthMethod::Peer, channel, epoch)
     }
@@ -137,7 +143,7 @@ impl Accounts {
     /// Whether the channel would still let in whom a token that is bound to it was made for, with as much.
     pub(super) fn is_still_mapped(&self, grant: &Grant, caveat: &Caveat<'_>, channel: &Channel<'_>) -> bool {
         let mapping = match caveat {
-            Caveat::Uid(_) => channel.uid.zip(channel.gid).and_then(|(uid, gid)| self.policy.unix(uid, gid)),
+            Caveat::Uid(_) => channel.uid.and_then(|uid| self.policy.unix(uid, channel.gid)),
             Caveat::Certificate(_) => self.owner_of(channel),
             _ => None,
         };

@@ -277,7 +277,7 @@ fn what_the_channel_does_not_vouch_for_is_only_a_claim() {
         gid: Some(gid),
         ..Channel::default()
     };
-    let panel = Credentials::Peer { uid: 1000, gid: 1000 };
+    let panel = Credentials::Peer { uid: 1000, gid: Some(1000) };
     for channel in [Channel::default(), unix(1001, 1000), unix(1000, 50), unix(0, 0)] {
         assert!(claim(&panel, &channel).contains("does not vouch"));
     }
@@ -295,7 +295,8 @@ fn a_unix_user_is_who_the_policy_says_and_the_token_is_that_users_alone() {
         gid: Some(gid),
         ..Channel::default()
     };
-    let login = |uid, gid| house.accounts.authenticate(&Credentials::Peer { uid, gid }, &unix(uid, gid));
+    let login =
+        |uid, gid| house.accounts.authenticate(&Credentials::Peer { uid, gid: Some(gid) }, &unix(uid, gid));
     let token = login(1000, 50).unwrap();
     assert_eq!(house.validate_over(&token, &unix(1000, 7)).unwrap().subject(), "panel");
     for channel in [Channel::default(), unix(1001, 50), unix(0, 0)] {

@@ -107,7 +107,7 @@ impl Policy {
     }
 
     /// Whom a user of this group is taken for.
-    pub(crate) fn unix(&self, uid: u32, gid: u32) -> Option<Mapping> {
+    pub(crate) fn unix(&self, uid: u32, gid: Option<u32>) -> Option<Mapping> {
         self.tables().unix(uid, gid).cloned()
     }
 

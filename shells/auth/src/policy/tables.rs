@@ -190,9 +190,10 @@ impl Tables {
         self.rules.iter().any(|rule| rule.limits.max_rate.is_some())
     }
 
-    /// Whom a user of this group is taken for: the entry for the user, else that for the group.
-    pub(super) fn unix(&self, uid: u32, gid: u32) -> Option<&Mapping> {
-        self.unix.get(&UnixId::Uid(uid)).or_else(|| self.unix.get(&UnixId::Gid(gid)))
+    /// Whom a user of this main group, where that is known, is taken for: the entry for the user, else that for the group.
+    pub(super) fn unix(&self, uid: u32, gid: Option<u32>) -> Option<&Mapping> {
+        let of_group = || gid.and_then(|gid| self.unix.get(&UnixId::Gid(gid)));
+        self.unix.get(&UnixId::Uid(uid)).or_else(of_group)
     }
 
     /// Whom the owner of a certificate is taken for.

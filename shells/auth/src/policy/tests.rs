@@ -371,9 +371,9 @@ fn what_a_grant_allows_is_shown_with_its_constraints() {
 #[test]
 fn a_user_is_looked_for_before_the_group() {
     let policy = Policy::parse(POLICY).unwrap();
-    assert_eq!(policy.unix(1000, 50).unwrap().subject, "panel");
-    assert_eq!(policy.unix(1001, 50).unwrap().subject, "staff");
-    assert_eq!(policy.unix(50, 1000), None, "a user's number is no group's");
+    assert_eq!(policy.unix(1000, Some(50)).unwrap().subject, "panel");
+    assert_eq!(policy.unix(1001, Some(50)).unwrap().subject, "staff");
+    assert_eq!(policy.unix(50, Some(1000)), None, "a user's number is no group's");
     let uri = |text: &str| policy.certificate(&CertificateId::Uri(text.to_owned()));
     assert!(
         uri("visorbus:panel").is_some()

@@ -49,10 +49,10 @@ fn a_process_comes_in_as_the_user_that_it_runs_as() {
     let _server = home.server();
     let client = home.client("panel");
     // What it says of itself is not sent: the kernel tells the hub.
-    client.authenticate(&Credentials::Peer { uid: 4_000_000, gid: 4_000_000 }).unwrap();
+    client.authenticate(&Credentials::Peer { uid: 4_000_000, gid: Some(4_000_000) }).unwrap();
     call(&client).unwrap();
     let other = home.client("root");
-    let error = other.authenticate(&Credentials::Peer { uid: 0, gid: 0 }).unwrap_err();
+    let error = other.authenticate(&Credentials::Peer { uid: 0, gid: Some(0) }).unwrap_err();
     assert!(error.text().contains("does not prove the name 'root'"), "{error}");
     let error = other.authenticate(&Credentials::Certificate(vec![1, 2, 3])).unwrap_err();
     assert!(error.text().contains("shows no certificate"), "{error}");
