@@ -5,13 +5,15 @@ use std::cmp::Reverse;
 use visorbus_auth::{AuditKind, AuthMethod};
 use visorbus_core::auth::{BUS, Claims, Grant, Scopes};
 use visorbus_core::bus::{self, Identity, Revoke};
-use visorbus_core::limits::MAX_REVOKED;
+use visorbus_core::limits::{MAX_NAME, MAX_REVOKED};
+use visorbus_core::message::address::is_name;
 use visorbus_core::message::{Address, AddressBuf, Message, MessagePayload, MessagePriority};
 use visorbus_core::session::PROOF_LIFETIME_S;
 use visorbus_core::time::earlier;
 use visorbus_core::{Instant, IpcError, encode};
 
 use crate::hub::Hub;
+use crate::link::LinkOptions;
 use crate::owned::{Error, Result};
 use crate::peers::{Peer, PeerKey};
 
@@ -149,8 +151,11 @@ impl Hub {
         let peer = self.peers.get(key);
         let channel = peer.map(Peer::channel).unwrap_or_default();
         let grant = self.config.auth.validate_token(token, &channel, self.unix_s(now))?;
-        let remote = peer.and_then(|peer| peer.session.remote());
-        let name = remote.map(|remote| remote.name.to_string()).unwrap_or_default();
+        let suffix = peer.and_then(|peer| peer.options.suffix.as_deref());
+        let name = match suffix {
+            Some(suffix) => name_by_suffix(peer, grant.subject(), suffix)?,
+            None => peer.and_then(Peer::said_name).unwrap_or_default(),
+        };
         if !proves(grant.subject(), &name) {
             let subject = grant.subject();
             return Err(Error::Authentication(format!(
@@ -181,8 +186,7 @@ impl Hub {
     /// The session has a grant: a first one makes it a peer, a further one renews what it has.
     pub(crate) fn handle_admitted(&mut self, key: PeerKey, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let Some(remote) = peer.session.remote() else { return };
-        let name = remote.name.to_string();
+        let Some(name) = peer.session_name() else { return };
         if peer.name == name {
             return self.renew_lasting(key, now);
         }
@@ -247,6 +251,46 @@ pub(crate) fn check_link_key(peer: &Peer, message: &Message<'_>) -> Result<()> {
         }
         None => Ok(()),
     }
+}
+
+/// A suffix is one that makes no name of anybody else's, on a link whose ends have to prove whom it is added to.
+pub(crate) fn check_suffix(options: &LinkOptions) -> Result<()> {
+    let LinkOptions { suffix: Some(suffix), unauthenticated, only, keyed, .. } = options else {
+        return Ok(());
+    };
+    if !is_name(suffix) || suffix.contains('.') {
+        return Err(Error::Internal(format!(
+            "'{suffix}' is no suffix of a name: it takes small letters, digits, _ and -"
+        )));
+    }
+    if *keyed || unauthenticated.is_some() || only.is_some() {
+        let text = "a link with a suffix has no name of its own: it is neither keyed nor believed by name";
+        return Err(Error::Internal(text.to_owned()));
+    }
+    Ok(())
+}
+
+/// The name of an end that says none itself: of whoever it has proven to be, for as long as it is here.
+fn name_by_suffix(peer: Option<&Peer>, subject: &str, suffix: &str) -> Result<String> {
+    let name = suffixed(subject, suffix);
+    let before = peer.map(|peer| peer.name.as_str()).filter(|before| !before.is_empty());
+    if let Some(before) = before.filter(|before| **before != name) {
+        return Err(Error::Authentication(format!(
+            "this session is '{before}' and cannot become one of '{subject}': begin another"
+        )));
+    }
+    if name.len() > MAX_NAME {
+        return Err(Error::Authentication(format!(
+            "'{subject}' would go by the name '{name}' here, which is longer than {MAX_NAME} bytes: use a subject with \
+             a shorter name"
+        )));
+    }
+    Ok(name)
+}
+
+/// The name that an end goes by on a link with a suffix.
+pub(crate) fn suffixed(subject: &str, suffix: &str) -> String {
+    format!("{subject}.{suffix}")
 }
 
 /// Whether a token for `subject` proves `name`: the same, or one that begins with it and a dot. The hub's own tokens

@@ -14,8 +14,10 @@ use crate::gate::{Denied, Gate};
 use crate::handle::{Command, audience};
 use crate::hub::{BUS_ADDRESS, Hub, Incoming};
 use crate::info::{
-    AddressInfo, Ended, Fault, PeerInfo, Revoke, SchemaInfo, ServiceChange, ServiceInfo, kind_name,
+    AddressInfo, Ended, Fault, InterfaceInfo, PeerInfo, Revoke, SchemaInfo, ServiceChange, ServiceInfo,
+    kind_name,
 };
+use crate::interfaces::may_use;
 use crate::owned::{Error, OwnedMessage, OwnedPayload, Result};
 use crate::peers::{Component, OwnedAccess, Peer, PeerKey, Subscription};
 use crate::schema::Shape;
@@ -47,6 +49,7 @@ impl Hub {
                     _ => self.answer_with(incoming, &self.peer_infos()),
                 }
             }
+            bus::INTERFACES => self.tell_interfaces(incoming, own),
             bus::SCHEMA => {
                 let asked = parse_text(&incoming.message.payload)?;
                 // Whoever may use an address may know its types: only where neither is so anything is refused.
@@ -135,6 +138,7 @@ impl Hub {
         peer.components.push(Component { name: component.clone(), grant });
         let name = peer.name.clone();
         self.names.insert(component.clone(), incoming.from);
+        self.handle.types_changed();
         self.respond(incoming, MessagePayload::Empty);
         self.announce(&component, &name, true);
         Ok(())
@@ -158,6 +162,7 @@ impl Hub {
         peer.rows.forget_component(component);
         let name = peer.name.clone();
         self.names.remove(component);
+        self.handle.types_changed();
         self.announce(component, &name, false);
     }
 
@@ -200,10 +205,7 @@ impl Hub {
         let Ok(address) = Address::new(address) else { return false };
         let row = self.offered(address);
         let access = row.map_or(Access::Permission, |row| row.access.borrow());
-        let gate = self.gate(incoming, own);
-        gate.would(Operation::Request, address.into(), access).is_ok()
-            || gate.would(Operation::Notify, address.into(), access).is_ok()
-            || gate.would(Operation::Subscribe, address.into(), Access::Permission).is_ok()
+        may_use(&self.gate(incoming, own), address, access)
     }
 
     /// What is told of an address by whoever offers it.
@@ -309,6 +311,9 @@ impl Hub {
                 let id = handler.id().to_owned();
                 let outcome = self.register_local(&id, handler);
                 let registered = outcome.is_ok();
+                if registered {
+                    self.handle.types_changed();
+                }
                 drop(done.send(outcome));
                 if registered {
                     self.announce(&id, "", true);
@@ -316,6 +321,9 @@ impl Hub {
             }
             Command::Unregister(id, done) => {
                 let removed = self.registry.remove(&id);
+                if removed {
+                    self.handle.types_changed();
+                }
                 let text = || Error::Message(format!("no handler is called '{id}'"));
                 drop(done.send(if removed { Ok(()) } else { Err(text()) }));
                 if removed {
@@ -507,6 +515,7 @@ fn own_schemas(address: &str) -> Option<(Vec<u8>, Vec<u8>)> {
         bus::UNSUBSCRIBE | bus::UNREGISTER => (bytes::<String>(), bytes::<()>()),
         bus::SERVICES => (bytes::<()>(), bytes::<Vec<ServiceInfo>>()),
         bus::PEERS => (bytes::<()>(), bytes::<Vec<PeerInfo>>()),
+        bus::INTERFACES => (bytes::<String>(), bytes::<Vec<InterfaceInfo>>()),
         bus::SCHEMA => (bytes::<String>(), bytes::<SchemaInfo>()),
         bus::SERVICES_CHANGED => (bytes::<ServiceChange>(), bytes::<()>()),
         bus::CANCEL => (bytes::<OwnedCancel>(), bytes::<()>()),

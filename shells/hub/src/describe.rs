@@ -46,7 +46,9 @@ impl Hub {
                 Ok(info) if is_own(&info, &peer.name) => {
                     let Ok(address) = Address::new(info.address) else { return };
                     let row = Row::from(&info);
-                    if !info.kind.is_offered() {
+                    if info.kind.is_offered() {
+                        self.handle.types_changed();
+                    } else {
                         peer.rows.uses.insert(info.kind, info.address, row.types());
                     }
                     // One that is only used keeps the place that its number says.
@@ -64,6 +66,9 @@ impl Hub {
                 // A leaf whose frames are too short for a schema goes without: its hashes are known.
                 let schema = outcome.ok().filter(|_| room).unwrap_or_default();
                 if let Some(row) = peer.rows.known.get_mut(usize::from(asking.row)) {
+                    if !schema.is_empty() && row.kind.is_offered() {
+                        self.handle.types_changed();
+                    }
                     match part {
                         RowPart::Request => row.request_schema = schema.into(),
                         _ => row.response_schema = schema.into(),

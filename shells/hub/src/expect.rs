@@ -124,7 +124,11 @@ impl Hub {
         if !peer.rows.complete {
             return Err(Error::Connection("the hub still asks for this peer's rows: try again".to_owned()));
         }
+        let is_new = row.kind.is_offered() && !peer.rows.known.iter().any(|known| known.is_same(&row));
         if peer.rows.keep(row) {
+            if is_new {
+                self.handle.types_changed();
+            }
             return Ok(());
         }
         Err(Error::Message("this session has told of more rows than the hub keeps".to_owned()))

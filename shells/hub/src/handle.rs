@@ -1,5 +1,6 @@
 //! What other threads use a hub through.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, ThreadId};
@@ -16,6 +17,7 @@ use crate::info::{Ended, PeerInfo};
 use crate::link::{HubLink, Listener};
 use crate::owned::{Error, OwnedMessage, Result};
 use crate::poller::Waker;
+use crate::signals::Signals;
 
 /// Talks to a running hub from any thread. Cloning it is cheap; it keeps no hub running.
 ///
@@ -30,6 +32,7 @@ pub struct HubHandle {
     waker: Waker,
     /// The thread that the hub runs on, once it runs.
     thread: Arc<OnceLock<ThreadId>>,
+    types_generation: Arc<AtomicU64>,
 }
 
 /// Where the hub puts the outcome of a command.
@@ -54,7 +57,17 @@ impl HubHandle {
     }
 
     pub(crate) fn new(commands: Sender<Command>, waker: Waker) -> Self {
-        Self { commands, waker, thread: Arc::default() }
+        Self { commands, waker, thread: Arc::default(), types_generation: Arc::default() }
+    }
+
+    /// The ready list of the hub's signalled links.
+    pub(crate) fn signals(&self) -> Arc<Signals> {
+        Signals::new(self.waker.clone(), Arc::clone(&self.thread))
+    }
+
+    /// To be called when what `bus/interfaces` could tell of has changed.
+    pub(crate) fn types_changed(&self) {
+        self.types_generation.fetch_add(1, Ordering::Release);
     }
 
     /// To be called on the thread that the hub runs on.
@@ -173,6 +186,13 @@ impl HubHandle {
         let (auth, policy) = (true, true);
         let (errand, purpose) = (Errand::Reload { auth, policy }, Purpose::Reload { auth, policy });
         self.ask(|outcome| Command::Errand(errand, purpose, outcome))
+    }
+
+    /// Rises whenever a component that offers something comes or goes, or tells of an address or a type, so that whoever
+    /// keeps what `bus/interfaces` or `bus/schema` has said knows when that is old. It says nothing of who may what. Of
+    /// what was asked for after it was read, nothing is older than it.
+    pub fn types_generation(&self) -> u64 {
+        self.types_generation.load(Ordering::Acquire)
     }
 
     /// Has the hub say goodbye and end.

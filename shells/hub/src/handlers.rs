@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use visorbus_core::auth::Access;
-use visorbus_core::dispatch::{Dispatched, Handlers, MessageHandler, NOBODY, Reply, RowHead, dispatch};
+use visorbus_core::dispatch::{
+    Caller, Dispatched, Handlers, MessageHandler, NOBODY, Reply, RowHead, dispatch,
+};
 use visorbus_core::message::{Address, Message, MessageType};
 use visorbus_core::{IpcError, codec};
 
@@ -104,8 +106,9 @@ impl Entry {
         let mut handler = self.handler.lock().unwrap_or_else(PoisonError::into_inner);
         let run = catch_unwind(AssertUnwindSafe(|| {
             gate.ask_for(message, message.destination.map_or(Access::Permission, |to| handler.access(to)))?;
-            let mut target = Target { handler: &mut **handler, cancelled };
-            Ok(dispatch(&mut target, gate.caller(), message, &mut *out))
+            let caller = gate.caller();
+            let mut target = Target { handler: &mut **handler, caller: &caller, cancelled };
+            Ok(dispatch(&mut target, caller, message, &mut *out))
         }));
         run.unwrap_or_else(|_| {
             let answer = codec::encode_error(message, &PANICKED, out).filter(|_| message.wants_answer());
@@ -128,6 +131,7 @@ impl From<&RowHead> for Row {
 /// knows more than the caller's grant.
 struct Target<'a> {
     handler: &'a mut (dyn MessageHandler + Send),
+    caller: &'a Caller<'a>,
     cancelled: &'a dyn Fn() -> bool,
 }
 
@@ -142,7 +146,7 @@ impl Handlers for Target<'_> {
     }
 
     fn call(&mut self, (): (), message: &Message<'_>, reply: &mut Reply<'_>) -> Result<(), IpcError> {
-        self.handler.handle_until(message, reply, self.cancelled)
+        self.handler.handle_for(self.caller, message, reply, self.cancelled)
     }
 }
 

@@ -21,7 +21,7 @@ use visorbus_core::{Instant, Session};
 
 use crate::HashMap;
 use crate::accounts::{Asker, Purpose};
-use crate::admission::check_link_key;
+use crate::admission::{check_link_key, check_suffix};
 use crate::audit::Floods;
 use crate::budget::Budget;
 use crate::calls::{Callee, Calls};
@@ -34,6 +34,7 @@ use crate::owned::{Error, Result};
 use crate::peers::{Counters, Peer, PeerKey, Peers, Presence, Rows, Watched};
 use crate::poller::{Poller, Ready, WOKEN};
 use crate::queue::Queue;
+use crate::signals::Signals;
 use crate::subscriptions::Matches;
 
 /// A hub: attach transports to it through its [`HubHandle`], then [`Hub::run`] it.
@@ -64,6 +65,10 @@ pub struct Hub {
     pub(crate) wipes_input: bool,
     pub(crate) handle: HubHandle,
     pub(crate) poller: Poller,
+    /// The links without descriptors that are ready.
+    signals: Arc<Signals>,
+    /// Those that are being served.
+    signalled: Vec<Ready>,
     commands: Receiver<Command>,
     listeners: Vec<Accepting>,
     /// When a peer's session, handshake or link next needs the time.
@@ -103,6 +108,7 @@ impl Hub {
             Poller::new().map_err(|e| Error::Internal(format!("the hub's loop cannot start: {e}")))?;
         let (sender, commands) = channel();
         let handle = HubHandle::new(sender, poller.waker());
+        let signals = handle.signals();
         let out = vec![0; config.limits.max_frame as usize];
         Ok(Self {
             peers: Peers::new(&config.limits),
@@ -123,6 +129,8 @@ impl Hub {
             wipes_input: false,
             handle,
             poller,
+            signals,
+            signalled: Vec::new(),
             commands,
             listeners: Vec::new(),
             timers: BTreeSet::new(),
@@ -166,7 +174,7 @@ impl Hub {
     fn turn(&mut self, events: &mut Vec<Ready>) -> io::Result<()> {
         let (deadline, start) = (self.next_deadline(), self.start);
         self.poller.wake_at(deadline, || since(start))?;
-        self.poller.wait(events)?;
+        self.poller.wait(events, !self.signals.is_empty())?;
         let now = self.now();
         self.peers.now = now;
         if self.read_clock_at <= now {
@@ -182,9 +190,22 @@ impl Hub {
                 number => self.serve_peer(PeerKey::from(KeyData::from_ffi(number)), ready, single, now),
             }
         }
+        self.serve_signalled(events.len() <= 1, now);
         self.handle_deadlines(now);
         self.end_turn(now);
         Ok(())
+    }
+
+    /// Serves each link once that has said it is ready, in this turn too: what says so meanwhile waits for the next turn,
+    /// behind all descriptors.
+    fn serve_signalled(&mut self, alone: bool, now: Instant) {
+        let mut signalled = std::mem::take(&mut self.signalled);
+        self.signals.take(&mut signalled);
+        let single = alone && signalled.len() == 1;
+        for ready in &signalled {
+            self.serve_peer(PeerKey::from(KeyData::from_ffi(ready.number)), ready, single, now);
+        }
+        self.signalled = signalled;
     }
 
     /// Follows the wall clock: a headset that starts without the time gets it later.
@@ -295,7 +316,8 @@ impl Hub {
     fn attach(&mut self, mut link: Box<dyn HubLink>, now: Instant) -> Result<()> {
         let options = link.options();
         let origin = link.origin();
-        if let Err(error) = self.make_room_for(&origin, now) {
+        let may_come = check_suffix(&options).and_then(|()| self.make_room_for(&origin, now));
+        if let Err(error) = may_come {
             self.turn_away(&mut *link, &error);
             return Err(error);
         }
@@ -352,6 +374,10 @@ impl Hub {
             translating: Budget::new(now, self.config.limits.translated_bytes),
             counters: Counters::default(),
         });
+        let signal = self.signals.signal(key.data().as_ffi());
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.link.attached(signal);
+        }
         if self.watch_link(key).is_none() {
             self.reopen(key, now);
         }
@@ -394,10 +420,12 @@ impl Hub {
         let _ = link.flush(self.now());
     }
 
-    /// Has epoll report the link's descriptor; `None` when it has none.
+    /// Has epoll report the link's descriptor; `None` when it has none and should.
     pub(crate) fn watch_link(&mut self, key: PeerKey) -> Option<()> {
         let peer = self.peers.get_mut(key)?;
-        self.poller.add(peer.link.fd()?, key.data().as_ffi()).ok()?;
+        if !peer.options.signalled {
+            self.poller.add(peer.link.fd()?, key.data().as_ffi()).ok()?;
+        }
         peer.watched = Some(Watched { output: false });
         Some(())
     }

@@ -44,6 +44,43 @@ pub struct SchemaInfo {
     pub response: Vec<u8>,
 }
 
+/// A component that offers something, as far as the asker may use it. `bus/interfaces` takes a component's name as a text,
+/// or nothing for all of them, and answers with a list of these.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct InterfaceInfo {
+    /// The component.
+    pub component: String,
+    /// The peer that serves it; empty: the hub itself.
+    pub peer: String,
+    /// How that peer is connected.
+    pub transport: String,
+    /// Its typed addresses, as far as it told, that the asker may use; whoever may request `bus/services` has the others
+    /// too, without the schemas.
+    pub addresses: Vec<InterfaceAddress>,
+}
+
+/// One typed address of a component, with its types.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct InterfaceAddress {
+    /// The address.
+    pub address: String,
+    /// `endpoint`, `publishes` or `hears`.
+    pub kind: String,
+    /// What a caller needs: `open`, `permission`, or `scope NAME`.
+    pub access: String,
+    /// Whether the asker may use it: request, notify or subscribe to it, whichever it is.
+    pub usable: bool,
+    /// Hash of the type that goes there, in hexadecimal.
+    pub request_hash: String,
+    /// Hash of the type that comes back, in hexadecimal.
+    pub response_hash: String,
+    /// The postcard bytes of the schema of what goes there. Empty where its owner did not tell (yet), where the asker may
+    /// not use it, and, when all components were asked for, where the answer would be longer than 256 KiB.
+    pub request: Vec<u8>,
+    /// The postcard bytes of the schema of what comes back, as far as those of `request` are told.
+    pub response: Vec<u8>,
+}
+
 /// A connection of the hub. `bus/peers` answers with a list of these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Schema)]
 pub struct PeerInfo {

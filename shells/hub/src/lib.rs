@@ -18,6 +18,7 @@ pub mod link;
 
 mod hub;
 mod poller;
+mod signals;
 
 mod accounts;
 mod admission;
@@ -37,6 +38,7 @@ mod bus;
 mod describe;
 mod expect;
 pub mod info;
+mod interfaces;
 
 mod budget;
 mod calls;
@@ -61,3 +63,4 @@ pub use hub::Hub;
 pub use link::{Goodbye, HubLink, LinkOptions, Listener, Origin, Proven, ReceiveBuffer, Reopen};
 pub use owned::{Error, OwnedMessage, OwnedPayload, Result, error, owned_error};
 pub use server::HubServer;
+pub use signals::LinkSignal;

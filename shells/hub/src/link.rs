@@ -11,14 +11,22 @@ use visorbus_auth::Transport;
 use visorbus_core::Instant;
 use zeroize::Zeroize;
 
+pub use crate::signals::LinkSignal;
+
 /// One connection of a transport, as the hub drives it from its loop.
 ///
 /// # For the implementer
 /// No method blocks. An error means that the connection is over; faults on a line are counted inside.
 pub trait HubLink: Send {
-    /// The descriptor to wait on; `None` while there is none (a cable is out, see [`HubLink::reopen`]). It may change
-    /// only in [`HubLink::reopen`] and after an error.
+    /// The descriptor to wait on; `None` while there is none (a cable is out, see [`HubLink::reopen`]), or ever, of a link
+    /// that is [signalled](LinkOptions::signalled). It may change only in [`HubLink::reopen`] and after an error.
     fn fd(&self) -> Option<BorrowedFd<'_>>;
+
+    /// The link is the hub's from now on; before this nothing is received or sent. One that is
+    /// [signalled](LinkOptions::signalled) keeps the signal, to say when there is something to receive or room to write.
+    fn attached(&mut self, signal: LinkSignal) {
+        let _ = signal;
+    }
 
     /// Reads what has arrived, a bounded amount, and appends it to `into`: whole frames and perhaps the beginning
     /// of one more, each behind its length prefix.
@@ -197,6 +205,19 @@ pub enum Origin {
         /// TLS is under it.
         tls: bool,
     },
+    /// A program on the desktop's bus, as the bus itself tells (`GetConnectionCredentials`): never as the program says.
+    DBus {
+        /// User id; policy may go by it.
+        uid: Option<u32>,
+        /// Main group id; policy may go by it. The bus lists all groups of the program's user and does not say which is
+        /// the main one: it is known where the list has exactly one. Else rules for groups give nothing, as rules for
+        /// further groups do not on a Unix socket.
+        gid: Option<u32>,
+        /// Process id; for logs only.
+        pid: Option<u32>,
+        /// The name that the bus gave the connection and gives no other, such as `:1.42`.
+        unique_name: String,
+    },
     /// The transport cannot tell.
     Unknown,
 }
@@ -209,6 +230,7 @@ impl Origin {
             Self::Serial { .. } => Transport::Serial,
             Self::Spi { .. } => Transport::Spi,
             Self::WebSocket { .. } => Transport::WebSocket,
+            Self::DBus { .. } => Transport::DBus,
             Self::Unknown => Transport::Unknown,
         }
     }
@@ -217,14 +239,16 @@ impl Origin {
     pub const fn uid(&self) -> Option<u32> {
         match self {
             Self::Unix { uid, .. } => Some(*uid),
+            Self::DBus { uid, .. } => *uid,
             _ => None,
         }
     }
 
-    /// The group of that user.
+    /// The main group of that user, where the transport tells.
     pub const fn gid(&self) -> Option<u32> {
         match self {
             Self::Unix { gid, .. } => Some(*gid),
+            Self::DBus { gid, .. } => *gid,
             _ => None,
         }
     }
@@ -233,7 +257,9 @@ impl Origin {
     /// and of IPv6 the network of 64 bits, which is what one customer has.
     pub(crate) fn party(&self) -> String {
         match self {
-            Self::Unix { uid, .. } => format!("uid {uid}"),
+            Self::Unix { uid, .. } | Self::DBus { uid: Some(uid), .. } => format!("uid {uid}"),
+            // Whoever the bus knows no user of is one of many such.
+            Self::DBus { uid: None, .. } => "dbus".to_owned(),
             Self::WebSocket { address, .. } => match address.ip().to_canonical() {
                 IpAddr::V4(v4) => v4.to_string(),
                 IpAddr::V6(v6) => {
@@ -254,6 +280,11 @@ impl std::fmt::Display for Origin {
             Self::Spi { path } => write!(f, "spi {path}"),
             Self::WebSocket { address, tls: false } => write!(f, "ws {address}"),
             Self::WebSocket { address, tls: true } => write!(f, "wss {address}"),
+            Self::DBus { uid, pid, unique_name, .. } => {
+                write!(f, "dbus {unique_name}")?;
+                uid.map_or(Ok(()), |uid| write!(f, " uid {uid}"))?;
+                pid.map_or(Ok(()), |pid| write!(f, " pid {pid}"))
+            }
             Self::Unknown => f.write_str("unknown"),
         }
     }
@@ -274,6 +305,14 @@ pub struct LinkOptions {
     pub only: Option<String>,
     /// The link has a key: whoever [`HubLink::proven`] names is believed without a token, and nobody else is.
     pub keyed: bool,
+    /// The link has no descriptor, and says by its [`LinkSignal`] when it is ready: that its [`HubLink::fd`] is `None`
+    /// means no lost cable.
+    pub signalled: bool,
+    /// The other end is not named by its hello: it goes by `SUBJECT.SUFFIX`, of whomever it has proven to be and this
+    /// suffix of `[a-z0-9_-]`, not empty, so that one subject may have many such links at once. Where that is longer than 32 bytes,
+    /// or another session goes by it, the proof is refused, as is that of another subject in the same session. A link that
+    /// has one is neither keyed nor believed by a name.
+    pub suffix: Option<String>,
     /// The other end has JSON and no postcard. The hub turns what it sends to typed addresses into their types, and what
     /// comes of them into JSON; it need not know any type's hash.
     pub json: bool,

@@ -25,7 +25,11 @@ impl Hub {
         let name = std::mem::take(&mut peer.name);
         peer.address = None;
         let components = std::mem::take(&mut peer.components);
-        let announced = std::mem::take(&mut peer.rows).complete;
+        let rows = std::mem::take(&mut peer.rows);
+        let announced = rows.complete;
+        if !components.is_empty() || rows.known.iter().any(|row| row.kind.is_offered()) {
+            self.handle.types_changed();
+        }
         let subscriptions = std::mem::take(&mut peer.subscriptions);
         peer.queue.clear();
         peer.link.reset(None);
@@ -150,9 +154,13 @@ impl Hub {
         let lingers = peer.link.lingers();
         let mut is_over = !flushed.left && !lingers;
         if ready.input && !is_over {
-            // Where the input is not watched, what is told of it is that the other end is gone.
+            // Where the input is not watched, what is told of it is that the other end is gone; a link that signals may
+            // only not know yet that nobody listens.
             self.receive.clear();
-            is_over = !lingers || peer.link.receive(&mut self.receive).is_err();
+            is_over = match lingers {
+                true => peer.link.receive(&mut self.receive).is_err(),
+                false => !peer.options.signalled,
+            };
         }
         if is_over || !self.watch_lingering(key, lingers, flushed.blocked) {
             self.close_lingering(key, now);
@@ -160,7 +168,11 @@ impl Hub {
     }
 
     fn watch_lingering(&self, key: PeerKey, input: bool, output: bool) -> bool {
-        let fd = self.peers.get(key).and_then(|peer| peer.link.fd());
+        let Some(peer) = self.peers.get(key) else { return false };
+        if peer.options.signalled {
+            return true;
+        }
+        let fd = peer.link.fd();
         fd.is_some_and(|fd| self.poller.watch(fd, key.data().as_ffi(), input, output).is_ok())
     }
 

@@ -13,6 +13,7 @@ use visorbus_core::time::earlier;
 use visorbus_core::{Instant, MessagePriority, Session};
 
 use crate::HashMap;
+use crate::admission::suffixed;
 use crate::budget::Budget;
 use crate::config::Limits;
 use crate::expect::Uses;
@@ -505,6 +506,17 @@ impl Row {
         self.address.split('/').next().unwrap_or_default()
     }
 
+    /// Whether it tells the same.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let key = |row: &Self| (row.kind, row.request_hash, row.response_hash);
+        let schemas = |row: &Self| [row.request_schema.bytes(), row.response_schema.bytes()].concat();
+        key(self) == key(other)
+            && self.address == other.address
+            && self.access == other.access
+            && self.request_schema.len() == other.request_schema.len()
+            && schemas(self) == schemas(other)
+    }
+
     /// Bytes that it costs to keep it, where its owner told of it by itself.
     const fn cost(&self) -> usize {
         size_of::<Self>() + self.address.len() + self.request_schema.len() + self.response_schema.len()
@@ -726,14 +738,28 @@ impl Peer {
         FIRST_NUMBER + self.numbered
     }
 
+    /// The name in its hello.
+    pub(crate) fn said_name(&self) -> Option<String> {
+        self.session.remote().map(|remote| remote.name.to_string())
+    }
+
+    /// The name that its session goes by now that it has a grant: the one in its hello, or that of the grant's subject
+    /// where the hub gives the name.
+    pub(crate) fn session_name(&self) -> Option<String> {
+        match &self.options.suffix {
+            Some(suffix) => self.session.grant().map(|grant| suffixed(grant.subject(), suffix)),
+            None => self.said_name(),
+        }
+    }
+
     /// For texts: the proven name, else the claimed one with a question mark, else where it is.
     pub(crate) fn label(&self) -> String {
         if !self.name.is_empty() {
             return self.name.clone();
         }
         match self.session.remote() {
-            Some(remote) => format!("{}?", remote.name),
-            None => self.origin.to_string(),
+            Some(remote) if self.options.suffix.is_none() => format!("{}?", remote.name),
+            _ => self.origin.to_string(),
         }
     }
 }

@@ -86,11 +86,12 @@ impl Poller {
         Ok(())
     }
 
-    /// Waits until something is ready or the timer fires, and fills `events` with the numbers and what they are ready
-    /// for.
-    pub(crate) fn wait(&mut self, events: &mut Vec<Ready>) -> io::Result<()> {
+    /// Waits until something is ready or the timer fires, with `at_once` not at all, and fills `events` with the numbers
+    /// and what they are ready for.
+    pub(crate) fn wait(&mut self, events: &mut Vec<Ready>, at_once: bool) -> io::Result<()> {
         events.clear();
-        let count = match self.epoll.wait(&mut *self.raw, EpollTimeout::NONE) {
+        let timeout = if at_once { EpollTimeout::ZERO } else { EpollTimeout::NONE };
+        let count = match self.epoll.wait(&mut *self.raw, timeout) {
             Ok(count) => count,
             Err(nix::errno::Errno::EINTR) => 0,
             Err(error) => return Err(error.into()),

@@ -34,6 +34,11 @@ impl Shape {
         Some(Self(Arc::new(Known { named: shape, shown: OnceLock::new() })))
     }
 
+    /// The type itself, to walk through: no more than 1024 parts, nested at most 32 deep.
+    pub fn named(&self) -> &OwnedNamedType {
+        &self.0.named
+    }
+
     /// The hash of the type as rows tell it.
     pub fn hash(&self) -> u64 {
         u64::from_le_bytes(Key::for_owned_schema_path("", &self.0.named).to_bytes())
