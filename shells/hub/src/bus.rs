@@ -304,7 +304,7 @@ impl Hub {
     }
 
     /// Does what [`crate::HubHandle`] asks.
-    pub(crate) fn handle_command(&mut self, command: Command, _now: visorbus_core::Instant) {
+    pub(crate) fn handle_command(&mut self, command: Command, now: visorbus_core::Instant) {
         // Whoever asked may have gone; then nobody reads the outcome.
         match command {
             Command::Register(handler, done) => {
@@ -334,6 +334,10 @@ impl Hub {
                 let outcome = self.send_own(&peer, &message);
                 drop(done.send(outcome));
             }
+            Command::Publish(message, done) => {
+                let outcome = self.publish_of_handler(&message, now);
+                drop(done.send(outcome));
+            }
             Command::Broadcast(scope, message, done) => {
                 let outcome = self.broadcast(scope.as_deref(), &message);
                 drop(done.send(outcome));
@@ -348,6 +352,24 @@ impl Hub {
             }
             Command::Listen(..) | Command::Attach(..) | Command::Stop => {}
         }
+    }
+
+    /// Publishes what a handler of the hub's tells.
+    fn publish_of_handler(&mut self, message: &OwnedMessage, now: visorbus_core::Instant) -> Result<()> {
+        let wrong = |text: &str| Err(Error::Message(text.to_owned()));
+        if message.message_type != MessageType::Notification {
+            return wrong("a hub publishes notifications; requests are a client's");
+        }
+        let mut message = message.borrow()?;
+        let Some(topic) = message.destination.filter(|topic| self.registry.contains(topic.component())) else {
+            return wrong("the topic is not one of a handler of the hub's: register the handler first");
+        };
+        if message.flags.encrypted || message.flags.compressed {
+            return wrong("a hub publishes payloads as they are: neither encrypted nor compressed");
+        }
+        message.id = self.take_id();
+        message.source = Address::new(topic.component()).ok();
+        self.publish(None, &message, false, now)
     }
 
     /// Sends a notification to all, or to those who have a scope; the first that could not have it is the error.

@@ -44,6 +44,7 @@ pub(crate) enum Command {
     Register(BoxedHandler, Outcome<()>),
     Unregister(String, Outcome<()>),
     Send(String, OwnedMessage, Outcome<()>),
+    Publish(OwnedMessage, Outcome<()>),
     /// To all, or to those with a scope.
     Broadcast(Option<String>, OwnedMessage, Outcome<()>),
     Peers(Outcome<Vec<PeerInfo>>),
@@ -139,6 +140,16 @@ impl HubHandle {
             )));
         }
         self.tell(|outcome| Command::Broadcast(Some(scope.to_owned()), message, outcome))
+    }
+
+    /// Gives a notification of one of the hub's own handlers, whose component its topic begins with, to whoever has
+    /// subscribed to the topic and may have it. To nobody is no error.
+    ///
+    /// # Errors
+    /// `Message` when the message is no notification, or no handler of the hub's has that component; `Connection` when the
+    /// hub has ended.
+    pub fn publish(&self, message: OwnedMessage) -> Result<()> {
+        self.tell(|outcome| Command::Publish(message, outcome))
     }
 
     /// The names of the authenticated peers, sorted.
