@@ -10,13 +10,16 @@
 //! message in the sender's session → the hub → its answer → router → a reply on the channel`.
 #![forbid(unsafe_code)]
 
+mod bus;
 mod carrier;
 mod config;
 mod described;
 mod interface;
+mod listener;
 mod router;
 mod step;
 
 pub use config::{BusAddress, DBusConfig};
 pub use dbus::arg::messageitem::MessageItem;
 pub use interface::{DBusInterface, DBusMethod, DBusProperty, DBusPropertyAccess, DBusSignal};
+pub use listener::{DBusDoor, DBusListener, DBusState, DBusStatistics};
