@@ -16,8 +16,12 @@ mod config;
 mod described;
 mod interface;
 mod listener;
+#[allow(dead_code, reason = "the router and the service take it up one after the other")]
+mod names;
 mod router;
 mod step;
+#[allow(dead_code, reason = "the router and the service take it up one after the other")]
+mod types;
 
 pub use config::{BusAddress, DBusConfig};
 pub use dbus::arg::messageitem::MessageItem;

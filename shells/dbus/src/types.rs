@@ -1,0 +1,155 @@
+//! Types: what an address takes and gives, as D-Bus sees it, and its values there and back. It knows schemas, postcard and
+//! the arguments of messages; of objects, sessions and the hub's loop it knows nothing.
+//!
+//! - [`Typed`] is made of a schema once: the signature, and both translations.
+//! - [`read_items`] takes the arguments out of a message that anybody may have sent, [`append`] puts arguments in that
+//!   anybody may have made; both refuse what the library below would end the process for.
+//! - [`is_signature`] and its neighbours judge signatures as texts.
+
+mod append;
+mod form;
+mod from_postcard;
+mod read;
+mod signature;
+mod to_postcard;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use append::{append, check, is_object_path, signature_of};
+pub(crate) use form::{Argument, Typed};
+pub(crate) use read::{read_bytes, read_items, signature};
+pub(crate) use signature::{is_signature, is_single_type, split};
+
+/// Why arguments, or bytes, are not of an address's type.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Misfit {
+    /// There are more or fewer arguments than the type has.
+    #[error("{got} arguments where {needed} are needed")]
+    Count {
+        /// How many there must be.
+        needed: usize,
+        /// How many there are.
+        got: usize,
+    },
+    /// Something is of another type.
+    #[error("{}{needed} is needed, not {got}", place(.at))]
+    Wrong {
+        /// Where: names of fields and numbers of elements, joined by `.`; empty for the whole.
+        at: String,
+        /// What there must be.
+        needed: String,
+        /// The signature of what there is.
+        got: String,
+    },
+    /// A name is none of the type's variants.
+    #[error("{}none of the variants {known}", place(.at))]
+    UnknownVariant {
+        /// Where, as in [`Misfit::Wrong`].
+        at: String,
+        /// The names that there are.
+        known: String,
+    },
+    /// A value is beyond what its type can hold.
+    #[error("{}a value is beyond {needed}", place(.at))]
+    OutOfRange {
+        /// Where, as in [`Misfit::Wrong`].
+        at: String,
+        /// What it must fit into.
+        needed: &'static str,
+    },
+    /// A key comes twice.
+    #[error("{}a key comes twice", place(.at))]
+    Twice {
+        /// Where, as in [`Misfit::Wrong`].
+        at: String,
+    },
+    /// The bytes are not of the type.
+    #[error(transparent)]
+    Bytes(#[from] visorbus_hub::schema::Misfit),
+    /// A text holds a zero byte, which D-Bus has no form for.
+    #[error("a text in it holds a zero byte, which D-Bus cannot carry")]
+    ZeroByte,
+    /// There are more values than one message is turned into.
+    #[error("it has more than {max} values")]
+    TooMany {
+        /// The most.
+        max: usize,
+    },
+}
+
+impl Misfit {
+    /// The same, one step further out.
+    fn within(mut self, step: &str) -> Self {
+        match &mut self {
+            Self::Wrong { at, .. }
+            | Self::UnknownVariant { at, .. }
+            | Self::OutOfRange { at, .. }
+            | Self::Twice { at } => {
+                *at = if at.is_empty() { step.to_owned() } else { format!("{step}.{at}") };
+            }
+            _ => {}
+        }
+        self
+    }
+}
+
+/// Why the arguments of a message are not read, or not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unfit {
+    /// A file descriptor, or a place for one.
+    #[error("file descriptors are not taken here")]
+    Descriptor,
+    /// Containers within each other.
+    #[error("arrays, structs and variants are nested more than {max} deep")]
+    TooDeep {
+        /// The most.
+        max: usize,
+    },
+    /// Variants within each other.
+    #[error("variants are nested more than {max} deep")]
+    VariantsTooDeep {
+        /// The most.
+        max: usize,
+    },
+    /// More values than one message may have.
+    #[error("there are more than {max} values (sixteen bytes of an array of bytes count as one)")]
+    TooMany {
+        /// The most.
+        max: usize,
+    },
+    /// More bytes than one message may have.
+    #[error("there are more than {max} bytes of arguments")]
+    TooLong {
+        /// The most.
+        max: usize,
+    },
+    /// A text with a zero byte in it.
+    #[error("a text holds a zero byte")]
+    ZeroByte,
+    /// An object path that is none.
+    #[error("an object path is not one")]
+    Path,
+    /// A signature that is none, or the signature of the whole is too long.
+    #[error("a signature is not one, or longer than 255 bytes")]
+    Signature,
+    /// A struct without fields.
+    #[error("a struct has no fields, which D-Bus does not have")]
+    EmptyStruct,
+}
+
+/// `at: `, or nothing.
+fn place(at: &str) -> String {
+    if at.is_empty() { String::new() } else { format!("{at}: ") }
+}
+
+/// Arrays, structs, dictionary entries and variants within each other in a message.
+const MAX_DEPTH: usize = 32;
+/// Variants within each other in a message.
+const MAX_VARIANTS: usize = 8;
+/// Values in a message.
+const MAX_ITEMS: usize = 65_536;
+/// So many bytes of an array of bytes count as one value.
+const BYTES_PER_ITEM: usize = 16;
+/// Bytes of arguments in a message that is sent: half of what the system bus takes by default before it throws the sender out.
+const MAX_BODY: usize = 16 << 20;

@@ -1,0 +1,394 @@
+//! A schema as D-Bus sees it: worked out once, so that a value costs no more than a walk over it.
+
+use std::sync::Arc;
+
+use dbus::Signature;
+use dbus::arg::messageitem::MessageItem;
+use postcard_schema::schema::owned::{
+    OwnedDataModelType as Type, OwnedDataModelVariant as Variant, OwnedNamedType, OwnedNamedValue,
+    OwnedNamedVariant,
+};
+use visorbus_hub::schema::Shape;
+
+use super::from_postcard::Reader;
+use super::signature::{is_basic, is_signature};
+use super::{MAX_DEPTH, MAX_VARIANTS, Misfit, to_postcard};
+
+/// What an address takes or gives, as D-Bus sees it. It is cheap to clone.
+///
+/// A struct or tuple is the arguments of a method, one by one; any other type is one argument. In a variant, and in another
+/// type, a struct is one value.
+#[derive(Debug, Clone)]
+pub(crate) struct Typed(Arc<Known>);
+
+#[derive(Debug)]
+struct Known {
+    form: Form,
+    arguments: Vec<Argument>,
+    signature: String,
+    value: String,
+}
+
+/// An argument of a method or a signal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Argument {
+    /// The field's name; of a tuple's items `arg0`, `arg1` …; of a type that has no fields `value`.
+    pub(crate) name: String,
+    /// Its complete type.
+    pub(crate) signature: String,
+}
+
+impl Typed {
+    /// `None` where D-Bus has no form for the type: a signature of more than 255 bytes, deeper than is read here, or with a
+    /// schema as a value in it.
+    pub(crate) fn new(shape: &Shape) -> Option<Self> {
+        let form =
+            Form::of(shape.named(), Room { depth: MAX_DEPTH - SPARE, variants: MAX_VARIANTS - SPARE })?;
+        let value = form.signature();
+        let arguments: Vec<Argument> = match &form {
+            Form::Nothing => Vec::new(),
+            Form::Struct(fields) => fields.iter().map(Field::argument).collect(),
+            _ => vec![Argument { name: "value".to_owned(), signature: value.clone() }],
+        };
+        let signature: String = arguments.iter().map(|argument| argument.signature.as_str()).collect();
+        is_signature(&value).then(|| Self(Arc::new(Known { form, arguments, signature, value })))
+    }
+
+    /// The arguments of a method that takes it, or gives it.
+    pub(crate) fn arguments(&self) -> &[Argument] {
+        &self.0.arguments
+    }
+
+    /// The signature of all arguments, such as `sq`; empty for a type without content.
+    pub(crate) fn signature(&self) -> &str {
+        &self.0.signature
+    }
+
+    /// The signature of the whole as one value, such as `(sq)`: what a variant holds; `y` for a type without content.
+    pub(crate) fn value_signature(&self) -> &str {
+        &self.0.value
+    }
+
+    /// The postcard of arguments.
+    ///
+    /// # Errors
+    /// [`Misfit`] when they are not of this type; no value is in its text.
+    pub(crate) fn to_postcard(&self, arguments: &[MessageItem]) -> Result<Vec<u8>, Misfit> {
+        let needed = self.0.arguments.len();
+        if arguments.len() != needed {
+            return Err(Misfit::Count { needed, got: arguments.len() });
+        }
+        let mut out = Vec::new();
+        match (&self.0.form, arguments) {
+            (Form::Struct(fields), arguments) => to_postcard::fields(fields, arguments, &mut out)?,
+            (form, [argument]) => to_postcard::value(form, argument, &mut out)?,
+            _ => {}
+        }
+        Ok(out)
+    }
+
+    /// The arguments of postcard.
+    ///
+    /// # Errors
+    /// [`Misfit`] when the bytes are not of this type, or hold what D-Bus cannot carry.
+    pub(crate) fn from_postcard(&self, bytes: &[u8]) -> Result<Vec<MessageItem>, Misfit> {
+        let mut reader = Reader::new(bytes);
+        let arguments = match &self.0.form {
+            Form::Nothing => Vec::new(),
+            Form::Struct(fields) => reader.fields(fields)?,
+            form => vec![reader.value(form)?],
+        };
+        reader.end().map(|()| arguments)
+    }
+
+    /// The postcard of one value, as a variant holds it.
+    ///
+    /// # Errors
+    /// [`Misfit`] when it is not of this type; no value is in its text.
+    pub(crate) fn value_to_postcard(&self, value: &MessageItem) -> Result<Vec<u8>, Misfit> {
+        let mut out = Vec::new();
+        to_postcard::value(&self.0.form, value, &mut out).map(|()| out)
+    }
+
+    /// The value of postcard, as a variant holds it.
+    ///
+    /// # Errors
+    /// [`Misfit`] when the bytes are not of this type, or hold what D-Bus cannot carry.
+    pub(crate) fn value_from_postcard(&self, bytes: &[u8]) -> Result<MessageItem, Misfit> {
+        let mut reader = Reader::new(bytes);
+        let value = reader.value(&self.0.form)?;
+        reader.end().map(|()| value)
+    }
+}
+
+/// One type and what is in it. What has no content is left out of structs; where something must stand it is
+/// [`Form::Nothing`].
+#[derive(Debug)]
+pub(super) enum Form {
+    Bool,
+    I8,
+    I16,
+    I32,
+    I64,
+    I128,
+    U8,
+    U16,
+    U32,
+    U64,
+    U128,
+    F32,
+    F64,
+    Char,
+    Text,
+    Bytes,
+    /// `[u8; N]`.
+    FixedBytes(usize),
+    Nothing,
+    Optional(List),
+    List(List),
+    /// `[T; N]`.
+    Fixed(List, usize),
+    Map(Map),
+    Struct(Vec<Field>),
+    /// An enum of unit variants alone.
+    Names(Variants),
+    /// Any other enum, with the contents of its variants.
+    Choice(Variants, Vec<Form>),
+}
+
+/// An array's element, and the array's signature.
+#[derive(Debug)]
+pub(super) struct List {
+    pub(super) item: Box<Form>,
+    pub(super) signature: Signature<'static>,
+}
+
+/// A map's key, value and signature; those of key and value where it is a dictionary.
+#[derive(Debug)]
+pub(super) struct Map {
+    pub(super) key: Box<Form>,
+    pub(super) value: Box<Form>,
+    pub(super) signature: Signature<'static>,
+    pub(super) entry: Option<(Signature<'static>, Signature<'static>)>,
+}
+
+/// A field of a struct, or an item of a tuple under its number.
+#[derive(Debug)]
+pub(super) struct Field {
+    pub(super) name: String,
+    is_item: bool,
+    pub(super) form: Form,
+}
+
+impl Field {
+    fn argument(&self) -> Argument {
+        let name = if self.is_item { format!("arg{}", self.name) } else { self.name.clone() };
+        Argument { name, signature: self.form.signature() }
+    }
+}
+
+/// The names of an enum's variants.
+#[derive(Debug)]
+pub(super) struct Variants {
+    names: Vec<String>,
+    /// Their numbers, in the order of the names.
+    sorted: Vec<u32>,
+}
+
+impl Variants {
+    fn new(variants: &[OwnedNamedVariant]) -> Self {
+        let names: Vec<String> = variants.iter().map(|variant| variant.name.clone()).collect();
+        let mut sorted: Vec<u32> = (0..).take(names.len()).collect();
+        sorted.sort_by_key(|number| &names[*number as usize]);
+        Self { names, sorted }
+    }
+
+    pub(super) fn number(&self, name: &str) -> Option<u32> {
+        let found = self.sorted.binary_search_by_key(&name, |number| &self.names[*number as usize]).ok()?;
+        Some(self.sorted[found])
+    }
+
+    pub(super) fn name(&self, number: usize) -> Option<&str> {
+        self.names.get(number).map(String::as_str)
+    }
+
+    /// All of them for an error, cut to what fits into one.
+    pub(super) fn known(&self) -> String {
+        let all = self.names.join(", ");
+        match all.char_indices().nth(MAX_SHOWN) {
+            Some((end, _)) => format!("{} …", &all[..end]),
+            None => all,
+        }
+    }
+}
+
+/// How much deeper a type may go.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    depth: usize,
+    variants: usize,
+}
+
+impl Room {
+    fn containers(self, count: usize) -> Option<Self> {
+        Some(Self { depth: self.depth.checked_sub(count)?, ..self })
+    }
+
+    /// In the variant that is in the struct of an enum.
+    fn choice(self) -> Option<Self> {
+        let variants = self.variants.checked_sub(1)?;
+        Self { variants, ..self }.containers(2)
+    }
+}
+
+impl Form {
+    fn of(named: &OwnedNamedType, room: Room) -> Option<Self> {
+        Some(match &named.ty {
+            Type::Bool => Self::Bool,
+            Type::I8 => Self::I8,
+            Type::I16 => Self::I16,
+            Type::I32 => Self::I32,
+            Type::I64 | Type::Isize => Self::I64,
+            Type::I128 => Self::I128,
+            Type::U8 => Self::U8,
+            Type::U16 => Self::U16,
+            Type::U32 => Self::U32,
+            Type::U64 | Type::Usize => Self::U64,
+            Type::U128 => Self::U128,
+            Type::F32 => Self::F32,
+            Type::F64 => Self::F64,
+            Type::Char => Self::Char,
+            Type::String => Self::Text,
+            Type::ByteArray => Self::Bytes,
+            Type::Unit | Type::UnitStruct => Self::Nothing,
+            Type::NewtypeStruct(inner) => Self::of(inner, room)?,
+            Type::Option(inner) => Self::Optional(List::new(Self::of(inner, room.containers(1)?)?)?),
+            Type::Seq(item) => match Self::of(item, room.containers(1)?)? {
+                Self::U8 => Self::Bytes,
+                item => Self::List(List::new(item)?),
+            },
+            Type::Tuple(items) if is_array(named, items) => Self::fixed(items, room)?,
+            Type::Tuple(items) | Type::TupleStruct(items) => Self::items(items, room)?,
+            Type::Map { key, val } => Self::Map(Map::new(key, val, room)?),
+            Type::Struct(fields) => Self::fields(fields, room)?,
+            Type::Enum(variants) if variants.iter().all(|variant| variant.ty == Variant::UnitVariant) => {
+                Self::Names(Variants::new(variants))
+            }
+            Type::Enum(variants) => Self::choice(variants, room)?,
+            Type::Schema => return None,
+        })
+    }
+
+    fn fixed(items: &[OwnedNamedType], room: Room) -> Option<Self> {
+        Some(match Self::of(items.first()?, room.containers(1)?)? {
+            Self::U8 => Self::FixedBytes(items.len()),
+            Self::Nothing => Self::Nothing,
+            item => Self::Fixed(List::new(item)?, items.len()),
+        })
+    }
+
+    fn items(items: &[OwnedNamedType], room: Room) -> Option<Self> {
+        let items = items.iter().enumerate().map(|(number, item)| (number.to_string(), true, item));
+        Self::parts(items, room)
+    }
+
+    fn fields(fields: &[OwnedNamedValue], room: Room) -> Option<Self> {
+        Self::parts(fields.iter().map(|field| (field.name.clone(), false, &field.ty)), room)
+    }
+
+    fn parts<'a>(
+        parts: impl Iterator<Item = (String, bool, &'a OwnedNamedType)>,
+        room: Room,
+    ) -> Option<Self> {
+        let mut fields = Vec::new();
+        for (name, is_item, ty) in parts {
+            match Self::of(ty, room.containers(1)?)? {
+                Self::Nothing => {}
+                form => fields.push(Field { name, is_item, form }),
+            }
+        }
+        Some(if fields.is_empty() { Self::Nothing } else { Self::Struct(fields) })
+    }
+
+    fn choice(variants: &[OwnedNamedVariant], room: Room) -> Option<Self> {
+        let inner = room.choice()?;
+        let content = |variant: &OwnedNamedVariant| {
+            let form = match &variant.ty {
+                Variant::UnitVariant => Some(Self::Nothing),
+                Variant::NewtypeVariant(ty) => Self::of(ty, inner),
+                Variant::TupleVariant(items) => Self::items(items, inner),
+                Variant::StructVariant(fields) => Self::fields(fields, inner),
+            }?;
+            is_signature(&form.signature()).then_some(form)
+        };
+        let contents = variants.iter().map(content).collect::<Option<Vec<Self>>>()?;
+        Some(Self::Choice(Variants::new(variants), contents))
+    }
+
+    /// One complete type; it may be too long to be a signature.
+    pub(super) fn signature(&self) -> String {
+        match self {
+            Self::Optional(list) | Self::List(list) | Self::Fixed(list, _) => list.signature.to_string(),
+            Self::Map(map) => map.signature.to_string(),
+            Self::Struct(fields) => {
+                let inner: String = fields.iter().map(|field| field.form.signature()).collect();
+                format!("({inner})")
+            }
+            plain => plain.code().to_owned(),
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Bool => "b",
+            Self::U8 | Self::Nothing => "y",
+            Self::I8 | Self::I16 => "n",
+            Self::U16 => "q",
+            Self::I32 => "i",
+            Self::U32 => "u",
+            Self::I64 => "x",
+            Self::U64 => "t",
+            Self::F32 | Self::F64 => "d",
+            Self::Bytes | Self::FixedBytes(_) => "ay",
+            Self::Choice(..) => "(sv)",
+            _ => "s",
+        }
+    }
+}
+
+impl List {
+    fn new(item: Form) -> Option<Self> {
+        let signature = checked(format!("a{}", item.signature()))?;
+        Some(Self { item: Box::new(item), signature })
+    }
+}
+
+impl Map {
+    fn new(key: &OwnedNamedType, value: &OwnedNamedType, room: Room) -> Option<Self> {
+        let inner = room.containers(2)?;
+        let (key, value) = (Form::of(key, inner)?, Form::of(value, inner)?);
+        let (of_key, of_value) = (key.signature(), value.signature());
+        let is_dictionary = matches!(of_key.as_bytes(), [code] if is_basic(*code));
+        let (signature, entry) = if is_dictionary {
+            let entry = (checked(of_key.clone())?, checked(of_value.clone())?);
+            (format!("a{{{of_key}{of_value}}}"), Some(entry))
+        } else {
+            (format!("a({of_key}{of_value})"), None)
+        };
+        Some(Self { key: Box::new(key), value: Box::new(value), signature: checked(signature)?, entry })
+    }
+}
+
+/// `postcard-schema` tells arrays from tuples by the name alone.
+fn is_array(named: &OwnedNamedType, items: &[OwnedNamedType]) -> bool {
+    named.name == "[T; N]" && items.windows(2).all(|two| two[0] == two[1])
+}
+
+fn checked(text: String) -> Option<Signature<'static>> {
+    if is_signature(&text) { Signature::new(text).ok() } else { None }
+}
+
+/// Containers that a message may have around a value of a type: a variant, or the variant in an array of properties.
+const SPARE: usize = 2;
+/// Characters of names in an error.
+const MAX_SHOWN: usize = 400;
