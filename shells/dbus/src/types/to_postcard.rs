@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use dbus::arg::messageitem::{MessageItem, MessageItemArray, MessageItemDict};
+use dbus::arg::messageitem::{MessageItem, MessageItemArray};
 
 use super::Misfit;
 use super::form::{Field, Form, Map, Variants};
