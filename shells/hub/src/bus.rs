@@ -361,7 +361,8 @@ impl Hub {
             return wrong("a hub publishes notifications; requests are a client's");
         }
         let mut message = message.borrow()?;
-        let Some(topic) = message.destination.filter(|topic| self.registry.contains(topic.component())) else {
+        let Some(topic) = message.destination.filter(|topic| self.registry.contains(topic.component()))
+        else {
             return wrong("the topic is not one of a handler of the hub's: register the handler first");
         };
         if message.flags.encrypted || message.flags.compressed {
