@@ -1,9 +1,12 @@
 //! A bus of a test's own: a dbus-daemon or a dbus-broker that this process starts, with a socket and a configuration in a
 //! directory of its own. It never touches a bus that is there already.
 
+mod broker;
+
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -17,6 +20,9 @@ use tempfile::TempDir;
 pub struct DbusDaemon {
     /// `None` while it is killed.
     running: Option<Child>,
+    program: BusProgram,
+    /// What a dbus-broker lives as long as.
+    controller: Option<UnixStream>,
     address: String,
     home: TempDir,
 }
@@ -35,14 +41,34 @@ impl DbusDaemon {
     /// # Panics
     /// As [`DbusDaemon::start`].
     pub fn with(options: &BusOptions) -> Self {
+        Self::of(BusProgram::Daemon, options)
+    }
+
+    /// A dbus-broker, where there is one; else it says on the standard error that there is none.
+    ///
+    /// # Panics
+    /// It does not start; the text says why.
+    pub fn broker() -> Option<Self> {
+        if broker::is_installed() {
+            return Some(Self::of(BusProgram::Broker, &BusOptions::default()));
+        }
+        eprintln!("left out: there is no dbus-broker (package dbus-broker, or tests/run --only tools)");
+        None
+    }
+
+    fn of(program: BusProgram, options: &BusOptions) -> Self {
         let home = TempDir::with_prefix("bus-").expect("a directory for the bus");
-        let socket = home.path().join("socket");
-        let address = format!("unix:path={}", socket.display());
+        let address = format!("unix:path={}", home.path().join(SOCKET).display());
         fs::write(home.path().join(CONFIGURATION), options.configuration(&address))
             .expect("its configuration");
-        let mut bus = Self { running: None, address, home };
+        let mut bus = Self { running: None, program, controller: None, address, home };
         bus.restart();
         bus
+    }
+
+    /// Which program it is.
+    pub const fn program(&self) -> BusProgram {
+        self.program
     }
 
     /// Where it listens: the same before and after a restart.
@@ -52,7 +78,7 @@ impl DbusDaemon {
 
     /// The socket that it listens on.
     pub fn socket(&self) -> PathBuf {
-        self.home.path().join("socket")
+        self.home.path().join(SOCKET)
     }
 
     /// The directory that it lives in, for what a test puts beside it.
@@ -77,6 +103,7 @@ impl DbusDaemon {
             let _ = child.kill();
             let _ = child.wait();
         }
+        self.controller = None;
     }
 
     /// Starts it again at the same address, killed before or not.
@@ -85,8 +112,13 @@ impl DbusDaemon {
     /// As [`DbusDaemon::start`].
     pub fn restart(&mut self) {
         self.kill();
-        let started = start_daemon(self.home.path());
-        self.running = Some(started.unwrap_or_else(|error| panic!("{error}\n{}", self.log())));
+        let started = match self.program {
+            BusProgram::Daemon => start_daemon(self.home.path()).map(|child| (child, None)),
+            BusProgram::Broker => start_broker(self.home.path()),
+        };
+        let (child, controller) = started.unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
+        self.running = Some(child);
+        self.controller = controller;
     }
 
     /// A connection that has said hello. It is for the thread that has it, which may wait for answers.
@@ -129,6 +161,15 @@ impl Drop for DbusDaemon {
     }
 }
 
+/// Which program a bus is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BusProgram {
+    /// dbus-daemon, the reference implementation.
+    Daemon,
+    /// dbus-broker, what most distributions start today.
+    Broker,
+}
+
 /// What a private bus allows.
 #[derive(Debug, Clone, Default)]
 pub struct BusOptions {
@@ -163,8 +204,7 @@ fn start_daemon(home: &Path) -> io::Result<Child> {
     let mut command = Command::new("dbus-daemon");
     command.arg(format!("--config-file={}", home.join(CONFIGURATION).display()));
     command.args(["--nofork", "--nopidfile", "--nosyslog", "--print-address=1"]);
-    let log = File::options().create(true).append(true).open(home.join(LOG))?;
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log(home)?);
     let mut child = command.spawn().map_err(|error| missing("dbus-daemon", "dbus-daemon or dbus", &error))?;
     // It says its address when it listens, and closes its output when it cannot.
     let mut line = String::new();
@@ -176,6 +216,17 @@ fn start_daemon(home: &Path) -> io::Result<Child> {
         return Err(io::Error::other(format!("dbus-daemon did not start ({ended}); it said:")));
     }
     Ok(child)
+}
+
+/// Starts a dbus-broker that listens in `home`.
+fn start_broker(home: &Path) -> io::Result<(Child, Option<UnixStream>)> {
+    let (child, controller) = broker::start(&home.join(SOCKET), log(home)?)?;
+    Ok((child, Some(controller)))
+}
+
+/// Where the bus in `home` writes what it says.
+fn log(home: &Path) -> io::Result<Stdio> {
+    File::options().create(true).append(true).open(home.join(LOG)).map(Stdio::from)
 }
 
 /// Says how to get a program that cannot be started.
@@ -192,6 +243,7 @@ const BUS: &str = "org.freedesktop.DBus";
 const CONFIGURATION: &str = "bus.conf";
 const LOG: &str = "log";
 const PATIENCE: Duration = Duration::from_secs(10);
+const SOCKET: &str = "socket";
 
 const HEAD: &str = "<!DOCTYPE busconfig PUBLIC \"-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN\" \
     \"http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd\">\n";
@@ -220,7 +272,17 @@ mod tests {
 
     #[test]
     fn a_private_bus_is_the_same_after_a_restart_and_gone_after_a_kill() {
-        let mut bus = DbusDaemon::start();
+        restarts(DbusDaemon::start());
+    }
+
+    #[test]
+    fn a_private_broker_is_the_same_after_a_restart_and_gone_after_a_kill() {
+        if let Some(bus) = DbusDaemon::broker() {
+            restarts(bus);
+        }
+    }
+
+    fn restarts(mut bus: DbusDaemon) {
         let before = bus.id();
         let first = bus.connect();
         assert_eq!(bus.owner(first.unique_name().unwrap()), first.unique_name().map(str::to_owned));
