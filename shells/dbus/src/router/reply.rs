@@ -1,0 +1,90 @@
+//! The reply that a caller waits for.
+
+use std::ffi::CString;
+
+use dbus::Message;
+use dbus::arg::messageitem::MessageItem;
+use dbus::strings::{BusName, ErrorName};
+
+use crate::fault::{Fault, INTERNAL};
+use crate::step::Step;
+
+/// Whom to reply to, and to which call. It outlives the call, which may be long.
+#[derive(Debug, Clone)]
+pub(crate) struct Reply {
+    sender: String,
+    serial: u32,
+    wanted: bool,
+}
+
+impl Reply {
+    /// The reply to a call from the bus.
+    pub(crate) fn to(call: &Message) -> Self {
+        Self {
+            sender: call.sender().map_or_else(String::new, |name| name.to_string()),
+            serial: call.get_serial().unwrap_or(0),
+            wanted: !call.get_no_reply(),
+        }
+    }
+
+    /// Whether the caller waits for it at all.
+    pub(crate) const fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
+    /// Sends what was made, or what went wrong.
+    pub(crate) fn finish(&self, outcome: Result<Vec<MessageItem>, Fault>) -> Step {
+        match outcome {
+            Ok(items) => self.send(&items),
+            Err(fault) => self.fail(&fault),
+        }
+    }
+
+    /// What is next; a fault is sent.
+    pub(crate) fn or_fail(&self, step: Result<Step, Fault>) -> Step {
+        step.unwrap_or_else(|fault| self.fail(&fault))
+    }
+
+    /// Sends values.
+    pub(crate) fn send(&self, items: &[MessageItem]) -> Step {
+        self.send_with(items, Vec::new())
+    }
+
+    /// Sends values, and `signals` behind them.
+    pub(crate) fn send_with(&self, items: &[MessageItem], mut signals: Vec<Message>) -> Step {
+        let Some(call) = self.call() else { return send_all(signals) };
+        let mut message = call.method_return();
+        match crate::types::append(&mut message, items) {
+            Ok(()) => signals.insert(0, message),
+            Err(error) => signals.insert(0, error_to(&call, &Fault::new(INTERNAL, error.to_string()))),
+        }
+        send_all(signals)
+    }
+
+    /// Sends an error.
+    pub(crate) fn fail(&self, fault: &Fault) -> Step {
+        self.call().map_or(Step::Done, |call| Step::Send(vec![error_to(&call, fault)]))
+    }
+
+    /// What stands in for the call: libdbus makes replies of calls alone. `None` where no reply is wanted.
+    fn call(&self) -> Option<Message> {
+        if !self.wanted || self.serial == 0 {
+            return None;
+        }
+        let sender = BusName::new(self.sender.as_str()).ok()?;
+        let mut call = Message::new_method_call("org.visorbus.Bus1", "/", "org.visorbus.Bus1", "Call").ok()?;
+        call.set_sender(Some(sender));
+        call.set_serial(self.serial);
+        Some(call)
+    }
+}
+
+fn send_all(messages: Vec<Message>) -> Step {
+    if messages.is_empty() { Step::Done } else { Step::Send(messages) }
+}
+
+fn error_to(call: &Message, fault: &Fault) -> Message {
+    // A text of C ends at its first zero.
+    let text = CString::new(fault.text.replace('\0', "\u{fffd}")).unwrap_or_default();
+    call.error(&ErrorName::from(fault.name), &text)
+}
