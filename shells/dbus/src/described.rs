@@ -1,9 +1,12 @@
 //! A [`DBusInterface`] as it was when it was registered: its members, checked, and their addresses in the hub.
 
+use visorbus_core::limits::MAX_NAME;
 use visorbus_core::message::{Address, AddressBuf};
 use visorbus_hub::{Error, Result};
 
 use crate::interface::{DBusInterface, DBusMethod, DBusProperty, DBusPropertyAccess, DBusSignal};
+use crate::names::{is_interface, is_member};
+use crate::types::{is_signature, is_single_type};
 
 /// What a registered interface has. Its addresses in the hub begin with [`Described::component`]; a payload that goes
 /// there, or comes back, is one of [`crate::carrier`].
@@ -72,17 +75,58 @@ impl Described {
         let wrong = |what: String| {
             Error::Message(format!("the interface '{}' cannot be registered: {what}", self.name))
         };
-        dbus::strings::Interface::new(self.name.as_str()).map_err(|error| wrong(error))?;
-        if self.component.len() > MAX_COMPONENT
-            || self.component.contains('/')
-            || Address::new(&self.component).is_err()
-        {
-            return Err(wrong("its name is longer than 32 bytes".to_owned()));
+        if !is_interface(&self.name) || self.name.starts_with("org.freedesktop.DBus.") {
+            return Err(wrong("its name is not one, or one of D-Bus itself".to_owned()));
         }
-        for property in &self.properties {
-            self.read_address(&property.name).map_err(|error| wrong(error.text().clone()))?;
+        if self.component.len() > MAX_NAME || Address::new(&self.component).is_err() {
+            return Err(wrong(format!("its name is longer than {MAX_NAME} bytes")));
         }
-        Ok(())
+        self.members().try_for_each(check_member).map_err(&wrong)?;
+        check_addresses(&self.addresses().map_err(|error| wrong(error.text().clone()))?).map_err(wrong)
+    }
+
+    /// The name of each member, with its signatures, and whether each of those must be one complete type.
+    fn members(&self) -> impl Iterator<Item = (&str, [&str; 2], bool)> {
+        let methods = self.methods.iter().map(|method| {
+            (method.name.as_str(), [method.input_signature.as_str(), method.output_signature.as_str()], false)
+        });
+        let signals =
+            self.signals.iter().map(|signal| (signal.name.as_str(), [signal.signature.as_str(), ""], false));
+        let properties = self
+            .properties
+            .iter()
+            .map(|property| (property.name.as_str(), [property.signature.as_str(); 2], true));
+        methods.chain(signals).chain(properties)
+    }
+
+    fn addresses(&self) -> Result<Vec<AddressBuf>> {
+        let methods = self.methods.iter().map(|method| self.method_address(&method.name));
+        let signals = self.signals.iter().map(|signal| self.signal_address(&signal.name));
+        let read = self.properties.iter().map(|property| self.read_address(&property.name));
+        let written = self.properties.iter().map(|property| self.write_address(&property.name));
+        methods.chain(signals).chain(read).chain(written).collect()
+    }
+}
+
+fn check_member((name, signatures, single): (&str, [&str; 2], bool)) -> std::result::Result<(), String> {
+    if !is_member(name) {
+        return Err(format!("'{name}' is no name of a member"));
+    }
+    let fits = |text: &&str| if single { is_single_type(text) } else { is_signature(text) };
+    match signatures.iter().find(|text| !fits(text)) {
+        Some(text) if single => Err(format!("'{text}', of '{name}', is not the signature of one value")),
+        Some(text) => Err(format!("'{text}', of '{name}', is no signature")),
+        None => Ok(()),
+    }
+}
+
+/// Two members with one address could not be told apart, and one would be allowed by what allows the other.
+fn check_addresses(addresses: &[AddressBuf]) -> std::result::Result<(), String> {
+    let mut texts: Vec<&str> = addresses.iter().map(AddressBuf::as_str).collect();
+    texts.sort_unstable();
+    match texts.windows(2).find(|two| two[0] == two[1]) {
+        Some(two) => Err(format!("two of its members have the address '{}'", two[0])),
+        None => Ok(()),
     }
 }
 
@@ -122,9 +166,6 @@ fn address(text: &str) -> Result<AddressBuf> {
         .map(AddressBuf::from)
         .map_err(|error| Error::Message(format!("'{text}' is no address of the hub: {error}")))
 }
-
-/// Bytes that a component's name has at most.
-const MAX_COMPONENT: usize = visorbus_core::limits::MAX_NAME;
 
 #[cfg(test)]
 mod tests {

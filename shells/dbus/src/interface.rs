@@ -9,7 +9,8 @@ use visorbus_hub::Result;
 /// The service checks before it asks: that the member is there, that the arguments have its signature, that the caller may
 /// use it. What is given back is checked too. A member that [requires authentication](DBusMethod::requires_auth) is used by
 /// whoever may send requests to its address, `INTERFACE/MEMBER` in lower case with words joined by `-`:
-/// `org.visorbus.config1/get-value`; a property is written at the address behind which `/set` stands.
+/// `org.visorbus.config1/get-value`; a property is read at `org.visorbus.config1/prop/version`, and written at
+/// `org.visorbus.config1/prop/version/set`. Two members that would have one address cannot be registered together.
 ///
 /// # For the implementer
 /// Methods run on the hub's pool, one at a time for each interface, and may block. A panic is answered with an error and

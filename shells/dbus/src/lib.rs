@@ -14,6 +14,7 @@ mod bus;
 mod carrier;
 mod config;
 mod described;
+mod fault;
 mod interface;
 mod listener;
 #[allow(dead_code, reason = "the router and the service take it up one after the other")]
@@ -22,6 +23,7 @@ mod router;
 mod step;
 #[allow(dead_code, reason = "the router and the service take it up one after the other")]
 mod types;
+mod xml;
 
 pub use config::{BusAddress, DBusConfig};
 pub use dbus::arg::messageitem::MessageItem;

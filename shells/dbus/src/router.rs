@@ -1,6 +1,8 @@
 //! Which object and member a call is for, and what it means: from D-Bus to messages of the hub and back. It sends nothing
 //! and waits for nothing; what is to be done it says as a [`Step`].
 
+mod reply;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

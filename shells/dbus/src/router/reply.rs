@@ -72,7 +72,8 @@ impl Reply {
             return None;
         }
         let sender = BusName::new(self.sender.as_str()).ok()?;
-        let mut call = Message::new_method_call("org.visorbus.Bus1", "/", "org.visorbus.Bus1", "Call").ok()?;
+        let mut call =
+            Message::new_method_call("org.visorbus.Bus1", "/", "org.visorbus.Bus1", "Call").ok()?;
         call.set_sender(Some(sender));
         call.set_serial(self.serial);
         Some(call)
