@@ -1,0 +1,305 @@
+//! What is behind a registered [`DBusInterface`]: a handler of the hub that asks it, and what it tells by itself.
+//!
+//! A request comes to one of the addresses of [`Described`], from the [router](crate::router) or from any other peer that
+//! may send it there; the handler trusts neither. Its payload is one of [`crate::carrier`]: of a method the arguments, of
+//! a property that is written the value alone; the answer's are what the method gives, or the value of the property that
+//! is read.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use dbus::arg::messageitem::MessageItem;
+use visorbus_core::IpcError;
+use visorbus_core::auth::{Access, Grant};
+use visorbus_core::dispatch::{Caller, MessageHandler, Reply};
+use visorbus_core::message::{Address, Message, MessagePayload, MessageType};
+use visorbus_hub::{BoxedHandler, Error, OwnedMessage, OwnedPayload, Result};
+
+use crate::carrier;
+use crate::described::Described;
+use crate::interface::DBusInterface;
+use crate::listener::DBusDoor;
+use crate::types::{check, signature_of};
+
+/// Where the door is, once there is one: what is registered before a service starts has nobody to tell yet.
+pub(crate) type DoorSlot = Arc<OnceLock<DBusDoor>>;
+
+/// What an interface has, and the handler that serves it, which tells of changes at `door`.
+///
+/// # Errors
+/// `Message` for what [`Described::new`] refuses.
+pub(crate) fn prepare(
+    interface: Box<dyn DBusInterface>,
+    door: DoorSlot,
+) -> Result<(Arc<Described>, BoxedHandler)> {
+    let described = Arc::new(Described::new(&*interface)?);
+    let members = members(&described)?;
+    let may_block = interface.may_block();
+    let handler = InterfaceHandler { interface, described: Arc::clone(&described), members, may_block, door };
+    Ok((described, Box::new(handler)))
+}
+
+impl DBusDoor {
+    /// Shows an interface on the service's object from now on.
+    ///
+    /// # Errors
+    /// `Message` when a name, a signature or an address of it is none, or it is there already: the text says which;
+    /// `Connection` when the hub has ended.
+    pub fn register_interface(&self, interface: Box<dyn DBusInterface>) -> Result<()> {
+        let (described, handler) = prepare(interface, Arc::new(OnceLock::from(self.clone())))?;
+        self.hub().register_handler(handler)?;
+        self.show(described)
+    }
+
+    /// Shows an interface no more. Calls that run already are answered.
+    ///
+    /// # Errors
+    /// `Message` when no interface has this name; `Connection` when the hub has ended.
+    pub fn unregister_interface(&self, name: &str) -> Result<()> {
+        let described = self.described(name)?;
+        self.with_router(|router| router.unregister(name));
+        self.hub().unregister_handler(&described.component)
+    }
+
+    /// Tells of something: everybody on the bus who asks it for the signal, or, where the signal
+    /// [requires authentication](crate::DBusSignal::requires_auth), those who have used the interface and may subscribe to
+    /// the signal's address. While there is no bus, what everybody could hear is heard by nobody.
+    ///
+    /// # Errors
+    /// `Message` when there is no such interface or signal, or the arguments are not of its signature; `Connection` when
+    /// there is no bus now or the hub has ended.
+    pub fn emit_signal(&self, interface: &str, signal: &str, args: &[MessageItem]) -> Result<()> {
+        let described = self.described(interface)?;
+        let known = described.signal(signal).ok_or_else(|| {
+            Error::Message(format!("the interface '{interface}' has no signal '{signal}'"))
+        })?;
+        fits(&format!("the signal '{interface}.{signal}'"), &known.signature, args)
+            .map_err(Error::Message)?;
+        if !known.requires_auth {
+            let message = self.with_router(|router| router.signal(interface, signal, args))?;
+            return self.send(vec![message]);
+        }
+        let topic = described.signal_address(signal)?;
+        self.hub().publish(OwnedMessage::notification(topic.as_str(), carrier::pack(args)?))
+    }
+
+    /// Tells that a property has changed by itself (`PropertiesChanged` of `org.freedesktop.DBus.Properties`): everybody
+    /// with its new value, or, where reading it requires authentication, those who have used the interface, without. What
+    /// is written over the bus is told of without this.
+    ///
+    /// # Errors
+    /// As [`DBusDoor::emit_signal`]; `Message` too when the property cannot be read.
+    pub fn property_changed(&self, interface: &str, property: &str, value: &MessageItem) -> Result<()> {
+        let described = self.described(interface)?;
+        let known = described.property(property).filter(|property| property.access.reads());
+        let known = known.ok_or_else(|| {
+            Error::Message(format!("the interface '{interface}' has no property '{property}' to be read"))
+        })?;
+        let what = format!("the property '{interface}.{property}'");
+        fits(&what, &known.signature, std::slice::from_ref(value)).map_err(Error::Message)?;
+        let messages = self.with_router(|router| router.property_changed(interface, property, value))?;
+        if messages.is_empty() { Ok(()) } else { self.send(messages) }
+    }
+
+    /// Has the router know of an interface whose handler the hub has.
+    pub(crate) fn show(&self, described: Arc<Described>) -> Result<()> {
+        self.with_router(|router| router.register(described))
+    }
+
+    fn described(&self, name: &str) -> Result<Arc<Described>> {
+        let described = self.with_router(|router| router.described(name));
+        described.ok_or_else(|| Error::Message(format!("no interface called '{name}' is registered")))
+    }
+}
+
+/// A registered interface as the hub sees it.
+struct InterfaceHandler {
+    interface: Box<dyn DBusInterface>,
+    described: Arc<Described>,
+    /// What is at each of its addresses.
+    members: BTreeMap<String, Member>,
+    may_block: bool,
+    door: DoorSlot,
+}
+
+/// What a request does, by the position of what it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Member {
+    Call(usize),
+    Read(usize),
+    Write(usize),
+}
+
+impl InterfaceHandler {
+    fn member(&self, address: Option<Address<'_>>) -> Option<Member> {
+        self.members.get(address?.as_str()).copied()
+    }
+
+    fn answer(&self, message: &Message<'_>, grant: Option<&Grant>) -> Result<Vec<MessageItem>> {
+        let Some(member) = self.member(message.destination) else {
+            return Err(Error::Message(format!(
+                "the interface '{}' has no such member",
+                self.described.name
+            )));
+        };
+        match member {
+            Member::Call(number) => self.call(number, message, grant),
+            Member::Read(number) => self.read(number, grant),
+            Member::Write(number) => self.write(number, message, grant),
+        }
+    }
+
+    fn call(
+        &self,
+        number: usize,
+        message: &Message<'_>,
+        grant: Option<&Grant>,
+    ) -> Result<Vec<MessageItem>> {
+        let method = &self.described.methods[number];
+        let what = format!("the method '{}.{}'", self.described.name, method.name);
+        let args = arguments(message)?;
+        fits(&what, &method.input_signature, &args).map_err(Error::Serialization)?;
+        let results = self.interface.handle_method_call(&method.name, &args, grant)?;
+        fits(&what, &method.output_signature, &results).map_err(own_fault)?;
+        Ok(results)
+    }
+
+    fn read(&self, number: usize, grant: Option<&Grant>) -> Result<Vec<MessageItem>> {
+        let property = &self.described.properties[number];
+        let value = [self.interface.get_property(&property.name, grant)?];
+        let what = format!("the property '{}.{}'", self.described.name, property.name);
+        fits(&what, &property.signature, &value).map_err(own_fault)?;
+        Ok(value.into())
+    }
+
+    fn write(
+        &self,
+        number: usize,
+        message: &Message<'_>,
+        grant: Option<&Grant>,
+    ) -> Result<Vec<MessageItem>> {
+        let property = &self.described.properties[number];
+        let what = format!("the property '{}.{}'", self.described.name, property.name);
+        let value = arguments(message)?;
+        fits(&what, &property.signature, &value).map_err(Error::Serialization)?;
+        for value in value {
+            self.interface.set_property(&property.name, value, grant)?;
+        }
+        if property.access.reads() {
+            self.tell_change(number, grant);
+        }
+        Ok(Vec::new())
+    }
+
+    /// Tells of a property that was just written, as it is now. Whoever wrote it has no part in what goes wrong here.
+    fn tell_change(&self, number: usize, grant: Option<&Grant>) {
+        let (interface, property) = (&self.described.name, &self.described.properties[number].name);
+        let told = self.read(number, grant).and_then(|value| {
+            let door = self.door.get().zip(value.first());
+            door.map_or(Ok(()), |(door, value)| door.property_changed(interface, property, value))
+        });
+        if let Err(error) = told {
+            tracing::warn!("nobody was told that '{interface}.{property}' has changed: {error}");
+        }
+    }
+}
+
+impl MessageHandler for InterfaceHandler {
+    fn id(&self) -> &str {
+        &self.described.component
+    }
+
+    fn supported_message_types(&self) -> &[MessageType] {
+        &[MessageType::Request]
+    }
+
+    fn access(&self, address: Address<'_>) -> Access<'_> {
+        let Described { methods, properties, .. } = &*self.described;
+        let required = match self.member(Some(address)) {
+            Some(Member::Call(number)) => methods[number].requires_auth,
+            Some(Member::Read(number)) => properties[number].requires_auth_read,
+            Some(Member::Write(number)) => properties[number].requires_auth_write,
+            None => true,
+        };
+        if required { Access::Permission } else { Access::Open }
+    }
+
+    fn may_block(&self) -> bool {
+        self.may_block
+    }
+
+    fn handle_message(&mut self, message: &Message<'_>, reply: &mut Reply<'_>) -> Result<(), IpcError> {
+        self.reply(message, None, reply)
+    }
+
+    fn handle_for(
+        &mut self,
+        caller: &Caller<'_>,
+        message: &Message<'_>,
+        reply: &mut Reply<'_>,
+        _cancelled: &dyn Fn() -> bool,
+    ) -> Result<(), IpcError> {
+        // What needs no permission is reached with an expired grant too, which then says nothing any more.
+        let valid = |grant: &&Grant| caller.unix_now.is_some_and(|now| !grant.is_expired(now));
+        self.reply(message, caller.grant.filter(valid), reply)
+    }
+}
+
+impl InterfaceHandler {
+    fn reply(
+        &self,
+        message: &Message<'_>,
+        grant: Option<&Grant>,
+        reply: &mut Reply<'_>,
+    ) -> Result<(), IpcError> {
+        match self.answer(message, grant).and_then(|results| carrier::pack(&results)) {
+            Ok(payload) => reply.payload(payload.borrow()),
+            Err(error) => reply.error(&error.map(String::as_str)),
+        }
+    }
+}
+
+/// The values that a request carries; nothing is none.
+fn arguments(message: &Message<'_>) -> Result<Vec<MessageItem>> {
+    match message.payload {
+        MessagePayload::Empty => Ok(Vec::new()),
+        MessagePayload::Binary(bytes) => carrier::unpack(bytes),
+        _ => Err(Error::Serialization(
+            "an interface of the bus takes values as D-Bus marshals them, not texts".to_owned(),
+        )),
+    }
+}
+
+/// Whether values have a signature and can be sent; what is wrong where they have not.
+fn fits(what: &str, signature: &str, values: &[MessageItem]) -> std::result::Result<(), String> {
+    match check(values) {
+        Ok(found) if found == signature => Ok(()),
+        Ok(found) => Err(format!("{what} has the signature '{signature}', not '{found}'")),
+        Err(error) => Err(format!("{what}: {error}")),
+    }
+}
+
+/// What an interface has given that it should not have: it is for its author, and the caller is told the same.
+fn own_fault(text: String) -> Error {
+    tracing::error!("{text}; this is a fault of the interface's implementation");
+    Error::Internal(text)
+}
+
+/// What is at each address of an interface.
+fn members(described: &Described) -> Result<BTreeMap<String, Member>> {
+    let mut members = BTreeMap::new();
+    for (number, method) in described.methods.iter().enumerate() {
+        members.insert(described.method_address(&method.name)?.as_str().to_owned(), Member::Call(number));
+    }
+    for (number, property) in described.properties.iter().enumerate() {
+        if property.access.reads() {
+            let address = described.read_address(&property.name)?;
+            members.insert(address.as_str().to_owned(), Member::Read(number));
+        }
+        if property.access.writes() {
+            let address = described.write_address(&property.name)?;
+            members.insert(address.as_str().to_owned(), Member::Write(number));
+        }
+    }
+    Ok(members)
+}

@@ -1,0 +1,214 @@
+//! A hub with a name on a bus, on a thread of its own.
+
+use std::sync::Arc;
+
+use dbus::arg::messageitem::MessageItem;
+use visorbus_hub::{BoxedHandler, Error, HubConfig, HubHandle, HubServer, OwnedMessage, Result};
+
+use crate::config::{BusAddress, DBusConfig};
+use crate::described::Described;
+use crate::interface::DBusInterface;
+use crate::listener::{DBusDoor, DBusListener, DBusState, DBusStatistics};
+use crate::registered::{DoorSlot, prepare};
+
+/// Serves a bus: whoever is on it reaches what the hub reaches, by the same rules.
+#[derive(Debug)]
+pub struct DBusService {
+    server: HubServer,
+    config: DBusConfig,
+    /// What was registered before the start.
+    described: Vec<Arc<Described>>,
+    door: DoorSlot,
+}
+
+impl DBusService {
+    /// A service called `service_name` whose object is at `object_path`, on the session bus unless its
+    /// [configuration](DBusService::set_config) says otherwise. It does not serve yet.
+    ///
+    /// # Errors
+    /// What [`HubServer::new`] says. Whether name and path are any is said by [`DBusService::start`].
+    pub fn new(
+        service_name: impl Into<String>,
+        object_path: impl Into<String>,
+        config: HubConfig,
+    ) -> Result<Self> {
+        let (service_name, object_path) = (service_name.into(), object_path.into());
+        let config_of_bus = DBusConfig { service_name, object_path, ..DBusConfig::default() };
+        let (described, door) = (Vec::new(), DoorSlot::default());
+        Ok(Self { server: HubServer::new(config)?, config: config_of_bus, described, door })
+    }
+
+    /// Everything about the bus at once, name and path too, in place of what was set before.
+    ///
+    /// # Errors
+    /// `Message` when the service was started already.
+    pub fn set_config(&mut self, config: DBusConfig) -> Result<()> {
+        self.change(|old| *old = config)
+    }
+
+    /// Serves this bus.
+    ///
+    /// # Errors
+    /// `Message` when the service was started already.
+    pub fn set_bus(&mut self, bus: BusAddress) -> Result<()> {
+        self.change(|config| config.bus = bus)
+    }
+
+    /// Serves on a thread of its own from now on. That the bus is not there, or that the name is another's, is no error: it
+    /// is said in the log and in [`DBusService::state`], and tried again until it succeeds.
+    ///
+    /// # Errors
+    /// `Message` when it was started before; what [`DBusListener::new`] says, and then it may be tried again.
+    pub fn start(&mut self) -> Result<()> {
+        let hub = self.server.handle();
+        let Self { server, config, described, door: slot } = self;
+        server.start(|| {
+            let (listener, door) = DBusListener::new(config.clone(), &hub)?;
+            described.drain(..).try_for_each(|described| door.show(described))?;
+            // Filled here alone, and what starts once cannot start again.
+            let _ = slot.set(door);
+            Ok(Box::new(listener))
+        })
+    }
+
+    /// Ends every program's session, waits for the hub's end and leaves the bus. Nothing to do where it does not run.
+    ///
+    /// # Errors
+    /// Why the hub had ended before.
+    pub fn stop(&mut self) -> Result<()> {
+        self.server.stop()
+    }
+
+    /// Shows an interface on the service's object. What is registered before the start is there from the moment that the
+    /// service has its name.
+    ///
+    /// # Errors
+    /// `Message` when a name, a signature or an address of it is none, or it is there already: the text says which;
+    /// `Connection` when the service has stopped.
+    pub fn register_interface(&mut self, interface: Box<dyn DBusInterface>) -> Result<()> {
+        let (described, handler) = prepare(interface, Arc::clone(&self.door))?;
+        self.server.register_handler(handler)?;
+        match self.door.get() {
+            Some(door) => door.show(described),
+            None => {
+                self.described.push(described);
+                Ok(())
+            }
+        }
+    }
+
+    /// Shows an interface no more. Calls that run already are answered.
+    ///
+    /// # Errors
+    /// `Message` when no interface has this name; `Connection` when the service has stopped.
+    pub fn unregister_interface(&mut self, name: &str) -> Result<()> {
+        if let Some(door) = self.door.get() {
+            return door.unregister_interface(name);
+        }
+        let found = self.described.iter().position(|described| described.name == name);
+        let found =
+            found.ok_or_else(|| Error::Message(format!("no interface called '{name}' is registered")))?;
+        let described = self.described.swap_remove(found);
+        self.server.unregister_handler(&described.component)
+    }
+
+    /// Tells of something, as [`DBusDoor::emit_signal`] says.
+    ///
+    /// # Errors
+    /// As [`DBusDoor::emit_signal`]; `Connection` when the service does not serve yet.
+    pub fn emit_signal(&self, interface: &str, signal: &str, args: &[MessageItem]) -> Result<()> {
+        self.started()?.emit_signal(interface, signal, args)
+    }
+
+    /// Tells that a property has changed by itself, as [`DBusDoor::property_changed`] says.
+    ///
+    /// # Errors
+    /// As [`DBusDoor::property_changed`]; `Connection` when the service does not serve yet.
+    pub fn property_changed(&self, interface: &str, property: &str, value: &MessageItem) -> Result<()> {
+        self.started()?.property_changed(interface, property, value)
+    }
+
+    /// Serves the component `handler.id()` in the hub.
+    ///
+    /// # Errors
+    /// `Message` when the id is no component's name or is taken; `Connection` when the service has stopped.
+    pub fn register_handler(&mut self, handler: BoxedHandler) -> Result<()> {
+        self.server.register_handler(handler)
+    }
+
+    /// Stops serving the component `id`.
+    ///
+    /// # Errors
+    /// `Message` when no handler has this id; `Connection` when the service has stopped.
+    pub fn unregister_handler(&mut self, id: &str) -> Result<()> {
+        self.server.unregister_handler(id)
+    }
+
+    /// The names of the authenticated programs, sorted; none while it does not serve yet.
+    ///
+    /// # Errors
+    /// `Connection` when the service has stopped.
+    pub fn active_connections(&self) -> Result<Vec<String>> {
+        self.server.active_connections()
+    }
+
+    /// Sends a notification to the program called `client_id` in the hub, which has it as a signal `Notification`.
+    ///
+    /// # Errors
+    /// `Message` when there is no such program or the message is no notification; `Connection` when the service does not
+    /// run.
+    pub fn send_message(&self, client_id: &str, message: OwnedMessage) -> Result<()> {
+        self.server.send_message(client_id, message)
+    }
+
+    /// Sends a notification to every authenticated program.
+    ///
+    /// # Errors
+    /// As [`HubServer::broadcast_message`].
+    pub fn broadcast_message(&self, message: OwnedMessage) -> Result<()> {
+        self.server.broadcast_message(message)
+    }
+
+    /// Sends a notification to every program that has `scope`.
+    ///
+    /// # Errors
+    /// As [`HubServer::broadcast_to_scope`].
+    pub fn broadcast_to_scope(&self, scope: &str, message: OwnedMessage) -> Result<()> {
+        self.server.broadcast_to_scope(scope, message)
+    }
+
+    /// How it stands with its bus; `None` while it does not serve yet.
+    pub fn state(&self) -> Option<DBusState> {
+        self.door.get().map(DBusDoor::state)
+    }
+
+    /// What it has done so far; nothing while it does not serve yet.
+    pub fn statistics(&self) -> DBusStatistics {
+        self.door.get().map(DBusDoor::statistics).unwrap_or_default()
+    }
+
+    /// What other threads use it through; `None` while it does not serve yet.
+    pub fn door(&self) -> Option<DBusDoor> {
+        self.door.get().cloned()
+    }
+
+    /// The hub: for what a bus does not know of, such as taking tokens back and reading accounts and policy again.
+    pub fn handle(&self) -> HubHandle {
+        self.server.handle()
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut DBusConfig)) -> Result<()> {
+        if self.door.get().is_some() {
+            return Err(Error::Message(
+                "this service was started already: set it up before start()".to_owned(),
+            ));
+        }
+        change(&mut self.config);
+        Ok(())
+    }
+
+    fn started(&self) -> Result<&DBusDoor> {
+        let text = "this service does not serve yet: call start() first";
+        self.door.get().ok_or_else(|| Error::Connection(text.to_owned()))
+    }
+}
