@@ -13,8 +13,10 @@ use visorbus_hub::Result;
 /// `org.visorbus.config1/prop/version/set`. Two members that would have one address cannot be registered together.
 ///
 /// # For the implementer
-/// Methods run on the hub's pool, one at a time for each interface, and may block. A panic is answered with an error and
-/// ends nothing else. An error's kind becomes the name of the D-Bus error, its text the error's text.
+/// Methods run on the hub's pool, one at a time for each interface, and may block, unless
+/// [`DBusInterface::may_block`] says otherwise; one that never returns keeps a thread of the pool, while its caller is told
+/// after the call's time that it is over. A panic is answered with an error and ends nothing else. An error's kind becomes
+/// the name of the D-Bus error, its text the error's text.
 pub trait DBusInterface: Send + Sync {
     /// The interface's name, such as `org.visorbus.Config1`; at most 32 bytes.
     fn name(&self) -> &str;
@@ -27,6 +29,12 @@ pub trait DBusInterface: Send + Sync {
 
     /// Its properties; asked once.
     fn properties(&self) -> Vec<DBusProperty>;
+
+    /// Whether a method or a property may take longer than a few microseconds; asked once. One that does not is answered
+    /// sooner, in the hub's own loop, where [all else waits](visorbus_hub::HubHandle) for it.
+    fn may_block(&self) -> bool {
+        true
+    }
 
     /// Does what a method does. `grant` is the caller's; `None` only where the method requires no authentication.
     ///

@@ -19,7 +19,9 @@ mod interface;
 mod listener;
 #[allow(dead_code, reason = "the router and the service take it up one after the other")]
 mod names;
+mod registered;
 mod router;
+mod service;
 mod step;
 #[allow(dead_code, reason = "the router and the service take it up one after the other")]
 mod types;
@@ -29,3 +31,4 @@ pub use config::{BusAddress, DBusConfig};
 pub use dbus::arg::messageitem::MessageItem;
 pub use interface::{DBusInterface, DBusMethod, DBusProperty, DBusPropertyAccess, DBusSignal};
 pub use listener::{DBusDoor, DBusListener, DBusState, DBusStatistics};
+pub use service::DBusService;

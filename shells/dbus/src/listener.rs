@@ -35,7 +35,7 @@ impl DBusListener {
         let shared = Arc::new(Shared::new(config, hub).map_err(|e| {
             Error::Internal(format!("there is nothing to wait for the bus on, the system says: {e}"))
         })?);
-        let door = DBusDoor { shared: Arc::clone(&shared) };
+        let door = DBusDoor { shared: Arc::clone(&shared), hub: hub.clone() };
         Ok((Self { shared, hands_over: false }, door))
     }
 }
@@ -77,6 +77,7 @@ impl std::fmt::Debug for DBusListener {
 #[derive(Clone)]
 pub struct DBusDoor {
     shared: Arc<Shared>,
+    hub: HubHandle,
 }
 
 impl DBusDoor {
@@ -96,6 +97,11 @@ impl DBusDoor {
     /// `Connection` when there is no bus now, or it does not take what waits for it already.
     pub(crate) fn send(&self, messages: Vec<Message>) -> Result<()> {
         self.shared.send(messages)
+    }
+
+    /// The hub that has the service.
+    pub(crate) const fn hub(&self) -> &HubHandle {
+        &self.hub
     }
 
     /// Asks or changes what is known of objects.

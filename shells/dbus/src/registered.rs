@@ -13,13 +13,13 @@ use visorbus_core::IpcError;
 use visorbus_core::auth::{Access, Grant};
 use visorbus_core::dispatch::{Caller, MessageHandler, Reply};
 use visorbus_core::message::{Address, Message, MessagePayload, MessageType};
-use visorbus_hub::{BoxedHandler, Error, OwnedMessage, OwnedPayload, Result};
+use visorbus_hub::{BoxedHandler, Error, OwnedMessage, Result};
 
 use crate::carrier;
 use crate::described::Described;
 use crate::interface::DBusInterface;
 use crate::listener::DBusDoor;
-use crate::types::{check, signature_of};
+use crate::types::check;
 
 /// Where the door is, once there is one: what is registered before a service starts has nobody to tell yet.
 pub(crate) type DoorSlot = Arc<OnceLock<DBusDoor>>;
@@ -70,9 +70,9 @@ impl DBusDoor {
     /// there is no bus now or the hub has ended.
     pub fn emit_signal(&self, interface: &str, signal: &str, args: &[MessageItem]) -> Result<()> {
         let described = self.described(interface)?;
-        let known = described.signal(signal).ok_or_else(|| {
-            Error::Message(format!("the interface '{interface}' has no signal '{signal}'"))
-        })?;
+        let known = described
+            .signal(signal)
+            .ok_or_else(|| Error::Message(format!("the interface '{interface}' has no signal '{signal}'")))?;
         fits(&format!("the signal '{interface}.{signal}'"), &known.signature, args)
             .map_err(Error::Message)?;
         if !known.requires_auth {
@@ -131,6 +131,18 @@ enum Member {
 }
 
 impl InterfaceHandler {
+    fn reply(
+        &self,
+        message: &Message<'_>,
+        grant: Option<&Grant>,
+        reply: &mut Reply<'_>,
+    ) -> std::result::Result<(), IpcError> {
+        match self.answer(message, grant).and_then(|results| carrier::pack(&results)) {
+            Ok(payload) => reply.payload(payload.borrow()),
+            Err(error) => reply.error(&IpcError::new(error.kind(), error.text().as_str())),
+        }
+    }
+
     fn member(&self, address: Option<Address<'_>>) -> Option<Member> {
         self.members.get(address?.as_str()).copied()
     }
@@ -149,12 +161,7 @@ impl InterfaceHandler {
         }
     }
 
-    fn call(
-        &self,
-        number: usize,
-        message: &Message<'_>,
-        grant: Option<&Grant>,
-    ) -> Result<Vec<MessageItem>> {
+    fn call(&self, number: usize, message: &Message<'_>, grant: Option<&Grant>) -> Result<Vec<MessageItem>> {
         let method = &self.described.methods[number];
         let what = format!("the method '{}.{}'", self.described.name, method.name);
         let args = arguments(message)?;
@@ -172,12 +179,7 @@ impl InterfaceHandler {
         Ok(value.into())
     }
 
-    fn write(
-        &self,
-        number: usize,
-        message: &Message<'_>,
-        grant: Option<&Grant>,
-    ) -> Result<Vec<MessageItem>> {
+    fn write(&self, number: usize, message: &Message<'_>, grant: Option<&Grant>) -> Result<Vec<MessageItem>> {
         let property = &self.described.properties[number];
         let what = format!("the property '{}.{}'", self.described.name, property.name);
         let value = arguments(message)?;
@@ -228,7 +230,11 @@ impl MessageHandler for InterfaceHandler {
         self.may_block
     }
 
-    fn handle_message(&mut self, message: &Message<'_>, reply: &mut Reply<'_>) -> Result<(), IpcError> {
+    fn handle_message(
+        &mut self,
+        message: &Message<'_>,
+        reply: &mut Reply<'_>,
+    ) -> std::result::Result<(), IpcError> {
         self.reply(message, None, reply)
     }
 
@@ -238,24 +244,10 @@ impl MessageHandler for InterfaceHandler {
         message: &Message<'_>,
         reply: &mut Reply<'_>,
         _cancelled: &dyn Fn() -> bool,
-    ) -> Result<(), IpcError> {
+    ) -> std::result::Result<(), IpcError> {
         // What needs no permission is reached with an expired grant too, which then says nothing any more.
         let valid = |grant: &&Grant| caller.unix_now.is_some_and(|now| !grant.is_expired(now));
         self.reply(message, caller.grant.filter(valid), reply)
-    }
-}
-
-impl InterfaceHandler {
-    fn reply(
-        &self,
-        message: &Message<'_>,
-        grant: Option<&Grant>,
-        reply: &mut Reply<'_>,
-    ) -> Result<(), IpcError> {
-        match self.answer(message, grant).and_then(|results| carrier::pack(&results)) {
-            Ok(payload) => reply.payload(payload.borrow()),
-            Err(error) => reply.error(&error.map(String::as_str)),
-        }
     }
 }
 

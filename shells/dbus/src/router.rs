@@ -50,6 +50,11 @@ impl Router {
         self.registered.remove(name).is_some()
     }
 
+    /// The registered interface of this name.
+    pub(crate) fn described(&self, name: &str) -> Option<Arc<Described>> {
+        self.registered.get(name).cloned()
+    }
+
     /// A signal of a registered interface that goes to everybody, ready to be sent.
     ///
     /// # Errors
