@@ -39,7 +39,7 @@ pub(crate) enum Misfit {
         at: String,
         /// What there must be.
         needed: String,
-        /// The signature of what there is.
+        /// What there is: its signature in `'`, or in words.
         got: String,
     },
     /// A name is none of the type's variants.

@@ -91,6 +91,7 @@ impl Typed {
     ///
     /// # Errors
     /// [`Misfit`] when the bytes are not of this type, or hold what D-Bus cannot carry.
+    #[expect(clippy::wrong_self_convention, reason = "it is of this type that the value is made")]
     pub(crate) fn from_postcard(&self, bytes: &[u8]) -> Result<Vec<MessageItem>, Misfit> {
         let mut reader = Reader::new(bytes);
         let arguments = match &self.0.form {
@@ -259,7 +260,7 @@ impl Form {
             Type::F64 => Self::F64,
             Type::Char => Self::Char,
             Type::String => Self::Text,
-            Type::ByteArray => Self::Bytes,
+            Type::ByteArray => room.containers(1).map(|_| Self::Bytes)?,
             Type::Unit | Type::UnitStruct => Self::Nothing,
             Type::NewtypeStruct(inner) => Self::of(inner, room)?,
             Type::Option(inner) => Self::Optional(List::new(Self::of(inner, room.containers(1)?)?)?),

@@ -1,9 +1,9 @@
 //! The arguments of a message that anybody may have sent. libdbus has checked that the message is one; what is refused here
 //! is valid and yet harmful: descriptors, depth, mass.
 
-use dbus::Message;
-use dbus::arg::messageitem::{MessageItem, MessageItemArray};
+use dbus::arg::messageitem::{MessageItem, MessageItemArray, MessageItemDict};
 use dbus::arg::{ArgType, Get, Iter};
+use dbus::{Message, Signature};
 
 use super::{BYTES_PER_ITEM, MAX_DEPTH, MAX_ITEMS, MAX_VARIANTS, Unfit};
 
@@ -109,21 +109,36 @@ fn made(items: &mut Iter<'_>) -> Vec<MessageItem> {
 }
 
 fn one(item: &mut Iter<'_>) -> Option<MessageItem> {
-    if let Some(bytes) = bytes(item) {
-        let bytes = bytes.iter().map(|byte| MessageItem::Byte(*byte)).collect();
-        let array = MessageItemArray::new(bytes, dbus::Signature::make::<Vec<u8>>());
-        return array.ok().map(MessageItem::Array);
-    }
-    match item.arg_type() {
-        ArgType::Struct => {
-            item.recurse(ArgType::Struct).map(|mut inner| MessageItem::Struct(made(&mut inner)))
-        }
-        ArgType::Variant => {
-            let content = item.recurse(ArgType::Variant).and_then(|mut inner| one(&mut inner))?;
-            Some(MessageItem::Variant(Box::new(content)))
-        }
+    let kind = item.arg_type();
+    match kind {
+        ArgType::Array => array(item),
+        ArgType::Struct => Some(MessageItem::Struct(made(&mut item.recurse(kind)?))),
+        ArgType::Variant => Some(MessageItem::Variant(Box::new(one(&mut item.recurse(kind)?)?))),
         _ => MessageItem::get(item),
     }
+}
+
+fn array(item: &mut Iter<'_>) -> Option<MessageItem> {
+    let signature = item.signature();
+    if let Some(bytes) = bytes(item) {
+        let bytes = bytes.iter().map(|byte| MessageItem::Byte(*byte)).collect();
+        return MessageItemArray::new(bytes, signature).ok().map(MessageItem::Array);
+    }
+    let mut inner = item.recurse(ArgType::Array)?;
+    let Some(entry) = signature.strip_prefix("a{").and_then(|rest| rest.strip_suffix('}')) else {
+        return MessageItemArray::new(made(&mut inner), signature).ok().map(MessageItem::Array);
+    };
+    let (key, value) = entry.split_at_checked(1)?;
+    let (key, value) = (Signature::new(key).ok()?, Signature::new(value).ok()?);
+    let mut pairs = Vec::new();
+    while inner.arg_type() == ArgType::DictEntry {
+        let mut entry = inner.recurse(ArgType::DictEntry)?;
+        let key = one(&mut entry)?;
+        entry.next();
+        pairs.push((key, one(&mut entry)?));
+        inner.next();
+    }
+    MessageItemDict::new(pairs, key, value).ok().map(MessageItem::Dict)
 }
 
 /// An array of bytes, in one piece.

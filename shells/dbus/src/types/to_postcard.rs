@@ -60,8 +60,11 @@ pub(super) fn fields(fields: &[Field], items: &[MessageItem], out: &mut Vec<u8>)
 /// Writes what is an array on the bus.
 fn elements(form: &Form, array: &MessageItemArray, out: &mut Vec<u8>) -> Result<(), Misfit> {
     let is_of = |signature: &str| **array.signature() == *signature;
-    let wrong =
-        || Misfit::Wrong { at: String::new(), needed: needed(form), got: array.signature().to_string() };
+    let wrong = || Misfit::Wrong {
+        at: String::new(),
+        needed: needed(form),
+        got: format!("'{}'", &**array.signature()),
+    };
     match form {
         Form::Bytes if is_of("ay") => {
             varint(out, array.len() as u128);
@@ -82,11 +85,7 @@ fn elements(form: &Form, array: &MessageItemArray, out: &mut Vec<u8>) -> Result<
             items(&list.item, array, out)?;
         }
         Form::Map(map) if is_of(&map.signature) => {
-            let pair = |item| match item {
-                &MessageItem::Struct(ref pair) if pair.len() == 2 => Ok((&pair[0], &pair[1])),
-                _ => Err(wrong()),
-            };
-            let all = array.iter().map(pair).collect::<Result<Vec<_>, _>>()?;
+            let all = array.iter().map(pair).collect::<Option<Vec<_>>>().ok_or_else(wrong)?;
             pairs(map, all.len(), all.into_iter(), out)?;
         }
         _ => return Err(wrong()),
@@ -161,6 +160,17 @@ fn is_nothing(item: &MessageItem) -> bool {
     }
 }
 
+/// A pair of a map whose keys no dictionary may have.
+const fn pair(item: &MessageItem) -> Option<(&MessageItem, &MessageItem)> {
+    match item {
+        MessageItem::Struct(pair) => match pair.as_slice() {
+            [key, content] => Some((key, content)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 const fn byte(item: &MessageItem) -> Option<u8> {
     if let MessageItem::Byte(byte) = item { Some(*byte) } else { None }
 }
@@ -188,7 +198,8 @@ const fn beyond(needed: &'static str) -> Misfit {
 }
 
 fn wrong(form: &Form, item: &MessageItem) -> Misfit {
-    let got = super::signature_of(std::slice::from_ref(item)).unwrap_or_else(|unfit| unfit.to_string());
+    let signature = super::signature_of(std::slice::from_ref(item));
+    let got = signature.map_or_else(|unfit| unfit.to_string(), |signature| format!("'{signature}'"));
     Misfit::Wrong { at: String::new(), needed: needed(form), got }
 }
 
