@@ -15,6 +15,7 @@ mod carrier;
 mod config;
 mod described;
 mod fault;
+pub mod files;
 mod interface;
 mod listener;
 #[allow(dead_code, reason = "the router and the service take it up one after the other")]

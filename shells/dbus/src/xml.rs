@@ -99,7 +99,7 @@ impl Xml {
 }
 
 /// Appends a text as an attribute has it. What XML 1.0 cannot have at all becomes U+FFFD.
-fn escape(text: &str, into: &mut String) {
+pub(crate) fn escape(text: &str, into: &mut String) {
     for letter in text.chars() {
         match letter {
             '&' => into.push_str("&amp;"),
