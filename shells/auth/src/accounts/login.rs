@@ -118,8 +118,8 @@ impl Accounts {
                     "the policy knows neither user {uid} nor group {gid}: add a [[unix]] entry, or show a token"
                 ),
                 None => format!(
-                    "the policy does not know user {uid}, and the main group is not known here: add a [[unix]] entry for \
-                     the user, or show a token"
+                    "the policy knows neither user {uid} nor, over this connection, the main group: add a [[unix]] entry with \
+                     this uid, or show a token"
                 ),
             })
         })?;

@@ -287,6 +287,35 @@ fn what_the_channel_does_not_vouch_for_is_only_a_claim() {
 }
 
 #[test]
+fn where_the_main_group_is_not_known_only_a_rule_for_the_user_counts() {
+    let house = House::new();
+    let bus = |uid, gid| Channel { transport: Transport::DBus, uid, gid, ..Channel::default() };
+    let login = |uid, gid, channel: &Channel<'_>| {
+        house.accounts.authenticate(&Credentials::Peer { uid, gid }, channel).map_err(|e| e.to_string())
+    };
+    let token = login(1000, None, &bus(Some(1000), None)).unwrap();
+    assert_eq!(house.validate_over(&token, &bus(Some(1000), None)).unwrap().subject(), "panel");
+    // The rule for group 50 gives nothing to a user of whom no group is known, or another one.
+    let refused = login(2000, None, &bus(Some(2000), None)).unwrap_err();
+    assert!(refused.contains("neither user 2000") && refused.contains("this uid"), "{refused}");
+    assert!(login(50, None, &bus(Some(50), None)).is_err(), "a group's number is no user's");
+    assert!(login(2000, Some(50), &bus(Some(2000), Some(50))).is_ok(), "where it is known it counts");
+    // What is claimed and what the channel tells have to be the same, a group that it does not tell too.
+    for channel in [bus(None, None), bus(Some(2000), None), bus(None, Some(50)), bus(Some(2000), Some(51))] {
+        assert!(login(2000, Some(50), &channel).unwrap_err().contains("does not vouch"), "{channel:?}");
+    }
+    assert!(login(1000, None, &bus(Some(1000), Some(50))).unwrap_err().contains("does not vouch"));
+    // A token that a group's rule gave over a socket is used over the bus, and not renewed there.
+    let socket = Channel { transport: Transport::Unix, ..bus(Some(2000), Some(50)) };
+    let token = login(2000, Some(50), &socket).unwrap();
+    assert!(house.validate_over(&token, &bus(Some(2000), None)).is_ok());
+    assert!(house.validate_over(&token, &bus(Some(2001), None)).is_err());
+    let refused = house.accounts.refresh_token(&token, &bus(Some(2000), None)).unwrap_err();
+    assert!(refused.to_string().contains("no longer gives"), "{refused}");
+    house.accounts.refresh_token(&token, &socket).unwrap();
+}
+
+#[test]
 fn a_unix_user_is_who_the_policy_says_and_the_token_is_that_users_alone() {
     let house = House::new();
     let unix = |uid, gid| Channel {
