@@ -124,7 +124,9 @@ impl Hub {
         if !peer.rows.complete {
             return Err(Error::Connection("the hub still asks for this peer's rows: try again".to_owned()));
         }
-        let is_new = row.kind.is_offered() && !peer.rows.known.iter().any(|known| known.is_same(&row));
+        // What is told of a component before it is registered is shown from then on.
+        let is_shown = row.kind.is_offered() && self.names.get(row.component()) == Some(&key);
+        let is_new = is_shown && !peer.rows.known.iter().any(|known| known.is_same(&row));
         if peer.rows.keep(row) {
             if is_new {
                 self.handle.types_changed();

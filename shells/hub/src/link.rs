@@ -398,8 +398,24 @@ mod tests {
     }
 
     #[test]
-    fn two_processes_of_a_user_are_one_party() {
+    fn two_processes_of_a_user_are_one_party_over_a_socket_and_over_the_bus() {
         let process = |pid| Origin::Unix { uid: 7, gid: 7, pid }.party();
+        let of_bus = |uid, name: &str| {
+            Origin::DBus { uid, gid: None, pid: None, unique_name: name.to_owned() }.party()
+        };
         assert_eq!(process(1), process(2));
+        assert_eq!(of_bus(Some(7), ":1.1"), process(1));
+        assert_ne!(of_bus(Some(8), ":1.1"), process(1));
+        assert_eq!(of_bus(None, ":1.1"), of_bus(None, ":1.2"));
+    }
+
+    #[test]
+    fn a_program_of_the_bus_reads_as_the_bus_told() {
+        let unique_name = ":1.42".to_owned();
+        let known = Origin::DBus { uid: Some(7), gid: None, pid: Some(9), unique_name: unique_name.clone() };
+        assert_eq!(known.to_string(), "dbus :1.42 uid 7 pid 9");
+        assert_eq!((known.uid(), known.gid(), known.transport()), (Some(7), None, Transport::DBus));
+        let unknown = Origin::DBus { uid: None, gid: None, pid: None, unique_name };
+        assert_eq!(unknown.to_string(), "dbus :1.42");
     }
 }
