@@ -17,6 +17,7 @@ pub mod part;
 pub mod raw_peer;
 pub mod raw_websocket;
 pub mod secured;
+pub mod signalled;
 pub mod spi_bench;
 pub mod spi_bus;
 pub mod stats;

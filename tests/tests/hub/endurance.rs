@@ -182,7 +182,7 @@ fn deaf_peer(hub: &TestHub) -> RawPeer {
 }
 
 /// What the hub's thread has used, as the kernel counts it.
-fn cpu_ns(hub: &TestHub) -> u64 {
+pub(crate) fn cpu_ns(hub: &TestHub) -> u64 {
     let path = format!("/proc/self/task/{}/schedstat", hub.thread_id);
     let text = fs::read_to_string(path).expect("the hub's thread runs");
     text.split(' ').next().and_then(|used| used.parse().ok()).expect("schedstat(proc) begins with it")

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use visorbus_core::IpcError;
 use visorbus_core::auth::Access;
 use visorbus_core::bus::SlowConsumer;
-use visorbus_core::dispatch::{MessageHandler, Reply};
+use visorbus_core::dispatch::{Caller, MessageHandler, Reply};
 use visorbus_core::error::ErrorKind;
 use visorbus_core::message::{Address, Message, MessagePayload, MessageType};
 use visorbus_hub::{HubHandle, Limits, OwnedMessage};
@@ -66,6 +66,68 @@ fn a_handler_that_panics_answers_with_internal_and_the_hub_goes_on() {
         }
     }
     innocent.is_served_alone(&hub);
+}
+
+#[test]
+fn a_handler_sees_who_has_proven_what_inline_and_on_the_pool() {
+    let hub = TestHub::start();
+    for (id, may_block) in [("inline", false), ("pooled", true)] {
+        hub.handle.register_handler(Box::new(WhoAsks { id, may_block })).unwrap();
+    }
+    let mut alice = hub.connect("alice.panel", &["request:pooled/*"]);
+    let mut bob = hub.connect("bob", &["*"]);
+    for id in ["inline", "pooled"] {
+        let (who, open) = (format!("{id}/who"), format!("{id}/open"));
+        assert_eq!(text(&bob.request(&who, MessagePayload::Empty).unwrap()), "bob *");
+        assert_eq!(text(&bob.request(&open, MessagePayload::Empty).unwrap()), "bob *");
+        let seen = text(&alice.request(&open, MessagePayload::Empty).unwrap()).to_owned();
+        assert_eq!(seen, "alice.panel request:pooled/*");
+        // The token of a message says who asks with it; one that is no good does not reach the handler.
+        let token = hub.token("alice.panel", &["request:**"]);
+        let mut own = request(90, &who);
+        own.auth_token = Some(&token);
+        alice.send(&own);
+        assert_eq!(text(&alice.answer_to(90).unwrap()), "alice.panel request:**");
+    }
+    let refused = alice.request("inline/who", MessagePayload::Empty);
+    expect_error(refused, ErrorKind::Authorization, "no permission");
+}
+
+/// Says who asks, with which scopes, and that the time is known.
+struct WhoAsks {
+    id: &'static str,
+    may_block: bool,
+}
+
+impl MessageHandler for WhoAsks {
+    fn id(&self) -> &str {
+        self.id
+    }
+
+    fn may_block(&self) -> bool {
+        self.may_block
+    }
+
+    fn access(&self, address: Address<'_>) -> Access<'_> {
+        if address.as_str().ends_with("/open") { Access::Open } else { Access::Permission }
+    }
+
+    fn handle_message(&mut self, _message: &Message<'_>, _reply: &mut Reply<'_>) -> Result<(), IpcError> {
+        Err(IpcError::Internal("the hub tells who asks"))
+    }
+
+    fn handle_for(
+        &mut self,
+        caller: &Caller<'_>,
+        _message: &Message<'_>,
+        reply: &mut Reply<'_>,
+        _cancelled: &dyn Fn() -> bool,
+    ) -> Result<(), IpcError> {
+        assert!(caller.unix_now.is_some());
+        let grant = caller.grant.ok_or(IpcError::Internal("whoever gets here has proven something"))?;
+        let scopes: Vec<&str> = grant.scopes().collect();
+        reply.payload(MessagePayload::String(&format!("{} {}", grant.subject(), scopes.join(" "))))
+    }
 }
 
 #[test]

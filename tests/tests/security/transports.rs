@@ -34,9 +34,10 @@ use visorbus_core::limits::MAX_LINE_FRAME;
 use visorbus_core::secure::{AnySuite, Connecting, LinkKey, NonceSeed, Suite};
 use visorbus_core::{Instant, Link, decode};
 use visorbus_hal::{Lane, SecureLink, SerialLink, SpiTargetLink, lane_len, serial_buffer_len};
-use visorbus_hub::HubLink;
+use visorbus_hub::{HubLink, LinkOptions, Origin};
 use visorbus_mcu::{BoardKeys, SerialPort, SpiPort, Trust};
 use visorbus_tests::raw_peer::RawPeer;
+use visorbus_tests::signalled::Signalled;
 use visorbus_tests::spi_bench::SpiBench;
 
 use crate::line::Pty;
@@ -67,6 +68,9 @@ pub(crate) trait Transport {
 /// A Unix socket.
 pub(crate) struct Unix;
 
+/// A link that signals, for a program that a desktop bus tells of.
+pub(crate) struct Signalling;
+
 /// A serial line for one board, which shows a token.
 pub(crate) struct Serial;
 
@@ -86,6 +90,20 @@ impl Transport for Unix {
 
     fn attach(world: &World, _name: &str) -> RawPeer {
         RawPeer::over(UnixStream::connect(world.socket()).unwrap())
+    }
+}
+
+impl Transport for Signalling {
+    const KIND: Kind = Kind::DBus;
+    const HANGS_UP: bool = true;
+    const KNOWS_USER: bool = true;
+
+    fn attach(world: &World, _name: &str) -> RawPeer {
+        let uid = Some(rustix::process::getuid().as_raw());
+        let origin = Origin::DBus { uid, gid: None, pid: None, unique_name: ":1.42".to_owned() };
+        RawPeer::attach_by(&world.handle, |inner| {
+            Box::new(Signalled::new(inner, origin, LinkOptions::default()))
+        })
     }
 }
 
@@ -155,6 +173,10 @@ macro_rules! over_every_transport {
             #[test]
             fn over_a_unix_socket() {
                 super::$scenario::<$crate::transports::Unix>();
+            }
+            #[test]
+            fn over_a_link_without_a_descriptor() {
+                super::$scenario::<$crate::transports::Signalling>();
             }
             #[test]
             fn over_a_serial_line() {
