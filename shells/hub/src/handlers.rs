@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -18,6 +18,7 @@ use crate::calls::CallKey;
 use crate::gate::{Denied, Gate, OwnedGate};
 use crate::peers::{PeerKey, Row};
 use crate::poller::Waker;
+use crate::turns::Turns;
 
 /// A handler that can be given to a hub.
 pub type BoxedHandler = Box<dyn MessageHandler + Send>;
@@ -95,6 +96,11 @@ impl Registry {
 }
 
 impl Entry {
+    /// A number that no other handler has while this one is there.
+    fn key(&self) -> usize {
+        Arc::as_ptr(&self.handler).addr()
+    }
+
     fn run(
         &self,
         gate: &Gate<'_>,
@@ -152,7 +158,7 @@ impl Handlers for Target<'_> {
 
 /// Runs handlers that may block.
 pub(crate) struct Pool {
-    jobs: Sender<Task>,
+    jobs: Arc<Turns<Task>>,
     done: Receiver<Done>,
     /// Bytes of the messages that wait or run, by the peer whose they are, also after it has gone.
     waiting: HashMap<PeerKey, usize>,
@@ -196,20 +202,18 @@ pub(crate) struct PoolFull {
 
 impl Pool {
     pub(crate) fn new(threads: usize, max_frame: usize, waker: &Waker) -> std::io::Result<Self> {
-        let (jobs, queue) = channel::<Task>();
+        let jobs = Arc::new(Turns::<Task>::default());
         let (finished, done) = channel();
-        let queue = Arc::new(Mutex::new(queue));
         for number in 0..threads.max(1) {
-            let (queue, finished, waker) = (Arc::clone(&queue), finished.clone(), waker.clone());
+            let (jobs, finished, waker) = (Arc::clone(&jobs), finished.clone(), waker.clone());
             thread::Builder::new().name(format!("visorbus-pool-{number}")).spawn(move || {
                 let mut out = vec![0; max_frame];
-                loop {
-                    let task = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok(Task { key, number, job }) = task else { return };
+                while let Some((handler, Task { key, number, job })) = jobs.take() {
                     let (len, denied) = match job.run(&mut out) {
                         Ok(len) => (len, None),
                         Err(denied) => (0, Some(denied)),
                     };
+                    jobs.done(handler);
                     let answer = out[..len].into();
                     let done = Done { key, number, answer, denied, cost: job.cost() };
                     if finished.send(done).is_err() {
@@ -243,8 +247,7 @@ impl Pool {
         self.running.insert(self.next, (key.0, Arc::clone(&job.cancelled)));
         let task = Task { key, number: self.next, job };
         self.next += 1;
-        // The threads live as long as the sender, so there is always one to take it.
-        let _ = self.jobs.send(task);
+        self.jobs.push(task.job.entry.key(), task);
         Ok(())
     }
 
@@ -274,6 +277,12 @@ impl Pool {
             }
         }
         Some(done)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.jobs.close();
     }
 }
 

@@ -49,6 +49,7 @@ mod subscriptions;
 mod handle;
 mod handlers;
 mod server;
+mod turns;
 
 mod owned;
 pub mod schema;
