@@ -181,6 +181,43 @@ fn what_waits_for_a_blocking_handler_is_bounded_by_bytes() {
 }
 
 #[test]
+fn a_handler_that_does_not_return_keeps_one_thread_and_not_the_pool() {
+    let hub = TestHub::with_limits(Limits { pool_threads: 2, ..Limits::default() });
+    let (stuck, _never_opened) = Gate::new("stuck");
+    hub.handle.register_handler(Box::new(stuck)).unwrap();
+    let other = Handler::new("other", |_, _| Ok(()));
+    hub.handle.register_handler(Box::new(Handler { may_block: true, ..other })).unwrap();
+    let mut impatient = hub.connect("impatient", &["*"]);
+    for _ in 0..8 {
+        impatient.send_request("stuck/x", MessagePayload::Empty);
+    }
+    let mut peer = hub.connect("peer", &["*"]);
+    for _ in 0..8 {
+        assert!(peer.request("other/x", MessagePayload::Empty).is_ok());
+        assert!(impatient.request("other/x", MessagePayload::Empty).is_ok());
+    }
+}
+
+#[test]
+fn what_a_program_publishes_for_its_handler_reaches_those_who_may_have_it() {
+    let hub = TestHub::start();
+    let handler = Handler::new("door", |_, _| Ok(()));
+    hub.handle.register_handler(Box::new(handler)).unwrap();
+    let mut reader = hub.connect("reader", &["subscribe:door/**"]);
+    reader.subscribe("door/opened", SlowConsumer::default()).unwrap();
+    let mut stranger = hub.connect("stranger", &["subscribe:other/**"]);
+    assert!(stranger.subscribe("door/opened", SlowConsumer::default()).is_err());
+    let news = |topic| OwnedMessage::notification(topic, MessagePayload::String("by whom"));
+    hub.handle.publish(news("door/opened")).unwrap();
+    let heard = reader.read_topic("door/opened");
+    assert_eq!((text(&heard), heard.source.as_str()), ("by whom", "door"));
+    assert!(stranger.read_so_far().is_empty());
+    expect_error(hub.handle.publish(news("reader/x")), ErrorKind::Message, "register the handler first");
+    let request = OwnedMessage::request("door/opened", MessagePayload::Empty);
+    expect_error(hub.handle.publish(request), ErrorKind::Message, "a hub publishes notifications");
+}
+
+#[test]
 fn a_handler_may_call_back_into_its_hub() {
     let hub = TestHub::start();
     let mut innocent = hub.bystander();
