@@ -20,6 +20,7 @@ mod interface;
 mod listener;
 #[allow(dead_code, reason = "the router and the service take it up one after the other")]
 mod names;
+mod objects;
 mod registered;
 mod router;
 mod service;
