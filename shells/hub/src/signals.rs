@@ -99,3 +99,87 @@ impl std::fmt::Debug for LinkSignal {
 
 const INPUT: u8 = 1;
 const OUTPUT: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::poller::{Poller, WOKEN};
+
+    /// A ready list whose hub runs on this thread.
+    fn signals(poller: &Poller) -> Arc<Signals> {
+        let thread = OnceLock::new();
+        thread.set(thread::current().id()).unwrap();
+        Signals::new(poller.waker(), Arc::new(thread))
+    }
+
+    fn taken(signals: &Signals) -> Vec<(u64, bool, bool)> {
+        let mut ready = Vec::new();
+        signals.take(&mut ready);
+        ready.iter().map(|ready| (ready.number, ready.input, ready.output)).collect()
+    }
+
+    fn is_woken(poller: &mut Poller) -> bool {
+        let mut events = Vec::new();
+        poller.wait(&mut events, true).unwrap();
+        events.iter().any(|ready| ready.number == WOKEN)
+    }
+
+    #[test]
+    fn what_is_said_again_before_it_is_served_is_one_note_and_each_has_its_turn() {
+        let poller = Poller::new().unwrap();
+        let signals = signals(&poller);
+        let (one, two) = (signals.signal(1), signals.signal(2));
+        for _ in 0..1_000 {
+            one.input();
+            two.output();
+            one.clone().input();
+        }
+        two.input();
+        assert_eq!(taken(&signals), [(1, true, false), (2, true, true)]);
+        assert!(signals.is_empty() && taken(&signals).is_empty());
+        one.output();
+        assert_eq!(taken(&signals), [(1, false, true)]);
+    }
+
+    #[test]
+    fn the_hubs_own_thread_does_not_wake_it_and_another_does_once() {
+        let mut poller = Poller::new().unwrap();
+        let signals = signals(&poller);
+        let link = signals.signal(1);
+        link.input();
+        assert!(!is_woken(&mut poller) && !signals.is_empty());
+        taken(&signals);
+        let elsewhere = thread::spawn(move || (0..10).for_each(|_| link.input()));
+        elsewhere.join().unwrap();
+        assert!(is_woken(&mut poller));
+        assert!(!is_woken(&mut poller));
+        assert_eq!(taken(&signals), [(1, true, false)]);
+    }
+
+    #[test]
+    fn nothing_is_lost_between_threads() {
+        let mut poller = Poller::new().unwrap();
+        let signals = signals(&poller);
+        let counts: Arc<[std::sync::atomic::AtomicU32; 4]> = Arc::default();
+        let threads: Vec<_> = (0..4)
+            .map(|number| {
+                let (signal, counts) = (signals.signal(number as u64), Arc::clone(&counts));
+                thread::spawn(move || {
+                    for _ in 0..10_000 {
+                        counts[number].fetch_add(1, Ordering::SeqCst);
+                        signal.input();
+                    }
+                })
+            })
+            .collect();
+        let mut seen = [0; 4];
+        while seen != [10_000; 4] {
+            // As the hub does: it sleeps only while nothing is there, and then it is woken.
+            poller.wait(&mut Vec::new(), !signals.is_empty()).unwrap();
+            for (number, ..) in taken(&signals) {
+                seen[number as usize] = counts[number as usize].load(Ordering::SeqCst);
+            }
+        }
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+}

@@ -10,6 +10,7 @@ use visorbus_core::error::ErrorKind;
 use visorbus_core::message::MessagePayload;
 use visorbus_hub::{Error, HubLink, LinkOptions, Origin, ReceiveBuffer};
 use visorbus_tests::raw_peer::{RawPeer, expect_error};
+use visorbus_tests::signalled::Signalled;
 use visorbus_unix::FramedStream;
 
 use crate::transports::{Transport, over_every_transport};
@@ -190,6 +191,44 @@ fn elsewhere(world: &World, name: &str) -> RawPeer {
     let mut peer = RawPeer::attach_by(&world.handle, |inner| Box::new(Elsewhere(inner)));
     peer.hello(name).unwrap();
     peer
+}
+
+/// Whoever the bus tells of is named by the hub, and only the bus says which user that is.
+#[test]
+fn a_program_of_a_desktop_bus_is_who_the_policy_says_of_its_user() {
+    let policy = "[[unix]]\nuid = 1000\nsubject = \"panel\"\nscopes = [\"request:vault/*\"]\n\
+                  [[unix]]\ngid = 50\nsubject = \"staff\"\nscopes = [\"request:vault/*\"]\n";
+    let world = World::with_policy(policy);
+    let comes = |uid, gid, name: &str| {
+        let origin = Origin::DBus { uid, gid, pid: Some(1), unique_name: format!(":1.{name}") };
+        let options = LinkOptions { suffix: Some(name.to_owned()), ..LinkOptions::default() };
+        let mut peer =
+            RawPeer::attach_by(&world.handle, |inner| Box::new(Signalled::new(inner, origin, options)));
+        // What it calls itself is nothing.
+        peer.hello("bystander").unwrap();
+        peer
+    };
+    let mut panel = comes(Some(1000), None, "d1");
+    panel.show(&Credentials::Peer).unwrap();
+    panel.request("vault/open", MessagePayload::Empty).unwrap();
+    let event = world.audited(|event| event.subject == "panel.d1" || event.subject == "panel");
+    assert_eq!((event.transport.as_str(), event.method.as_str()), ("dbus", "peer"));
+    let mut staff = comes(Some(2000), Some(50), "d2");
+    staff.show(&Credentials::Peer).unwrap();
+    for (uid, gid, text) in [
+        (Some(2000), None, "the policy knows neither user 2000"),
+        (Some(50), None, "the policy knows neither user 50"),
+        (Some(0), None, "the policy knows neither user 0"),
+        (Some(0), Some(0), "the policy knows neither user 0"),
+        (None, None, "this connection shows no user"),
+        (None, Some(50), "this connection shows no user"),
+    ] {
+        let mut nobody = comes(uid, gid, "d3");
+        expect_error(nobody.show(&Credentials::Peer), ErrorKind::Authentication, text);
+        let outcome = nobody.request("vault/open", MessagePayload::Empty);
+        expect_error(outcome, ErrorKind::Authentication, "authenticate first");
+    }
+    world.is_unharmed_after(1);
 }
 
 /// A socket of another user.

@@ -4,9 +4,12 @@
 use std::time::Instant;
 
 use visorbus_auth::AuditKind;
+use visorbus_core::auth::Access;
+use visorbus_core::bus::{self, Announce, RowInfo, RowKind};
 use visorbus_core::error::ErrorKind;
 use visorbus_core::message::{Address, Message, MessagePayload};
-use visorbus_hub::OwnedMessage;
+use visorbus_hub::info::InterfaceInfo;
+use visorbus_hub::{OwnedMessage, OwnedPayload};
 use visorbus_tests::raw_peer::{RawPeer, expect_error, frame_of};
 
 use crate::transports::{Transport, Unix, over_every_transport};
@@ -21,6 +24,37 @@ over_every_transport! {
     a_rate_is_not_evaded_by_coming_again
     what_a_policy_allows_elsewhere_or_shorter_is_refused_here
     a_hello_of_another_version_is_refused_and_opens_nothing
+    what_one_may_not_use_is_not_shown
+}
+
+fn what_one_may_not_use_is_not_shown<T: Transport>() {
+    let world = World::start();
+    let mut owner = world.admitted::<Unix>("owner", &["register:hidden"]);
+    owner.register("hidden").unwrap();
+    for address in ["owner/x", "hidden/x"] {
+        let (hash, access) = (7, Access::Permission);
+        let row =
+            RowInfo { kind: RowKind::Endpoint, address, access, request_hash: hash, response_hash: hash };
+        let told = Announce { row, request_schema: &[], response_schema: &[] };
+        owner.request(bus::ANNOUNCE, OwnedPayload::postcard(&told).unwrap().borrow()).unwrap();
+    }
+    let mut mallory = world.admitted::<T>("mallory", &["request:owner/y", "notify:config/**", "register:*"]);
+    let all = mallory.request(bus::INTERFACES, MessagePayload::Empty).unwrap();
+    assert_eq!(all.payload.parse(), Ok(Vec::<InterfaceInfo>::new()));
+    for name in ["owner", "hidden", "absent", "vault", "config", "bystander", "auditor", "mallory"] {
+        let text = format!("there is no component '{name}' that you may use");
+        let outcome = mallory.request(bus::INTERFACES, MessagePayload::String(name));
+        expect_error(outcome, ErrorKind::Message, &text);
+    }
+    // One's own is told of, by name and among all; a line's frames are too short for that.
+    let mut known = world.admitted::<Unix>("known", &["request:owner/x"]);
+    for payload in [MessagePayload::Empty, MessagePayload::String("owner")] {
+        let told: Vec<InterfaceInfo> =
+            known.request(bus::INTERFACES, payload).unwrap().payload.parse().unwrap();
+        assert_eq!((told.len(), told[0].addresses.len()), (1, 1));
+        assert_eq!(told[0].addresses[0].address, "owner/x");
+    }
+    world.is_unharmed();
 }
 
 fn a_forged_source_is_refused<T: Transport>() {

@@ -32,11 +32,18 @@ fn without_a_token_nothing_is_done<T: Transport>() {
     let world = World::start();
     let mut mallory = world.greeted::<T>("mallory");
     world.is_nobody::<T>(&mut mallory);
-    for address in [bus::SERVICES, bus::REFRESH, bus::PERMISSIONS, bus::AUTH_RELOAD, bus::POLICY_RELOAD] {
+    for address in
+        [bus::SERVICES, bus::PEERS, bus::REFRESH, bus::PERMISSIONS, bus::AUTH_RELOAD, bus::POLICY_RELOAD]
+    {
         // What a board may know of itself, the one with a link key may know.
         if !(T::IS_KEYED && address == bus::PERMISSIONS) {
             assert!(mallory.request(address, MessagePayload::Empty).is_err(), "{address}");
         }
+    }
+    // Whoever may use nothing is shown nothing, and without a session not even that.
+    match mallory.request(bus::INTERFACES, MessagePayload::Empty) {
+        Ok(answer) => assert_eq!((T::IS_KEYED, answer.payload.parse()), (true, Ok(Vec::<()>::new()))),
+        Err(error) => assert!(!T::IS_KEYED && error.kind() == ErrorKind::Authentication, "{error}"),
     }
     world.is_unharmed();
 }

@@ -1,11 +1,11 @@
 //! Every way to a hub, as an attacker has it: frames go in as they are, and what comes back is seen as it is.
 //!
 //! # What makes no sense where
-//! | | Unix socket | WebSocket | serial, SPI with tokens | serial, SPI with a key |
+//! | | Unix socket, link without a descriptor | WebSocket | serial, SPI with tokens | serial, SPI with a key |
 //! |---|---|---|---|---|
 //! | somebody who has proven nothing | whoever connects | whoever connects, by the rules of `websocket` | whoever is wired there | nobody: a key comes before a hello, and who holds one is that board |
 //! | a session that is over | hangs up | hangs up | is forgotten; the line stays | is forgotten; the line stays |
-//! | a credential of the channel | the user, by the kernel | a certificate, under mutual TLS | none | none beside the key |
+//! | a credential of the channel | the user, by the kernel or the desktop's bus | a certificate, under mutual TLS | none | none beside the key |
 //! | user name and password, API key | works | works | refused unseen: whoever is at the wire reads along | works, for the name of the key |
 //! | frames of somebody else (played back, out of order, changed) | nobody can reach them | nobody, under TLS | not promised: whoever reaches the wire reads and writes | refused: `keyed_lines`, `channels` |
 //!
