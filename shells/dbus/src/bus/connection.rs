@@ -1,15 +1,17 @@
-//! One connection to a bus: what is asked of the bus itself, what waits for it to be taken, and what its socket is watched
-//! for. It knows nothing of callers and sessions.
+//! One connection to a bus: what is asked of the bus itself, what waits for the bus to take it, and what the socket is
+//! watched for. It knows nothing of callers and sessions.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, RawFd};
 use std::time::Duration;
 
 use dbus::Message;
+use dbus::arg::AppendAll;
 use dbus::channel::Channel;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollOp};
 
 use super::HashMap;
+use super::senders::SenderKey;
 
 /// A connection that is registered with its bus. Nothing in it waits.
 pub(super) struct Connection {
@@ -19,13 +21,12 @@ pub(super) struct Connection {
     socket: RawFd,
     /// What the socket is watched for: input, output.
     watched: Option<(bool, bool)>,
-    /// Of the message that was sent last. They are numbered here, so that what waits can be measured.
+    /// The number of the message that was sent last: given here, so that what waits can be measured before it is sent.
     serial: u32,
-    /// Bytes that libdbus keeps because the bus has not taken them, but for the message that it is just writing.
+    /// Bytes that libdbus keeps until the bus takes them, but for the message that it is just writing.
     output: usize,
-    /// From this on nothing more is read.
+    /// From so many on nothing more is taken from the bus, until they are gone.
     most_output: usize,
-    /// So much waited that nothing is read until all of it is gone.
     is_full: bool,
     /// What the bus was asked and has not answered.
     queries: HashMap<u32, Query>,
@@ -33,11 +34,117 @@ pub(super) struct Connection {
 
 /// What the bus itself is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Query<K> {
+pub(super) enum Query {
     /// To tell of names that are gone.
     Rule,
     /// For the service's name.
     Name,
-    /// Who the caller is.
-    Credentials(K),
+    /// Who somebody is.
+    Credentials(SenderKey),
 }
+
+impl Connection {
+    /// Takes a connection whose watches are told of.
+    pub(super) fn new(channel: Channel, most_output: usize) -> Self {
+        let (unique_name, socket) = (channel.unique_name().unwrap_or_default().to_owned(), channel.watch().fd);
+        // Below is what libdbus has numbered itself, to register.
+        let serial = 1 << 16;
+        let queries = HashMap::default();
+        Self { channel, unique_name, socket, watched: None, serial, output: 0, most_output, is_full: false, queries }
+    }
+
+    pub(super) fn unique_name(&self) -> &str {
+        &self.unique_name
+    }
+
+    /// Reads and writes as much as libdbus does at a time, about 2 KiB; `false` when the connection is over.
+    pub(super) fn read_and_write(&mut self) -> bool {
+        let goes_on = self.channel.read_write(Some(Duration::ZERO)).is_ok();
+        self.measure();
+        goes_on
+    }
+
+    /// The next message that was read.
+    pub(super) fn next(&self) -> Option<Message> {
+        self.channel.pop_message()
+    }
+
+    /// Sends a message, at once where nothing waits.
+    pub(super) fn send(&mut self, mut message: Message) -> u32 {
+        self.serial = self.serial.wrapping_add(1).max(1);
+        message.set_serial(self.serial);
+        if self.channel.has_messages_to_send() {
+            self.output += length(&message);
+        }
+        // It fails when there is no memory left, and then nobody can be told.
+        let _ = self.channel.send(message);
+        self.measure();
+        self.serial
+    }
+
+    /// Asks the bus itself for something.
+    pub(super) fn ask(&mut self, member: &'static str, arguments: impl AppendAll, query: Query) {
+        let call = Message::call_with_args(BUS, "/org/freedesktop/DBus", BUS, member, arguments);
+        let serial = self.send(call);
+        self.queries.insert(serial, query);
+    }
+
+    /// What was asked that this answers.
+    pub(super) fn answered(&mut self, answer: &Message) -> Option<Query> {
+        self.queries.remove(&answer.get_reply_serial()?)
+    }
+
+    /// Bytes that wait for the bus to take them.
+    pub(super) const fn output(&self) -> usize {
+        self.output
+    }
+
+    /// Whether so much waits that nothing is to be taken from the bus or given to it.
+    pub(super) const fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// Has `epoll` tell of what libdbus waits for at this moment.
+    pub(super) fn watch(&mut self, epoll: &Epoll) -> io::Result<()> {
+        let watch = self.channel.watch();
+        let wishes = (watch.read && !self.is_full, watch.write);
+        if self.watched == Some(wishes) || !self.channel.is_connected() {
+            return Ok(());
+        }
+        let operation = if self.watched.is_none() { EpollOp::EpollCtlAdd } else { EpollOp::EpollCtlMod };
+        let mut flags = EpollFlags::empty();
+        flags.set(EpollFlags::EPOLLIN, wishes.0);
+        flags.set(EpollFlags::EPOLLOUT, wishes.1);
+        let mut event = EpollEvent::new(flags, SOCKET);
+        // The descriptor is libdbus's own: nothing safe borrows it, and it is open as long as the channel is connected.
+        #[expect(deprecated, reason = "all others take a borrowed descriptor, which only unsafe code makes of a number")]
+        nix::sys::epoll::epoll_ctl(epoll.0.as_raw_fd(), operation, self.socket, &mut event)?;
+        self.watched = Some(wishes);
+        Ok(())
+    }
+
+    fn measure(&mut self) {
+        if !self.channel.has_messages_to_send() {
+            self.output = 0;
+            self.is_full = false;
+        } else if self.output >= self.most_output {
+            self.is_full = true;
+        }
+    }
+}
+
+/// The length of a numbered message, in bytes.
+pub(super) fn length(message: &Message) -> usize {
+    let mut len = 0;
+    let Ok(()) = message.marshal(|bytes| {
+        len += bytes.len();
+        Ok::<(), std::convert::Infallible>(())
+    });
+    len
+}
+
+/// The bus's own name, and that of its interface.
+pub(super) const BUS: &str = "org.freedesktop.DBus";
+
+/// By what an epoll tells of the socket.
+pub(super) const SOCKET: u64 = 0;

@@ -1,0 +1,358 @@
+//! Sessions of senders: when one is made, what the hub says to its proof, when another takes its place, and its end.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use visorbus_auth::TokenText;
+use visorbus_core::message::{Message, MessageType};
+use visorbus_core::codec;
+use visorbus_hub::{Error, Goodbye, OwnedPayload, Result};
+
+use super::Bus;
+use super::chain::Chain;
+use super::senders::SenderKey;
+use super::session::{Asked, HELLO_ID, Proof, Proven, Session, SessionKey, Stage, Waiting, outcome};
+use crate::step::{Request, Step, Then};
+
+impl Bus {
+    /// The session that a sender's requests go to; one is made where there is none.
+    pub(super) fn session_for(&mut self, key: SenderKey, as_guest: bool, now: Instant) -> Result<SessionKey> {
+        let gone = || Error::Connection("this program has left the bus".to_owned());
+        let sender = self.senders.get_mut(key).ok_or_else(gone)?;
+        if let Some(session) = sender.session {
+            return Ok(session);
+        }
+        match &sender.refused {
+            Some((_, until)) if *until <= now => sender.refused = None,
+            Some(_) if as_guest => return Ok(self.guest(now)),
+            Some((error, _)) => return Err(error.clone()),
+            None => {}
+        }
+        let session = self.open_session(Some(key), Proof::Peer, now);
+        self.set_session(key, Some(session));
+        Ok(session)
+    }
+
+    /// Has a sender prove who it is by a token; gives back who waits when that cannot be.
+    pub(super) fn authenticate(
+        &mut self,
+        chain: Chain,
+        token: &TokenText,
+        then: Then,
+        now: Instant,
+    ) -> Option<(Then, Error)> {
+        let sender = self.senders.get_mut(chain.sender)?;
+        if sender.proving.is_some() {
+            let text = "another token of yours is being looked at: wait for the answer";
+            return Some((then, Error::Authentication(text.to_owned())));
+        }
+        let proof = match Proof::token(token, then, chain) {
+            Ok(proof) => proof,
+            Err(refused) => return Some(refused),
+        };
+        let session = self.open_session(Some(chain.sender), proof, now);
+        if let Some(sender) = self.senders.get_mut(chain.sender) {
+            sender.proving = Some(session);
+        }
+        None
+    }
+
+    /// As [`Bus::take_frame`], whatever may break over it.
+    pub(super) fn take_frame_safely(&mut self, key: SessionKey, frame: &[u8], now: Instant) {
+        if catch_unwind(AssertUnwindSafe(|| self.take_frame(key, frame, now))).is_err() {
+            self.note_fault();
+        }
+    }
+
+    /// Takes a frame of the hub's for a session.
+    fn take_frame(&mut self, key: SessionKey, frame: &[u8], now: Instant) {
+        // The hub's own frames can always be read.
+        let Ok(message) = codec::decode(frame) else { return };
+        let Some(session) = self.sessions.get_mut(key).filter(|session| session.stage != Stage::Over) else { return };
+        match message.message_type {
+            MessageType::Response | MessageType::Error if message.id == HELLO_ID => self.take_greeting(key, &message, now),
+            MessageType::Response | MessageType::Error => match session.answered(message.id) {
+                Some(Waiting::Call(then, chain)) => self.go_on(then, outcome(&message), chain, now),
+                Some(Waiting::Proof) => self.take_verdict(key, &message, now),
+                Some(Waiting::Restored) if message.message_type == MessageType::Error => {
+                    let error = outcome(&message).err().map_or_else(String::new, |error| error.text().clone());
+                    self.end_session(key, &format!("a subscription is not allowed any longer: {error}"), now);
+                }
+                Some(Waiting::Restored) => {}
+                // It is about the session as a whole.
+                None if message.message_type == MessageType::Error => {
+                    session.goodbye = outcome(&message).err().map(|error| error.text().clone());
+                }
+                None => {}
+            },
+            MessageType::Notification => self.take_notification(key, &message, now),
+            MessageType::Request => session.refuse(&message),
+            MessageType::Heartbeat => {}
+        }
+    }
+
+    /// The hub has dropped a session's link.
+    pub(super) fn drop_session(&mut self, key: SessionKey, now: Instant) {
+        let why = self.sessions.get_mut(key).and_then(|session| session.goodbye.take());
+        let why = why.unwrap_or_else(|| "the hub has ended the session".to_owned());
+        self.end_session(key, &why, now);
+        self.sessions.remove(key);
+    }
+
+    /// The hub says why it ends a session.
+    pub(super) fn take_goodbye(&mut self, key: SessionKey, why: Goodbye, text: &str) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if why == Goodbye::Stopping || session.goodbye.is_none() {
+            session.goodbye = Some(text.to_owned());
+        }
+        if why == Goodbye::Stopping {
+            // No other takes its place.
+            session.since = Instant::now();
+        }
+    }
+
+    /// What is kept of a sender goes, its sessions at once.
+    pub(super) fn forget_sender(&mut self, key: SenderKey) {
+        let Some(sender) = self.senders.remove(key) else { return };
+        for session in sender.session.into_iter().chain(sender.proving) {
+            // Nobody is left to hear of it.
+            if let Some(session) = self.sessions.get_mut(session) {
+                session.owner = None;
+                drop(session.end());
+                if let Proof::Token(_, waiting) = &mut session.proof {
+                    drop(waiting.take());
+                }
+            }
+        }
+        self.router.forget(&sender.caller);
+    }
+
+    /// Ends what has expired, and has proofs shown again in time.
+    pub(super) fn serve_sessions(&mut self, now: Instant) {
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let expired: Vec<SessionKey> =
+            self.sessions.iter().filter(|(_, session)| is_due(session.expires)).map(|(key, _)| key).collect();
+        for key in expired {
+            self.end_session(key, "what it was proven by has expired", now);
+        }
+        for session in self.sessions.values_mut().filter(|session| is_due(session.renew)) {
+            session.prove();
+        }
+        self.note_due();
+    }
+
+    /// Makes a session, which the hub has yet to take.
+    fn open_session(&mut self, owner: Option<SenderKey>, proof: Proof, now: Instant) -> SessionKey {
+        let suffix = owner.map_or_else(String::new, |owner| self.suffix_for(owner));
+        let key = self.sessions.insert(Session::new(owner, proof, suffix, now));
+        self.new.push(key);
+        key
+    }
+
+    /// The session of those who have none.
+    fn guest(&mut self, now: Instant) -> SessionKey {
+        let usable = |key: &SessionKey| self.sessions.get(*key).is_some_and(|session| session.stage != Stage::Over);
+        if let Some(guest) = self.guest.filter(usable) {
+            return guest;
+        }
+        let name = if self.number == 0 { GUEST.to_owned() } else { format!("{GUEST}-{}", self.number) };
+        let guest = self.open_session(None, Proof::Guest(name), now);
+        self.guest = Some(guest);
+        guest
+    }
+
+    /// By what a session's name in the hub differs from others of the same subject.
+    fn suffix_for(&mut self, key: SenderKey) -> String {
+        let Some(sender) = self.senders.get_mut(key) else { return String::new() };
+        sender.sessions += 1;
+        let unique_name = sender.caller.unique_name.trim_start_matches(':').replace('.', "-");
+        let mut suffix: String = unique_name.chars().filter(|c| c.is_ascii_digit() || *c == '-').take(16).collect();
+        if self.number > 0 {
+            suffix.push_str(&format!("b{}", self.number));
+        }
+        if sender.sessions > 1 {
+            suffix.push_str(&format!("s{}", sender.sessions));
+        }
+        suffix
+    }
+
+    fn take_greeting(&mut self, key: SessionKey, message: &Message<'_>, now: Instant) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        match outcome(message) {
+            Ok(_) => {
+                session.greeted(&message.payload);
+                if matches!(session.proof, Proof::Guest(_)) {
+                    self.open(key, None, OwnedPayload::Empty, now);
+                }
+            }
+            Err(error) => self.refuse_session(key, error, now),
+        }
+    }
+
+    /// Takes what the hub says to a session's proof.
+    fn take_verdict(&mut self, key: SessionKey, message: &Message<'_>, now: Instant) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        match outcome(message) {
+            Ok(payload) => {
+                let proven = session.proven(message.payload.as_bytes());
+                self.open(key, proven, payload, now);
+            }
+            // The old proof is good until it expires.
+            Err(error) if session.stage == Stage::Open => {
+                session.goodbye = Some(error.text().clone());
+            }
+            Err(error) => self.refuse_session(key, error, now),
+        }
+    }
+
+    fn open(&mut self, key: SessionKey, proven: Option<Proven>, answer: OwnedPayload, now: Instant) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let is_new = session.stage == Stage::Proving;
+        let early = session.open(proven.as_ref(), now);
+        let asked = match &mut session.proof {
+            Proof::Token(_, waiting) => waiting.take(),
+            _ => None,
+        };
+        let owner = session.owner;
+        self.note_due();
+        if let Some(owner) = owner.filter(|_| is_new) {
+            self.install(owner, key, proven.as_ref(), now);
+        }
+        for (request, waiting) in early {
+            self.ask_again(key, request, waiting, now);
+        }
+        if let Some((then, chain)) = asked {
+            self.go_on(then, Ok(answer), chain, now);
+        }
+    }
+
+    /// A session takes the place of the one that its owner had, with what that was subscribed to.
+    fn install(&mut self, owner: SenderKey, key: SessionKey, proven: Option<&Proven>, now: Instant) {
+        let Some(sender) = self.senders.get_mut(owner) else { return };
+        sender.refused = None;
+        sender.proving = sender.proving.filter(|proving| *proving != key);
+        let before = sender.session.replace(key).filter(|before| *before != key);
+        let caller = sender.caller.clone();
+        if let Some(proven) = proven {
+            self.router.opened(&caller, &proven.subject);
+        }
+        if let Some(before) = before {
+            self.fail_waiting(before, "it was asked before its sender has proven itself anew: ask again", now);
+        }
+        for request in self.router.subscriptions(&caller) {
+            self.ask_again(key, request, Waiting::Restored, now);
+        }
+    }
+
+    fn ask_again(&mut self, key: SessionKey, request: Request, waiting: Waiting, now: Instant) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let (waiting, outcome) = match session.ask(request, waiting) {
+            Ok(Asked::Waits) => return,
+            Ok(Asked::Sent(waiting)) => (waiting, Ok(OwnedPayload::Empty)),
+            Err((waiting, error)) => (waiting, Err(error)),
+        };
+        if let Waiting::Call(then, chain) = waiting {
+            self.go_on(then, outcome, chain, now);
+        }
+    }
+
+    /// The hub does not take a session's proof.
+    fn refuse_session(&mut self, key: SessionKey, error: Error, now: Instant) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let owner = session.owner;
+        let asked = match &mut session.proof {
+            Proof::Token(_, waiting) => waiting.take(),
+            _ => None,
+        };
+        let waiting = session.end();
+        if let Some(sender) = owner.and_then(|owner| self.senders.get_mut(owner)) {
+            if sender.proving == Some(key) {
+                sender.proving = None;
+            } else if sender.session == Some(key) {
+                sender.session = None;
+                sender.refused = Some((error.clone(), now + REFUSED_FOR));
+                let caller = sender.caller.clone();
+                if !self.router.subscriptions(&caller).is_empty() {
+                    self.tell_ended(owner, error.text(), now);
+                }
+            }
+        }
+        for (then, chain) in calls(waiting).into_iter().chain(asked) {
+            self.go_on(then, Err(error.clone()), chain, now);
+        }
+    }
+
+    /// A session is over, though its owner may still be there: another takes its place where that can be, or the owner is
+    /// told.
+    fn end_session(&mut self, key: SessionKey, why: &str, now: Instant) {
+        let Some(session) = self.sessions.get(key).filter(|session| session.stage != Stage::Over) else { return };
+        if session.stage == Stage::Proving {
+            return self.refuse_session(key, Error::Connection(why.to_owned()), now);
+        }
+        let (owner, is_peer) = (session.owner, matches!(session.proof, Proof::Peer));
+        let has_lasted = now.saturating_duration_since(session.since) >= LASTING;
+        let current = owner.filter(|owner| self.senders.get(*owner).is_some_and(|s| s.session == Some(key)));
+        self.fail_waiting(key, why, now);
+        let Some(owner) = current else { return };
+        let caller = self.senders.get(owner).map(|sender| sender.caller.clone());
+        let subscribes = caller.is_some_and(|caller| !self.router.subscriptions(&caller).is_empty());
+        self.set_session(owner, None);
+        match (is_peer, subscribes) {
+            // The next call makes one.
+            (true, false) => {}
+            (true, true) if has_lasted => {
+                // What it was subscribed to is asked for again once it is open.
+                let _ = self.session_for(owner, false, now);
+            }
+            _ => self.tell_ended(Some(owner), why, now),
+        }
+    }
+
+    /// Fails all that waits for a session's answers, and has the hub drop it.
+    fn fail_waiting(&mut self, key: SessionKey, why: &str, now: Instant) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        for (then, chain) in calls(session.end()) {
+            self.go_on(then, Err(Error::Connection(why.to_owned())), chain, now);
+        }
+    }
+
+    fn tell_ended(&mut self, owner: Option<SenderKey>, why: &str, now: Instant) {
+        let Some((key, sender)) = owner.and_then(|key| Some((key, self.senders.get(key)?))) else { return };
+        let caller = sender.caller.clone();
+        let step = self.router.ended(&caller, why);
+        self.run(step, Chain { sender: key, call: None }, now);
+    }
+
+    fn take_notification(&mut self, key: SessionKey, message: &Message<'_>, now: Instant) {
+        let owner = self.sessions.get(key).and_then(|session| session.owner);
+        let Some((owner, sender)) = owner.and_then(|key| Some((key, self.senders.get(key)?))) else { return };
+        let step = self.router.notified(&sender.caller, message);
+        if !matches!(step, Step::Done) {
+            self.run(step, Chain { sender: owner, call: None }, now);
+        }
+    }
+
+    fn set_session(&mut self, key: SenderKey, session: Option<SessionKey>) {
+        if let Some(sender) = self.senders.get_mut(key) {
+            sender.session = session;
+        }
+    }
+
+    fn note_due(&mut self) {
+        self.session_due =
+            self.sessions.values().flat_map(|session| [session.expires, session.renew]).flatten().min();
+    }
+}
+
+/// The calls among those who wait.
+fn calls(waiting: Vec<Waiting>) -> Vec<(Then, Chain)> {
+    let call = |waiting| if let Waiting::Call(then, chain) = waiting { Some((then, chain)) } else { None };
+    waiting.into_iter().filter_map(call).collect()
+}
+
+/// Whom the hub takes the session of those for who have none; it may do nothing.
+const GUEST: &str = "dbus-guest";
+/// For how long a user whom the hub has refused is not shown to it again, unless by a token.
+const REFUSED_FOR: Duration = Duration::from_secs(5);
+/// A session that has not lasted so long is not made again by itself.
+const LASTING: Duration = Duration::from_secs(1);
