@@ -71,7 +71,9 @@ struct Bus {
 /// How the service stands with its bus.
 enum Line {
     /// To be dialled then.
-    Down { again: Instant },
+    Down {
+        again: Instant,
+    },
     /// Somebody is dialling, and says here what came of it.
     Dialling(Receiver<std::result::Result<Channel, String>>),
     Up(Box<Connection>),
@@ -109,7 +111,10 @@ impl Bus {
     fn take_input(&mut self, has_input: bool, now: Instant) {
         let is_full = self.connection().is_some_and(|line| line.is_full());
         // What was read is taken first, unless nothing can be until something is written.
-        if has_input && (!self.is_behind || is_full) && !self.connection().is_none_or(Connection::read_and_write) {
+        if has_input
+            && (!self.is_behind || is_full)
+            && !self.connection().is_none_or(Connection::read_and_write)
+        {
             // What it has said last is still to be taken.
             self.drain(usize::MAX, now);
             return self.hang_up("the bus has ended the connection", now);
@@ -120,7 +125,8 @@ impl Bus {
     /// Takes at most `most` messages that were read; whether there may be more.
     fn drain(&mut self, most: usize, now: Instant) -> bool {
         for _ in 0..most {
-            let Some(message) = self.connection().filter(|line| !line.is_full()).and_then(|line| line.next()) else {
+            let Some(message) = self.connection().filter(|line| !line.is_full()).and_then(|line| line.next())
+            else {
                 return self.connection().is_some_and(|line| line.is_full());
             };
             let taken = catch_unwind(AssertUnwindSafe(|| self.take(message, now)));
@@ -136,7 +142,9 @@ impl Bus {
         match message.msg_type() {
             MessageType::MethodCall => self.take_call(message, now),
             MessageType::Signal => self.take_signal(&message, now),
-            MessageType::MethodReturn | MessageType::Error if is_from_bus(&message) => self.take_answer(&message, now),
+            MessageType::MethodReturn | MessageType::Error if is_from_bus(&message) => {
+                self.take_answer(&message, now)
+            }
             // Nobody else is asked for anything.
             MessageType::MethodReturn | MessageType::Error => {}
         }
@@ -268,7 +276,10 @@ impl Bus {
     fn miss(&mut self, why: &str, now: Instant) {
         // Each trouble is told of once, not whenever it is met again.
         if self.trouble.as_deref() != Some(why) {
-            tracing::warn!("there is no D-Bus here for now, {} is not there: {why}; it is tried again", self.config.bus);
+            tracing::warn!(
+                "there is no D-Bus here for now, {} is not there: {why}; it is tried again",
+                self.config.bus
+            );
         }
         self.trouble = Some(why.to_owned());
         self.line = Line::Down { again: now + self.retry.next() };
@@ -292,7 +303,10 @@ impl Bus {
             return Err(Error::Connection(format!("{bus} is not there: nobody hears this")));
         };
         if line.is_full() {
-            return Err(Error::Connection(format!("{bus} takes nothing: {} bytes wait for it", line.output())));
+            return Err(Error::Connection(format!(
+                "{bus} takes nothing: {} bytes wait for it",
+                line.output()
+            )));
         }
         for message in messages {
             line.send(message);

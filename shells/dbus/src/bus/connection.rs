@@ -46,11 +46,22 @@ pub(super) enum Query {
 impl Connection {
     /// Takes a connection whose watches are told of.
     pub(super) fn new(channel: Channel, most_output: usize) -> Self {
-        let (unique_name, socket) = (channel.unique_name().unwrap_or_default().to_owned(), channel.watch().fd);
+        let (unique_name, socket) =
+            (channel.unique_name().unwrap_or_default().to_owned(), channel.watch().fd);
         // Below is what libdbus has numbered itself, to register.
         let serial = 1 << 16;
         let queries = HashMap::default();
-        Self { channel, unique_name, socket, watched: None, serial, output: 0, most_output, is_full: false, queries }
+        Self {
+            channel,
+            unique_name,
+            socket,
+            watched: None,
+            serial,
+            output: 0,
+            most_output,
+            is_full: false,
+            queries,
+        }
     }
 
     pub(super) fn unique_name(&self) -> &str {
@@ -117,7 +128,10 @@ impl Connection {
         flags.set(EpollFlags::EPOLLOUT, wishes.1);
         let mut event = EpollEvent::new(flags, SOCKET);
         // The descriptor is libdbus's own: nothing safe borrows it, and it is open as long as the channel is connected.
-        #[expect(deprecated, reason = "all others take a borrowed descriptor, which only unsafe code makes of a number")]
+        #[expect(
+            deprecated,
+            reason = "all others take a borrowed descriptor, which only unsafe code makes of a number"
+        )]
         nix::sys::epoll::epoll_ctl(epoll.0.as_raw_fd(), operation, self.socket, &mut event)?;
         self.watched = Some(wishes);
         Ok(())

@@ -31,9 +31,8 @@ fn address(bus: &BusAddress) -> Result<String, String> {
     let told = |variable| std::env::var(variable).ok().filter(|address| !address.is_empty());
     match bus {
         BusAddress::Address(address) => Ok(address.clone()),
-        BusAddress::System => {
-            Ok(told("DBUS_SYSTEM_BUS_ADDRESS").unwrap_or_else(|| "unix:path=/var/run/dbus/system_bus_socket".to_owned()))
-        }
+        BusAddress::System => Ok(told("DBUS_SYSTEM_BUS_ADDRESS")
+            .unwrap_or_else(|| "unix:path=/var/run/dbus/system_bus_socket".to_owned())),
         BusAddress::Session => {
             let usual = || told("XDG_RUNTIME_DIR").map(|directory| format!("unix:path={directory}/bus"));
             told("DBUS_SESSION_BUS_ADDRESS").or_else(usual).ok_or_else(|| {

@@ -21,7 +21,9 @@ enum State {
     Asked,
     Owned,
     /// To be asked for again then, or when it becomes free.
-    Refused { again: Instant },
+    Refused {
+        again: Instant,
+    },
 }
 
 impl Name {
@@ -98,7 +100,10 @@ impl Name {
         let again = self.retry.next();
         // Each trouble is told of once, not whenever it is met again.
         if self.trouble.as_ref() != Some(&trouble) {
-            tracing::warn!("{trouble}; it is asked for again and again, callers reach {} meanwhile by the connection's own name", self.name);
+            tracing::warn!(
+                "{trouble}; it is asked for again and again, callers reach {} meanwhile by the connection's own name",
+                self.name
+            );
         }
         self.trouble = Some(trouble);
         self.state = State::Refused { again: now + again };

@@ -101,7 +101,8 @@ impl Senders {
     /// Forgets the sender that has been silent for longest, of those that have neither a session nor a call; `false` when
     /// there is none.
     fn forget_idle(&mut self) -> bool {
-        let idle = |sender: &Sender| sender.calls == 0 && sender.session.is_none() && sender.proving.is_none();
+        let idle =
+            |sender: &Sender| sender.calls == 0 && sender.session.is_none() && sender.proving.is_none();
         let idle = self.slots.iter().filter(|(_, sender)| idle(sender));
         let longest = idle.min_by_key(|(_, sender)| sender.used).map(|(key, _)| key);
         longest.and_then(|key| self.remove(key)).is_some()

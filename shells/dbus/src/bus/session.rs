@@ -130,7 +130,11 @@ impl Session {
     ///
     /// # Errors
     /// Nothing was asked, and so much is what is wrong; `waiting` comes back.
-    pub(super) fn ask(&mut self, request: Request, waiting: Waiting) -> std::result::Result<Asked, (Waiting, Error)> {
+    pub(super) fn ask(
+        &mut self,
+        request: Request,
+        waiting: Waiting,
+    ) -> std::result::Result<Asked, (Waiting, Error)> {
         match self.stage {
             Stage::Proving => self.early.push((request, waiting)),
             Stage::Over => return Err((waiting, Error::Connection("the session is over".to_owned()))),
@@ -200,7 +204,8 @@ impl Session {
             self.expires = now.checked_add(left);
             // In time for an answer, and not at once again.
             let before = (left / 4).min(RENEW_BEFORE);
-            self.renew = matches!(self.proof, Proof::Peer).then(|| now + (left - before).max(RENEW_NOT_BEFORE));
+            self.renew =
+                matches!(self.proof, Proof::Peer).then(|| now + (left - before).max(RENEW_NOT_BEFORE));
         }
         std::mem::take(&mut self.early)
     }
@@ -226,11 +231,6 @@ impl Session {
     /// Whether more may wait for its answers.
     pub(super) fn has_room(&self, most: usize) -> bool {
         self.waiting.len() + self.early.len() < most
-    }
-
-    /// How many wait.
-    pub(super) fn waiting(&self) -> usize {
-        self.waiting.len() + self.early.len()
     }
 
     /// Takes what the hub says to hello.
@@ -277,7 +277,7 @@ impl Session {
         if request.wants_answer() && self.inbox.len() < AT_A_TIME {
             let mut frame = [0; 512];
             let error = IpcError::new(ErrorKind::Message, text);
-            if let Ok(len) = codec::encode_error(request, &error, &mut frame) {
+            if let Some(len) = codec::encode_error(request, &error, &mut frame) {
                 self.append(&frame[..len], &[]);
             }
         }
@@ -354,7 +354,11 @@ impl Proof {
     ///
     /// # Errors
     /// `Authentication` when there is none in the text.
-    pub(super) fn token(text: &TokenText, then: Then, chain: Chain) -> std::result::Result<Self, (Then, Error)> {
+    pub(super) fn token(
+        text: &TokenText,
+        then: Then,
+        chain: Chain,
+    ) -> std::result::Result<Self, (Then, Error)> {
         match text.to_bytes() {
             Ok(bytes) => Ok(Self::Token(Zeroizing::new(bytes.to_vec()), Some((then, chain)))),
             Err(error) => Err((then, Error::Authentication(format!("this is no token: {error}")))),

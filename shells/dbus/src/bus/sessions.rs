@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use visorbus_auth::TokenText;
-use visorbus_core::message::{Message, MessageType};
 use visorbus_core::codec;
+use visorbus_core::message::{Message, MessageType};
 use visorbus_hub::{Error, Goodbye, OwnedPayload, Result};
 
 use super::Bus;
@@ -68,14 +68,19 @@ impl Bus {
     fn take_frame(&mut self, key: SessionKey, frame: &[u8], now: Instant) {
         // The hub's own frames can always be read.
         let Ok(message) = codec::decode(frame) else { return };
-        let Some(session) = self.sessions.get_mut(key).filter(|session| session.stage != Stage::Over) else { return };
+        let Some(session) = self.sessions.get_mut(key).filter(|session| session.stage != Stage::Over) else {
+            return;
+        };
         match message.message_type {
-            MessageType::Response | MessageType::Error if message.id == HELLO_ID => self.take_greeting(key, &message, now),
+            MessageType::Response | MessageType::Error if message.id == HELLO_ID => {
+                self.take_greeting(key, &message, now)
+            }
             MessageType::Response | MessageType::Error => match session.answered(message.id) {
                 Some(Waiting::Call(then, chain)) => self.go_on(then, outcome(&message), chain, now),
                 Some(Waiting::Proof) => self.take_verdict(key, &message, now),
                 Some(Waiting::Restored) if message.message_type == MessageType::Error => {
-                    let error = outcome(&message).err().map_or_else(String::new, |error| error.text().clone());
+                    let error =
+                        outcome(&message).err().map_or_else(String::new, |error| error.text().clone());
                     self.end_session(key, &format!("a subscription is not allowed any longer: {error}"), now);
                 }
                 Some(Waiting::Restored) => {}
@@ -151,7 +156,8 @@ impl Bus {
 
     /// The session of those who have none.
     fn guest(&mut self, now: Instant) -> SessionKey {
-        let usable = |key: &SessionKey| self.sessions.get(*key).is_some_and(|session| session.stage != Stage::Over);
+        let usable =
+            |key: &SessionKey| self.sessions.get(*key).is_some_and(|session| session.stage != Stage::Over);
         if let Some(guest) = self.guest.filter(usable) {
             return guest;
         }
@@ -166,7 +172,8 @@ impl Bus {
         let Some(sender) = self.senders.get_mut(key) else { return String::new() };
         sender.sessions += 1;
         let unique_name = sender.caller.unique_name.trim_start_matches(':').replace('.', "-");
-        let mut suffix: String = unique_name.chars().filter(|c| c.is_ascii_digit() || *c == '-').take(16).collect();
+        let mut suffix: String =
+            unique_name.chars().filter(|c| c.is_ascii_digit() || *c == '-').take(16).collect();
         if self.number > 0 {
             suffix.push_str(&format!("b{}", self.number));
         }
@@ -237,7 +244,11 @@ impl Bus {
             self.router.opened(&caller, &proven.subject);
         }
         if let Some(before) = before {
-            self.fail_waiting(before, "it was asked before its sender has proven itself anew: ask again", now);
+            self.fail_waiting(
+                before,
+                "it was asked before its sender has proven itself anew: ask again",
+                now,
+            );
         }
         for request in self.router.subscriptions(&caller) {
             self.ask_again(key, request, Waiting::Restored, now);
@@ -285,7 +296,9 @@ impl Bus {
     /// A session is over, though its owner may still be there: another takes its place where that can be, or the owner is
     /// told.
     fn end_session(&mut self, key: SessionKey, why: &str, now: Instant) {
-        let Some(session) = self.sessions.get(key).filter(|session| session.stage != Stage::Over) else { return };
+        let Some(session) = self.sessions.get(key).filter(|session| session.stage != Stage::Over) else {
+            return;
+        };
         if session.stage == Stage::Proving {
             return self.refuse_session(key, Error::Connection(why.to_owned()), now);
         }

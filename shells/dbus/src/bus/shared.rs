@@ -10,8 +10,8 @@ use dbus::Message;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
-use nix::sys::timer::TimerSetTimeFlags;
-use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags};
+
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use visorbus_hub::{Goodbye, HubHandle, HubLink, LinkOptions, LinkSignal, Origin, ReceiveBuffer, Result};
 
 use super::connection::SOCKET;
@@ -43,7 +43,8 @@ impl Shared {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let waker = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         epoll.add(&waker, EpollEvent::new(EpollFlags::EPOLLIN, WOKEN))?;
-        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
+        let timer =
+            TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
         epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER))?;
         let number = SERVICES.fetch_add(1, Ordering::Relaxed);
         // The first turn dials.
@@ -178,7 +179,8 @@ impl Shared {
             // It fails only when it is awake already.
             let _ = self.waker.write(1);
         }
-        let Some(deadline) = bus.deadline().filter(|deadline| armed.is_none_or(|armed| *deadline < armed)) else {
+        let Some(deadline) = bus.deadline().filter(|deadline| armed.is_none_or(|armed| *deadline < armed))
+        else {
             return;
         };
         // A timer that is set to 0 is off.
@@ -209,14 +211,17 @@ impl Bus {
             return None;
         }
         let signalled = LinkOptions { signalled: true, ..LinkOptions::default() };
-        let (suffix, sender) = (session.suffix.clone(), session.owner.and_then(|owner| self.senders.get(owner)));
+        let (suffix, sender) =
+            (session.suffix.clone(), session.owner.and_then(|owner| self.senders.get(owner)));
         let Some(sender) = sender else {
             let Proof::Guest(name) = &session.proof else { return None };
-            let origin = Origin::DBus { uid: None, gid: None, pid: None, unique_name: "of guests".to_owned() };
+            let origin =
+                Origin::DBus { uid: None, gid: None, pid: None, unique_name: "of guests".to_owned() };
             return Some((origin, LinkOptions { unauthenticated: Some(name.clone()), ..signalled }));
         };
         let unique_name = sender.caller.unique_name.clone();
-        let origin = Origin::DBus { uid: sender.caller.uid, gid: sender.gid, pid: sender.caller.pid, unique_name };
+        let origin =
+            Origin::DBus { uid: sender.caller.uid, gid: sender.gid, pid: sender.caller.pid, unique_name };
         Some((origin, LinkOptions { suffix: Some(suffix), ..signalled }))
     }
 }
