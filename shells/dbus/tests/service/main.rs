@@ -1,0 +1,8 @@
+//! A service with an interface of one's own, on a real private bus, asked by programs that know nothing of Visorbus.
+
+mod access;
+mod faults;
+mod members;
+mod program;
+mod thermostat;
+mod world;
