@@ -78,6 +78,9 @@ impl Described {
         if !is_interface(&self.name) || self.name.starts_with("org.freedesktop.DBus.") {
             return Err(wrong("its name is not one, or one of D-Bus itself".to_owned()));
         }
+        if OWN.contains(&self.name.as_str()) || self.name.starts_with(OF_COMPONENTS) {
+            return Err(wrong("its name is one of Visorbus itself".to_owned()));
+        }
         if self.component.len() > MAX_NAME || Address::new(&self.component).is_err() {
             return Err(wrong(format!("its name is longer than {MAX_NAME} bytes")));
         }
@@ -166,6 +169,10 @@ fn address(text: &str) -> Result<AddressBuf> {
         .map(AddressBuf::from)
         .map_err(|error| Error::Message(format!("'{text}' is no address of the hub: {error}")))
 }
+
+/// Interfaces that the service has anyway.
+const OWN: [&str; 2] = ["org.visorbus.Bus1", "org.visorbus.Component1"];
+const OF_COMPONENTS: &str = "org.visorbus.components.";
 
 #[cfg(test)]
 mod tests {

@@ -19,6 +19,7 @@ use crate::carrier;
 use crate::described::Described;
 use crate::interface::DBusInterface;
 use crate::listener::DBusDoor;
+use crate::step::GUEST;
 use crate::types::check;
 
 /// Where the door is, once there is one: what is registered before a service starts has nobody to tell yet.
@@ -246,9 +247,14 @@ impl MessageHandler for InterfaceHandler {
         _cancelled: &dyn Fn() -> bool,
     ) -> std::result::Result<(), IpcError> {
         // What needs no permission is reached with an expired grant too, which then says nothing any more.
-        let valid = |grant: &&Grant| caller.unix_now.is_some_and(|now| !grant.is_expired(now));
-        self.reply(message, caller.grant.filter(valid), reply)
+        let is_valid = |grant: &&Grant| caller.unix_now.is_some_and(|now| !grant.is_expired(now));
+        self.reply(message, caller.grant.filter(|grant| is_valid(grant) && !is_guest(grant)), reply)
     }
+}
+
+/// Whether a grant is that of the session of those who have none, and so says of nobody who they are.
+fn is_guest(grant: &Grant) -> bool {
+    grant.subject().strip_prefix(GUEST).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
 /// The values that a request carries; nothing is none.

@@ -46,3 +46,6 @@ pub(crate) struct Caller {
     /// The process, for logs.
     pub(crate) pid: Option<u32>,
 }
+
+/// Whom the hub takes the session of those for who have none, alone or with a number behind it; it may do nothing.
+pub(crate) const GUEST: &str = "dbus-guest";

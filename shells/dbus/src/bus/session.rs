@@ -223,6 +223,14 @@ impl Session {
         early.chain(std::mem::take(&mut self.waiting).into_values()).collect()
     }
 
+    /// What was asked before the session was open and may be asked by anybody.
+    pub(super) fn take_guests(&mut self) -> Vec<(Request, Waiting)> {
+        let (guests, early) =
+            std::mem::take(&mut self.early).into_iter().partition(|(request, _)| request.as_guest);
+        self.early = early;
+        guests
+    }
+
     /// Who waits for the answer `id`.
     pub(super) fn answered(&mut self, id: u64) -> Option<Waiting> {
         self.waiting.remove(&id)

@@ -12,7 +12,7 @@ use super::Bus;
 use super::chain::Chain;
 use super::senders::SenderKey;
 use super::session::{Asked, HELLO_ID, Proof, Proven, Session, SessionKey, Stage, Waiting, outcome};
-use crate::step::{Request, Step, Then};
+use crate::step::{GUEST, Request, Step, Then};
 
 impl Bus {
     /// The session that a sender's requests go to; one is made where there is none.
@@ -275,6 +275,7 @@ impl Bus {
             Proof::Token(_, waiting) => waiting.take(),
             _ => None,
         };
+        let guests = owner.map_or_else(Vec::new, |_| session.take_guests());
         let waiting = session.end();
         if let Some(sender) = owner.and_then(|owner| self.senders.get_mut(owner)) {
             if sender.proving == Some(key) {
@@ -290,6 +291,10 @@ impl Bus {
         }
         for (then, chain) in calls(waiting).into_iter().chain(asked) {
             self.go_on(then, Err(error.clone()), chain, now);
+        }
+        if !guests.is_empty() {
+            let guest = self.guest(now);
+            guests.into_iter().for_each(|(request, waiting)| self.ask_again(guest, request, waiting, now));
         }
     }
 
@@ -363,8 +368,6 @@ fn calls(waiting: Vec<Waiting>) -> Vec<(Then, Chain)> {
     waiting.into_iter().filter_map(call).collect()
 }
 
-/// Whom the hub takes the session of those for who have none; it may do nothing.
-const GUEST: &str = "dbus-guest";
 /// For how long a user whom the hub has refused is not shown to it again, unless by a token.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
 /// A session that has not lasted so long is not made again by itself.

@@ -39,10 +39,10 @@ fn arguments_of_another_signature_reach_no_method() {
     }
     expect_refusal(program.call(NAME, "Subtract", &[]), "UnknownMethod", "Subtract");
     expect_refusal(program.call("org.example.Other1", "Add", &[]), "UnknownInterface", "org.example.Other1");
-    expect_refusal(program.set(NAME, "Target", "warm".into()), "Invalid", "'d'");
+    expect_refusal(program.set(NAME, "Target", "warm".into()), "InvalidArgs", "'d'");
     expect_refusal(
         program.set(NAME, "Target", MessageItem::Variant(Box::new(2f64.into()))),
-        "Invalid",
+        "InvalidArgs",
         "'d'",
     );
     assert_eq!(world.runs(), 0);
@@ -105,7 +105,7 @@ fn properties_are_read_one_by_one_and_all_at_once_as_far_as_the_caller_may() {
     expect_refusal(panel.get(NAME, "Code"), "AccessDenied", "org.example.thermostat1/prop/code");
     expect_refusal(panel.set(NAME, "Target", 20f64.into()), "AccessDenied", "prop/target/set");
     expect_refusal(panel.set(NAME, "Owner", "me".into()), "PropertyReadOnly", "Owner");
-    expect_refusal(panel.get(NAME, "Pin"), "Error", "Pin");
+    expect_refusal(panel.get(NAME, "Pin"), "InvalidArgs", "only be written");
     expect_refusal(panel.get(NAME, "Colour"), "UnknownProperty", "Colour");
     assert_eq!(panel.all(NAME), Ok(vec!["Owner".to_owned(), "Target".to_owned()]));
     let owner = world.authenticated("owner", &["*"]);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use dbus::Message;
 use dbus::arg::messageitem::MessageItem;
-use dbus::channel::{Channel, Sender as _};
+use dbus::channel::Channel;
 use dbus::message::MessageType;
 
 use crate::world::{PATH, SERVICE};

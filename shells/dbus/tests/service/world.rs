@@ -68,7 +68,7 @@ impl World {
     pub(crate) fn authenticated(&self, subject: &str, scopes: &[&str]) -> Program {
         let token = self.accounts.mint(&TokenRequest::new(subject, scopes)).unwrap();
         let program = self.program();
-        let text = MessageItem::Str(token.token.as_str().to_owned());
+        let text = MessageItem::Str(token.value.as_str().to_owned());
         program.call("org.visorbus.Bus1", "Authenticate", &[text]).unwrap();
         program
     }
