@@ -12,6 +12,7 @@
 
 mod bus;
 mod carrier;
+mod client;
 mod config;
 mod described;
 mod fault;
@@ -29,7 +30,9 @@ mod step;
 mod types;
 mod xml;
 
+pub use client::{DBusChange, DBusClient, DBusClientConfig, DBusClientState};
 pub use config::{BusAddress, DBusConfig};
+pub use dbus::Message as DBusMessage;
 pub use dbus::arg::messageitem::MessageItem;
 pub use interface::{DBusInterface, DBusMethod, DBusProperty, DBusPropertyAccess, DBusSignal};
 pub use listener::{DBusDoor, DBusListener, DBusState, DBusStatistics};

@@ -75,18 +75,9 @@ fn introduce(mut controller: UnixStream, listener: OwnedFd) -> io::Result<UnixSt
 
 /// The call that gives a listener to the broker, with the policy that everybody may do everything.
 fn add_listener(listener: File) -> io::Result<Vec<u8>> {
-    let connect: (bool, u64) = (true, 1);
-    let own: Vec<(bool, u64, bool, &str)> = vec![(true, 1, true, "")];
-    // Verdict, priority, name, path, interface, member, type, broadcast, and how many descriptors.
-    type Transfer = (bool, u64, &'static str, &'static str, &'static str, &'static str, u32, u32, u64, u64);
     let any: Vec<Transfer> = vec![(true, 1, "", "", "", "", 0, 0, 0, u64::MAX)];
-    let everybody = (connect.0, connect.1, own, any.clone(), any);
-    let groups: Vec<(
-        bool,
-        u32,
-        u32,
-        (bool, u64, Vec<(bool, u64, bool, &str)>, Vec<Transfer>, Vec<Transfer>),
-    )> = Vec::new();
+    let everybody: Batch = (true, 1, vec![(true, 1, true, "")], any.clone(), any);
+    let groups: Vec<(bool, u32, u32, Batch)> = Vec::new();
     let labels: Vec<(&str, &str)> = Vec::new();
     let policy = (vec![(u32::MAX, everybody)], groups, labels, false, "session");
 
@@ -100,6 +91,13 @@ fn add_listener(listener: File) -> io::Result<Vec<u8>> {
     call.marshal(|all| bytes.write_all(all))?;
     Ok(bytes)
 }
+
+/// Whether a user may connect, own names, send and receive: verdicts, each with its priority.
+type Batch = (bool, u64, Vec<Own>, Vec<Transfer>, Vec<Transfer>);
+/// Verdict, priority, whether it is a prefix, name.
+type Own = (bool, u64, bool, &'static str);
+/// Verdict, priority, name, path, interface, member, type, broadcast, and how many descriptors.
+type Transfer = (bool, u64, &'static str, &'static str, &'static str, &'static str, u32, u32, u64, u64);
 
 const METHOD_RETURN: u8 = 2;
 const PATIENCE: Duration = Duration::from_secs(10);
