@@ -326,6 +326,6 @@ fn tell_bytes(peer: &mut RawPeer, address: &str, schema: &[u8]) {
 /// A type whose description has 40 kB: its name has.
 fn long_schema() -> Vec<u8> {
     use postcard_schema::schema::owned::{OwnedDataModelType, OwnedNamedType};
-    let name = "x".repeat(40_000).into();
+    let name = "x".repeat(40_000);
     postcard::to_stdvec(&OwnedNamedType { name, ty: OwnedDataModelType::U8 }).unwrap()
 }
