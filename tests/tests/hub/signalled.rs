@@ -42,6 +42,7 @@ fn whoever_is_behind_a_link_without_a_descriptor_does_what_others_do() {
         assert_eq!(text(&far.read_topic("lamp/is")), "on");
     }
     drop(near);
+    hub.wait_until(|peers| peers.len() == 1);
     let outcome = far.request("lamp/set", MessagePayload::Empty);
     expect_error(outcome, ErrorKind::Message, "nobody serves 'lamp'");
 }
