@@ -5,7 +5,8 @@ use dbus::strings::BusName;
 use visorbus_hub::{Error, Result};
 
 use crate::config::DBusConfig;
-use crate::xml;
+use crate::objects::fixed::{BUS, COMPONENT, Fixed, OF_COMPONENT, ROOT};
+use crate::xml::{self, Xml};
 
 /// A file to be installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,11 +24,28 @@ pub struct File {
 pub fn all(config: &DBusConfig, user: &str, group: &str, command: &str) -> Result<Vec<File>> {
     let name = &config.service_name;
     let file = |path: String, text: String| File { path: format!("share/{path}"), text };
-    Ok(vec![
+    let mut files = vec![
         file(format!("dbus-1/system.d/{name}.conf"), policy(config, user, group)?),
         file(format!("dbus-1/services/{name}.service"), session_activation(config, command)?),
         file(format!("dbus-1/system-services/{name}.service"), system_activation(config, command, user)?),
-    ])
+    ];
+    files.extend(
+        interfaces().into_iter().map(|(name, text)| file(format!("dbus-1/interfaces/{name}.xml"), text)),
+    );
+    Ok(files)
+}
+
+/// The interfaces of a service's own: the name of each, and its introspection data (D-Bus specification, "Introspection
+/// Data Format") with descriptions as `org.gtk.GDBus.DocString`.
+pub fn interfaces() -> Vec<(String, String)> {
+    let all = ROOT.iter().chain(OF_COMPONENT);
+    let own = all.filter(|fixed| [BUS, COMPONENT].contains(&fixed.name));
+    let describe = |fixed: &&Fixed| {
+        let mut xml = Xml::new();
+        fixed.describe(&mut xml);
+        (fixed.name.to_owned(), xml.finish())
+    };
+    own.map(describe).collect()
 }
 
 /// The bus policy for the system bus, in the format of dbus-daemon(1): `user` alone may own the service's name; it, root

@@ -164,6 +164,25 @@ fn interfaces_come_and_go_while_the_service_runs() {
     world.is_unharmed();
 }
 
+#[test]
+fn the_interface_in_the_repository_is_the_one_that_the_service_shows() {
+    let world = World::with_strangers();
+    let xml = world.program().call("org.freedesktop.DBus.Introspectable", "Introspect", &[]).unwrap();
+    let [MessageItem::Str(shown)] = xml.as_slice() else { panic!("{xml:?}") };
+    let name = "org.visorbus.Bus1";
+    let interfaces = visorbus_dbus::files::interfaces();
+    let (_, file) = interfaces.iter().find(|(of, _)| of == name).unwrap();
+    assert_eq!(element(file, name), element(shown, name));
+    assert_eq!(interfaces.len(), 2);
+}
+
+/// An interface in introspection data.
+fn element<'a>(xml: &'a str, interface: &str) -> &'a str {
+    let from = xml.find(&format!("<interface name=\"{interface}\">")).expect("the interface is there");
+    let len = xml[from..].find("</interface>").expect("it ends");
+    &xml[from..from + len]
+}
+
 /// The interface, what has a new value, and what has changed without.
 fn changed(args: &[MessageItem]) -> (String, Vec<(String, f64)>, Vec<MessageItem>) {
     let [MessageItem::Str(interface), MessageItem::Dict(values), MessageItem::Array(without)] = args else {
