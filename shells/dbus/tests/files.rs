@@ -138,3 +138,20 @@ fn the_policy_in_the_repository_is_one_that_a_bus_takes() {
     assert!(own(&bus, None).contains(NOT_ALLOWED), "who tests is not the user 'visorbus'");
     assert_eq!(bus.owner(NAME), None);
 }
+
+#[test]
+fn a_bus_starts_the_service_by_its_activation_file_when_somebody_calls_it() {
+    let beside = tempfile::tempdir().unwrap();
+    let (command, told) = (beside.path().join("visorbus"), beside.path().join("told"));
+    let script = format!("#!/bin/sh\necho \"$@\" \"$DBUS_STARTER_BUS_TYPE\" > {}\nexit 1\n", told.display());
+    fs::write(&command, script).unwrap();
+    fs::set_permissions(&command, Permissions::from_mode(0o755)).unwrap();
+    let file = files::session_activation(&DBusConfig::default(), command.to_str().unwrap()).unwrap();
+    fs::write(beside.path().join(format!("{NAME}.service")), file).unwrap();
+    let rules = format!("<servicedir>{}</servicedir>", beside.path().display());
+    let bus = DbusDaemon::with(&BusOptions { rules, ..BusOptions::default() });
+
+    let failed = said(&busctl(&bus, None, &["call", NAME, "/", "org.freedesktop.DBus.Peer", "Ping"]));
+    assert!(failed.contains("exited with status 1"), "{failed}");
+    assert_eq!(fs::read_to_string(told).unwrap(), "serve --dbus session session\n");
+}

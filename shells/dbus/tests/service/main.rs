@@ -3,6 +3,7 @@
 mod access;
 mod faults;
 mod members;
+mod peers;
 mod program;
 mod thermostat;
 mod world;

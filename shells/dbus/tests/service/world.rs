@@ -9,6 +9,7 @@ use visorbus_auth::{Accounts, KeyFile, Policy, Store, TokenRequest};
 use visorbus_dbus::{BusAddress, DBusService, MessageItem};
 use visorbus_hub::{HubConfig, Limits};
 use visorbus_tests::dbus_daemon::DbusDaemon;
+use visorbus_tests::raw_peer::RawPeer;
 
 use crate::program::{PATIENCE, Program};
 use crate::thermostat::{NAME, Room, Thermostat};
@@ -73,6 +74,15 @@ impl World {
         program
     }
 
+    /// A peer of the hub that is no program of the bus, with these scopes.
+    pub(crate) fn peer(&self, subject: &str, scopes: &[&str]) -> RawPeer {
+        let token = self.accounts.mint(&TokenRequest::new(subject, scopes)).unwrap();
+        let mut peer = RawPeer::attach(&self.service.handle());
+        peer.hello(subject).unwrap();
+        peer.authenticate(&token.value.to_bytes().unwrap()).unwrap();
+        peer
+    }
+
     pub(crate) fn runs(&self) -> usize {
         self.room.runs.load(Ordering::SeqCst)
     }
@@ -85,11 +95,7 @@ impl World {
     }
 
     fn wait_until_named(&self) {
-        let until = Instant::now() + PATIENCE;
-        while self.service.state().is_none_or(|state| !state.owns_name) {
-            assert!(Instant::now() < until, "{:?}", self.service.state());
-            std::thread::yield_now();
-        }
+        wait_until("the service has its name", || self.service.state().is_some_and(|state| state.owns_name));
     }
 }
 
