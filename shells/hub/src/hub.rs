@@ -399,10 +399,11 @@ impl Hub {
                 "{max_peers} connections are open, the limit: try again later"
             )));
         }
-        let Some(uid) = origin.uid() else { return Ok(()) };
-        if self.peers.of_user(uid) >= peers_per_user {
+        let Some(counted) = origin.counted_as() else { return Ok(()) };
+        if self.peers.of_user(counted) >= peers_per_user {
+            let user = origin.uid().map_or_else(|| "no known user".to_owned(), |uid| format!("user {uid}"));
             return Err(Error::Connection(format!(
-                "{peers_per_user} connections of user {uid} are open, the limit of one user: close some"
+                "{peers_per_user} connections of {user} are open, the limit of one user: close some"
             )));
         }
         Ok(())

@@ -253,6 +253,15 @@ impl Origin {
         }
     }
 
+    /// By which number its connections are counted against what one user may have; programs of which the bus tells no user
+    /// count as one, by the number that is no user's (`(uid_t) -1`).
+    pub(crate) const fn counted_as(&self) -> Option<u32> {
+        match self {
+            Self::DBus { uid: None, .. } => Some(u32::MAX),
+            other => other.uid(),
+        }
+    }
+
     /// What all connections of the same somebody have in common: the user, the line, the IP address without its port,
     /// and of IPv6 the network of 64 bits, which is what one customer has.
     pub(crate) fn party(&self) -> String {

@@ -68,7 +68,7 @@ impl Peers {
     }
 
     pub(crate) fn insert(&mut self, peer: Peer) -> PeerKey {
-        if let Some(uid) = peer.origin.uid() {
+        if let Some(uid) = peer.origin.counted_as() {
             *self.of_user.entry(uid).or_default() += 1;
         }
         self.slots.insert(peer)
@@ -83,7 +83,7 @@ impl Peers {
     }
 
     pub(crate) fn remove(&mut self, key: PeerKey) {
-        let Some(uid) = self.slots.remove(key).map(|peer| peer.origin.uid()) else { return };
+        let Some(uid) = self.slots.remove(key).map(|peer| peer.origin.counted_as()) else { return };
         if let Some(Entry::Occupied(mut count)) = uid.map(|uid| self.of_user.entry(uid)) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {

@@ -252,7 +252,13 @@ fn a_user_has_one_quota_over_sockets_and_over_the_bus() {
     let _socket = hub.connect("socket", &[]);
     let _peers = [attach(of_bus(Some(own))).unwrap(), attach(of_bus(Some(own))).unwrap()];
     expect_error(attach(of_bus(Some(own))), ErrorKind::Connection, "the limit of one user");
-    let _others = [attach(of_bus(Some(own + 1))).unwrap(), attach(of_bus(None)).unwrap()];
+    let _other = attach(of_bus(Some(own + 1))).unwrap();
+    // Those of whom the bus knows no user share one quota.
+    let unknown: Vec<RawPeer> = (0..3).map(|_| attach(of_bus(None)).unwrap()).collect();
+    expect_error(attach(of_bus(None)), ErrorKind::Connection, "3 connections of no known user");
+    drop(unknown);
+    hub.wait_until(|peers| peers.len() == 4);
+    attach(of_bus(None)).unwrap();
 }
 
 /// A peer over a socket that the hub sees no descriptor of.
