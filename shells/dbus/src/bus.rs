@@ -32,6 +32,7 @@ mod shared;
 pub(crate) use shared::Shared;
 
 use connection::{BUS, Connection, Query};
+pub(crate) use dial::connect_to;
 use dial::dial;
 use name::{Backoff, DO_NOT_QUEUE, Name, refusal};
 use senders::{Credentials, Senders};

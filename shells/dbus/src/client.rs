@@ -1,6 +1,5 @@
 //! The client of a service on a bus.
 
-mod dial;
 mod dispatch;
 mod line;
 mod refusal;
@@ -33,7 +32,8 @@ use shared::{Shared, To};
 /// When the bus ends, the calls that wait fail at once, and the connection is made again by itself, later and later up to
 /// 30 s; handlers and the token are brought along. When the service ends, the bus says so to those who wait for it; when
 /// it comes back it is shown the token again, and calls wait for that. What a service says is believed only of the
-/// connection that owns the service's name. Dropping the last clone ends the connection; a handler that holds a clone
+/// connection that owns the service's name. What was asked of the service, such as `Subscribe` of `org.visorbus.Bus1`, ends
+/// with it: who hears [`DBusChange::ServiceAppeared`] asks again. Dropping the last clone ends the connection; a handler that holds a clone
 /// keeps it until it is taken back.
 ///
 /// ```no_run
@@ -138,6 +138,9 @@ pub enum DBusChange {
     Authenticated,
     /// The service has refused the token after it or the bus came back. Calls go on as those of this process's user.
     AuthenticationRefused(Error),
+    /// The service has ended the client's session, and says why (`SessionEnded` of `org.visorbus.Bus1`): what the client
+    /// subscribed to is forgotten, and from the next call on it is who its user is, until it shows a token.
+    SessionEnded(String),
     /// The bus has refused a signal handler's rule after it came back: that handler hears nothing.
     HandlerRefused(Error),
     /// So many signals were lost because handlers were busy.

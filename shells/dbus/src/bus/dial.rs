@@ -25,6 +25,11 @@ pub(super) fn dial(bus: &BusAddress, waker: Arc<EventFd>) -> Receiver<Result<Cha
     receiver
 }
 
+/// Connects to a bus, and waits for that: for at most the 25 s that libdbus gives a bus to answer.
+pub(crate) fn connect_to(bus: &BusAddress) -> Result<Channel, String> {
+    address(bus).and_then(|address| connect(&address))
+}
+
 /// The server address of a bus, as the specification has it found ("Well-known Message Bus Instances"). Nothing is started
 /// for it.
 fn address(bus: &BusAddress) -> Result<String, String> {

@@ -14,10 +14,10 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollOp, 
 use nix::sys::eventfd::EventFd;
 use visorbus_hub::{Error, Result};
 
-use super::dial::dial;
 use super::refusal;
 use super::shared::{Call, Order, Shared, Show, To, rule_call, tell};
 use super::{DBusChange, guarded};
+use crate::bus::connect_to;
 use crate::types;
 
 /// One connection to a bus, from its making to its end.
@@ -60,7 +60,9 @@ pub(super) struct End {
 impl<'a> Line<'a> {
     /// Connects; this waits for the bus.
     pub(super) fn open(shared: &'a Shared, run: u64, wake: &'a EventFd, is_again: bool) -> Result<Self> {
-        let channel = dial(&shared.config().bus)?;
+        let bus = &shared.config().bus;
+        let channel =
+            connect_to(bus).map_err(|why| Error::Connection(format!("{bus} cannot be reached: {why}")))?;
         let unique_name = channel.unique_name().unwrap_or_default().to_owned();
         let (epoll, socket) = watch(&channel, wake).map_err(|errno| {
             Error::Internal(format!("the connection to the bus cannot be watched: {errno}"))
@@ -385,7 +387,19 @@ impl<'a> Line<'a> {
             }
         } else if sender.is_some() && sender.as_deref() == self.owner.as_deref() {
             drop(sender);
+            self.hear_session(&message);
             self.shared.heard(message);
+        }
+    }
+
+    /// The service may say that it does not know this client any more.
+    fn hear_session(&self, signal: &Message) {
+        let is_end = signal.member().as_deref() == Some("SessionEnded")
+            && signal.interface().as_deref() == Some(BRIDGE)
+            && signal.destination().as_deref() == Some(self.unique_name.as_str());
+        if is_end && let Some([reason]) = texts(signal).as_deref() {
+            self.shared.set_service(self.run, self.owner.as_deref(), false);
+            self.shared.tell(DBusChange::SessionEnded(reason.clone()));
         }
     }
 

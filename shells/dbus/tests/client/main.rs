@@ -1,6 +1,7 @@
 //! The client against a small service that is not ours, on a bus that is killed and started again.
 
 mod home;
+mod service;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
