@@ -108,14 +108,9 @@ impl Router {
         reply.or_fail(step)
     }
 
-    /// What a caller's session has subscribed to, to be asked again in a new one that takes its place by itself. (After
-    /// [`Step::Authenticate`] the router asks itself.)
-    pub(crate) fn subscriptions(&self, caller: &Caller) -> Vec<Request> {
-        let Some(known) = self.callers.get(&caller.unique_name) else { return Vec::new() };
-        let requests = known.subscriptions().into_iter();
-        requests
-            .filter_map(|(pattern, policy)| crate::objects::subscriptions::request(&pattern, policy).ok())
-            .collect()
+    /// Whether a caller's session has subscribed to anything.
+    pub(crate) fn has_subscriptions(&self, caller: &Caller) -> bool {
+        self.find(caller).is_some_and(|known| !known.subscriptions().is_empty())
     }
 
     /// A caller's session is over and no other takes its place: it is told why, and what it had is forgotten.

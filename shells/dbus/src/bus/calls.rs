@@ -14,6 +14,7 @@ use super::chain::{Call, Chain};
 use super::connection::Query;
 use super::senders::{Credentials, SenderKey};
 use super::session::{Asked, Waiting};
+use crate::fault::{INVALID_ARGS, LIMITS_EXCEEDED};
 use crate::step::{Outcome, Request, Step, Then};
 
 impl Bus {
@@ -231,8 +232,6 @@ fn carries_descriptors(message: &[u8]) -> bool {
     false
 }
 
-const INVALID_ARGS: &str = "org.freedesktop.DBus.Error.InvalidArgs";
-const LIMITS_EXCEEDED: &str = "org.freedesktop.DBus.Error.LimitsExceeded";
 const FAILED: &str = "org.freedesktop.DBus.Error.Failed";
 const BROKE: &str = "something broke over a call; nothing else was harmed";
 

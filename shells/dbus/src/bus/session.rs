@@ -80,8 +80,6 @@ pub(super) enum Waiting {
     Call(Then, Chain),
     /// The session, for its proof.
     Proof,
-    /// A subscription that another session has had.
-    Restored,
 }
 
 /// What a proof is worth.

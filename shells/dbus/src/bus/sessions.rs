@@ -78,12 +78,6 @@ impl Bus {
             MessageType::Response | MessageType::Error => match session.answered(message.id) {
                 Some(Waiting::Call(then, chain)) => self.go_on(then, outcome(&message), chain, now),
                 Some(Waiting::Proof) => self.take_verdict(key, &message, now),
-                Some(Waiting::Restored) if message.message_type == MessageType::Error => {
-                    let error =
-                        outcome(&message).err().map_or_else(String::new, |error| error.text().clone());
-                    self.end_session(key, &format!("a subscription is not allowed any longer: {error}"), now);
-                }
-                Some(Waiting::Restored) => {}
                 // It is about the session as a whole.
                 None if message.message_type == MessageType::Error => {
                     session.goodbye = outcome(&message).err().map(|error| error.text().clone());
@@ -250,8 +244,10 @@ impl Bus {
                 now,
             );
         }
-        for request in self.router.subscriptions(&caller) {
-            self.ask_again(key, request, Waiting::Restored, now);
+        // What it was subscribed to goes on.
+        let step = self.router.restore(&caller);
+        if !matches!(step, Step::Done) {
+            self.run(step, Chain { sender: owner, call: None }, now);
         }
     }
 
@@ -284,7 +280,7 @@ impl Bus {
                 sender.session = None;
                 sender.refused = Some((error.clone(), now + REFUSED_FOR));
                 let caller = sender.caller.clone();
-                if !self.router.subscriptions(&caller).is_empty() {
+                if self.router.has_subscriptions(&caller) {
                     self.tell_ended(owner, error.text(), now);
                 }
             }
@@ -313,7 +309,7 @@ impl Bus {
         self.fail_waiting(key, why, now);
         let Some(owner) = current else { return };
         let caller = self.senders.get(owner).map(|sender| sender.caller.clone());
-        let subscribes = caller.is_some_and(|caller| !self.router.subscriptions(&caller).is_empty());
+        let subscribes = caller.is_some_and(|caller| self.router.has_subscriptions(&caller));
         self.set_session(owner, None);
         match (is_peer, subscribes) {
             // The next call makes one.

@@ -37,8 +37,7 @@ impl Router {
                     let known = router.known(&caller);
                     let subject = items::text(&known.subject);
                     let details = [("subject", subject)].into_iter().chain(claims);
-                    let answer = items::details(details);
-                    router.renew(caller, Box::new(move |_| reply.send(&[answer])))
+                    reply.send(&[items::details(details)])
                 }
                 Err(error) => reply.fail(&error.into()),
             }),

@@ -2,13 +2,14 @@
 //! interfaces. The hub has one subscription for each text of a pattern in a session, so what two of these share is asked for
 //! once, and taken back with the last.
 
+use dbus::Message;
 use visorbus_core::bus::{self, SlowConsumer, Subscribe};
 use visorbus_core::message::{MessageFlags, MessageType, Pattern};
 use visorbus_hub::OwnedPayload;
 
-use crate::fault::{Fault, MESSAGE};
+use crate::fault::{CONNECTION, Fault, MESSAGE};
 use crate::router::options::{JSON, KEEP, Options, POLICY};
-use crate::router::{Asked, Reply, Router, Subscribed, Topic, ask, items, parse_address};
+use crate::router::{Asked, Reply, Router, Subscribed, Topic, ask, items, parse_address, send};
 use crate::step::{Caller, Request, Step};
 
 impl Router {
@@ -79,11 +80,12 @@ impl Router {
         self.release_subscription(address, asked)
     }
 
-    /// Asks for everything again in a new session that the caller has made itself, and goes on. What the new one may not
-    /// have is gone, and the caller is told of it.
-    pub(crate) fn renew(&mut self, caller: Caller, then_do: Next) -> Step {
-        let left = self.known(&caller).subscriptions();
-        self.renew_next(caller, left, Vec::new(), then_do)
+    /// A new session has taken the place of the one that a caller had: asks again for what that one was subscribed to. What
+    /// the new one may not have is gone, and the caller is told of it.
+    pub(crate) fn restore(&mut self, caller: &Caller) -> Step {
+        let Some(known) = self.find(caller) else { return Step::Done };
+        let left = known.subscriptions();
+        self.restore_next(caller.clone(), left, Vec::new())
     }
 
     /// Subscribes to the signals of a registered interface that are not for everybody, once for each caller that has used
@@ -130,47 +132,29 @@ impl Router {
         })
     }
 
-    fn renew_next(
+    fn restore_next(
         &mut self,
         caller: Caller,
         mut left: Vec<(String, SlowConsumer)>,
-        mut refused: Vec<(String, String)>,
-        next: Next,
+        mut told: Vec<Message>,
     ) -> Step {
-        let Some((pattern, policy)) = left.pop() else { return self.renewed(&caller, refused, next) };
-        let Ok(request) = request(&pattern, policy) else {
-            return self.renew_next(caller, left, refused, next);
-        };
+        let next = left.pop().and_then(|(pattern, policy)| Some((request(&pattern, policy).ok()?, pattern)));
+        let Some((request, pattern)) = next else { return send(told) };
         then(request, move |router, outcome| {
-            if let Err(fault) = outcome
-                && router.known(&caller).drop_subscription(&pattern)
-            {
-                refused.push((pattern, fault.text));
+            match outcome {
+                // This session is over too: the next one begins again.
+                Err(fault) if fault.name == CONNECTION => return send(told),
+                Err(fault) if router.known(&caller).drop_subscription(&pattern) => {
+                    told.extend(router.subscription_ended(&caller, &pattern, &fault.text));
+                }
+                _ => {}
             }
-            router.renew_next(caller, left, refused, next)
+            router.restore_next(caller, left, told)
         })
     }
 
-    fn renewed(&mut self, caller: &Caller, refused: Vec<(String, String)>, next: Next) -> Step {
-        let told = refused.iter().filter_map(|(pattern, why)| self.subscription_ended(caller, pattern, why));
-        let told: Vec<_> = told.collect();
-        match next(self) {
-            Step::Send(mut messages) => {
-                messages.extend(told);
-                Step::Send(messages)
-            }
-            Step::Done => crate::router::send(told),
-            other => other,
-        }
-    }
-
     /// The signal that tells a caller that a subscription is over.
-    pub(crate) fn subscription_ended(
-        &self,
-        caller: &Caller,
-        pattern: &str,
-        why: &str,
-    ) -> Option<dbus::Message> {
+    pub(crate) fn subscription_ended(&self, caller: &Caller, pattern: &str, why: &str) -> Option<Message> {
         let args = [items::text(pattern), items::text(why)];
         self.signal_to(&caller.unique_name, &self.root, (super::fixed::BUS, "SubscriptionEnded"), &args)
     }

@@ -149,6 +149,19 @@ impl Bench {
         self.drive(&caller(), step)
     }
 
+    /// What comes of a new session of `:1.7`.
+    fn restore(&mut self) -> Vec<Reply> {
+        let step = self.router.restore(&caller());
+        self.drive(&caller(), step)
+    }
+
+    /// The patterns of the hub's subscriptions of `:1.7`.
+    fn subscriptions(&self) -> Vec<String> {
+        let known = self.router.find(&caller());
+        let all = known.map_or_else(Vec::new, |known| known.subscriptions());
+        all.into_iter().map(|(pattern, _)| pattern).collect()
+    }
+
     /// The addresses that were asked since the last time.
     fn asked(&mut self) -> Vec<String> {
         std::mem::take(&mut self.asked).into_iter().map(|(address, ..)| address).collect()

@@ -241,7 +241,7 @@ fn the_bridges_properties_are_read_and_never_written() {
 }
 
 /// The text of a token, of a key that nobody has.
-pub(super) fn token() -> String {
+fn token() -> String {
     use visorbus_auth::{KeyFile, TokenRequest};
     let keys = tempfile::tempdir().unwrap();
     let file = KeyFile::open_or_create(keys.path().join("keys")).unwrap();

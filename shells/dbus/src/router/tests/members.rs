@@ -1,5 +1,7 @@
 //! Which object, interface and member a call is for.
 
+use visorbus_core::ErrorKind;
+
 use super::*;
 
 #[test]
@@ -102,19 +104,19 @@ fn the_tree_leads_from_the_top_to_every_component() {
 
 #[test]
 fn an_error_of_the_hub_keeps_its_text_and_its_kind_is_the_name() {
-    let kinds: [(fn(String) -> Error, &str); 8] = [
-        (Error::Authentication, fault::AUTH_FAILED),
-        (Error::Authorization, fault::ACCESS_DENIED),
-        (Error::Connection, fault::CONNECTION),
-        (Error::Message, fault::MESSAGE),
-        (Error::Timeout, fault::TIMEOUT),
-        (Error::Serialization, fault::SERIALIZATION),
-        (Error::Protocol, fault::PROTOCOL),
-        (Error::Internal, fault::INTERNAL),
+    let kinds = [
+        (ErrorKind::Authentication, fault::AUTH_FAILED),
+        (ErrorKind::Authorization, fault::ACCESS_DENIED),
+        (ErrorKind::Connection, fault::CONNECTION),
+        (ErrorKind::Message, fault::MESSAGE),
+        (ErrorKind::Timeout, fault::TIMEOUT),
+        (ErrorKind::Serialization, fault::SERIALIZATION),
+        (ErrorKind::Protocol, fault::PROTOCOL),
+        (ErrorKind::Internal, fault::INTERNAL),
     ];
     for (kind, name) in kinds {
         let mut bench = Bench::new();
-        bench.answer(bus::SERVICES, Err(kind("what, where\0and why".to_owned())));
+        bench.answer(bus::SERVICES, Err(Error::new(kind, "what, where\0and why".to_owned())));
         let expected = (name.to_owned(), "what, where\u{fffd}and why".to_owned());
         assert_eq!(bench.bridge("ListServices", &[]).error(), expected);
     }

@@ -62,7 +62,7 @@ fn one_text_is_one_subscription_of_the_hub_until_its_last_user_goes() {
     subscribe(&mut bench, "imu/samples");
     subscribe_at(&mut bench, "imu/samples").values();
     assert_eq!(bench.asked(), [bus::SUBSCRIBE, bus::INTERFACES]);
-    assert_eq!(bench.router.subscriptions(&caller()).len(), 1);
+    assert_eq!(bench.subscriptions().len(), 1);
 
     assert_eq!(bench.bridge("Unsubscribe", &[text("imu/samples")]).values(), []);
     assert_eq!(bench.asked(), Vec::<String>::new(), "the component's is still there");
@@ -82,7 +82,7 @@ fn a_subscription_that_the_hub_refuses_is_none() {
     assert_eq!(refused, (fault::ACCESS_DENIED.to_owned(), "'ui' may not".to_owned()));
     assert_eq!(subscribe_at(&mut bench, "imu/samples").error().0, fault::ACCESS_DENIED);
     assert_eq!(bench.notify("imu/samples", &sample()), []);
-    assert_eq!(bench.router.subscriptions(&caller()).len(), 0);
+    assert_eq!(bench.subscriptions().len(), 0);
     assert_eq!(bench.bridge("Subscribe", &[text("imu/ *"), no_options()]).error().0, fault::INVALID_ARGS);
 }
 
@@ -102,8 +102,9 @@ fn a_policy_reaches_the_hub_and_is_asked_for_again() {
     bench.bridge("Subscribe", &[text("imu/*"), options]).values();
     let expected = postcard::to_stdvec(&("imu/*", SlowConsumer::Latest)).unwrap();
     assert_eq!(bench.asked[0].1, OwnedPayload::Binary(expected.clone()));
-    let again = bench.router.subscriptions(&caller());
-    assert_eq!(again[0].payload, OwnedPayload::Binary(expected));
+    bench.asked.clear();
+    assert_eq!(bench.restore(), []);
+    assert_eq!(bench.asked[0].1, OwnedPayload::Binary(expected));
 }
 
 #[test]
@@ -170,23 +171,22 @@ fn payloads_are_json_where_that_was_asked_for() {
 }
 
 #[test]
-fn a_new_proof_keeps_what_it_allows_and_the_caller_is_told_of_the_rest() {
+fn a_new_session_keeps_what_it_allows_and_the_caller_is_told_of_the_rest() {
     let mut bench = Bench::with_imu();
     subscribe(&mut bench, "imu/*");
     subscribe(&mut bench, "camera/*");
     bench.asked();
-    bench.answer("authenticate", Ok(OwnedPayload::Empty));
-    let token = super::bridge::token();
-    bench.bridge("Authenticate", &[text(&token)]).values();
+    assert_eq!(bench.restore(), []);
     assert_eq!(bench.asked(), [bus::SUBSCRIBE, bus::SUBSCRIBE]);
-    assert_eq!(bench.router.subscriptions(&caller()).len(), 2);
+
+    bench.answer(bus::SUBSCRIBE, Err(Error::Connection("the session is over".to_owned())));
+    assert_eq!(bench.restore(), [], "the next one begins again");
+    assert_eq!(bench.subscriptions(), ["imu/*", "camera/*"]);
 
     bench.answer(bus::SUBSCRIBE, denied());
-    let replies = bench.call_of(&caller(), ROOT, BUS, "Authenticate", &[text(&token)]);
-    assert_eq!(replies[0].kind, MessageType::MethodReturn);
     let ended = "org.visorbus.Bus1.SubscriptionEnded";
-    assert_eq!(names(&replies[1..]), [ended, ended]);
-    assert_eq!(bench.router.subscriptions(&caller()).len(), 0);
+    assert_eq!(names(&bench.restore()), [ended, ended]);
+    assert_eq!(bench.subscriptions().len(), 0);
 }
 
 #[test]
