@@ -87,8 +87,16 @@ pub fn two() -> io::Result<Option<(usize, usize)>> {
 /// # Errors
 /// The system does not allow it, or `chrt` is not there.
 pub fn make_realtime() -> io::Result<()> {
+    make_realtime_at(1)
+}
+
+/// As [`make_realtime`], with a priority from 1 to 99.
+///
+/// # Errors
+/// As [`make_realtime`].
+pub fn make_realtime_at(priority: u8) -> io::Result<()> {
     let mut chrt = Command::new("chrt");
-    chrt.args(["--rr", "--pid", "1", &process::id().to_string()]).stdin(Stdio::null());
+    chrt.args(["--rr", "--pid", &priority.to_string(), &process::id().to_string()]).stdin(Stdio::null());
     let output = chrt.output().map_err(|error| io::Error::new(error.kind(), format!("chrt: {error}")))?;
     if output.status.success() {
         return Ok(());

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod clock_sim;
 pub mod contest;
 pub mod cpu;
+pub mod dbus;
 pub mod dbus_daemon;
 pub mod faulty_link;
 pub mod json_text;
