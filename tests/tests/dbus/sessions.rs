@@ -1,0 +1,149 @@
+//! Who a program on the bus is to the hub, and for how long.
+
+use visorbus_tests::dbus_daemon::DbusDaemon;
+
+use crate::world::{Program, World, call_of, error_of, eventually};
+
+#[test]
+fn a_program_is_who_the_policy_says_its_user_is() {
+    let bus = DbusDaemon::start();
+    let world = World::start(&bus).named();
+    let program = Program::new(&bus);
+    assert_eq!(program.call("vault/open", "sesame").unwrap(), "sesame");
+    assert_eq!(program.call("vault/open", "again").unwrap(), "again");
+    let peers = world.peers_of("panel");
+    assert_eq!(peers.len(), 1, "one session serves all calls: {peers:?}");
+    assert!(peers[0].authenticated);
+    world.is_unharmed_after(2);
+}
+
+#[test]
+fn a_program_whose_user_nobody_knows_reaches_nothing() {
+    let bus = DbusDaemon::start();
+    let world = World::of_strangers(&bus).named();
+    let program = Program::new(&bus);
+    for _ in 0..3 {
+        let (name, text) = error_of(program.call("vault/open", "sesame"));
+        println!("{name}: {text}");
+        assert!(name.starts_with("org.freedesktop.DBus.Error.A"), "{name}");
+    }
+    world.is_unharmed_after(0);
+}
+
+#[test]
+fn a_session_ends_when_its_program_leaves_in_the_middle_of_a_call() {
+    let bus = DbusDaemon::start();
+    let world = World::start(&bus).named();
+    world.gate.shut();
+    let program = Program::new(&bus);
+    program.send(call_of("slow/open", "sesame"));
+    world.gate.has_waiting(1);
+    assert_eq!(world.peers_of("panel").len(), 1);
+    drop(program);
+    eventually(|| world.peers_of("panel").len(), |count| *count == 0);
+    let statistics = eventually(|| world.door.statistics(), |statistics| statistics.senders == 0);
+    assert_eq!((statistics.sessions, statistics.waiting), (0, 0));
+    world.gate.open();
+    eventually(|| world.runs(), |runs| *runs == 1);
+    world.is_unharmed_after(1);
+    assert_eq!(Program::new(&bus).call("vault/open", "who is there?").unwrap(), "who is there?");
+}
+
+#[test]
+fn a_token_puts_another_session_in_the_place_of_the_first() {
+    let bus = DbusDaemon::start();
+    let world = World::of_strangers(&bus).named();
+    let program = Program::new(&bus);
+    assert!(program.call("vault/open", "sesame").is_err());
+    let token = world.token("alice", &["request:vault/*"]);
+    program.authenticate(token.value.as_str()).unwrap();
+    assert_eq!(program.call("vault/open", "sesame").unwrap(), "sesame");
+    assert_eq!(world.peers_of("alice").len(), 1);
+    let token = world.token("bob", &["request:slow/*"]);
+    program.authenticate(token.value.as_str()).unwrap();
+    assert!(program.call("vault/open", "sesame").is_err(), "what alice may is not what bob may");
+    assert_eq!(program.call("slow/open", "sesame").unwrap(), "sesame");
+    eventually(|| (world.peers_of("alice").len(), world.peers_of("bob").len()), |counts| *counts == (0, 1));
+    world.is_unharmed_after(2);
+}
+
+#[test]
+fn a_token_that_is_refused_leaves_the_session_that_there_is() {
+    let bus = DbusDaemon::start();
+    let world = World::start(&bus).named();
+    let program = Program::new(&bus);
+    assert_eq!(program.call("vault/open", "sesame").unwrap(), "sesame");
+    let foreign = visorbus_auth::Accounts::new(
+        std::sync::Arc::new(visorbus_auth::Store::in_memory()),
+        visorbus_auth::KeyFile::in_memory(1, [8; 32]),
+        std::sync::Arc::new(visorbus_auth::Policy::empty()),
+    );
+    let foreign = foreign.mint(&visorbus_auth::TokenRequest::new("alice", &["*"])).unwrap();
+    for token in [foreign.value.as_str(), "vb1.nothing", ""] {
+        let (name, text) = error_of(program.authenticate(token));
+        assert!(!text.contains(foreign.value.as_str()), "{name}: {text}");
+    }
+    assert_eq!(program.call("vault/open", "sesame").unwrap(), "sesame");
+    assert_eq!(world.peers_of("panel").len(), 1);
+    world.is_unharmed_after(2);
+}
+
+#[test]
+fn one_program_is_nothing_to_another_of_the_same_user() {
+    let bus = DbusDaemon::start();
+    let world = World::of_strangers(&bus).named();
+    let (alice, other) = (Program::new(&bus), Program::new(&bus));
+    alice.authenticate(world.token("alice", &["request:vault/*"]).value.as_str()).unwrap();
+    assert_eq!(alice.call("vault/open", "sesame").unwrap(), "sesame");
+    assert!(other.call("vault/open", "sesame").is_err());
+    world.is_unharmed_after(1);
+}
+
+#[test]
+fn a_token_that_is_taken_back_ends_the_session_and_its_program_is_told() {
+    let bus = DbusDaemon::start();
+    let world = World::of_strangers(&bus).named();
+    let program = Program::new(&bus);
+    let token = world.token("alice", &["request:vault/*"]);
+    program.authenticate(token.value.as_str()).unwrap();
+    assert_eq!(program.call("vault/open", "sesame").unwrap(), "sesame");
+    world.handle.revoke_token(token.clone()).unwrap();
+    let why: String = program.signal("SessionEnded").read1().unwrap();
+    assert!(!why.is_empty() && !why.contains(token.value.as_str()), "{why}");
+    assert!(program.call("vault/open", "sesame").is_err());
+    assert!(program.authenticate(token.value.as_str()).is_err());
+    world.is_unharmed_after(1);
+}
+
+#[test]
+fn a_token_that_expires_ends_the_session_and_its_program_is_told() {
+    let bus = DbusDaemon::start();
+    let world = World::of_strangers(&bus).named();
+    let program = Program::new(&bus);
+    let request = visorbus_auth::TokenRequest::new("alice", &["request:vault/*"]);
+    let request = visorbus_auth::TokenRequest { lifetime: std::time::Duration::from_secs(2), ..request };
+    let token = world.accounts.mint(&request).unwrap();
+    program.authenticate(token.value.as_str()).unwrap();
+    let why: String = program.signal("SessionEnded").read1().unwrap();
+    assert!(why.contains("expired"), "{why}");
+    eventually(|| world.peers_of("alice").len(), |count| *count == 0);
+    assert!(program.call("vault/open", "sesame").is_err());
+    world.is_unharmed_after(0);
+}
+
+#[test]
+fn what_is_published_reaches_who_has_subscribed_and_nobody_else() {
+    let bus = DbusDaemon::start();
+    let world = World::start(&bus).named();
+    let (reader, other) = (Program::new(&bus), Program::new(&bus));
+    reader.subscribe("news/**").unwrap();
+    assert_eq!(other.call("vault/open", "sesame").unwrap(), "sesame");
+    world.publish("news/today", "sunny");
+    let (topic, source): (String, String) = reader.signal("Notification").read2().unwrap();
+    assert_eq!((topic.as_str(), source.as_str()), ("news/today", "bystander"));
+    assert_eq!(other.call("vault/open", "anything else?").unwrap(), "anything else?");
+    assert!(
+        other.channel.pop_message().is_none_or(|message| message.member().as_deref() == Some("NameAcquired"))
+    );
+    world.is_unharmed_after(2);
+}
