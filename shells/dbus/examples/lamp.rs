@@ -31,7 +31,7 @@ fn main() -> Result<()> {
 }
 
 /// The lamp on `bus`; each time that it is switched, `switched` is told.
-pub fn serve(bus: BusAddress, switched: mpsc::Sender<bool>) -> Result<DBusService> {
+pub(crate) fn serve(bus: BusAddress, switched: mpsc::Sender<bool>) -> Result<DBusService> {
     // Whoever runs this may write the brightness; everybody may switch. Keys and accounts of a real service are files.
     let policy = Policy::parse(&format!(
         "[[unix]]\nuid = {}\nsubject = \"owner\"\nscopes = [\"request:org.example.lamp1/**\"]",

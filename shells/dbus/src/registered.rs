@@ -196,8 +196,10 @@ impl InterfaceHandler {
 
     /// Tells of a property that was just written, as it is now. Whoever wrote it has no part in what goes wrong here.
     fn tell_change(&self, number: usize, grant: Option<&Grant>) {
-        let (interface, property) = (&self.described.name, &self.described.properties[number].name);
-        let told = self.read(number, grant).and_then(|value| {
+        let known = &self.described.properties[number];
+        let (interface, property) = (&self.described.name, &known.name);
+        // What everybody is told is what anybody would read.
+        let told = self.read(number, grant.filter(|_| known.requires_auth_read)).and_then(|value| {
             let door = self.door.get().zip(value.first());
             door.map_or(Ok(()), |(door, value)| door.property_changed(interface, property, value))
         });

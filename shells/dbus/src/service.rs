@@ -12,6 +12,22 @@ use crate::listener::{DBusDoor, DBusListener, DBusState, DBusStatistics};
 use crate::registered::{DoorSlot, prepare};
 
 /// Serves a bus: whoever is on it reaches what the hub reaches, by the same rules.
+///
+/// ```no_run
+/// use visorbus_core::auth::{Key, KeyRing, Slot};
+/// use visorbus_dbus::{BusAddress, DBusService};
+/// use visorbus_hub::HubConfig;
+///
+/// let mut keys = KeyRing::new();
+/// keys.add(Slot::root(1, Key::new([7; 32]))).expect("an empty ring has room");
+/// let mut service = DBusService::new("org.visorbus.Bus1", "/org/visorbus/Bus1", HubConfig::new(keys, 1))?;
+/// service.set_bus(BusAddress::System)?;
+/// service.start()?;
+/// println!("serving {:?}", service.state());
+/// # Ok::<(), visorbus_hub::Error>(())
+/// ```
+///
+/// `examples/lamp.rs` of this crate is a whole program with an interface of its own.
 #[derive(Debug)]
 pub struct DBusService {
     server: HubServer,
