@@ -113,7 +113,9 @@ pub(crate) enum Unfit {
         max: usize,
     },
     /// More values than one message may have.
-    #[error("there are more than {max} values (sixteen bytes of an array of bytes count as one)")]
+    #[error(
+        "there are more than {max} values (an array counts as eight, four bytes of an array of bytes as one)"
+    )]
     TooMany {
         /// The most.
         max: usize,
@@ -149,7 +151,14 @@ const MAX_DEPTH: usize = 32;
 const MAX_VARIANTS: usize = 8;
 /// Values in a message.
 const MAX_ITEMS: usize = 65_536;
-/// So many bytes of an array of bytes count as one value.
-const BYTES_PER_ITEM: usize = 16;
+/// So many bytes of an array of bytes count as one value: the library makes a value of each byte.
+const BYTES_PER_ITEM: usize = 4;
+/// So many containers around a value that is read count as another value.
+const DEPTH_PER_ITEM: usize = 4;
+/// An array that is read counts as so many values: its signature is written down and read again.
+const ITEMS_PER_ARRAY: usize = 8;
+/// Bytes of signatures that the library goes through again for values that are made: it does so for every element of an
+/// array and at every depth of structs, which a few bytes of postcard could make much of.
+const MAX_SIGNATURES: usize = MAX_ITEMS;
 /// Bytes of arguments in a message that is sent: half of what the system bus takes by default before it throws the sender out.
 const MAX_BODY: usize = 16 << 20;

@@ -154,7 +154,15 @@ pub(super) enum Form {
     /// An enum of unit variants alone.
     Names(Variants),
     /// Any other enum, with the contents of its variants.
-    Choice(Variants, Vec<Form>),
+    Choice(Variants, Vec<Content>),
+}
+
+/// The content of a variant of an enum.
+#[derive(Debug)]
+pub(super) struct Content {
+    pub(super) form: Form,
+    /// What it costs, as [`Form::cost`] says.
+    pub(super) cost: usize,
 }
 
 /// An array's element, and the array's signature.
@@ -162,6 +170,8 @@ pub(super) enum Form {
 pub(super) struct List {
     pub(super) item: Box<Form>,
     pub(super) signature: Signature<'static>,
+    /// What an element costs, as [`Form::cost`] says.
+    pub(super) cost: usize,
 }
 
 /// A map's key, value and signature; those of key and value where it is a dictionary.
@@ -171,6 +181,8 @@ pub(super) struct Map {
     pub(super) value: Box<Form>,
     pub(super) signature: Signature<'static>,
     pub(super) entry: Option<(Signature<'static>, Signature<'static>)>,
+    /// What a pair costs, as [`Form::cost`] says.
+    pub(super) cost: usize,
 }
 
 /// A field of a struct, or an item of a tuple under its number.
@@ -320,9 +332,9 @@ impl Form {
                 Variant::TupleVariant(items) => Self::items(items, inner),
                 Variant::StructVariant(fields) => Self::fields(fields, inner),
             }?;
-            is_signature(&form.signature()).then_some(form)
+            is_signature(&form.signature()).then(|| Content { cost: form.cost(), form })
         };
-        let contents = variants.iter().map(content).collect::<Option<Vec<Self>>>()?;
+        let contents = variants.iter().map(content).collect::<Option<Vec<Content>>>()?;
         Some(Self::Choice(Variants::new(variants), contents))
     }
 
@@ -336,6 +348,17 @@ impl Form {
                 format!("({inner})")
             }
             plain => plain.code().to_owned(),
+        }
+    }
+
+    /// Bytes of signatures that the library goes through for a value when it is put into an array or a variant.
+    pub(super) fn cost(&self) -> usize {
+        match self {
+            Self::Struct(fields) => {
+                fields.iter().map(|field| field.form.cost()).sum::<usize>() + self.signature().len()
+            }
+            Self::Choice(..) => self.code().len(),
+            _ => 0,
         }
     }
 
@@ -360,7 +383,7 @@ impl Form {
 impl List {
     fn new(item: Form) -> Option<Self> {
         let signature = checked(format!("a{}", item.signature()))?;
-        Some(Self { item: Box::new(item), signature })
+        Some(Self { cost: item.cost(), item: Box::new(item), signature })
     }
 }
 
@@ -376,7 +399,8 @@ impl Map {
         } else {
             (format!("a({of_key}{of_value})"), None)
         };
-        Some(Self { key: Box::new(key), value: Box::new(value), signature: checked(signature)?, entry })
+        let cost = signature.len() + key.cost() + value.cost();
+        Some(Self { key: Box::new(key), value: Box::new(value), signature: checked(signature)?, entry, cost })
     }
 }
 

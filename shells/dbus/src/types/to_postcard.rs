@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use dbus::arg::messageitem::{MessageItem, MessageItemArray};
 
 use super::Misfit;
-use super::form::{Field, Form, Map, Variants};
+use super::form::{Content, Field, Form, Map, Variants};
 
 /// Writes a value of one type.
 pub(super) fn value(form: &Form, item: &MessageItem, out: &mut Vec<u8>) -> Result<(), Misfit> {
@@ -125,7 +125,7 @@ fn pairs<'a>(
 fn choice(
     form: &Form,
     variants: &Variants,
-    contents: &[Form],
+    contents: &[Content],
     parts: &[MessageItem],
     out: &mut Vec<u8>,
 ) -> Result<(), Misfit> {
@@ -137,7 +137,7 @@ fn choice(
         });
     };
     let number = variant(variants, name, out)?;
-    value(&contents[number], content, out)
+    value(&contents[number].form, content, out)
         .map_err(|misfit| misfit.within(variants.name(number).unwrap_or("?")))
 }
 
