@@ -19,14 +19,12 @@ mod fault;
 pub mod files;
 mod interface;
 mod listener;
-#[allow(dead_code, reason = "the router and the service take it up one after the other")]
 mod names;
 mod objects;
 mod registered;
 mod router;
 mod service;
 mod step;
-#[allow(dead_code, reason = "the router and the service take it up one after the other")]
 mod types;
 mod xml;
 

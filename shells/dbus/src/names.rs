@@ -115,7 +115,7 @@ mod tests {
         let names = ["imu", "left-hand", "a.b_c", "3dof", "x9", "", "-", "_", "0", "a_2db", "ünï"];
         for name in names {
             let path = object_path("/org/visorbus/Bus1", name);
-            assert!(crate::types::is_object_path(&path), "{path}");
+            assert!(dbus::Path::new(path.as_str()).is_ok(), "{path}");
             assert_eq!(component_at("/org/visorbus/Bus1", &path).as_deref(), Some(name), "{path}");
             assert_eq!(component_at("/", &object_path("/", name)).as_deref(), Some(name));
         }

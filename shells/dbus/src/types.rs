@@ -16,9 +16,9 @@ mod to_postcard;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use append::{append, check, is_object_path, signature_of};
+pub(crate) use append::{append, check, signature_of};
 pub(crate) use form::{Argument, Typed};
-pub(crate) use read::{read_bytes, read_items, signature};
+pub(crate) use read::{read_items, signature};
 pub(crate) use signature::{is_signature, is_single_type, split};
 
 /// Why arguments, or bytes, are not of an address's type.

@@ -40,7 +40,7 @@ pub(crate) fn signature_of(arguments: &[MessageItem]) -> Result<String, Unfit> {
 }
 
 /// Whether `path` is an object path (D-Bus specification, "Valid Object Paths").
-pub(crate) fn is_object_path(path: &str) -> bool {
+pub(super) fn is_object_path(path: &str) -> bool {
     let is_element = |element: &str| {
         !element.is_empty() && element.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     };

@@ -33,20 +33,6 @@ pub(crate) fn signature(message: &Message) -> String {
     }
 }
 
-/// The bytes of argument `number` where that is an array of bytes, or a variant that holds one: as many as the message has,
-/// without a value for each.
-pub(crate) fn read_bytes(message: &Message, number: usize) -> Option<Vec<u8>> {
-    let mut arguments = message.iter_init();
-    if (0..number).any(|_| !arguments.next()) {
-        return None;
-    }
-    let bytes: Option<&[u8]> = match arguments.arg_type() {
-        ArgType::Variant => arguments.recurse(ArgType::Variant)?.get(),
-        _ => arguments.get(),
-    };
-    bytes.map(<[u8]>::to_vec)
-}
-
 /// Goes through a message without making anything of it.
 struct Walk {
     /// Values that may still come.

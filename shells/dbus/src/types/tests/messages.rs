@@ -1,5 +1,6 @@
 //! Messages that are valid and yet harmful, and arguments that no message can carry.
 
+use super::super::append::is_object_path;
 use super::chance::Noise;
 use super::*;
 
@@ -14,7 +15,6 @@ fn a_large_array_of_bytes_passes_and_a_huge_one_does_not() {
     assert_eq!(typed.from_postcard(&bytes(1 << 19)), Err(Misfit::TooMany { max: MAX_ITEMS }));
     let huge = call().append1(&vec![7u8; 1 << 21][..]);
     assert_eq!(read_items(&huge), Err(Unfit::TooMany { max: MAX_ITEMS }));
-    assert_eq!(read_bytes(&huge, 0).map(|bytes| bytes.len()), Some(1 << 21));
 }
 
 #[test]
@@ -50,7 +50,6 @@ fn a_descriptor_is_refused_wherever_it_is_and_none_is_kept() {
             iter.append(7u8);
             put(&mut iter);
             assert_eq!(read_items(&message), Err(Unfit::Descriptor));
-            assert_eq!(read_bytes(&message, 1), None);
             assert_eq!(check(&[MessageItem::from(file())]), Err(Unfit::Descriptor));
         }
     }
@@ -74,7 +73,6 @@ fn a_descriptor_index_without_a_descriptor_is_refused() {
     ] {
         let Ok(message) = Message::demarshal(&raw(signature, &body)) else { panic!("{signature}") };
         assert_eq!(read_items(&message), Err(Unfit::Descriptor), "{signature}");
-        assert_eq!(read_bytes(&message, 0), None);
         assert_eq!(super::signature(&message), signature);
     }
 }
