@@ -227,7 +227,7 @@ impl<'a> Line<'a> {
             Ok(serial) => {
                 self.pending.insert(serial, Pending::Proof);
                 self.proof =
-                    Some(Proof { serial, show, until: Instant::now() + self.shared.config().timeout });
+                    Some(Proof { serial, show, until: Instant::now() + self.shared.config().timeout.min(LONGEST_LOOK) });
             }
             Err(()) => show.answer(Err(Error::Internal("libdbus has no memory for a call".to_owned()))),
         }
@@ -264,7 +264,8 @@ impl<'a> Line<'a> {
             None => false,
         };
         drop(sender);
-        let Some(pending) = self.pending.remove(&serial).filter(|_| expected) else { return };
+        let taken = expected.then(|| self.pending.remove(&serial)).flatten();
+        let Some(pending) = taken else { return };
         let result = match message.msg_type() {
             MessageType::Error => Err(guarded(|| refusal::of(&mut message)).unwrap_or_else(|error| error)),
             _ => Ok(message),
@@ -544,5 +545,7 @@ pub(super) const BUS: &str = "org.freedesktop.DBus";
 pub(super) const BUS_PATH: &str = "/org/freedesktop/DBus";
 /// The interface that takes tokens.
 const BRIDGE: &str = "org.visorbus.Bus1";
+/// A service may look at a token for so long at most.
+const LONGEST_LOOK: Duration = Duration::from_secs(3600);
 /// Messages in a row.
 const BUDGET: usize = 64;

@@ -79,7 +79,7 @@ struct Pause(Duration);
 
 impl Pause {
     fn new(retry_ms: u32) -> Self {
-        Self(Duration::from_millis(u64::from(retry_ms.max(1))))
+        Self(Duration::from_millis(u64::from(retry_ms.max(1))).min(LONGEST))
     }
 
     fn next(&mut self) -> Duration {

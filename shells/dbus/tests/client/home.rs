@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use dbus::Message;
-use dbus::arg::Variant;
+use dbus::arg::{RefArg, Variant};
 use dbus::channel::Channel;
 use dbus::message::MessageType;
 use visorbus_dbus::{BusAddress, DBusChange, DBusClient, DBusClientConfig};
@@ -123,6 +123,19 @@ impl Serve {
                 self.send(to(PATH, 5));
                 self.send(message.method_return());
             }
+            // An index of a file descriptor and no descriptor, alone and in a variant.
+            "Descriptor" => self.send(without_descriptor(message.method_return().append1(0_u32))),
+            "Hidden" => self.send(without_descriptor(message.method_return().append1(Variant(0_u32)))),
+            "Deep" => {
+                let innermost: Box<dyn RefArg> = Box::new(1_u32);
+                let deep = (0..20).fold(innermost, |inner, _| Box::new(Variant(inner)));
+                self.send(message.method_return().append1(Variant(deep)));
+            }
+            "TellDescriptor" => {
+                let signal = Message::new_signal(PATH, NAME, "Told").unwrap();
+                self.send(without_descriptor(signal.append1(Variant(0_u32))));
+                self.send(message.method_return());
+            }
             "Flood" => {
                 for number in 0..message.read1::<u32>().unwrap() {
                     self.send(Message::new_signal(PATH, NAME, "Told").unwrap().append1(number));
@@ -138,6 +151,19 @@ impl Serve {
         // Fails only without memory.
         let _ = self.channel.send(message);
     }
+}
+
+/// The message with every number in it called the index of a file descriptor, which it has none of.
+fn without_descriptor(mut message: Message) -> Message {
+    message.set_serial(1);
+    let mut bytes = Vec::new();
+    message.marshal(|all| std::io::Write::write_all(&mut bytes, all)).unwrap();
+    let signatures = (0..bytes.len() - 2).filter(|at| bytes[*at..at + 3] == [1, b'u', 0]).collect::<Vec<_>>();
+    // The serial of what is answered to looks the same, and comes first.
+    for at in signatures.into_iter().skip(usize::from(message.get_reply_serial().is_some())) {
+        bytes[at + 1] = b'h';
+    }
+    Message::demarshal(&bytes).unwrap().duplicate().unwrap()
 }
 
 /// A client of the service, connected.

@@ -1,5 +1,6 @@
 //! The client against a small service that is not ours, on a bus that is killed and started again.
 
+mod attacks;
 mod home;
 mod service;
 
