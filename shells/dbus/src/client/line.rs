@@ -226,8 +226,11 @@ impl<'a> Line<'a> {
         match self.channel.send(call) {
             Ok(serial) => {
                 self.pending.insert(serial, Pending::Proof);
-                self.proof =
-                    Some(Proof { serial, show, until: Instant::now() + self.shared.config().timeout.min(LONGEST_LOOK) });
+                self.proof = Some(Proof {
+                    serial,
+                    show,
+                    until: Instant::now() + self.shared.config().timeout.min(LONGEST_LOOK),
+                });
             }
             Err(()) => show.answer(Err(Error::Internal("libdbus has no memory for a call".to_owned()))),
         }
