@@ -2,7 +2,7 @@
 //! the arguments of messages; of objects, sessions and the hub's loop it knows nothing.
 //!
 //! - [`Typed`] is made of a schema once: the signature, and both translations.
-//! - [`read_items`] takes the arguments out of a message that anybody may have sent, [`append`] puts arguments in that
+//! - [`read_items`] takes the arguments out of a message that anybody may have sent, [`append()`] puts arguments in that
 //!   anybody may have made; both refuse what the library below would end the process for.
 //! - [`is_signature`] and its neighbours judge signatures as texts.
 
