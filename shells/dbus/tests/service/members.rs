@@ -98,6 +98,35 @@ fn a_property_that_one_sets_is_told_to_others() {
 }
 
 #[test]
+fn a_property_that_not_everybody_may_read_is_told_of_without_its_value_and_not_to_everybody() {
+    let world = World::with_strangers();
+    let [owner, user, listener] = [0; 3].map(|_| world.authenticated("owner", &["*"]));
+    for program in [&user, &listener] {
+        program.listen(PROPERTIES);
+    }
+    assert_eq!(user.get(NAME, "Code"), Ok("1234".into()), "that is use of the interface");
+    assert!(listener.call(NAME, "WhoIfAny", &[]).is_ok(), "and what everybody may do is not");
+    owner.set(NAME, "Code", "5678".into()).unwrap();
+    let (signal, args) = user.signal("PropertiesChanged");
+    let none = vec![];
+    assert_eq!(changed(&args), (NAME.to_owned(), none, vec!["Code".into()]));
+    assert!(signal.sender().is_some());
+    assert!(listener.signals_so_far().is_empty());
+}
+
+#[test]
+fn who_wants_no_reply_gets_none_and_the_method_runs() {
+    let world = World::with_strangers();
+    let program = world.program();
+    let call = program.begin_without_reply(NAME, "Add", &[1i32.into(), 2i32.into()]);
+    let wrong = program.begin_without_reply(NAME, "Add", &[]);
+    let panics = program.begin_without_reply(NAME, "Panics", &[]);
+    wait_until("both methods run", || world.runs() == 2);
+    assert!(program.call(NAME, "Add", &[1i32.into(), 2i32.into()]).is_ok());
+    assert!(program.replies_so_far().iter().all(|reply| ![call, wrong, panics].contains(reply)));
+}
+
+#[test]
 fn properties_are_read_one_by_one_and_all_at_once_as_far_as_the_caller_may() {
     let world = World::with_panel("\"request:org.example.thermostat1/prop/owner\"");
     let panel = world.program();

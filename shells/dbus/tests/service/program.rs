@@ -47,6 +47,14 @@ impl Program {
         self.channel.send(call).unwrap()
     }
 
+    /// Calls and says that no reply is wanted.
+    pub(crate) fn begin_without_reply(&self, interface: &str, member: &str, args: &[MessageItem]) -> u32 {
+        let mut call = Message::new_method_call(SERVICE, PATH, interface, member).unwrap();
+        call.append_items(args);
+        call.set_no_reply(true);
+        self.channel.send(call).unwrap()
+    }
+
     pub(crate) fn get(&self, interface: &str, property: &str) -> Result<MessageItem, Refusal> {
         let value = self.call(PROPERTIES, "Get", &[interface.into(), property.into()])?;
         match value.as_slice() {
@@ -118,6 +126,17 @@ impl Program {
             message.get_reply_serial() == Some(ping)
         });
         signals
+    }
+
+    /// The serial numbers of the calls whose replies have come so far and were not waited for.
+    pub(crate) fn replies_so_far(&self) -> Vec<u32> {
+        let ping = self.begin("org.freedesktop.DBus.Peer", "Ping", &[]);
+        let mut replies = Vec::new();
+        self.next(|message| {
+            replies.extend(message.get_reply_serial().filter(|serial| *serial != ping));
+            message.get_reply_serial() == Some(ping)
+        });
+        replies
     }
 
     fn next(&self, mut is_it: impl FnMut(&Message) -> bool) -> Option<Message> {
