@@ -1,0 +1,129 @@
+//! The demonstration's way in for desktop programs: a bus, the hub's name on it, and a line that anybody can paste.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use visorbus_dbus::{BusAddress, DBusClient, DBusConfig, DBusDoor, DBusListener, MessageItem};
+use visorbus_hub::{Error, HubHandle, Result};
+
+use super::board::{Running, SENSOR};
+use super::{CALLS, PATIENCE, Percentiles, Stage};
+
+/// A bus, and the hub's name on it.
+pub(super) struct Desktop {
+    config: DBusConfig,
+    door: DBusDoor,
+    /// The bus, where there was none to use.
+    own: Option<OwnBus>,
+}
+
+/// A bus that the demonstration has started, and ends.
+struct OwnBus {
+    daemon: Child,
+    running: Running,
+}
+
+impl Desktop {
+    /// Gives the hub a name on the session's bus, or on one that is started for it; says why where neither can be.
+    pub(super) fn open(stage: &Stage, running: &Running, hub: &HubHandle) -> Result<Self> {
+        let mut config = DBusConfig::default();
+        let own = match BusAddress::Session.is_there() {
+            true => None,
+            false => {
+                let (own, address) = OwnBus::start(stage.directory.path(), running)?;
+                config.bus = BusAddress::Address(address);
+                Some(own)
+            }
+        };
+        let (listener, door) = DBusListener::new(config.clone(), hub)?;
+        hub.listen(Box::new(listener))?;
+        door.wait_until_owned(PATIENCE)?;
+        Ok(Self { config, door, own })
+    }
+
+    /// Which bus it is.
+    pub(super) fn describe(&self) -> String {
+        let Self { config, own, .. } = self;
+        let whose = if own.is_some() { "a bus of its own" } else { "the session bus" };
+        format!("{} on {whose}", config.service_name)
+    }
+
+    /// The command that calls the sensor from another terminal.
+    pub(super) fn command(&self) -> String {
+        let DBusConfig { bus, service_name, object_path, .. } = &self.config;
+        let bus = match bus {
+            BusAddress::Address(address) => format!("--address={address}"),
+            _ => "--user".to_owned(),
+        };
+        format!("busctl {bus} call {service_name} {object_path}/components/{} {INTERFACE} {METHOD}", SENSOR.name)
+    }
+
+    /// What the sensor answers a desktop program, and how long that takes.
+    pub(super) fn call(&self) -> Result<(Vec<MessageItem>, Percentiles)> {
+        let DBusConfig { bus, service_name, object_path, .. } = &self.config;
+        let client = DBusClient::on(bus.clone(), service_name, &format!("{object_path}/components/{}", SENSOR.name))?;
+        client.connect()?;
+        let answer = client.call_method(INTERFACE, METHOD, &[])?;
+        let mut times = Vec::new();
+        for _ in 0..CALLS {
+            let started = Instant::now();
+            client.call_method(INTERFACE, METHOD, &[])?;
+            times.push(started.elapsed());
+        }
+        client.disconnect()?;
+        Ok((answer, Percentiles::of(times)))
+    }
+}
+
+impl OwnBus {
+    /// A bus for this user alone, below `directory`.
+    fn start(directory: &Path, running: &Running) -> Result<(Self, String)> {
+        let config = directory.join("bus.conf");
+        let address = format!("unix:path={}", directory.join("bus").display());
+        let text = BUS_CONFIG.replace("ADDRESS", &address);
+        fs::write(&config, text).map_err(|e| Error::Internal(format!("{}: {e}", config.display())))?;
+        let mut command = Command::new("dbus-daemon");
+        command.arg("--nofork").arg("--print-address=1").arg(format!("--config-file={}", config.display()));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let daemon = running.spawn(&mut command).map_err(|e| {
+            Error::Connection(format!("there is no session bus here, and dbus-daemon cannot be started: {e}"))
+        })?;
+        let mut own = Self { daemon, running: running.clone() };
+        let mut told = String::new();
+        let output = own.daemon.stdout.take();
+        // It says its address once it can be connected to, and nothing where it has failed.
+        let read = output.map(|output| BufReader::new(output).read_line(&mut told));
+        match read {
+            Some(Ok(1..)) => Ok((own, address)),
+            _ => Err(Error::Connection("dbus-daemon did not start: `dbus-daemon --session` says why".to_owned())),
+        }
+    }
+}
+
+impl Drop for OwnBus {
+    fn drop(&mut self) {
+        self.running.forget(&self.daemon);
+        // It has ended, or ends now.
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}
+
+const INTERFACE: &str = "org.visorbus.components.Imu";
+const METHOD: &str = "Info";
+/// One user's bus; what may go over it is the hub's to say.
+const BUS_CONFIG: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <type>session</type>
+  <listen>ADDRESS</listen>
+  <auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow send_destination="*" eavesdrop="true"/>
+    <allow own="*"/>
+  </policy>
+</busconfig>
+"#;
