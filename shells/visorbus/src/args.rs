@@ -2,6 +2,7 @@
 
 mod accounts;
 mod auth;
+mod dbus;
 mod key;
 mod payload;
 mod policy;
@@ -18,6 +19,7 @@ use visorbus_mcu::{SerialSpec, SpiSpec};
 
 pub(crate) use accounts::{Certificate, Listed, Named, ProgramKey, ProgramKeyAdd, User};
 pub(crate) use auth::{Auth, Check, LogIn, Login, Mint, Refresh, Revoke, Token};
+pub(crate) use dbus::{DBus, DBusAction, DBusCommand, DBusFiles, DBusPlace};
 pub(crate) use key::{Key, Provision, Rotate};
 pub(crate) use payload::{Compression, Sealing};
 pub(crate) use policy::{Explain, Moment, Policy, PolicyCheck, PolicyPlace};
@@ -65,6 +67,9 @@ pub(crate) enum Command {
     /// Certificates for the hub and its clients, by an authority of your own
     #[command(subcommand)]
     Tls(Tls),
+    /// The hub on a D-Bus: the bus, its name there and its objects; the files that belong to it
+    #[command(name = "dbus", after_help = DBUS_EXAMPLES)]
+    DBus(DBusCommand),
     /// Show the whole system at work: a hub, two boards, clients, a crash
     Demo(Demo),
     /// A board of the demonstration, on a pseudo-terminal
@@ -122,6 +127,9 @@ pub(crate) struct Serve {
 
     #[command(flatten)]
     pub(crate) websocket: WebSocket,
+
+    #[command(flatten)]
+    pub(crate) dbus: DBus,
 }
 
 #[derive(Debug, Args)]
@@ -299,6 +307,7 @@ Examples:
   visorbus serve --spi /dev/spidev0.0@8000000,ready=/dev/gpiochip0:17
   visorbus serve --dashboard                                        a page for browsers on this machine
   visorbus serve --websocket 0.0.0.0:7400 --tls --dashboard         the same for others, after `visorbus tls init`
+  visorbus serve --dbus                                             for desktop programs, on the session bus
 
 A board proves itself with the key of its link: `visorbus key provision NAME` makes it. SIGHUP has accounts, keys, policy
 and certificates read again; an error in one of them leaves it as it was.";
@@ -308,6 +317,14 @@ Examples:
   visorbus call imu/info
   visorbus call imu/set-rate 50
   visorbus call bus/services --json";
+
+const DBUS_EXAMPLES: &str = "\
+Examples:
+  visorbus dbus                                  the hub on the session bus: its name, its objects, their members
+  visorbus dbus --bus system
+  visorbus dbus files --into /usr                install bus policy and activation files
+
+Who a desktop program is taken for is said by `visorbus auth policy` ([[unix]]), as of processes on the hub's socket.";
 
 #[cfg(test)]
 mod tests {

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use roxmltree::{Document, Node};
 use serde_json::json;
-use visorbus_dbus::{BusAddress, DBusClient, DBusConfig, DBusDoor, DBusListener, MessageItem, files};
+use visorbus_dbus::{
+    BusAddress, DBusClient, DBusClientConfig, DBusConfig, DBusDoor, DBusListener, MessageItem, files,
+};
 use visorbus_hub::{Error, HubHandle, Result};
 
 use crate::args::{DBus, DBusAction, DBusCommand, DBusFiles, DBusPlace};
@@ -18,8 +19,8 @@ impl DBus {
         let Some(bus) = &self.dbus else { return Ok(None) };
         let mut config = DBusConfig::default();
         config.bus = bus.clone();
-        config.service_name.clone_from(&self.name.dbus_name);
-        config.object_path.clone_from(&self.name.dbus_path);
+        config.service_name.clone_from(&self.dbus_name);
+        config.object_path.clone_from(&self.dbus_path);
         let (listener, door) = DBusListener::new(config, hub)?;
         hub.listen(Box::new(listener))?;
         Ok(Some(door))
@@ -37,8 +38,9 @@ pub(crate) fn run(args: &DBusCommand, json: bool) -> Result<()> {
 /// The bus, the hub's name on it, and the objects that the hub has there.
 fn show(place: &DBusPlace, json: bool) -> Result<()> {
     let owner = Owner::find(place)?;
+    let hub = connect(place, &place.dbus_name, &place.dbus_path)?;
     let mut rows = Vec::new();
-    walk(place, &place.dbus_path, &mut rows, 0)?;
+    walk(&hub, &mut rows, 0)?;
     if json {
         let objects: Vec<_> = rows.iter().map(Member::to_json).collect();
         return print(
@@ -62,11 +64,16 @@ fn show(place: &DBusPlace, json: bool) -> Result<()> {
     print(&table(&["OBJECT", "INTERFACE", "KIND", "MEMBER", "TYPES"], &rows))
 }
 
+fn connect(place: &DBusPlace, name: &str, path: &str) -> Result<DBusClient> {
+    let client = DBusClient::with_config(name, path, DBusClientConfig::on(place.bus.clone()))?;
+    client.connect()?;
+    Ok(client)
+}
+
 /// Adds what an object and those below it have.
-fn walk(place: &DBusPlace, path: &str, rows: &mut Vec<Member>, depth: usize) -> Result<()> {
-    let object = DBusClient::on(place.bus.clone(), &place.dbus_name, path)?;
-    object.connect()?;
-    let answer = object.call_method_with_timeout("org.freedesktop.DBus.Introspectable", "Introspect", &[], PATIENCE)?;
+fn walk(object: &DBusClient, rows: &mut Vec<Member>, depth: usize) -> Result<()> {
+    let path = object.object_path();
+    let answer = object.call_method("org.freedesktop.DBus.Introspectable", "Introspect", &[])?;
     let [MessageItem::Str(xml)] = &answer[..] else { return Err(unreadable(path)) };
     let document = Document::parse(xml).map_err(|_| unreadable(path))?;
     for interface in document.root_element().children().filter(|node| node.has_tag_name("interface")) {
@@ -78,7 +85,7 @@ fn walk(place: &DBusPlace, path: &str, rows: &mut Vec<Member>, depth: usize) -> 
     if depth < MAX_DEPTH {
         for child in document.root_element().children().filter(|node| node.has_tag_name("node")) {
             let name = child.attribute("name").unwrap_or_default();
-            walk(place, &format!("{path}/{name}"), rows, depth + 1)?;
+            walk(&object.object(&format!("{path}/{name}"))?, rows, depth + 1)?;
         }
     }
     Ok(())
@@ -93,9 +100,8 @@ struct Owner {
 
 impl Owner {
     fn find(place: &DBusPlace) -> Result<Self> {
-        let bus = DBusClient::on(place.bus.clone(), BUS, "/org/freedesktop/DBus")?;
-        bus.connect()?;
-        let ask = |method: &str, of: &str| bus.call_method_with_timeout(BUS, method, &[of.into()], PATIENCE);
+        let bus = connect(place, BUS, "/org/freedesktop/DBus")?;
+        let ask = |method: &str, of: &str| bus.call_method(BUS, method, &[of.into()]);
         let answer = ask("GetNameOwner", &place.dbus_name).map_err(|_| nobody(place))?;
         let [MessageItem::Str(unique_name)] = &answer[..] else { return Err(nobody(place)) };
         let number = |method: &str| match &ask(method, unique_name).ok()?[..] {
@@ -162,7 +168,7 @@ fn print_files(wanted: &DBusFiles, place: &DBusPlace, json: bool) -> Result<()> 
     let mut config = DBusConfig::default();
     config.service_name.clone_from(&place.dbus_name);
     config.object_path.clone_from(&place.dbus_path);
-    let all = files::all(&config, &wanted.user, &wanted.group)?;
+    let all = files::all(&config, &wanted.user, &wanted.group, &wanted.command)?;
     if json {
         let objects: Vec<_> = all.iter().map(|file| json!({ "path": file.path, "text": file.text })).collect();
         return print(&json!(objects).to_string());
@@ -170,7 +176,7 @@ fn print_files(wanted: &DBusFiles, place: &DBusPlace, json: bool) -> Result<()> 
     for file in &all {
         match &wanted.into {
             Some(directory) => print(&write(directory, &file.path, &file.text)?)?,
-            None => print(&format!("==> /{} <==\n{}", file.path, file.text))?,
+            None => print(&format!("==> /usr/{} <==\n{}", file.path, file.text))?,
         }
     }
     Ok(())
@@ -190,8 +196,9 @@ fn write(directory: &Path, path: &str, text: &str) -> Result<String> {
 fn nobody(place: &DBusPlace) -> Error {
     let flag = match &place.bus {
         BusAddress::Session => "--dbus".to_owned(),
-        BusAddress::System => "--dbus=system".to_owned(),
-        other => format!("--dbus={}", other.to_argument()),
+        BusAddress::System => "--dbus system".to_owned(),
+        BusAddress::Address(address) => format!("--dbus {address}"),
+        _ => "--dbus …".to_owned(),
     };
     Error::Connection(format!(
         "nobody is called '{}' on {}: `visorbus serve {flag}` gives a hub that name",
@@ -204,6 +211,5 @@ fn unreadable(path: &str) -> Error {
 }
 
 const BUS: &str = "org.freedesktop.DBus";
-const PATIENCE: Duration = Duration::from_secs(5);
 /// From the hub's own object to those of components.
 const MAX_DEPTH: usize = 4;

@@ -8,6 +8,7 @@ mod auth;
 mod boards;
 mod client;
 mod commands;
+mod dbus;
 mod demo;
 mod interrupt;
 mod key;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Command::Auth(args) => auth::run(args, cli.json),
         Command::Key(args) => key::run(args, cli.json),
         Command::Tls(args) => tls::run(args, cli.json),
+        Command::DBus(args) => dbus::run(args, cli.json),
         Command::Demo(args) => demo::run(args, cli.json),
         Command::DemoNode(args) => demo::run_node(args.node),
     };

@@ -7,6 +7,7 @@ use std::thread;
 
 use nix::sys::signal::{SigSet, Signal};
 use visorbus_auth::{Accounts, AuthorizationProvider, KeyFile, Policy};
+use visorbus_dbus::DBusDoor;
 use visorbus_hub::{Error, Hub, HubConfig, HubHandle, Result};
 use visorbus_mcu::{BoardKeys, SerialPort, SpiPort};
 use visorbus_unix::UnixSocketListener;
@@ -43,6 +44,7 @@ pub(crate) fn run(args: &args::Serve) -> Result<()> {
     if let Some(websockets) = websockets {
         handle.listen(Box::new(websockets))?;
     }
+    let bus = args.dbus.join(&handle)?;
     let boards: Arc<dyn BoardKeys> = Arc::new(StoredBoardKeys::new(store));
     for spec in &args.serial {
         handle.attach(Box::new(SerialPort::new(spec.clone(), Arc::clone(&boards))))?;
@@ -52,9 +54,10 @@ pub(crate) fn run(args: &args::Serve) -> Result<()> {
     }
     let hint = if stderr().is_terminal() { "; Ctrl-C ends it" } else { "" };
     eprintln!(
-        "visorbus serves on {}{}, keys in {}, accounts in {}, {}{hint}",
+        "visorbus serves on {}{}{}, keys in {}, accounts in {}, {}{hint}",
         socket.display(),
         door.as_ref().map(|door| format!(" and {}", door.url())).unwrap_or_default(),
+        bus.as_ref().map(show_bus).unwrap_or_default(),
         place.key_file().display(),
         place.store_file().display(),
         show_policy(&policy)
@@ -122,4 +125,10 @@ fn show_policy(policy: &Policy) -> String {
 /// Whether this process belongs to a terminal that is still there.
 fn has_terminal() -> bool {
     File::open("/dev/tty").is_ok()
+}
+
+/// Which name the hub asks for, and on which bus.
+fn show_bus(bus: &DBusDoor) -> String {
+    let state = bus.state();
+    format!(" and as {} on {}", state.service_name, state.bus)
 }

@@ -10,16 +10,9 @@ use visorbus_dbus::{BusAddress, DBusConfig};
 pub(crate) struct DBus {
     /// Serve the programs of a D-Bus too: session, system, or an address such as unix:path=/run/user/1000/bus
     /// [without a value: session]
-    #[arg(long, value_name = "BUS", num_args = 0..=1, require_equals = true, default_missing_value = "session")]
+    #[arg(long, value_name = "BUS", num_args = 0..=1, default_missing_value = "session")]
     pub(crate) dbus: Option<BusAddress>,
 
-    #[command(flatten)]
-    pub(crate) name: DBusName,
-}
-
-/// How the hub is called on a bus.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct DBusName {
     /// The hub's name on the bus
     #[arg(long, value_name = "NAME", default_value_t = DBusConfig::default().service_name)]
     pub(crate) dbus_name: String,
@@ -65,7 +58,7 @@ pub(crate) enum DBusAction {
 
 #[derive(Debug, Args)]
 pub(crate) struct DBusFiles {
-    /// Write them below this directory, as they are installed below /
+    /// Write them below this directory, as they are installed below /usr
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) into: Option<PathBuf>,
 
@@ -76,4 +69,8 @@ pub(crate) struct DBusFiles {
     /// The group whose members may talk to the hub on the system bus
     #[arg(long, value_name = "GROUP", default_value = "visorbus")]
     pub(crate) group: String,
+
+    /// The command that a bus starts the hub with
+    #[arg(long, value_name = "COMMAND", default_value = "/usr/bin/visorbus")]
+    pub(crate) command: String,
 }

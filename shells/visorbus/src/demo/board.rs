@@ -79,7 +79,7 @@ impl Running {
     }
 
     /// Starts a child in a process group of its own: a Ctrl-C of the terminal is for this process to deal with.
-    fn spawn(&self, command: &mut Command) -> std::io::Result<Child> {
+    pub(super) fn spawn(&self, command: &mut Command) -> std::io::Result<Child> {
         let mut noted = self.lock();
         let child = command.process_group(0).spawn()?;
         noted.extend(pid_of(&child));
@@ -87,7 +87,7 @@ impl Running {
     }
 
     /// To be called before the child is waited for: after that its id may be another's.
-    fn forget(&self, child: &Child) {
+    pub(super) fn forget(&self, child: &Child) {
         let gone = pid_of(child);
         self.lock().retain(|pid| Some(*pid) != gone);
     }

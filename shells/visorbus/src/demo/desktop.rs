@@ -4,9 +4,10 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use visorbus_dbus::{BusAddress, DBusClient, DBusConfig, DBusDoor, DBusListener, MessageItem};
+use visorbus_dbus::{BusAddress, DBusClient, DBusClientConfig, DBusConfig, DBusDoor, DBusListener, MessageItem};
 use visorbus_hub::{Error, HubHandle, Result};
 
 use super::board::{Running, SENSOR};
@@ -15,7 +16,6 @@ use super::{CALLS, PATIENCE, Percentiles, Stage};
 /// A bus, and the hub's name on it.
 pub(super) struct Desktop {
     config: DBusConfig,
-    door: DBusDoor,
     /// The bus, where there was none to use.
     own: Option<OwnBus>,
 }
@@ -30,18 +30,16 @@ impl Desktop {
     /// Gives the hub a name on the session's bus, or on one that is started for it; says why where neither can be.
     pub(super) fn open(stage: &Stage, running: &Running, hub: &HubHandle) -> Result<Self> {
         let mut config = DBusConfig::default();
-        let own = match BusAddress::Session.is_there() {
-            true => None,
-            false => {
-                let (own, address) = OwnBus::start(stage.directory.path(), running)?;
-                config.bus = BusAddress::Address(address);
-                Some(own)
-            }
-        };
+        let mut own = None;
+        if !has_session_bus() {
+            let (started, address) = OwnBus::start(stage.directory.path(), running)?;
+            config.bus = BusAddress::Address(address);
+            own = Some(started);
+        }
         let (listener, door) = DBusListener::new(config.clone(), hub)?;
         hub.listen(Box::new(listener))?;
-        door.wait_until_owned(PATIENCE)?;
-        Ok(Self { config, door, own })
+        wait_for_name(&door)?;
+        Ok(Self { config, own })
     }
 
     /// Which bus it is.
@@ -62,9 +60,10 @@ impl Desktop {
     }
 
     /// What the sensor answers a desktop program, and how long that takes.
-    pub(super) fn call(&self) -> Result<(Vec<MessageItem>, Percentiles)> {
+    pub(super) fn call(&self) -> Result<(String, Percentiles)> {
         let DBusConfig { bus, service_name, object_path, .. } = &self.config;
-        let client = DBusClient::on(bus.clone(), service_name, &format!("{object_path}/components/{}", SENSOR.name))?;
+        let sensor = format!("{object_path}/components/{}", SENSOR.name);
+        let client = DBusClient::with_config(service_name, &sensor, DBusClientConfig::on(bus.clone()))?;
         client.connect()?;
         let answer = client.call_method(INTERFACE, METHOD, &[])?;
         let mut times = Vec::new();
@@ -73,8 +72,11 @@ impl Desktop {
             client.call_method(INTERFACE, METHOD, &[])?;
             times.push(started.elapsed());
         }
-        client.disconnect()?;
-        Ok((answer, Percentiles::of(times)))
+        client.disconnect();
+        let [MessageItem::Str(firmware), ..] = &answer[..] else {
+            return Err(Error::Internal(format!("the sensor answers over D-Bus: {answer:?}")));
+        };
+        Ok((format!("firmware {firmware}"), Percentiles::of(times)))
     }
 }
 
@@ -109,6 +111,29 @@ impl Drop for OwnBus {
         // It has ended, or ends now.
         let _ = self.daemon.kill();
         let _ = self.daemon.wait();
+    }
+}
+
+/// Whether this login session has a bus: one that only might be there would have to be waited for.
+fn has_session_bus() -> bool {
+    DBusClient::new("org.freedesktop.DBus", "/org/freedesktop/DBus").and_then(|bus| bus.connect()).is_ok()
+}
+
+/// Waits until the hub has its name.
+fn wait_for_name(door: &DBusDoor) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let state = door.state();
+        if state.owns_name {
+            return Ok(());
+        }
+        match state.trouble {
+            Some(why) => return Err(Error::Connection(why)),
+            None if Instant::now() >= deadline => {
+                return Err(Error::Timeout("the bus gave the hub no name in time".to_owned()));
+            }
+            None => thread::sleep(Duration::from_millis(5)),
+        }
     }
 }
 

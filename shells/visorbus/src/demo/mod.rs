@@ -1,6 +1,7 @@
 //! `visorbus demo`: a hub, two boards and clients in a minute, with a crash in the middle; nothing is left behind.
 
 mod board;
+mod desktop;
 mod nod;
 mod node;
 mod secure;
@@ -13,7 +14,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::SigSet;
-use visorbus_auth::{KeyFile, TokenRequest, TokenText};
+use visorbus_auth::{
+    Accounts, AuthenticationProvider, KeyFile, Policy, Store, TokenRequest, TokenText,
+};
 use visorbus_client::Client;
 use visorbus_controller::messages::{self as controller, Haptic};
 use visorbus_core::bus::{self, SlowConsumer};
@@ -29,6 +32,7 @@ use crate::args;
 use crate::interrupt;
 use crate::output::{BOLD, INTERRUPTED, paint, print_line};
 use board::{CONTROLLER, SENSOR};
+use desktop::Desktop;
 
 pub(crate) use node::run as run_node;
 
@@ -51,6 +55,14 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
     stage.say("", hub.token("visitor", &OPERATOR_SCOPES)?.as_str());
     let operator = hub.client("operator", &OPERATOR_SCOPES)?;
     let changes = operator.subscribe(bus::SERVICES_CHANGED, SlowConsumer::default())?;
+    let desktop = Desktop::open(&stage, &running, &hub.handle);
+    match &desktop {
+        Ok(desktop) => {
+            stage.say("desktop", format!("{}; from another terminal, while this runs:", desktop.describe()));
+            stage.say("", desktop.command());
+        }
+        Err(why) => stage.say("desktop", format!("no bus: {}", why.text())),
+    }
     let started = Instant::now();
     let mut boards = Vec::new();
     for model in [&SENSOR, &CONTROLLER] {
@@ -88,6 +100,14 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
     let calls_over_ws = measure_calls(&app)?;
     stage.say("app", format!("{calls_over_ws} for the same over {}", hub.door.url()));
     drop(app);
+    let calls_over_dbus = match &desktop {
+        Ok(desktop) => {
+            let (answer, calls) = desktop.call()?;
+            stage.say("desktop", format!("{calls} for the same over D-Bus, which answers {answer}"));
+            Some(calls)
+        }
+        Err(_) => None,
+    };
 
     stage.title("A call that is refused");
     let viewer = hub.client("viewer", &["request:imu/*", "subscribe:imu/*"])?;
@@ -156,6 +176,8 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
         "dashboard": hub.dashboard(),
         "calls": calls.json(),
         "calls_over_websocket": calls_over_ws.json(),
+        "calls_over_dbus": calls_over_dbus.as_ref().map(Percentiles::json),
+        "busctl": desktop.as_ref().map(Desktop::command).ok(),
         "stream": { "asked_hz": rate, "measured_hz": stream.rate_hz, "missed": stream.missed, "delay": stream.delays.json() },
         "refused": refusal.to_string(),
         "nod": { "answered_us": micros(answered), "inputs": inputs, "missed": missed },
@@ -176,10 +198,11 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
     stage.say("crash", format!("caller told after {}, sensor back after {}", show(told), show(back)));
     if args.stay || stage.is_watched() {
         operator.call::<SetRate>(&STREAM_HZ, None)?;
-        stage.stay(&hub.dashboard());
+        stage.stay(&hub.dashboard(), desktop.as_ref().ok());
     }
     drop(boards);
     hub.stop()?;
+    drop(desktop);
     stage.finish(&summary)
 }
 
@@ -245,10 +268,14 @@ impl Stage {
     }
 
     /// Waits for the signal that ends the process.
-    fn stay(&self, dashboard: &str) {
+    fn stay(&self, dashboard: &str, desktop: Option<&Desktop>) {
         self.is_over.store(true, Ordering::Relaxed);
         self.title("All is shown");
         self.say("dashboard", format!("{dashboard} goes on, with the token above; Ctrl-C ends it"));
+        if let Some(desktop) = desktop {
+            self.say("desktop", "and so does");
+            self.say("", desktop.command());
+        }
         loop {
             thread::park();
         }
@@ -269,7 +296,7 @@ impl Stage {
 struct RunningHub {
     handle: visorbus_hub::HubHandle,
     thread: thread::JoinHandle<Result<()>>,
-    keys: KeyFile,
+    accounts: Arc<Accounts>,
     socket: PathBuf,
     door: Door,
 }
@@ -277,7 +304,11 @@ struct RunningHub {
 impl RunningHub {
     fn start(stage: &Stage) -> Result<Self> {
         let keys = KeyFile::in_memory(KEY_ID, DEVELOPMENT_ROOT_KEY);
-        let hub = Hub::new(HubConfig::new(keys.ring(), keys.current_id()))?;
+        let policy = Policy::parse(&policy()).map_err(|e| Error::Internal(e.to_string()))?;
+        let policy = Arc::new(policy);
+        let accounts = Arc::new(Accounts::new(Arc::new(Store::in_memory()), keys, Arc::clone(&policy)));
+        let auth = Arc::clone(&accounts) as Arc<dyn AuthenticationProvider>;
+        let hub = Hub::new(HubConfig::with_providers(auth, policy))?;
         let handle = hub.handle();
         let thread = thread::spawn(move || hub.run());
         handle.listen(Box::new(UnixSocketListener::bind(&stage.socket)?))?;
@@ -286,7 +317,7 @@ impl RunningHub {
         let websockets = WebSocketListener::bind("127.0.0.1:0", config)?;
         let door = websockets.door();
         handle.listen(Box::new(websockets))?;
-        Ok(Self { handle, thread, keys, socket: stage.socket.clone(), door })
+        Ok(Self { handle, thread, accounts, socket: stage.socket.clone(), door })
     }
 
     /// Where a browser finds the dashboard.
@@ -295,7 +326,7 @@ impl RunningHub {
     }
 
     fn token(&self, name: &str, scopes: &[&str]) -> Result<TokenText> {
-        self.keys.mint(&TokenRequest::new(name, scopes)).map_err(|e| Error::Internal(e.to_string()))
+        Ok(self.accounts.mint(&TokenRequest::new(name, scopes))?.value)
     }
 
     fn client(&self, name: &str, scopes: &[&str]) -> Result<UnixSocketClient> {
@@ -449,6 +480,13 @@ fn show(time: Duration) -> String {
 
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Whom desktop programs of this user are taken for, and what they may do.
+fn policy() -> String {
+    let uid = rustix::process::geteuid().as_raw();
+    let scopes = ["request:imu/*", "subscribe:imu/*", "request:controller/*", "subscribe:controller/*"];
+    format!("[[unix]]\nuid = {uid}\nsubject = \"desktop\"\nscopes = {scopes:?}\n")
 }
 
 /// What an operator may do here: everything that the boards offer.
