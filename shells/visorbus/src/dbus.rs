@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use roxmltree::{Document, Node};
+use roxmltree::{Document, Node, ParsingOptions};
 use serde_json::json;
 use visorbus_dbus::{
     BusAddress, DBusClient, DBusClientConfig, DBusConfig, DBusDoor, DBusListener, MessageItem, files,
@@ -75,7 +75,9 @@ fn walk(object: &DBusClient, rows: &mut Vec<Member>, depth: usize) -> Result<()>
     let path = object.object_path();
     let answer = object.call_method("org.freedesktop.DBus.Introspectable", "Introspect", &[])?;
     let [MessageItem::Str(xml)] = &answer[..] else { return Err(unreadable(path)) };
-    let document = Document::parse(xml).map_err(|_| unreadable(path))?;
+    // It begins with the name of its document type, which says nothing more.
+    let options = ParsingOptions { allow_dtd: true, ..ParsingOptions::default() };
+    let document = Document::parse_with_options(xml, options).map_err(|_| unreadable(path))?;
     for interface in document.root_element().children().filter(|node| node.has_tag_name("interface")) {
         let Some(name) = interface.attribute("name") else { continue };
         let members = interface.children().filter_map(|node| Member::read(path, name, node));
@@ -126,7 +128,9 @@ impl Member {
     fn read(object: &str, interface: &str, node: Node<'_, '_>) -> Option<Self> {
         let kind = node.tag_name().name();
         let types = match kind {
-            "method" => format!("{} -> {}", arguments(node, |way| way != "out"), arguments(node, |way| way == "out")),
+            "method" => {
+                format!("{} -> {}", arguments(node, |way| way != "out"), arguments(node, |way| way == "out"))
+            }
             "signal" => arguments(node, |_| true),
             "property" => {
                 let text = |name| node.attribute(name).unwrap_or_default();
@@ -170,7 +174,8 @@ fn print_files(wanted: &DBusFiles, place: &DBusPlace, json: bool) -> Result<()> 
     config.object_path.clone_from(&place.dbus_path);
     let all = files::all(&config, &wanted.user, &wanted.group, &wanted.command)?;
     if json {
-        let objects: Vec<_> = all.iter().map(|file| json!({ "path": file.path, "text": file.text })).collect();
+        let objects: Vec<_> =
+            all.iter().map(|file| json!({ "path": file.path, "text": file.text })).collect();
         return print(&json!(objects).to_string());
     }
     for file in &all {

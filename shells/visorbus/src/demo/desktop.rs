@@ -7,7 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use visorbus_dbus::{BusAddress, DBusClient, DBusClientConfig, DBusConfig, DBusDoor, DBusListener, MessageItem};
+use visorbus_dbus::{
+    BusAddress, DBusClient, DBusClientConfig, DBusConfig, DBusDoor, DBusListener, MessageItem,
+};
 use visorbus_hub::{Error, HubHandle, Result};
 
 use super::board::{Running, SENSOR};
@@ -56,7 +58,10 @@ impl Desktop {
             BusAddress::Address(address) => format!("--address={address}"),
             _ => "--user".to_owned(),
         };
-        format!("busctl {bus} call {service_name} {object_path}/components/{} {INTERFACE} {METHOD}", SENSOR.name)
+        format!(
+            "busctl {bus} call {service_name} {object_path}/components/{} {INTERFACE} {METHOD}",
+            SENSOR.name
+        )
     }
 
     /// What the sensor answers a desktop program, and how long that takes.
@@ -100,7 +105,9 @@ impl OwnBus {
         let read = output.map(|output| BufReader::new(output).read_line(&mut told));
         match read {
             Some(Ok(1..)) => Ok((own, address)),
-            _ => Err(Error::Connection("dbus-daemon did not start: `dbus-daemon --session` says why".to_owned())),
+            _ => Err(Error::Connection(
+                "dbus-daemon did not start: `dbus-daemon --session` says why".to_owned(),
+            )),
         }
     }
 }
@@ -147,7 +154,8 @@ const BUS_CONFIG: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bu
   <listen>ADDRESS</listen>
   <auth>EXTERNAL</auth>
   <policy context="default">
-    <allow send_destination="*" eavesdrop="true"/>
+    <allow send_destination="*"/>
+    <allow receive_sender="*"/>
     <allow own="*"/>
   </policy>
 </busconfig>

@@ -14,9 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::SigSet;
-use visorbus_auth::{
-    Accounts, AuthenticationProvider, KeyFile, Policy, Store, TokenRequest, TokenText,
-};
+use visorbus_auth::{Accounts, AuthenticationProvider, KeyFile, Policy, Store, TokenRequest, TokenText};
 use visorbus_client::Client;
 use visorbus_controller::messages::{self as controller, Haptic};
 use visorbus_core::bus::{self, SlowConsumer};
