@@ -14,7 +14,7 @@ use dbus::Message;
 use visorbus_auth::{AuthToken, KeyFile, TokenRequest};
 use visorbus_core::ErrorKind;
 use visorbus_dbus::{BusAddress, DBusChange, DBusClient, DBusClientConfig, DBusClientState, MessageItem};
-use visorbus_tests::dbus_daemon::DbusDaemon;
+use visorbus_tests::dbus_daemon::{BusOptions, DbusDaemon};
 
 use home::{NAME, PATH, PATIENCE, Small, await_change, changes, client, unconnected};
 
@@ -448,6 +448,73 @@ fn what_calls_the_client_is_refused_and_changes_nothing() {
     assert!(ask("org.freedesktop.DBus.Peer", "GetMachineId").is_err());
     assert!(ask(NAME, "Echo").is_err());
     assert_eq!(client.call_method(NAME, "Echo", &[]).unwrap(), []);
+}
+
+#[test]
+fn a_handler_that_the_bus_refuses_is_said_and_none_and_the_others_go_on() {
+    // Room for the service's owner, and one handler.
+    let limits = vec![("max_match_rules_per_connection", 2)];
+    let bus = DbusDaemon::with(&BusOptions { limits, ..BusOptions::default() });
+    let _service = Small::start(&bus);
+    let client = client(&bus);
+    let (heard, told) = mpsc::channel();
+    let first = client.register_signal_handler(NAME, "Told", move |_| heard.send(()).unwrap()).unwrap();
+    let error = client.register_signal_handler(NAME, "Other", |_| panic!("it is none")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Message, "{error}");
+    assert!(error.text().contains("LimitsExceeded"), "{error}");
+    client.call_method(NAME, "Tell", &[]).unwrap();
+    told.recv_timeout(PATIENCE).unwrap();
+    // What is taken back makes room.
+    client.unregister_signal_handler(first).unwrap();
+    client.register_signal_handler(NAME, "Other", |_| {}).unwrap();
+}
+
+#[test]
+fn a_service_that_the_bus_cannot_start_is_an_error_of_the_connection() {
+    let files = tempfile::tempdir().unwrap();
+    let service = format!("[D-BUS Service]\nName={NAME}\nExec=/bin/false\n");
+    std::fs::write(files.path().join("small.service"), service).unwrap();
+    let rules = format!("<servicedir>{}</servicedir>", files.path().display());
+    let bus = DbusDaemon::with(&BusOptions { rules, ..BusOptions::default() });
+    let client = client(&bus);
+    let error = client.call_method(NAME, "Echo", &[]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
+    assert!(error.text().contains("Spawn"), "{error}");
+}
+
+#[test]
+fn a_client_that_shall_not_come_back_is_idle_once_its_bus_has_ended() {
+    let mut bus = DbusDaemon::start();
+    let mut config = DBusClientConfig::on(BusAddress::Address(bus.address().to_owned()));
+    config.reconnect = false;
+    let client = DBusClient::with_config(NAME, PATH, config).unwrap();
+    client.connect().unwrap();
+    let changes = changes(&client);
+    bus.kill();
+    await_change(&changes, |change| matches!(change, DBusChange::Lost(_)));
+    assert_eq!(client.state(), DBusClientState::Idle);
+    bus.restart();
+    let _service = Small::start(&bus);
+    assert_eq!(client.call_method(NAME, "Echo", &[]).unwrap_err().kind(), ErrorKind::Connection);
+    client.connect().unwrap();
+    assert_eq!(client.call_method(NAME, "Echo", &[]).unwrap(), []);
+}
+
+#[test]
+fn a_bus_that_accepts_and_never_answers_keeps_nobody_waiting() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bus");
+    let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let mut config = DBusClientConfig::on(BusAddress::Address(format!("unix:path={}", path.display())));
+    config.timeout = Duration::from_millis(50);
+    let client = DBusClient::with_config(NAME, PATH, config).unwrap();
+    assert_eq!(client.connect().unwrap_err().kind(), ErrorKind::Timeout);
+    assert_eq!(client.state(), DBusClientState::Idle);
+    assert_eq!(client.connect().unwrap_err().kind(), ErrorKind::Timeout, "it may be tried again");
+    let began = Instant::now();
+    client.disconnect();
+    drop(client);
+    assert!(began.elapsed() < PATIENCE);
 }
 
 /// A token, the same each time; the small service looks at its text alone.
