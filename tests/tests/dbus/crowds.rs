@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use dbus::MessageType;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use visorbus_tests::dbus_daemon::DbusDaemon;
 
-use crate::world::{Program, World, bridge, call_of, config, error_of, eventually};
+use crate::world::{Program, World, bridge, call_of, config, error_of, eventually, panel_policy};
 
 #[test]
 fn a_flood_of_calls_whose_replies_nobody_reads_harms_nobody() {
@@ -34,11 +36,7 @@ fn a_program_that_waits_for_too_much_is_refused_and_others_are_not() {
     let bus = DbusDaemon::start();
     let mut config = config(&bus);
     config.calls_per_sender = 8;
-    let uid = nix::unistd::getuid();
-    let policy = format!(
-        "[[unix]]\nuid = {uid}\nsubject = \"panel\"\nscopes = [\"request:slow/*\", \"request:vault/*\"]\n"
-    );
-    let world = World::with(config, &policy).named();
+    let world = World::with(config, &panel_policy()).named();
     world.gate.shut();
     let (greedy, modest) = (Program::new(&bus), Program::new(&bus));
     for _ in 0..8 {
@@ -127,5 +125,35 @@ fn a_subscriber_that_does_not_read_harms_nobody() {
     let statistics = world.door.statistics();
     println!("{sent} sent, {statistics:?}");
     assert!(statistics.output_bytes <= config(&bus).output_bytes + (1 << 20), "{statistics:?}");
+    world.is_unharmed_after(1);
+}
+
+#[test]
+fn a_bus_that_stands_still_holds_up_nobody_else_and_gets_no_more_than_the_limit() {
+    let bus = DbusDaemon::start();
+    let mut config = config(&bus);
+    config.output_bytes = 64 << 10;
+    let world = World::with(config, &panel_policy()).named();
+    let reader = Program::new(&bus);
+    reader.subscribe("news/**").unwrap();
+    let daemon = Pid::from_raw(bus.id().unwrap().try_into().unwrap());
+    kill(daemon, Signal::SIGSTOP).unwrap();
+    let text = "x".repeat(8 << 10);
+    for number in 0..2000 {
+        world.publish("news/today", &text);
+        if number % 100 == 0 {
+            assert!(world.round_trip() < Duration::from_secs(2));
+        }
+    }
+    let statistics = world.door.statistics();
+    assert!((64 << 10..256 << 10).contains(&statistics.output_bytes), "{statistics:?}");
+    world.is_unharmed_after(0);
+    kill(daemon, Signal::SIGCONT).unwrap();
+    // What it missed it is told, and what comes from now on it gets.
+    reader.signal("Missed");
+    eventually(|| world.door.statistics().output_bytes, |bytes| *bytes == 0);
+    world.publish("news/last", "sunny");
+    reader.read_where(|message| message.read1::<&str>() == Ok("news/last"));
+    assert_eq!(reader.call("vault/open", "sesame").unwrap(), "sesame");
     world.is_unharmed_after(1);
 }

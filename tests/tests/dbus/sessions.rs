@@ -1,5 +1,9 @@
 //! Who a program on the bus is to the hub, and for how long.
 
+use std::time::{Duration, Instant};
+
+use visorbus_auth::RevokeAll;
+use visorbus_hub::info::PeerInfo;
 use visorbus_tests::dbus_daemon::DbusDaemon;
 
 use crate::world::{Program, World, call_of, error_of, eventually};
@@ -24,18 +28,28 @@ fn a_program_whose_user_nobody_knows_reaches_nothing() {
     let program = Program::new(&bus);
     for _ in 0..3 {
         let (name, text) = error_of(program.call("vault/open", "sesame"));
-        println!("{name}: {text}");
-        assert!(name.starts_with("org.freedesktop.DBus.Error.A"), "{name}");
+        assert_eq!(name, "org.freedesktop.DBus.Error.AuthFailed");
+        assert!(text.contains("the policy knows neither user"), "{text}");
     }
     world.is_unharmed_after(0);
 }
 
 #[test]
 fn a_session_ends_when_its_program_leaves_in_the_middle_of_a_call() {
-    let bus = DbusDaemon::start();
-    let world = World::start(&bus).named();
+    leaves_in_the_middle(&DbusDaemon::start());
+}
+
+#[test]
+fn a_session_ends_when_its_program_leaves_a_broker_in_the_middle_of_a_call() {
+    if let Some(bus) = DbusDaemon::broker() {
+        leaves_in_the_middle(&bus);
+    }
+}
+
+fn leaves_in_the_middle(bus: &DbusDaemon) {
+    let world = World::start(bus).named();
     world.gate.shut();
-    let program = Program::new(&bus);
+    let program = Program::new(bus);
     program.send(call_of("slow/open", "sesame"));
     world.gate.has_waiting(1);
     assert_eq!(world.peers_of("panel").len(), 1);
@@ -46,7 +60,7 @@ fn a_session_ends_when_its_program_leaves_in_the_middle_of_a_call() {
     world.gate.open();
     eventually(|| world.runs(), |runs| *runs == 1);
     world.is_unharmed_after(1);
-    assert_eq!(Program::new(&bus).call("vault/open", "who is there?").unwrap(), "who is there?");
+    assert_eq!(Program::new(bus).call("vault/open", "who is there?").unwrap(), "who is there?");
 }
 
 #[test]
@@ -146,4 +160,34 @@ fn what_is_published_reaches_who_has_subscribed_and_nobody_else() {
         other.channel.pop_message().is_none_or(|message| message.member().as_deref() == Some("NameAcquired"))
     );
     world.is_unharmed_after(2);
+}
+
+#[test]
+fn a_session_by_user_that_is_ended_begins_again_with_what_it_was_subscribed_to() {
+    let bus = DbusDaemon::start();
+    let world = World::start(&bus).named();
+    let reader = Program::new(&bus);
+    reader.subscribe("news/**").unwrap();
+    // A session that ends as soon as it has begun is not begun again by itself.
+    let begun = Instant::now();
+    let mut calls = 0;
+    while begun.elapsed() < Duration::from_millis(1100) {
+        assert_eq!(reader.call("vault/open", "sesame").unwrap(), "sesame");
+        calls += 1;
+    }
+    let before = world.peers_of("panel");
+    world.handle.revoke(RevokeAll::Subject("panel".to_owned())).unwrap();
+    let is_new = |peers: &Vec<PeerInfo>| peers.len() == 1 && peers[0].name != before[0].name;
+    eventually(|| world.peers_of("panel"), is_new);
+    // It hears of it as soon as it is subscribed again.
+    let hears = || {
+        world.publish("news/today", "sunny");
+        let message = reader.channel.blocking_pop_message(Duration::from_millis(10)).unwrap();
+        message.and_then(|message| message.member().map(|member| member.to_string()))
+    };
+    let heard = eventually(hears, |member| {
+        member.as_ref().is_some_and(|member| ["Notification", "SessionEnded"].contains(&member.as_str()))
+    });
+    assert_eq!(heard.as_deref(), Some("Notification"));
+    world.is_unharmed_after(calls);
 }

@@ -36,11 +36,7 @@ pub(crate) struct World {
 impl World {
     /// A hub whose policy takes this user for `panel`, which may call both handlers.
     pub(crate) fn start(bus: &DbusDaemon) -> Self {
-        let uid = nix::unistd::getuid();
-        let policy = format!(
-            "[[unix]]\nuid = {uid}\nsubject = \"panel\"\nscopes = [\"request:vault/*\", \"request:slow/*\", \"subscribe:news/**\"]\n"
-        );
-        Self::with(config(bus), &policy)
+        Self::with(config(bus), &panel_policy())
     }
 
     /// A hub whose policy knows nobody.
@@ -263,6 +259,13 @@ pub(crate) fn call_of(address: &str, text: &str) -> Message {
 
 pub(crate) fn bridge(member: &str, arguments: impl dbus::arg::AppendAll) -> Message {
     Message::call_with_args(NAME, "/org/visorbus/Bus1", "org.visorbus.Bus1", member, arguments)
+}
+
+/// A policy that takes this user for `panel`.
+pub(crate) fn panel_policy() -> String {
+    let uid = nix::unistd::getuid();
+    let scopes = r#"["request:vault/*", "request:slow/*", "subscribe:news/**"]"#;
+    format!("[[unix]]\nuid = {uid}\nsubject = \"panel\"\nscopes = {scopes}\n")
 }
 
 pub(crate) fn config(bus: &DbusDaemon) -> DBusConfig {

@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use visorbus_auth::TokenText;
-use visorbus_core::codec;
 use visorbus_core::message::{Message, MessageType};
+use visorbus_core::{ErrorKind, codec};
 use visorbus_hub::{Error, Goodbye, OwnedPayload, Result};
 
 use super::Bus;
@@ -76,7 +76,11 @@ impl Bus {
                 self.take_greeting(key, &message, now)
             }
             MessageType::Response | MessageType::Error => match session.answered(message.id) {
-                Some(Waiting::Call(then, chain)) => self.go_on(then, outcome(&message), chain, now),
+                Some(Waiting::Call(then, chain)) => {
+                    let is_guest = session.owner.is_none();
+                    let outcome = outcome(&message).map_err(|error| self.reason(chain, is_guest, error));
+                    self.go_on(then, outcome, chain, now);
+                }
                 Some(Waiting::Proof) => self.take_verdict(key, &message, now),
                 // It is about the session as a whole.
                 None if message.message_type == MessageType::Error => {
@@ -146,6 +150,15 @@ impl Bus {
         let key = self.sessions.insert(Session::new(owner, proof, suffix, now));
         self.new.push(key);
         key
+    }
+
+    /// Why a sender is refused: one that asks as a guest because the hub does not know it may do more once it is known.
+    fn reason(&self, chain: Chain, is_guest: bool, error: Error) -> Error {
+        if !is_guest || error.kind() != ErrorKind::Authorization {
+            return error;
+        }
+        let refused = self.senders.get(chain.sender).and_then(|sender| sender.refused.as_ref());
+        refused.map_or(error, |(why, _)| why.clone())
     }
 
     /// The session of those who have none.
