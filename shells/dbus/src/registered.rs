@@ -48,8 +48,10 @@ impl DBusDoor {
     /// `Connection` when the hub has ended.
     pub fn register_interface(&self, interface: Box<dyn DBusInterface>) -> Result<()> {
         let (described, handler) = prepare(interface, Arc::new(OnceLock::from(self.clone())))?;
+        let component = described.component.clone();
         self.hub().register_handler(handler)?;
-        self.show(described)
+        // What is not shown is not to be there either.
+        self.show(described).inspect_err(|_| drop(self.hub().unregister_handler(&component)))
     }
 
     /// Shows an interface no more. Calls that run already are answered.

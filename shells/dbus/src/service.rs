@@ -102,15 +102,13 @@ impl DBusService {
     /// `Message` when a name, a signature or an address of it is none, or it is there already: the text says which;
     /// `Connection` when the service has stopped.
     pub fn register_interface(&mut self, interface: Box<dyn DBusInterface>) -> Result<()> {
+        if let Some(door) = self.door.get() {
+            return door.register_interface(interface);
+        }
         let (described, handler) = prepare(interface, Arc::clone(&self.door))?;
         self.server.register_handler(handler)?;
-        match self.door.get() {
-            Some(door) => door.show(described),
-            None => {
-                self.described.push(described);
-                Ok(())
-            }
-        }
+        self.described.push(described);
+        Ok(())
     }
 
     /// Shows an interface no more. Calls that run already are answered.

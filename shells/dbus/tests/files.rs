@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use dbus::Message;
-use dbus::channel::{Channel, Sender as _};
+use dbus::channel::Channel;
 use visorbus_dbus::{DBusConfig, files};
 use visorbus_tests::dbus_daemon::{BusOptions, DbusDaemon};
 
