@@ -90,6 +90,10 @@ fn marshalled(args: &[MessageItem]) -> Vec<u8> {
     message.append_items(args);
     message.set_serial(1);
     let mut bytes = Vec::new();
-    message.marshal::<(), _>(|part| Ok(bytes.extend_from_slice(part))).unwrap();
+    let whole = message.marshal::<(), _>(|part| {
+        bytes.extend_from_slice(part);
+        Ok(())
+    });
+    assert_eq!(whole, Ok(()));
     bytes
 }
