@@ -127,9 +127,17 @@ impl Hub {
         // What is told of a component before it is registered is shown from then on.
         let is_shown = row.kind.is_offered() && self.names.get(row.component()) == Some(&key);
         let is_new = is_shown && !peer.rows.known.iter().any(|known| known.is_same(&row));
+        let component = row.component().to_owned();
+        let offers = |known: &Row| known.kind.is_offered() && known.component() == component;
+        let is_first = is_new && !peer.rows.known.iter().any(offers);
+        let name = peer.name.clone();
         if peer.rows.keep(row) {
             if is_new {
                 self.handle.types_changed();
+            }
+            // Who watches may have been told of it when it offered nothing yet.
+            if is_first {
+                self.announce(&component, &name, true);
             }
             return Ok(());
         }

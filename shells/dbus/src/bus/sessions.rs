@@ -236,7 +236,15 @@ impl Bus {
             self.ask_again(key, request, waiting, now);
         }
         if let Some((then, chain)) = asked {
-            self.go_on(then, Ok(answer), chain, now);
+            return self.go_on(then, Ok(answer), chain, now);
+        }
+        let caller = owner.and_then(|owner| Some((owner, self.senders.get(owner)?.caller.clone())));
+        if let Some((owner, caller)) = caller.filter(|_| is_new) {
+            // What the session before it was subscribed to goes on.
+            let step = self.router.restore(&caller);
+            if !matches!(step, Step::Done) {
+                self.run(step, Chain { sender: owner, call: None }, now);
+            }
         }
     }
 
@@ -256,11 +264,6 @@ impl Bus {
                 "it was asked before its sender has proven itself anew: ask again",
                 now,
             );
-        }
-        // What it was subscribed to goes on.
-        let step = self.router.restore(&caller);
-        if !matches!(step, Step::Done) {
-            self.run(step, Chain { sender: owner, call: None }, now);
         }
     }
 

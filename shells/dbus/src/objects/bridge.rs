@@ -37,7 +37,9 @@ impl Router {
                     let known = router.known(&caller);
                     let subject = items::text(&known.subject);
                     let details = [("subject", subject)].into_iter().chain(claims);
-                    reply.send(&[items::details(details)])
+                    let answer = items::details(details);
+                    // Before the reply, so that nothing is missed from then on.
+                    router.restore_then(&caller, Box::new(move |_| reply.send(&[answer])))
                 }
                 Err(error) => reply.fail(&error.into()),
             }),

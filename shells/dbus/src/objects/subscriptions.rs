@@ -80,12 +80,16 @@ impl Router {
         self.release_subscription(address, asked)
     }
 
-    /// A new session has taken the place of the one that a caller had: asks again for what that one was subscribed to. What
-    /// the new one may not have is gone, and the caller is told of it.
+    /// A new session has by itself taken the place of the one that a caller had: asks again for what that one was
+    /// subscribed to. What the new one may not have is gone, and the caller is told of it.
     pub(crate) fn restore(&mut self, caller: &Caller) -> Step {
-        let Some(known) = self.find(caller) else { return Step::Done };
-        let left = known.subscriptions();
-        self.restore_next(caller.clone(), left, Vec::new())
+        self.restore_then(caller, Box::new(|_| Step::Done))
+    }
+
+    /// As [`Router::restore`], before what comes `next`.
+    pub(crate) fn restore_then(&mut self, caller: &Caller, next: Next) -> Step {
+        let left = self.find(caller).map(|known| known.subscriptions()).unwrap_or_default();
+        self.restore_next(caller.clone(), left, Vec::new(), next)
     }
 
     /// Subscribes to the signals of a registered interface that are not for everybody, once for each caller that has used
@@ -137,19 +141,20 @@ impl Router {
         caller: Caller,
         mut left: Vec<(String, SlowConsumer)>,
         mut told: Vec<Message>,
+        next: Next,
     ) -> Step {
-        let next = left.pop().and_then(|(pattern, policy)| Some((request(&pattern, policy).ok()?, pattern)));
-        let Some((request, pattern)) = next else { return send(told) };
+        let first = left.pop().and_then(|(pattern, policy)| Some((request(&pattern, policy).ok()?, pattern)));
+        let Some((request, pattern)) = first else { return followed_by(next(self), told) };
         then(request, move |router, outcome| {
             match outcome {
                 // This session is over too: the next one begins again.
-                Err(fault) if fault.name == CONNECTION => return send(told),
+                Err(fault) if fault.name == CONNECTION => return followed_by(next(router), told),
                 Err(fault) if router.known(&caller).drop_subscription(&pattern) => {
                     told.extend(router.subscription_ended(&caller, &pattern, &fault.text));
                 }
                 _ => {}
             }
-            router.restore_next(caller, left, told)
+            router.restore_next(caller, left, told, next)
         })
     }
 
@@ -193,6 +198,18 @@ pub(crate) fn then(
     then: impl FnOnce(&mut Router, Result<(), Fault>) -> Step + Send + 'static,
 ) -> Step {
     Step::Ask(request, Box::new(move |router, outcome| then(router, outcome.map(drop).map_err(Fault::from))))
+}
+
+/// Sends messages behind what a step sends.
+fn followed_by(step: Step, told: Vec<Message>) -> Step {
+    match step {
+        Step::Send(mut messages) => {
+            messages.extend(told);
+            Step::Send(messages)
+        }
+        Step::Done => send(told),
+        other => other,
+    }
 }
 
 fn check_pattern(pattern: &str) -> Result<(), Fault> {
