@@ -94,9 +94,7 @@ impl Router {
     /// A caller has a session now, as `subject`, in the place of the one it had. To be called before what waits for the
     /// session goes on.
     pub(crate) fn opened(&mut self, caller: &Caller, subject: &str) {
-        let known = self.known(caller);
-        subject.clone_into(&mut known.subject);
-        known.forget_components();
+        self.known(caller).open(subject);
     }
 
     /// What a call means. Whatever it is, a panic in here is the caller's affair alone: the router is as it was, or has

@@ -26,9 +26,20 @@ pub(crate) struct Known {
     pub(crate) interfaces: HashMap<String, Vec<String>>,
     /// Notifications that wait until the types of their topics are told.
     held: HashMap<String, Held>,
+    /// Bytes of their payloads.
+    held_bytes: usize,
 }
 
 impl Known {
+    /// The caller has a session as `subject`: what it was shown as somebody else, and what it used so, counts no more.
+    pub(crate) fn open(&mut self, subject: &str) {
+        self.components.clear();
+        if self.subject != subject {
+            self.interfaces.clear();
+        }
+        subject.clone_into(&mut self.subject);
+    }
+
     /// A component as it was shown in this generation.
     pub(crate) fn component(&self, name: &str, generation: u64) -> Option<Arc<Component>> {
         let (shown_in, component) = self.components.get(name)?;
@@ -38,11 +49,6 @@ impl Known {
     pub(crate) fn keep(&mut self, component: &Arc<Component>, generation: u64) {
         self.components.retain(|_, (shown_in, _)| *shown_in == generation);
         self.components.insert(component.name.clone(), (generation, Arc::clone(component)));
-    }
-
-    /// What it was shown as somebody else counts no more.
-    pub(crate) fn forget_components(&mut self) {
-        self.components.clear();
     }
 
     /// The bridge's subscription that a topic comes by: the first that selects it.
@@ -80,17 +86,26 @@ impl Known {
     pub(crate) fn hold(&mut self, topic: &str, notification: OwnedMessage) -> bool {
         let is_first = !self.held.contains_key(topic);
         let held = self.held.entry(topic.to_owned()).or_default();
-        if held.notifications.len() >= MAX_HELD {
-            held.notifications.pop_front();
+        if held.notifications.len() >= MAX_HELD
+            && let Some(oldest) = held.notifications.pop_front()
+        {
+            self.held_bytes -= len(&oldest);
             held.missed += 1;
         }
-        held.notifications.push_back(notification);
+        if self.held_bytes + len(&notification) > MAX_HELD_BYTES {
+            held.missed += 1;
+        } else {
+            self.held_bytes += len(&notification);
+            held.notifications.push_back(notification);
+        }
         is_first
     }
 
     /// What waited for the types of a topic.
     pub(crate) fn release(&mut self, topic: &str) -> Held {
-        self.held.remove(topic).unwrap_or_default()
+        let held = self.held.remove(topic).unwrap_or_default();
+        self.held_bytes -= held.notifications.iter().map(len).sum::<usize>();
+        held
     }
 
     /// Those that carry a policy first: another one with the same pattern takes it over.
@@ -129,5 +144,11 @@ pub(crate) struct Held {
     pub(crate) missed: u64,
 }
 
+fn len(notification: &OwnedMessage) -> usize {
+    notification.payload.borrow().as_bytes().len()
+}
+
 /// Notifications on one topic that wait for its types at most.
 const MAX_HELD: usize = 256;
+/// Bytes of payloads of one caller's notifications that wait so.
+const MAX_HELD_BYTES: usize = 4 << 20;

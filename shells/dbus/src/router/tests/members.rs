@@ -122,6 +122,40 @@ fn an_error_of_the_hub_keeps_its_text_and_its_kind_is_the_name() {
     }
 }
 
+#[test]
+fn the_documentation_has_every_interface_member_and_error() {
+    let page = include_str!("../../../../../docs/dbus.md");
+    let documented = |name: &str| assert!(page.contains(&format!("`{name}`")), "{name} is not in docs/dbus.md");
+    for fixed in fixed::ROOT.iter().chain(fixed::OF_COMPONENT) {
+        documented(fixed.name);
+        if !fixed.name.starts_with("org.visorbus.") {
+            continue;
+        }
+        for method in fixed.methods {
+            documented(method.name);
+        }
+        fixed.signals.iter().for_each(|signal| documented(signal.name));
+        fixed.properties.iter().for_each(|property| documented(property.name));
+    }
+    for error in [
+        fault::ACCESS_DENIED,
+        fault::AUTH_FAILED,
+        fault::TIMEOUT,
+        fault::INVALID_ARGS,
+        fault::INVALID_SIGNATURE,
+        fault::LIMITS_EXCEEDED,
+        fault::UNKNOWN_OBJECT,
+        fault::PROPERTY_READ_ONLY,
+        fault::CONNECTION,
+        fault::MESSAGE,
+        fault::SERIALIZATION,
+        fault::PROTOCOL,
+        fault::INTERNAL,
+    ] {
+        documented(error);
+    }
+}
+
 /// A call without the header field for the interface, which may be missing (D-Bus specification, "Message Types").
 fn without_interface(path: &str, member: &str) -> Message {
     let mut bytes = vec![b'l', 1, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0];

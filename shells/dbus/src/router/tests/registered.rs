@@ -179,6 +179,20 @@ fn a_changed_property_is_told_with_its_value_only_where_anybody_may_read_it() {
 }
 
 #[test]
+fn who_is_somebody_else_now_has_not_used_the_interface() {
+    let mut bench = bench();
+    bench.router.opened(&caller(), "admin");
+    bench.call(ROOT, CONFIG, "GetValue", &[text("rate")]).values();
+    bench.router.opened(&caller(), "admin");
+    let level = MessageItem::UInt32(3);
+    assert_eq!(bench.router.property_changed(CONFIG, "Level", &level).unwrap().len(), 1);
+    assert_eq!(bench.subscriptions().len(), 1, "its next session hears the signals too");
+    bench.router.opened(&caller(), "guest");
+    assert_eq!(bench.router.property_changed(CONFIG, "Level", &level).unwrap().len(), 0);
+    assert_eq!(bench.subscriptions().len(), 0);
+}
+
+#[test]
 fn a_name_is_registered_once_and_unregistered_completely() {
     let mut bench = bench();
     assert!(bench.router.register(Arc::new(described())).is_err());

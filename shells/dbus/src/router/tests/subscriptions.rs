@@ -132,6 +132,21 @@ fn notifications_wait_in_order_until_their_type_is_told() {
 }
 
 #[test]
+fn what_waits_for_a_type_is_bounded_in_bytes_too() {
+    let mut bench = Bench::with_imu();
+    subscribe(&mut bench, "imu/*");
+    let bytes = vec![0; 1 << 20];
+    let mut message = visorbus_core::Message::notification(1, Address::new("imu/samples").unwrap());
+    message.payload = visorbus_core::MessagePayload::Binary(&bytes);
+    let mut steps: Vec<Step> = (0..6).map(|_| bench.router.notified(&caller(), &message)).collect();
+    let Step::Ask(_, then) = steps.remove(0) else { panic!("the types are asked for") };
+    let step = then(&mut bench.router, Err(Error::Message("nobody told".to_owned())));
+    let Step::Send(signals) = step else { panic!("signals") };
+    assert_eq!(signals.len(), 5, "four, and the word that two are missing");
+    assert_eq!(super::Reply::of(&signals[4]).items[1], MessageItem::UInt64(2));
+}
+
+#[test]
 fn what_was_missed_and_what_was_taken_away_is_told() {
     let mut bench = Bench::with_imu();
     subscribe(&mut bench, "imu/*");
