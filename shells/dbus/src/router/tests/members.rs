@@ -125,7 +125,8 @@ fn an_error_of_the_hub_keeps_its_text_and_its_kind_is_the_name() {
 #[test]
 fn the_documentation_has_every_interface_member_and_error() {
     let page = include_str!("../../../../../docs/dbus.md");
-    let documented = |name: &str| assert!(page.contains(&format!("`{name}`")), "{name} is not in docs/dbus.md");
+    let documented =
+        |name: &str| assert!(page.contains(&format!("`{name}`")), "{name} is not in docs/dbus.md");
     for fixed in fixed::ROOT.iter().chain(fixed::OF_COMPONENT) {
         documented(fixed.name);
         if !fixed.name.starts_with("org.visorbus.") {
