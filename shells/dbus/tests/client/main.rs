@@ -401,11 +401,12 @@ fn a_service_that_does_not_look_at_the_token_keeps_calls_waiting_for_a_bounded_t
     );
     silent.send_with_reply_and_block(request, PATIENCE).unwrap();
     let mut config = DBusClientConfig::on(BusAddress::Address(bus.address().to_owned()));
-    config.timeout = Duration::from_millis(50);
+    config.timeout = Duration::from_secs(2);
     let client = DBusClient::with_config(NAME, PATH, config).unwrap();
     client.connect().unwrap();
     assert_eq!(client.set_auth_token(token()).unwrap_err().kind(), ErrorKind::Timeout);
-    assert_eq!(client.call_method(NAME, "Echo", &[]).unwrap_err().kind(), ErrorKind::Timeout);
+    let error = client.call_method_with_timeout(NAME, "Echo", &[], Duration::from_millis(50)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
 }
 
 #[test]
