@@ -1,6 +1,7 @@
 //! The router alone: calls as the bus brings them, and a hub whose answers stand in a table.
 
 mod bridge;
+mod chance;
 mod components;
 mod members;
 mod registered;
