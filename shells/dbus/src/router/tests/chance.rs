@@ -118,7 +118,7 @@ impl Chance {
         match self.below(if depth == 0 { 7 } else { 10 }) {
             0 => MessageItem::Byte(self.next() as u8),
             1 => MessageItem::UInt32(self.next() as u32),
-            2 => MessageItem::Bool(self.next() % 2 == 0),
+            2 => MessageItem::Bool(self.next().is_multiple_of(2)),
             3 => MessageItem::Double(f64::from_bits(self.next())),
             4 => items::bytes(&self.next().to_le_bytes()[..self.0 as usize % 9]),
             5 | 6 => self.text(),
