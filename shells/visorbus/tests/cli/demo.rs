@@ -27,7 +27,7 @@ fn expect_summary(done: &Done, board: &str) {
     assert_eq!((done.code, done.err.as_str()), (Some(0), ""), "{done:?}");
     let summary: Value = serde_json::from_str(&done.out).unwrap();
     assert_eq!(summary["board"], board);
-    for path in ["/calls", "/calls_over_websocket", "/stream/delay"] {
+    for path in ["/calls", "/calls_over_websocket", "/calls_over_dbus", "/stream/delay"] {
         let times = summary.pointer(path).unwrap();
         let of =
             |name: &str| times[name].as_u64().unwrap_or_else(|| panic!("no {name} in {path}: {summary}"));
@@ -64,8 +64,9 @@ fn the_demonstration_runs_on_the_emulated_board() {
 fn the_demonstration_fits_on_a_screen() {
     let place = Place::new();
     let text = place.succeed(&["demo", "--board", "pty", "--stream", "200ms"]);
-    assert!(text.lines().count() <= 32, "{text}");
-    let mut prose = text.lines().filter(|line| !line.contains("vb1."));
+    assert!(text.lines().count() <= 36, "{text}");
+    // What is to be copied is as long as it is.
+    let mut prose = text.lines().filter(|line| !line.contains("vb1.") && !line.contains("busctl "));
     assert!(prose.all(|line| line.chars().count() <= 120), "{text}");
     assert!(text.contains("connection error: imu is gone") && text.contains("'imu.control'"), "{text}");
     assert!(text.contains("  controller  the controller-board node"), "{text}");
@@ -73,7 +74,7 @@ fn the_demonstration_fits_on_a_screen() {
 }
 
 #[test]
-fn the_demonstration_stays_for_its_dashboard_until_it_is_ended() {
+fn the_demonstration_stays_for_its_dashboard_and_desktop_programs_until_it_is_ended() {
     let place = Place::new();
     let mut demo = place.start(&["demo", "--board", "pty", "--stream", "200ms", "--stay"]);
     let dashboard = loop {
@@ -84,6 +85,15 @@ fn the_demonstration_stays_for_its_dashboard_until_it_is_ended() {
     };
     let answer = crate::websocket::get(&dashboard, "/");
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("<!doctype html>"), "{answer}");
+    let line = loop {
+        let line = demo.line();
+        if line.contains("busctl ") {
+            break line.trim().to_owned();
+        }
+    };
+    let pasted = place.shell(&line).output().unwrap();
+    let answer = String::from_utf8(pasted.stdout).unwrap();
+    assert!(answer.starts_with("sstquut \"0.1.0\" \"host-pty\""), "{line}: {answer}");
     demo.signal(Signal::SIGINT);
     let done = demo.finish();
     assert_eq!((done.code, done.err.as_str()), (Some(0), ""), "{done:?}");

@@ -139,6 +139,7 @@ impl Place {
             "VISORBUS_TLS_DIR",
             "VISORBUS_URL",
             "VISORBUS_CA",
+            "DBUS_SESSION_BUS_ADDRESS",
             "XDG_RUNTIME_DIR",
             "XDG_STATE_HOME",
         ] {
