@@ -158,7 +158,12 @@ impl Bus {
             return error;
         }
         let refused = self.senders.get(chain.sender).and_then(|sender| sender.refused.as_ref());
-        refused.map_or(error, |(why, _)| why.clone())
+        refused.map_or_else(
+            || error.clone(),
+            |(why, _)| {
+                Error::new(why.kind(), format!("{} (as somebody unknown: {})", why.text(), error.text()))
+            },
+        )
     }
 
     /// The session of those who have none.

@@ -2,7 +2,7 @@
 
 use visorbus_dbus::MessageItem;
 
-use crate::program::{PROPERTIES, expect_refusal};
+use crate::program::{PROPERTIES, Program, expect_refusal};
 use crate::thermostat::{NAME, Room, Thermostat};
 use crate::world::{PATH, World, wait_until};
 
@@ -65,12 +65,18 @@ fn what_is_not_of_the_promised_signature_is_not_sent() {
 
 #[test]
 fn an_error_s_kind_is_the_name_of_the_d_bus_error() {
+    let world = World::with_panel("\"request:org.example.thermostat1/**\"");
+    let fails = |program: &Program, why: &str| program.call(NAME, "Fails", &[why.into()]);
+    let panel = world.program();
+    expect_refusal(fails(&panel, "busy"), "org.freedesktop.DBus.Error.Timeout", "it is busy");
+    expect_refusal(fails(&panel, "rule"), "org.freedesktop.DBus.Error.AccessDenied", "not after ten");
+    expect_refusal(fails(&panel, "no such room"), "org.visorbus.Error.Message", "no such room");
+
     let world = World::with_strangers();
-    let program = world.program();
-    let fails = |why: &str| program.call(NAME, "Fails", &[why.into()]);
-    expect_refusal(fails("busy"), "org.freedesktop.DBus.Error.Timeout", "it is busy");
-    expect_refusal(fails("rule"), "org.freedesktop.DBus.Error.AccessDenied", "not after ten");
-    expect_refusal(fails("no such room"), "org.visorbus.Error.Message", "no such room");
+    let stranger = world.program();
+    expect_refusal(fails(&stranger, "busy"), "org.freedesktop.DBus.Error.Timeout", "it is busy");
+    // To authenticate is the first thing that somebody unknown can do about a refusal.
+    expect_refusal(fails(&stranger, "rule"), "org.freedesktop.DBus.Error.AuthFailed", "not after ten");
 }
 
 #[test]
