@@ -373,5 +373,5 @@ const GONE: &str = "type='signal',sender='org.freedesktop.DBus',path='/org/freed
                     interface='org.freedesktop.DBus',member='NameOwnerChanged',arg2=''";
 /// By which libdbus tells of its own connection.
 const LOCAL: &str = "org.freedesktop.DBus.Local";
-/// Messages that are taken in one turn of the hub's, so that other peers do not wait for a flood.
-const AT_A_TIME: usize = 16;
+/// Messages that are taken in one turn of the hub's: other peers wait no longer than these take.
+const AT_A_TIME: usize = 4;

@@ -23,6 +23,8 @@ pub(super) struct Connection {
     watched: Option<(bool, bool)>,
     /// The number of the message that was sent last: given here, so that what waits can be measured before it is sent.
     serial: u32,
+    /// libdbus keeps something until the bus takes it.
+    has_queue: bool,
     /// Bytes that libdbus keeps until the bus takes them, but for the message that it is just writing.
     output: usize,
     /// From so many on nothing more is taken from the bus, until they are gone.
@@ -57,6 +59,7 @@ impl Connection {
             socket,
             watched: None,
             serial,
+            has_queue: false,
             output: 0,
             most_output,
             is_full: false,
@@ -71,7 +74,9 @@ impl Connection {
     /// Reads and writes as much as libdbus does at a time, about 2 KiB; `false` when the connection is over.
     pub(super) fn read_and_write(&mut self) -> bool {
         let goes_on = self.channel.read_write(Some(Duration::ZERO)).is_ok();
-        self.measure();
+        if self.has_queue {
+            self.measure();
+        }
         goes_on
     }
 
@@ -84,7 +89,7 @@ impl Connection {
     pub(super) fn send(&mut self, mut message: Message) -> u32 {
         self.serial = self.serial.wrapping_add(1).max(1);
         message.set_serial(self.serial);
-        if self.channel.has_messages_to_send() {
+        if self.has_queue {
             self.output += length(&message);
         }
         // It fails when there is no memory left, and then nobody can be told.
@@ -138,7 +143,8 @@ impl Connection {
     }
 
     fn measure(&mut self) {
-        if !self.channel.has_messages_to_send() {
+        self.has_queue = self.channel.has_messages_to_send();
+        if !self.has_queue {
             self.output = 0;
             self.is_full = false;
         } else if self.output >= self.most_output {

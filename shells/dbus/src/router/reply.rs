@@ -1,5 +1,6 @@
 //! The reply that a caller waits for.
 
+use std::cell::RefCell;
 use std::ffi::CString;
 
 use dbus::Message;
@@ -52,32 +53,48 @@ impl Reply {
 
     /// Sends values, and `signals` behind them.
     pub(crate) fn send_with(&self, items: &[MessageItem], mut signals: Vec<Message>) -> Step {
-        let Some(call) = self.call() else { return send_all(signals) };
-        let mut message = call.method_return();
-        match crate::types::append(&mut message, items) {
-            Ok(()) => signals.insert(0, message),
-            Err(error) => signals.insert(0, error_to(&call, &Fault::new(INTERNAL, error.to_string()))),
+        let reply = self.to_call(|call| {
+            let mut message = call.method_return();
+            match crate::types::append(&mut message, items) {
+                Ok(()) => message,
+                Err(error) => error_to(call, &Fault::new(INTERNAL, error.to_string())),
+            }
+        });
+        if let Some(reply) = reply {
+            signals.insert(0, reply);
         }
         send_all(signals)
     }
 
     /// Sends an error.
     pub(crate) fn fail(&self, fault: &Fault) -> Step {
-        self.call().map_or(Step::Done, |call| Step::Send(vec![error_to(&call, fault)]))
+        self.to_call(|call| error_to(call, fault)).map_or(Step::Done, |reply| Step::Send(vec![reply]))
     }
 
-    /// What stands in for the call: libdbus makes replies of calls alone. `None` where no reply is wanted.
-    fn call(&self) -> Option<Message> {
+    /// Makes a reply of what stands in for the call: libdbus makes replies of calls alone. `None` where none is wanted.
+    fn to_call(&self, reply: impl FnOnce(&Message) -> Message) -> Option<Message> {
         if !self.wanted || self.serial == 0 {
             return None;
         }
         let sender = BusName::new(self.sender.as_str()).ok()?;
-        let mut call =
-            Message::new_method_call("org.visorbus.Bus1", "/", "org.visorbus.Bus1", "Call").ok()?;
-        call.set_sender(Some(sender));
-        call.set_serial(self.serial);
-        Some(call)
+        STAND_IN.with_borrow_mut(|kept| {
+            let mut call = kept.take().or_else(stand_in)?;
+            call.set_sender(Some(sender));
+            call.set_serial(self.serial);
+            let reply = reply(&call);
+            *kept = Some(call);
+            Some(reply)
+        })
     }
+}
+
+thread_local! {
+    /// Stands in for one call after the other: to make one anew takes longer than all else about a reply.
+    static STAND_IN: RefCell<Option<Message>> = const { RefCell::new(None) };
+}
+
+fn stand_in() -> Option<Message> {
+    Message::new_method_call("org.visorbus.Bus1", "/", "org.visorbus.Bus1", "Call").ok()
 }
 
 fn send_all(messages: Vec<Message>) -> Step {
