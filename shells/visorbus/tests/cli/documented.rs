@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use visorbus_tests::dbus_daemon::DbusDaemon;
+
 use crate::place::{Place, Process};
 
 /// The commands of a text: what follows `visorbus`, without the remark behind it.
@@ -24,6 +26,7 @@ fn run_all(place: &Place, commands: &[String]) {
     let (_other, bare_line) = place.board_without_key();
     let with_device = |command: &str| -> String {
         let device = |word: &str| match word.strip_prefix("/dev/tty") {
+            None if word == "/usr" => place.path().join("usr").display().to_string(),
             Some(rest) => {
                 let line = if word.contains("unauthenticated=") { &bare_line } else { &line };
                 format!("{line}{}", rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric() && c != '@'))
@@ -32,6 +35,14 @@ fn run_all(place: &Place, commands: &[String]) {
         };
         command.split(' ').map(device).collect::<Vec<_>>().join(" ")
     };
+    let bus = DbusDaemon::start();
+    let shell = |typed: &str| {
+        let mut shell = place.shell(typed);
+        for variable in ["DBUS_SESSION_BUS_ADDRESS", "DBUS_SYSTEM_BUS_ADDRESS"] {
+            shell.env(variable, bus.address());
+        }
+        shell
+    };
     let mut hub: Option<Process> = None;
     let mut port = String::new();
     for command in commands {
@@ -39,22 +50,28 @@ fn run_all(place: &Place, commands: &[String]) {
             at_a_free_port(&with_device(command)).replace("localhost:7400", &format!("localhost:{port}"));
         if command.starts_with("visorbus serve") {
             // One hub at a time.
+            let left = bus.owner("org.visorbus.Bus1");
             drop(hub.take());
-            let mut next = Process::start(&mut place.shell(&typed));
+            let mut next = Process::start(&mut shell(&typed));
             let said = next.wait_for_error("visorbus serves on");
             let address = said.split([' ', ',']).find(|word| word.starts_with("ws"));
             port = address.and_then(|url| url.rsplit(':').next()).unwrap_or_default().to_owned();
             if command.contains("--serial") {
                 place.wait_for_board();
             }
+            if command.contains("--dbus") {
+                while bus.owner("org.visorbus.Bus1").is_none_or(|owner| Some(owner) == left) {
+                    std::thread::yield_now();
+                }
+            }
             hub = Some(next);
         } else if command.starts_with("visorbus subscribe") {
-            let line = Process::start(&mut place.shell(&typed)).line();
+            let line = Process::start(&mut shell(&typed)).line();
             assert!(serde_json::from_str::<serde_json::Value>(&line).is_ok(), "{command}: {line}");
         } else {
             let done = match asks_for_password(command) {
                 true => place.type_passwords(&typed, "open sesame"),
-                false => Process::start(&mut place.shell(&typed)).finish(),
+                false => Process::start(&mut shell(&typed)).finish(),
             };
             assert_eq!(done.code, Some(0), "{command}: {done:?}");
             // Beside a secret on standard output, what to do with it is said on standard error.
@@ -115,6 +132,7 @@ fn every_command_of_the_help_works_as_written() {
         &["tls", "init"],
         &["tls", "client"],
         &["serve"],
+        &["dbus"],
         // Last: the board is flashed with a key of the root key before.
         &["key", "rotate"],
     ] {
@@ -178,6 +196,9 @@ fn every_command_has_a_help_that_says_what_it_does() {
         &["tls", "renew"],
         &["tls", "client"],
         &["tls", "show"],
+        &["dbus"],
+        &["dbus", "show"],
+        &["dbus", "files"],
         &["demo"],
     ] {
         assert!(
