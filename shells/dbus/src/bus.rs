@@ -58,8 +58,10 @@ struct Bus {
     guest: Option<SessionKey>,
     /// What this service is among those of this process: their senders may have the same unique names.
     number: u32,
-    /// Messages that were read and not taken: there may be more of them.
+    /// Messages that were read are not taken yet, or may not be.
     is_behind: bool,
+    /// The first of them.
+    ahead: Option<Message>,
     /// Some session has something that waits for room.
     has_stuck: bool,
     /// Wakes the hub.
@@ -100,6 +102,7 @@ impl Bus {
             guest: None,
             number,
             is_behind: false,
+            ahead: None,
             has_stuck: false,
             waker,
             session_due: None,
@@ -123,20 +126,27 @@ impl Bus {
         self.is_behind = self.drain(AT_A_TIME, now);
     }
 
-    /// Takes at most `most` messages that were read; whether there may be more.
+    /// Takes at most `most` messages that were read; whether there are more, or may be.
     fn drain(&mut self, most: usize, now: Instant) -> bool {
         for _ in 0..most {
-            let Some(message) = self.connection().filter(|line| !line.is_full()).and_then(|line| line.next())
-            else {
-                return self.connection().is_some_and(|line| line.is_full());
-            };
+            if !self.has_room() {
+                return true;
+            }
+            let Some(message) = self.next() else { return false };
             let taken = catch_unwind(AssertUnwindSafe(|| self.take(message, now)));
             if taken.is_err() {
                 self.counts.faults += 1;
                 tracing::error!("a message from the bus was not taken: something broke over it");
             }
         }
-        true
+        // Only so it is known.
+        self.ahead = self.next();
+        self.ahead.is_some()
+    }
+
+    /// The next message that was read.
+    fn next(&mut self) -> Option<Message> {
+        self.ahead.take().or_else(|| self.connection()?.next())
     }
 
     fn take(&mut self, message: Message, now: Instant) {
@@ -271,6 +281,7 @@ impl Bus {
         }
         self.name.forget();
         self.is_behind = false;
+        self.ahead = None;
         self.miss(why, now);
     }
 
@@ -374,4 +385,4 @@ const GONE: &str = "type='signal',sender='org.freedesktop.DBus',path='/org/freed
 /// By which libdbus tells of its own connection.
 const LOCAL: &str = "org.freedesktop.DBus.Local";
 /// Messages that are taken in one turn of the hub's: other peers wait no longer than these take.
-const AT_A_TIME: usize = 4;
+const AT_A_TIME: usize = 1;

@@ -36,6 +36,8 @@ struct Locked {
     bus: Bus,
     /// For when the timer is set.
     armed: Option<Instant>,
+    /// The hub is woken, and that was not taken back.
+    is_awake: bool,
 }
 
 impl Shared {
@@ -51,7 +53,13 @@ impl Shared {
         waker.write(1)?;
         let waker = Arc::new(waker);
         let bus = Bus::new(config.clone(), hub, Arc::clone(&waker), number);
-        Ok(Self { config, epoll, waker, timer, locked: Mutex::new(Locked { bus, armed: None }) })
+        Ok(Self {
+            config,
+            epoll,
+            waker,
+            timer,
+            locked: Mutex::new(Locked { bus, armed: None, is_awake: false }),
+        })
     }
 
     pub(crate) const fn config(&self) -> &DBusConfig {
@@ -70,7 +78,11 @@ impl Shared {
                     SOCKET => has_input = true,
                     // Reading resets them.
                     WOKEN => {
-                        let _ = self.waker.read();
+                        // It stays as it is while there is more to do.
+                        if !locked.bus.is_ready() {
+                            let _ = self.waker.read();
+                            locked.is_awake = false;
+                        }
                         locked.bus.take_line(now);
                     }
                     _ => {
@@ -168,16 +180,17 @@ impl Shared {
     }
 
     fn settle(&self, locked: &mut Locked) {
-        let Locked { bus, armed } = locked;
+        let Locked { bus, armed, is_awake } = locked;
         if let Line::Up(line) = &mut bus.line
             && let Err(error) = line.watch(&self.epoll)
         {
             bus.hang_up(&format!("its socket cannot be waited on: {error}"), Instant::now());
         }
         bus.unstick();
-        if bus.is_ready() {
+        if bus.is_ready() && !*is_awake {
             // It fails only when it is awake already.
             let _ = self.waker.write(1);
+            *is_awake = true;
         }
         let Some(deadline) = bus.deadline().filter(|deadline| armed.is_none_or(|armed| *deadline < armed))
         else {
