@@ -121,23 +121,20 @@ fn flood(options: &Options, cores: Option<(usize, usize)>) -> io::Result<usize> 
     println!(
         "\nRound trips of a client on the hub's Unix socket to a handler in the hub, while others flood the bus."
     );
-    // Those who are measured stay where the calls were; the bus goes to the other core.
-    let apart = cores.map(|(ours, bus)| (bus, ours));
-    match apart {
-        Some((bus, ours)) => println!(
-            "dbus-daemon and whoever floods on core {bus}; hub, its client and the bare service on core {ours}, the client first."
+    match cores {
+        Some((servers, others)) => println!(
+            "Hub and bare service on core {servers}; dbus-daemon, whoever floods and the hub's client on core {others}, the client \
+             first. Neither core sleeps."
         ),
         None => println!("Wherever the system likes."),
     }
-    let is_risen = options.cpu != Cpu::Any;
-    if is_risen {
-        cpu::rise();
-    }
-    let cores = Cores { apart };
-    let bus = cores.start_server(|| Ok(DbusDaemon::start()))?;
-    let plan =
-        FloodPlan { rounds: options.plan.rounds.min(FLOOD_ROUNDS), turn: options.turn, cores, is_risen };
-    let outcome = dbus::measure(&env::current_exe()?, bus.address(), plan)?;
+    let plan = FloodPlan {
+        rounds: options.plan.rounds.min(FLOOD_ROUNDS),
+        turn: options.turn,
+        cores: Cores { apart: cores },
+        is_risen: options.cpu != Cpu::Any,
+    };
+    let outcome = dbus::measure(&env::current_exe()?, plan)?;
     println!("{FLOOD_HEAD}");
     outcome.states.iter().for_each(|state| println!("{state}"));
     let mut missed = 0;

@@ -12,6 +12,13 @@ fn bench(arguments: &[&str]) -> Output {
     Command::new(PROGRAM).args(arguments).output().unwrap()
 }
 
+fn table(arguments: &[&str]) -> String {
+    let output = bench(&[arguments, &["--cpu", "any"]].concat());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
 #[test]
 fn the_bare_service_answers_and_signals_at_every_size() {
     let bus = DbusDaemon::start();
@@ -24,6 +31,38 @@ fn the_bare_service_answers_and_signals_at_every_size() {
             let mut trip = contender.start(size).unwrap();
             (0..3).for_each(|_| trip().unwrap());
         }
+    }
+}
+
+#[test]
+fn calls_of_every_contender_are_in_the_table() {
+    let text = table(&["--only", "call", "--sizes", "64,65536", "--rounds", "1", "--trips", "2"]);
+    for name in ["bare service", "hub, component's method", "hub, Bus1.Call"] {
+        assert_eq!(
+            text.lines().filter(|line| line[6..].starts_with(&format!("  {name} "))).count(),
+            2,
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn every_subscriber_has_every_signal() {
+    let text = table(&["--only", "signals", "--batches", "1,30", "--rounds", "1", "--trips", "3"]);
+    for name in ["bare, to each", "bare, one to all", "hub, component's signal", "hub, Bus1.Notification"] {
+        assert_eq!(
+            text.lines().filter(|line| line[6..].starts_with(&format!("  {name} "))).count(),
+            2,
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_peer_is_answered_while_others_flood_the_bus() {
+    let text = table(&["--only", "flood", "--rounds", "1", "--turn", "100"]);
+    for state in ["quiet ", "flood at the hub ", "deaf flood at the hub "] {
+        assert_eq!(text.lines().filter(|line| line.starts_with(state)).count(), 1, "{text}");
     }
 }
 

@@ -18,6 +18,7 @@ use crate::cpu;
 use crate::dbus::bare::BareMethod;
 use crate::dbus::caller::{BUS, EchoMethod, Form, PATIENCE, ask, ask_bus, await_owner, connect};
 use crate::dbus::hub::BusHub;
+use crate::dbus_daemon::DbusDaemon;
 use crate::part::{self, Part};
 use crate::stats::RoundTrips;
 use crate::through_hub::binary;
@@ -38,6 +39,7 @@ pub(crate) fn play(part: &str, arguments: &[String]) -> Option<io::Result<()>> {
                 _ => flood_reading(bus, &method, Path::new(count)),
             })
         }
+        (SPIN_PART, []) => Some(spin()),
         _ => None,
     }
 }
@@ -49,10 +51,10 @@ pub struct FloodPlan {
     pub rounds: usize,
     /// How long one turn is measured.
     pub turn: Duration,
-    /// The bus and whoever floods it on the second core, hub, bare service and client on the first.
+    /// Hub and bare service on the first of two cores; the bus, whoever floods it, and the hub's client on the second.
     pub cores: Cores,
-    /// Whether all of it is above other work on the machine; the client is still above the hub, so that it sees its answer
-    /// as soon as that is there.
+    /// Whether all of it is above other work on the machine. The client is still above the bus, so that it sees its answer
+    /// as soon as that is there, and neither core ever sleeps: waking one costs more than a round trip.
     pub is_risen: bool,
 }
 
@@ -102,16 +104,22 @@ impl Outcome {
     }
 }
 
-/// Lets the states take turns on `bus`, with parts started from `program`, whose `main` calls [`super::play_part`].
+/// Lets the states take turns on a bus of their own, with parts started from `program`, whose `main` calls
+/// [`super::play_part`].
 ///
 /// # Errors
 /// A part cannot be started, or somebody gets no answer.
 ///
 /// # Panics
 /// When `plan` measures nothing: a mistake of the caller.
-pub fn measure(program: &Path, bus: &str, plan: FloodPlan) -> io::Result<Outcome> {
+pub fn measure(program: &Path, plan: FloodPlan) -> io::Result<Outcome> {
     assert!(plan.rounds > 0 && !plan.turn.is_zero(), "a plan without round trips");
-    let world = World::start(program, bus, plan)?;
+    let _awake = if plan.is_risen { keep_awake(program, plan.cores)? } else { Vec::new() };
+    if plan.is_risen {
+        cpu::rise();
+    }
+    let bus = DbusDaemon::start();
+    let world = World::start(program, bus.address(), plan)?;
     let mut client = world.client()?;
     let mut lanes = LANES.map(|(name, flood)| Lane {
         name,
@@ -183,8 +191,9 @@ struct World<'w> {
 
 impl<'w> World<'w> {
     fn start(program: &'w Path, bus: &'w str, plan: FloodPlan) -> io::Result<Self> {
-        let hub = BusHub::start(program, bus, "org.visorbus.bench.Flooded")?;
-        let (bare, bare_method) = BareMethod::new(program, bus).serve()?;
+        let start_hub = || BusHub::start(program, bus, "org.visorbus.bench.Flooded");
+        let hub = plan.cores.start_server(start_hub)?;
+        let (bare, bare_method) = plan.cores.start_server(|| BareMethod::new(program, bus).serve())?;
         let hub_method = hub.echo();
         await_owner(&connect(bus)?, &hub_method.service)?;
         let world = Self { program, bus, plan, hub, hub_method, bare_method, _bare: bare };
@@ -209,7 +218,7 @@ impl<'w> World<'w> {
         let risen = if self.plan.is_risen { RISEN } else { "not-risen" };
         let EchoMethod { service, path: object, interface, .. } = method;
         let arguments = [self.bus, service, object, interface, &*path, how, risen];
-        let part = self.plan.cores.start_server(|| Part::start(self.program, FLOOD_PART, arguments))?;
+        let part = Part::start(self.program, FLOOD_PART, arguments)?;
         Ok(Flooder { _part: part, count: count.reopen()?, _file: count })
     }
 
@@ -240,6 +249,29 @@ impl Flooder {
         let mut bytes = [0; 8];
         self.count.read_exact_at(&mut bytes, 0)?;
         Ok(u64::from_le_bytes(bytes))
+    }
+}
+
+/// Starts what runs on either core whenever nothing else does; this process is on the second core then.
+fn keep_awake(program: &Path, cores: Cores) -> io::Result<Vec<Part>> {
+    let Some((servers, ours)) = cores.apart else { return Ok(Vec::new()) };
+    let spin = |core| {
+        cpu::pin(Some(core))?;
+        Part::start(program, SPIN_PART, [""; 0])
+    };
+    Ok(vec![spin(servers)?, spin(ours)?])
+}
+
+fn spin() -> io::Result<()> {
+    rustix::process::nice(19)?;
+    // This process must end with its parent even though it never waits.
+    std::thread::spawn(|| {
+        let _ = part::stay();
+        std::process::exit(0);
+    });
+    part::ready("");
+    loop {
+        std::hint::spin_loop();
     }
 }
 
@@ -363,3 +395,4 @@ const BATCH: u64 = 64;
 const DEAF: &str = "deaf";
 const RISEN: &str = "risen";
 const FLOOD_PART: &str = "--part=dbus-flood";
+const SPIN_PART: &str = "--part=dbus-spin";
