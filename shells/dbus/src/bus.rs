@@ -115,33 +115,40 @@ impl Bus {
     fn take_input(&mut self, has_input: bool, now: Instant) {
         let is_full = self.connection().is_some_and(|line| line.is_full());
         // What was read is taken first, unless nothing can be until something is written.
-        if has_input
-            && (!self.is_behind || is_full)
-            && !self.connection().is_none_or(Connection::read_and_write)
-        {
-            // What it has said last is still to be taken.
-            self.drain(usize::MAX, now);
-            return self.hang_up("the bus has ended the connection", now);
+        let reads = has_input && (!self.is_behind || is_full);
+        let start = Instant::now();
+        loop {
+            if reads && !self.connection().is_none_or(Connection::read_and_write) {
+                // What it has said last is still to be taken.
+                self.drain(usize::MAX, now);
+                return self.hang_up("the bus has ended the connection", now);
+            }
+            let taken;
+            (taken, self.is_behind) = self.drain(AT_A_TIME, now);
+            // Of a long message there is little at a time.
+            let is_part = reads && taken == 0 && !self.is_behind && matches!(self.line, Line::Up(_));
+            if !is_part || start.elapsed() >= READING {
+                return;
+            }
         }
-        self.is_behind = self.drain(AT_A_TIME, now);
     }
 
-    /// Takes at most `most` messages that were read; whether there are more, or may be.
-    fn drain(&mut self, most: usize, now: Instant) -> bool {
-        for _ in 0..most {
+    /// Takes at most `most` messages that were read; how many it took, and whether there are more, or may be.
+    fn drain(&mut self, most: usize, now: Instant) -> (usize, bool) {
+        for taken in 0..most {
             if !self.has_room() {
-                return true;
+                return (taken, true);
             }
-            let Some(message) = self.next() else { return false };
-            let taken = catch_unwind(AssertUnwindSafe(|| self.take(message, now)));
-            if taken.is_err() {
+            let Some(message) = self.next() else { return (taken, false) };
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.take(message, now)));
+            if outcome.is_err() {
                 self.counts.faults += 1;
                 tracing::error!("a message from the bus was not taken: something broke over it");
             }
         }
         // Only so it is known.
         self.ahead = self.next();
-        self.ahead.is_some()
+        (most, self.ahead.is_some())
     }
 
     /// The next message that was read.
@@ -386,3 +393,5 @@ const GONE: &str = "type='signal',sender='org.freedesktop.DBus',path='/org/freed
 const LOCAL: &str = "org.freedesktop.DBus.Local";
 /// Messages that are taken in one turn of the hub's: other peers wait no longer than these take.
 const AT_A_TIME: usize = 1;
+/// For how long parts of a message are read in one turn.
+const READING: Duration = Duration::from_micros(15);

@@ -22,7 +22,7 @@ use dbus::strings::BusName;
 use visorbus_core::message::{Address, AddressBuf, MessageFlags, MessageType};
 use visorbus_hub::{Error, OwnedPayload};
 
-pub(crate) use self::address_types::{AddressTypes, Kind, TypeCache, arguments, value, values};
+pub(crate) use self::address_types::{AddressTypes, Kind, TypeCache, arguments, bytes_of, value, values};
 pub(crate) use self::callers::{Known, Subscribed, Topic};
 pub(crate) use self::reply::Reply;
 use crate::described::Described;
@@ -30,7 +30,7 @@ use crate::fault::{Fault, INVALID_ARGS, UNKNOWN_INTERFACE, UNKNOWN_METHOD, UNKNO
 use crate::names::{component_at, interface};
 use crate::objects::fixed::{self, Fixed, Method};
 use crate::step::{Caller, Outcome, Request, Step};
-use crate::types::{read_items, signature};
+use crate::types::{read_beside, read_items, signature};
 
 /// Tells the present generation of the hub's types, as [`visorbus_hub::HubHandle`] does.
 pub(crate) type Generation = Box<dyn Fn() -> u64 + Send>;
@@ -183,15 +183,24 @@ impl Router {
             }
             Member::Fixed(interface, method) => {
                 check_signature(call, interface, &member, &method.signature())?;
-                let args = read_items(call).map_err(|unfit| Fault::invalid_args(unfit.to_string()))?;
-                let asked = Asked { caller: caller.clone(), reply: reply.clone(), object, args };
+                let carries = interface == fixed::BUS && matches!(method.name, "Call" | "Notify");
+                let read =
+                    if carries { read_beside(call, 1) } else { read_items(call).map(|args| (args, None)) };
+                let (args, bytes) = read.map_err(|unfit| Fault::invalid_args(unfit.to_string()))?;
+                let asked = Asked { caller: caller.clone(), reply: reply.clone(), object, args, bytes };
                 self.call_fixed(interface, method.name, asked)
             }
             Member::Registered(described) => self.call_registered(&described, &member, call, (caller, reply)),
             Member::OfComponent(component) => {
-                let args = read_items(call).map_err(|unfit| Fault::invalid_args(unfit.to_string()))?;
-                let asked = Asked { caller: caller.clone(), reply: reply.clone(), object, args };
-                self.call_component(&component, &member, signature(call), asked)
+                let given = signature(call);
+                let read = if given == "ay" {
+                    read_beside(call, 0)
+                } else {
+                    read_items(call).map(|args| (args, None))
+                };
+                let (args, bytes) = read.map_err(|unfit| Fault::invalid_args(unfit.to_string()))?;
+                let asked = Asked { caller: caller.clone(), reply: reply.clone(), object, args, bytes };
+                self.call_component(&component, &member, given, asked)
             }
         }
     }
@@ -279,6 +288,8 @@ pub(crate) struct Asked {
     pub(crate) reply: Reply,
     pub(crate) object: Object,
     pub(crate) args: Vec<MessageItem>,
+    /// What is in the argument that is a payload, where that is bytes alone: then another stands in its place.
+    pub(crate) bytes: Option<Vec<u8>>,
 }
 
 impl Asked {

@@ -16,9 +16,9 @@ mod to_postcard;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use append::{append, check, signature_of};
+pub(crate) use append::{append, append_bytes, check, signature_of};
 pub(crate) use form::{Argument, Typed};
-pub(crate) use read::{read_items, signature};
+pub(crate) use read::{item_of_bytes, read_beside, read_items, signature};
 pub(crate) use signature::{is_signature, is_single_type, split};
 
 /// Why arguments, or bytes, are not of an address's type.

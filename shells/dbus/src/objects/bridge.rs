@@ -14,7 +14,7 @@ use visorbus_hub::{Error, OwnedPayload};
 
 use crate::fault::{AUTH_FAILED, Fault, MESSAGE};
 use crate::router::options::{JSON, Options, PRIORITY, TIMEOUT_MS};
-use crate::router::{AddressTypes, Asked, Kind, Reply, Router, ask, items, parse_address, value};
+use crate::router::{AddressTypes, Asked, Kind, Reply, Router, ask, bytes_of, items, parse_address, value};
 use crate::step::{Caller, Request, Step};
 
 impl Router {
@@ -104,7 +104,7 @@ impl Router {
         let asked_at = self.generation();
         if let Some(types) = self.types.find(out.address.as_str()) {
             // What is wrong with the payload tells of the address's type: first it is asked whether the caller may know.
-            let payload = types.payload(asked.variant(1)?, options.json);
+            let payload = types.payload_of(&asked, options.json);
             return match payload {
                 Ok(payload) => Ok(out.send(payload, types, asked.reply)),
                 Err(fault) => out.ask_types(move |_, told| {
@@ -116,7 +116,7 @@ impl Router {
         out.clone().ask_types(move |router, told| {
             let step = told.and_then(|(request, response)| {
                 let types = router.types.keep(out.address.as_str(), (&request, &response), asked_at);
-                let payload = types.payload(asked.variant(1)?, options.json)?;
+                let payload = types.payload_of(&asked, options.json)?;
                 Ok(out.send(payload, types, asked.reply.clone()))
             });
             reply.or_fail(step)
@@ -140,6 +140,11 @@ impl Out {
         Step::Ask(
             request,
             Box::new(move |_, outcome| {
+                if let (MessageType::Request, false, Ok(answer)) = (message_type, options.json, &outcome)
+                    && let Some(bytes) = bytes_of(types.response.as_ref(), answer, true)
+                {
+                    return reply.send_bytes(bytes, true);
+                }
                 reply.finish(outcome.map_err(Fault::from).and_then(|answer| match message_type {
                     MessageType::Request => {
                         Ok(vec![items::variant(value(types.response.as_ref(), &answer, options.json)?)])

@@ -13,10 +13,11 @@ use super::fixed::{DOC, NO_REPLY};
 use crate::fault::{Fault, UNKNOWN_METHOD, UNKNOWN_OBJECT};
 use crate::names::{interface, members};
 use crate::router::{
-    AddressTypes, Asked, Kind, Reply, Router, TypeCache, arguments, ask, items, parse_address, values,
+    AddressTypes, Asked, Kind, Reply, Router, TypeCache, arguments, ask, bytes_of, items, parse_address,
+    values,
 };
 use crate::step::{Caller, Request, Step};
-use crate::types::Argument;
+use crate::types::{Argument, Typed, item_of_bytes};
 use crate::xml::Xml;
 
 /// A component as one caller sees it.
@@ -223,7 +224,8 @@ impl Offered {
     }
 
     fn call(&self, given: &str, asked: &Asked) -> Result<Step, Fault> {
-        let takes: String = self.takes().iter().map(|argument| argument.signature.as_str()).collect();
+        let typed = self.types.request.as_ref().and_then(|kind| kind.typed.as_ref());
+        let takes = typed.map_or("v", Typed::signature);
         if given != takes {
             let named: Vec<String> = self
                 .takes()
@@ -246,6 +248,11 @@ impl Offered {
             request,
             Box::new(move |_, outcome| {
                 let answer = outcome.map_err(Fault::from);
+                if let (Role::Method, Ok(answer)) = (role, &answer)
+                    && let Some(bytes) = bytes_of(types.response.as_ref(), answer, false)
+                {
+                    return reply.send_bytes(bytes, false);
+                }
                 reply.finish(match role {
                     Role::Method => answer.and_then(|answer| values(types.response.as_ref(), &answer)),
                     _ => answer.map(|_| Vec::new()),
@@ -258,10 +265,16 @@ impl Offered {
         let kind = self.types.request.as_ref();
         match kind.and_then(|kind| kind.typed.as_ref()) {
             Some(typed) => {
-                let bytes = typed.to_postcard(&asked.args);
-                let bytes =
-                    bytes.map_err(|misfit| Fault::invalid_args(format!("{}: {misfit}", self.name)))?;
-                Ok(OwnedPayload::Binary(bytes))
+                let misfit =
+                    |misfit: &dyn std::fmt::Display| Fault::invalid_args(format!("{}: {misfit}", self.name));
+                let Some(bytes) = &asked.bytes else {
+                    return typed.to_postcard(&asked.args).map(OwnedPayload::Binary).map_err(|e| misfit(&e));
+                };
+                if let Some(bytes) = typed.bytes_to_postcard(bytes) {
+                    return Ok(OwnedPayload::Binary(bytes));
+                }
+                let item = item_of_bytes(bytes).map_err(|unfit| misfit(&unfit))?;
+                typed.to_postcard(&[item]).map(OwnedPayload::Binary).map_err(|e| misfit(&e))
             }
             None => self.types.payload(asked.variant(0)?, false),
         }

@@ -7,9 +7,9 @@ use dbus::arg::messageitem::MessageItem;
 use visorbus_hub::schema::{self, Shape};
 use visorbus_hub::{Error, OwnedPayload};
 
-use super::items;
+use super::{Asked, items};
 use crate::fault::{Fault, INVALID_SIGNATURE, SERIALIZATION};
-use crate::types::{Argument, Typed, signature_of};
+use crate::types::{Argument, Typed, item_of_bytes, signature_of};
 
 /// What one address takes and gives.
 #[derive(Debug, Default)]
@@ -33,6 +33,30 @@ impl AddressTypes {
         }
     }
 
+    /// The payload for what a variant holds, which is `bytes` where those are there.
+    ///
+    /// # Errors
+    /// As [`AddressTypes::payload`].
+    pub(crate) fn payload_of(&self, asked: &Asked, json: bool) -> Result<OwnedPayload, Fault> {
+        let Some(bytes) = &asked.bytes else { return self.payload(asked.variant(1)?, json) };
+        let typed = self.request.as_ref().and_then(|kind| kind.typed.as_ref());
+        // Of a type with content that is no array, the bytes are the postcard.
+        let fits = |typed: &&Typed| [typed.value_signature(), typed.signature()].contains(&"ay");
+        let is_postcard = typed.is_none_or(|typed| !typed.arguments().is_empty() && !fits(&typed));
+        let made = match typed {
+            _ if json => None,
+            _ if is_postcard => Some(bytes.clone()),
+            typed => typed.filter(fits).and_then(|typed| typed.bytes_to_postcard(bytes)),
+        };
+        match made {
+            Some(bytes) => Ok(OwnedPayload::Binary(bytes)),
+            None => {
+                let item = item_of_bytes(bytes).map_err(|unfit| Fault::invalid_args(unfit.to_string()))?;
+                self.payload(&item, json)
+            }
+        }
+    }
+
     /// The payload for a value of a variant, or for a text in JSON.
     ///
     /// # Errors
@@ -49,6 +73,20 @@ impl AddressTypes {
                 Fault::new(INVALID_SIGNATURE, text)
             }),
         }
+    }
+}
+
+/// The bytes of a payload that is one array of them, as an argument or as a variant holds it; where no type is known, of
+/// what a variant holds.
+pub(crate) fn bytes_of<'p>(
+    kind: Option<&Kind>,
+    payload: &'p OwnedPayload,
+    in_variant: bool,
+) -> Option<&'p [u8]> {
+    let OwnedPayload::Binary(bytes) = payload else { return None };
+    match kind.and_then(|kind| kind.typed.as_ref()) {
+        Some(typed) => typed.bytes_of(bytes, in_variant),
+        None => in_variant.then_some(bytes),
     }
 }
 

@@ -63,7 +63,19 @@ impl Reply {
         if let Some(reply) = reply {
             signals.insert(0, reply);
         }
-        send_all(signals)
+        if signals.is_empty() { Step::Done } else { Step::Send(signals) }
+    }
+
+    /// Sends one array of bytes, in a variant or not.
+    pub(crate) fn send_bytes(&self, bytes: &[u8], in_variant: bool) -> Step {
+        let reply = self.to_call(|call| {
+            let mut message = call.method_return();
+            match crate::types::append_bytes(&mut message, bytes, in_variant) {
+                Ok(()) => message,
+                Err(error) => error_to(call, &Fault::new(INTERNAL, error.to_string())),
+            }
+        });
+        reply.map_or(Step::Done, |reply| Step::Send(vec![reply]))
     }
 
     /// Sends an error.
@@ -79,9 +91,10 @@ impl Reply {
         let sender = BusName::new(self.sender.as_str()).ok()?;
         STAND_IN.with_borrow_mut(|kept| {
             let mut call = kept.take().or_else(stand_in)?;
-            call.set_sender(Some(sender));
             call.set_serial(self.serial);
-            let reply = reply(&call);
+            let mut reply = reply(&call);
+            // It is quicker to add a receiver than to change the sender of what stands in.
+            reply.set_destination(Some(sender));
             *kept = Some(call);
             Some(reply)
         })
@@ -95,10 +108,6 @@ thread_local! {
 
 fn stand_in() -> Option<Message> {
     Message::new_method_call("org.visorbus.Bus1", "/", "org.visorbus.Bus1", "Call").ok()
-}
-
-fn send_all(messages: Vec<Message>) -> Step {
-    if messages.is_empty() { Step::Done } else { Step::Send(messages) }
 }
 
 fn error_to(call: &Message, fault: &Fault) -> Message {

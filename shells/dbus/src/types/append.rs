@@ -1,7 +1,7 @@
 //! Arguments into a message, whoever made them: what libdbus would end the process for, or cut off, is refused before.
 
-use dbus::arg::IterAppend;
 use dbus::arg::messageitem::MessageItem;
+use dbus::arg::{IterAppend, Variant};
 use dbus::{Message, Signature};
 
 use super::signature::{MAX_LEN, is_signature};
@@ -15,6 +15,22 @@ pub(crate) fn append(message: &mut Message, arguments: &[MessageItem]) -> Result
     check(arguments)?;
     let mut iter = IterAppend::new(message);
     arguments.iter().for_each(|argument| put(&mut iter, argument));
+    Ok(())
+}
+
+/// Appends one array of bytes, in a variant or not.
+///
+/// # Errors
+/// [`Unfit`] when there are too many; the message is as it was then.
+pub(crate) fn append_bytes(message: &mut Message, bytes: &[u8], in_variant: bool) -> Result<(), Unfit> {
+    let mut walk = Walk { len: 16 };
+    walk.add(bytes.len())?;
+    let mut iter = IterAppend::new(message);
+    if in_variant {
+        iter.append(Variant(bytes))
+    } else {
+        iter.append(bytes)
+    }
     Ok(())
 }
 

@@ -102,6 +102,41 @@ impl Typed {
         reader.end().map(|()| arguments)
     }
 
+    /// The postcard of one argument that is an array of bytes; `None` where the type is another, or has another number of
+    /// them.
+    pub(crate) fn bytes_to_postcard(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        match self.only(false)? {
+            Form::Bytes => {
+                let mut out = Vec::with_capacity(bytes.len() + 10);
+                to_postcard::varint(&mut out, bytes.len() as u128);
+                out.extend_from_slice(bytes);
+                Some(out)
+            }
+            Form::FixedBytes(count) if *count == bytes.len() => Some(bytes.to_vec()),
+            _ => None,
+        }
+    }
+
+    /// The bytes that the postcard of one array of bytes holds, as an argument or as a variant holds it; `None` where the
+    /// type is another, or the postcard is not of it.
+    pub(crate) fn bytes_of<'p>(&self, postcard: &'p [u8], in_variant: bool) -> Option<&'p [u8]> {
+        match self.only(in_variant)? {
+            Form::Bytes => Reader::new(postcard).all_bytes(),
+            Form::FixedBytes(count) if *count == postcard.len() => Some(postcard),
+            _ => None,
+        }
+    }
+
+    /// The type of its only argument.
+    fn only(&self, in_variant: bool) -> Option<&Form> {
+        match &self.0.form {
+            Form::Struct(fields) if !in_variant && fields.len() == 1 => {
+                fields.first().map(|field| &field.form)
+            }
+            form => Some(form),
+        }
+    }
+
     /// The postcard of one value, as a variant holds it.
     ///
     /// # Errors

@@ -181,7 +181,7 @@ fn single(value: f64) -> Result<f32, Misfit> {
     if single.is_infinite() && value.is_finite() { Err(beyond("f32")) } else { Ok(single) }
 }
 
-fn varint(out: &mut Vec<u8>, mut value: u128) {
+pub(super) fn varint(out: &mut Vec<u8>, mut value: u128) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;

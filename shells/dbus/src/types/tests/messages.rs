@@ -18,6 +18,50 @@ fn a_large_array_of_bytes_passes_and_a_huge_one_does_not() {
 }
 
 #[test]
+fn bytes_come_and_go_in_one_piece_and_are_the_same_as_values() {
+    #[derive(Schema)]
+    struct Frame {
+        #[expect(dead_code, reason = "its schema is looked at")]
+        data: Vec<u8>,
+    }
+    for len in [0, 1, 127, 128, 300] {
+        let bytes: Vec<u8> = (0..len).map(|at| at as u8).collect();
+        let plain = call().append3(7u8, &bytes[..], "end");
+        let (args, beside) = read_beside(&plain, 1).unwrap();
+        assert_eq!(args, [MessageItem::Byte(7), MessageItem::Byte(0), MessageItem::Str("end".to_owned())]);
+        assert_eq!(beside.as_ref(), Some(&bytes));
+        let varied = call().append1(dbus::arg::Variant(&bytes[..]));
+        assert_eq!(read_beside(&varied, 0).unwrap(), (vec![MessageItem::Byte(0)], Some(bytes.clone())));
+        assert_eq!(read_beside(&plain, 0).unwrap(), (read_items(&plain).unwrap(), None));
+
+        let item = item_of_bytes(&bytes).unwrap();
+        let postcard = postcard::to_stdvec(&bytes).unwrap();
+        for typed in [typed::<Vec<u8>>(), typed::<Frame>()] {
+            assert_eq!(typed.bytes_to_postcard(&bytes).as_ref(), Some(&postcard));
+            assert_eq!(typed.to_postcard(std::slice::from_ref(&item)).unwrap(), postcard);
+            assert_eq!(typed.bytes_of(&postcard, false), Some(&bytes[..]));
+            assert_eq!(typed.bytes_of(&[&postcard[..], &[0]].concat(), false), None);
+        }
+        assert_eq!(typed::<Frame>().bytes_of(&postcard, true), None, "a variant holds a struct");
+        let fixed = typed::<[u8; 127]>();
+        assert_eq!(fixed.bytes_to_postcard(&bytes).is_some(), len == 127);
+        assert_eq!(fixed.bytes_of(&bytes, true).is_some(), len == 127);
+        assert_eq!(typed::<Option<u8>>().bytes_to_postcard(&bytes), None);
+    }
+}
+
+#[test]
+fn beside_bytes_nothing_passes_that_would_not_pass_alone() {
+    let pipe = || -> OwnedFd { std::os::unix::net::UnixStream::pair().unwrap().0.into() };
+    let message = call().append2(&[1u8, 2][..], std::fs::File::from(pipe()));
+    assert_eq!(read_beside(&message, 0), Err(Unfit::Descriptor));
+    let huge = call().append2(&[1u8, 2][..], &vec![7u8; 1 << 21][..]);
+    assert_eq!(read_beside(&huge, 0), Err(Unfit::TooMany { max: MAX_ITEMS }));
+    assert_eq!(item_of_bytes(&vec![7u8; 1 << 21]), Err(Unfit::TooMany { max: MAX_ITEMS }));
+    assert_eq!(append_bytes(&mut call(), &vec![0; MAX_BODY], true), Err(Unfit::TooLong { max: MAX_BODY }));
+}
+
+#[test]
 fn a_descriptor_is_refused_wherever_it_is_and_none_is_kept() {
     let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let pipe = || -> OwnedFd { std::os::unix::net::UnixStream::pair().unwrap().0.into() };
