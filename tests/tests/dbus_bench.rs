@@ -38,11 +38,7 @@ fn the_bare_service_answers_and_signals_at_every_size() {
 fn calls_of_every_contender_are_in_the_table() {
     let text = table(&["--only", "call", "--sizes", "64,65536", "--rounds", "1", "--trips", "2"]);
     for name in ["bare service", "hub, component's method", "hub, Bus1.Call"] {
-        assert_eq!(
-            text.lines().filter(|line| line[6..].starts_with(&format!("  {name} "))).count(),
-            2,
-            "{text}"
-        );
+        assert_eq!(text.lines().filter(|line| line.contains(&format!("  {name} "))).count(), 2, "{text}");
     }
 }
 
@@ -50,11 +46,7 @@ fn calls_of_every_contender_are_in_the_table() {
 fn every_subscriber_has_every_signal() {
     let text = table(&["--only", "signals", "--batches", "1,30", "--rounds", "1", "--trips", "3"]);
     for name in ["bare, to each", "bare, one to all", "hub, component's signal", "hub, Bus1.Notification"] {
-        assert_eq!(
-            text.lines().filter(|line| line[6..].starts_with(&format!("  {name} "))).count(),
-            2,
-            "{text}"
-        );
+        assert_eq!(text.lines().filter(|line| line.contains(&format!("  {name} "))).count(), 2, "{text}");
     }
 }
 
