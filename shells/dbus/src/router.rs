@@ -30,7 +30,7 @@ use crate::fault::{Fault, INVALID_ARGS, UNKNOWN_INTERFACE, UNKNOWN_METHOD, UNKNO
 use crate::names::{component_at, interface};
 use crate::objects::fixed::{self, Fixed, Method};
 use crate::step::{Caller, Outcome, Request, Step};
-use crate::types::{read_beside, read_items, signature};
+use crate::types::{append_bytes, read_beside, read_items, signature};
 
 /// Tells the present generation of the hub's types, as [`visorbus_hub::HubHandle`] does.
 pub(crate) type Generation = Box<dyn Fn() -> u64 + Send>;
@@ -162,6 +162,20 @@ impl Router {
         args: &[MessageItem],
     ) -> Option<Message> {
         let mut signal = signal(path, interface, member, args).ok()?;
+        signal.set_destination(Some(BusName::new(caller).ok()?));
+        Some(signal)
+    }
+
+    /// As [`Router::signal_to`], with one array of bytes.
+    pub(crate) fn signal_of_bytes(
+        &self,
+        caller: &str,
+        path: &str,
+        (interface, member): (&str, &str),
+        bytes: &[u8],
+    ) -> Option<Message> {
+        let mut signal = Message::new_signal(path, interface, member).ok()?;
+        append_bytes(&mut signal, bytes, false).ok()?;
         signal.set_destination(Some(BusName::new(caller).ok()?));
         Some(signal)
     }

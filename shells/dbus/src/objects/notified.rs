@@ -12,7 +12,7 @@ use visorbus_hub::{OwnedMessage, OwnedPayload};
 use super::fixed;
 use crate::carrier;
 use crate::names::{interface, object_path};
-use crate::router::{AddressTypes, Kind, Known, Router, ask, items, send, value, values};
+use crate::router::{AddressTypes, Kind, Known, Router, ask, bytes_of, items, send, value, values};
 use crate::step::{Caller, Step};
 use crate::types::check;
 
@@ -63,12 +63,16 @@ impl Router {
         });
         let topics = known.topics.iter().filter(|known| known.address == topic.as_str());
         let typed = topics.filter_map(|topic| {
-            let args = match notification.flags.encrypted {
-                true => None,
-                false => values(types.request.as_ref(), &notification.payload).ok(),
-            }?;
+            if notification.flags.encrypted {
+                return None;
+            }
             let path = object_path(&self.root, &topic.component);
-            self.signal_to(&caller.unique_name, &path, (&interface(&topic.component), &topic.member), &args)
+            let name = (&*interface(&topic.component), &*topic.member);
+            if let Some(bytes) = bytes_of(types.request.as_ref(), &notification.payload, false) {
+                return self.signal_of_bytes(&caller.unique_name, &path, name, bytes);
+            }
+            let args = values(types.request.as_ref(), &notification.payload).ok()?;
+            self.signal_to(&caller.unique_name, &path, name, &args)
         });
         let registered = self.registered_signal(caller, known, topic, &notification.payload);
         bridge.into_iter().chain(typed).chain(registered).collect()
