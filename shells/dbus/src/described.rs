@@ -22,6 +22,14 @@ pub(crate) struct Described {
 }
 
 impl Described {
+    /// Whether what it takes may have many values in it, which takes its time to read.
+    pub(crate) fn takes_containers(&self) -> bool {
+        let methods = self.methods.iter().map(|method| &method.input_signature);
+        let properties = self.properties.iter().filter(|property| property.access.writes());
+        let mut all = methods.chain(properties.map(|property| &property.signature));
+        all.any(|signature| signature.contains(['a', 'v']))
+    }
+
     /// Asks an interface for what it has.
     ///
     /// # Errors

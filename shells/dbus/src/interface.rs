@@ -31,7 +31,8 @@ pub trait DBusInterface: Send + Sync {
     fn properties(&self) -> Vec<DBusProperty>;
 
     /// Whether a method or a property may take longer than a few microseconds; asked once. One that does not is answered
-    /// sooner, in the hub's own loop, where [all else waits](visorbus_hub::HubHandle) for it.
+    /// sooner, in the hub's own loop, where [all else waits](visorbus_hub::HubHandle) for it; but not one that takes arrays or
+    /// variants, which may be long.
     fn may_block(&self) -> bool {
         true
     }

@@ -2,7 +2,7 @@
 //!
 //! A request comes to one of the addresses of [`Described`], from the [router](crate::router) or from any other peer that
 //! may send it there; the handler trusts neither. Its payload is one of [`crate::carrier`]: of a method the arguments, of
-//! a property that is written the value alone; the answer's are what the method gives, or the value of the property that
+//! a property that is written the value alone, or in a call of `Properties.Set`; the answer's are what the method gives, or the value of the property that
 //! is read.
 
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ pub(crate) fn prepare(
 ) -> Result<(Arc<Described>, BoxedHandler)> {
     let described = Arc::new(Described::new(&*interface)?);
     let members = members(&described)?;
-    let may_block = interface.may_block();
+    let may_block = interface.may_block() || described.takes_containers();
     let handler = InterfaceHandler { interface, described: Arc::clone(&described), members, may_block, door };
     Ok((described, Box::new(handler)))
 }
@@ -185,7 +185,7 @@ impl InterfaceHandler {
     fn write(&self, number: usize, message: &Message<'_>, grant: Option<&Grant>) -> Result<Vec<MessageItem>> {
         let property = &self.described.properties[number];
         let what = format!("the property '{}.{}'", self.described.name, property.name);
-        let value = arguments(message)?;
+        let value = written(arguments(message)?);
         fits(&what, &property.signature, &value).map_err(Error::Serialization)?;
         for value in value {
             self.interface.set_property(&property.name, value, grant)?;
@@ -269,6 +269,16 @@ fn arguments(message: &Message<'_>) -> Result<Vec<MessageItem>> {
         _ => Err(Error::Serialization(
             "an interface of the bus takes values as D-Bus marshals them, not texts".to_owned(),
         )),
+    }
+}
+
+/// The value for a property: what stands alone, or in a whole call of `Properties.Set`.
+fn written(mut values: Vec<MessageItem>) -> Vec<MessageItem> {
+    match values.as_mut_slice() {
+        [MessageItem::Str(_), MessageItem::Str(_), MessageItem::Variant(value)] => {
+            vec![std::mem::replace(&mut **value, MessageItem::Byte(0))]
+        }
+        _ => values,
     }
 }
 

@@ -18,19 +18,21 @@ use std::sync::Arc;
 
 use dbus::Message;
 use dbus::arg::messageitem::MessageItem;
+use dbus::arg::{ArgType, Iter};
 use dbus::strings::BusName;
 use visorbus_core::message::{Address, AddressBuf, MessageFlags, MessageType};
 use visorbus_hub::{Error, OwnedPayload};
 
-pub(crate) use self::address_types::{AddressTypes, Kind, TypeCache, arguments, bytes_of, value, values};
+pub(crate) use self::address_types::{AddressTypes, Kind, TypeCache, arguments, value, values};
 pub(crate) use self::callers::{Known, Subscribed, Topic};
+use self::options::Options;
 pub(crate) use self::reply::Reply;
 use crate::described::Described;
-use crate::fault::{Fault, INVALID_ARGS, UNKNOWN_INTERFACE, UNKNOWN_METHOD, UNKNOWN_OBJECT};
+use crate::fault::{Fault, UNKNOWN_INTERFACE, UNKNOWN_METHOD, UNKNOWN_OBJECT};
 use crate::names::{component_at, interface};
 use crate::objects::fixed::{self, Fixed, Method};
 use crate::step::{Caller, Outcome, Request, Step};
-use crate::types::{append_bytes, read_beside, read_items, signature};
+use crate::types::{Piece, put, signature, skim};
 
 /// Tells the present generation of the hub's types, as [`visorbus_hub::HubHandle`] does.
 pub(crate) type Generation = Box<dyn Fn() -> u64 + Send>;
@@ -99,8 +101,8 @@ impl Router {
 
     /// What a call means. Whatever it is, a panic in here is the caller's affair alone: the router is as it was, or has
     /// forgotten something of this caller.
-    pub(crate) fn call(&mut self, call: &Message, caller: &Caller) -> Step {
-        let reply = Reply::to(call);
+    pub(crate) fn call(&mut self, call: Message, caller: &Caller) -> Step {
+        let reply = Reply::to(&call);
         tracing::trace!("{} calls {:?} of {:?}", caller.unique_name, call.member(), call.path());
         let step = self.route(call, caller, &reply);
         reply.or_fail(step)
@@ -166,21 +168,22 @@ impl Router {
         Some(signal)
     }
 
-    /// As [`Router::signal_to`], with one array of bytes.
-    pub(crate) fn signal_of_bytes(
+    /// The same, of what stands elsewhere.
+    pub(crate) fn signal_with(
         &self,
         caller: &str,
         path: &str,
         (interface, member): (&str, &str),
-        bytes: &[u8],
+        pieces: &[Piece<'_>],
     ) -> Option<Message> {
         let mut signal = Message::new_signal(path, interface, member).ok()?;
-        append_bytes(&mut signal, bytes, false).ok()?;
+        put(&mut signal, pieces).ok()?;
         signal.set_destination(Some(BusName::new(caller).ok()?));
         Some(signal)
     }
 
-    fn route(&mut self, call: &Message, caller: &Caller, reply: &Reply) -> Result<Step, Fault> {
+    fn route(&mut self, call: Message, caller: &Caller, reply: &Reply) -> Result<Step, Fault> {
+        skim(&call).map_err(|unfit| Fault::invalid_args(unfit.to_string()))?;
         let path = call.path().map(|path| path.to_string()).unwrap_or_default();
         let object = self.object(&path).ok_or_else(|| {
             Fault::new(
@@ -192,29 +195,20 @@ impl Router {
         let member = call.member().map(|member| member.to_string()).unwrap_or_default();
         match self.find_member(&object, interface.as_deref(), &member)? {
             Member::Fixed(fixed::BUS, method) if method.name == "Authenticate" => {
-                check_signature(call, fixed::BUS, &member, &method.signature())?;
-                self.authenticate(call, caller, reply)
+                check_signature(&call, fixed::BUS, &member, &method.signature())?;
+                self.authenticate(&call, caller, reply)
             }
             Member::Fixed(interface, method) => {
-                check_signature(call, interface, &member, &method.signature())?;
-                let carries = interface == fixed::BUS && matches!(method.name, "Call" | "Notify");
-                let read =
-                    if carries { read_beside(call, 1) } else { read_items(call).map(|args| (args, None)) };
-                let (args, bytes) = read.map_err(|unfit| Fault::invalid_args(unfit.to_string()))?;
-                let asked = Asked { caller: caller.clone(), reply: reply.clone(), object, args, bytes };
+                check_signature(&call, interface, &member, &method.signature())?;
+                let asked = Asked { caller: caller.clone(), reply: reply.clone(), object, call };
                 self.call_fixed(interface, method.name, asked)
             }
-            Member::Registered(described) => self.call_registered(&described, &member, call, (caller, reply)),
+            Member::Registered(described) => {
+                self.call_registered(&described, &member, &call, (caller, reply))
+            }
             Member::OfComponent(component) => {
-                let given = signature(call);
-                let read = if given == "ay" {
-                    read_beside(call, 0)
-                } else {
-                    read_items(call).map(|args| (args, None))
-                };
-                let (args, bytes) = read.map_err(|unfit| Fault::invalid_args(unfit.to_string()))?;
-                let asked = Asked { caller: caller.clone(), reply: reply.clone(), object, args, bytes };
-                self.call_component(&component, &member, given, asked)
+                let asked = Asked { caller: caller.clone(), reply: reply.clone(), object, call };
+                self.call_component(&component, &member, asked)
             }
         }
     }
@@ -295,29 +289,38 @@ impl Object {
     }
 }
 
-/// A call whose arguments have the right signature.
-#[derive(Debug, Clone)]
+/// A call, of a fixed method with the right signature. Its arguments are read where they stand.
+#[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) caller: Caller,
     pub(crate) reply: Reply,
     pub(crate) object: Object,
-    pub(crate) args: Vec<MessageItem>,
-    /// What is in the argument that is a payload, where that is bytes alone: then another stands in its place.
-    pub(crate) bytes: Option<Vec<u8>>,
+    pub(crate) call: Message,
 }
 
 impl Asked {
     /// An argument that the signature says is a text.
     pub(crate) fn text(&self, number: usize) -> &str {
-        items::as_text(self.args.get(number)).unwrap_or_default()
+        self.argument(number).get().unwrap_or_default()
     }
 
     /// What is in an argument that the signature says is a variant.
-    pub(crate) fn variant(&self, number: usize) -> Result<&MessageItem, Fault> {
-        match self.args.get(number) {
-            Some(MessageItem::Variant(value)) => Ok(value),
-            _ => Err(Fault::new(INVALID_ARGS, "a variant is missing")),
+    pub(crate) fn variant(&self, number: usize) -> Result<Iter<'_>, Fault> {
+        let content = self.argument(number).recurse(ArgType::Variant);
+        content.ok_or_else(|| Fault::invalid_args("a variant is missing"))
+    }
+
+    /// Options, of which the method knows these.
+    pub(crate) fn options(&self, number: usize, known: &[&str]) -> Result<Options, Fault> {
+        Options::read(&mut self.argument(number), known)
+    }
+
+    fn argument(&self, number: usize) -> Iter<'_> {
+        let mut arguments = self.call.iter_init();
+        for _ in 0..number {
+            arguments.next();
         }
+        arguments
     }
 }
 

@@ -1,37 +1,34 @@
 //! Types: what an address takes and gives, as D-Bus sees it, and its values there and back. It knows schemas, postcard and
 //! the arguments of messages; of objects, sessions and the hub's loop it knows nothing.
 //!
-//! - [`Typed`] is made of a schema once: the signature, and both translations.
+//! - [`Typed`] is made of a schema once: the signature, and both translations, which make no values: what comes is read where
+//!   it stands ([`Typed::take`]), what goes is written where it shall be ([`put()`]). [`skim`] says before whether one gets
+//!   past what comes.
 //! - [`read_items`] takes the arguments out of a message that anybody may have sent, [`append()`] puts arguments in that
 //!   anybody may have made; both refuse what the library below would end the process for.
 //! - [`is_signature`] and its neighbours judge signatures as texts.
 
 mod append;
 mod form;
-mod from_postcard;
+mod put;
 mod read;
 mod signature;
-mod to_postcard;
+mod skim;
+mod take;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use append::{append, append_bytes, check, signature_of};
+pub(crate) use append::{append, check, signature_of};
 pub(crate) use form::{Argument, Typed};
-pub(crate) use read::{item_of_bytes, read_beside, read_items, signature};
+pub(crate) use put::{Piece, put};
+pub(crate) use read::{read_items, signature};
 pub(crate) use signature::{is_signature, is_single_type, split};
+pub(crate) use skim::skim;
 
 /// Why arguments, or bytes, are not of an address's type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Misfit {
-    /// There are more or fewer arguments than the type has.
-    #[error("{got} arguments where {needed} are needed")]
-    Count {
-        /// How many there must be.
-        needed: usize,
-        /// How many there are.
-        got: usize,
-    },
     /// Something is of another type.
     #[error("{}{needed} is needed, not {got}", place(.at))]
     Wrong {
@@ -76,6 +73,15 @@ pub(crate) enum Misfit {
         /// The most.
         max: usize,
     },
+    /// There are more bytes than a message of the hub may have.
+    #[error("it is longer than {max} bytes")]
+    TooLong {
+        /// The most.
+        max: usize,
+    },
+    /// What stands beside it cannot be written.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
 }
 
 impl Misfit {
@@ -157,8 +163,7 @@ const BYTES_PER_ITEM: usize = 4;
 const DEPTH_PER_ITEM: usize = 4;
 /// An array that is read counts as so many values: its signature is written down and read again.
 const ITEMS_PER_ARRAY: usize = 8;
-/// Bytes of signatures that the library goes through again for values that are made: it does so for every element of an
-/// array and at every depth of structs, which a few bytes of postcard could make much of.
-const MAX_SIGNATURES: usize = MAX_ITEMS;
+/// Bytes of postcard that a value from the bus may become: what a frame of the hub may have.
+pub(crate) const MAX_POSTCARD: usize = 1 << 20;
 /// Bytes of arguments in a message that is sent: half of what the system bus takes by default before it throws the sender out.
 const MAX_BODY: usize = 16 << 20;

@@ -42,7 +42,7 @@ impl Bus {
         sender.calls += 1;
         sender.bytes += bytes;
         if sender.is_known {
-            return self.begin_call(key, &call, bytes, now);
+            return self.begin_call(key, call, bytes, now);
         }
         sender.early.push_back((call, bytes));
         if is_new && let Some(line) = self.connection() {
@@ -55,11 +55,11 @@ impl Bus {
         let Some(sender) = self.senders.get_mut(key) else { return };
         sender.learn(credentials);
         for (call, bytes) in std::mem::take(&mut sender.early) {
-            self.begin_call(key, &call, bytes, now);
+            self.begin_call(key, call, bytes, now);
         }
     }
 
-    fn begin_call(&mut self, key: SenderKey, call: &Message, bytes: usize, now: Instant) {
+    fn begin_call(&mut self, key: SenderKey, call: Message, bytes: usize, now: Instant) {
         let serial = call.get_serial().unwrap_or_default();
         let chain = Chain { sender: key, call: Some(Call { serial, no_reply: call.get_no_reply(), bytes }) };
         let Some(sender) = self.senders.get(key) else { return };

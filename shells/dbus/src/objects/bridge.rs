@@ -14,7 +14,7 @@ use visorbus_hub::{Error, OwnedPayload};
 
 use crate::fault::{AUTH_FAILED, Fault, MESSAGE};
 use crate::router::options::{JSON, Options, PRIORITY, TIMEOUT_MS};
-use crate::router::{AddressTypes, Asked, Kind, Reply, Router, ask, bytes_of, items, parse_address, value};
+use crate::router::{AddressTypes, Asked, Kind, Reply, Router, ask, items, parse_address, value};
 use crate::step::{Caller, Request, Step};
 
 impl Router {
@@ -48,13 +48,13 @@ impl Router {
 
     /// `Call`.
     pub(crate) fn call_address(&mut self, asked: Asked) -> Result<Step, Fault> {
-        let options = Options::read(asked.args.get(2), &[TIMEOUT_MS, PRIORITY, JSON])?;
+        let options = asked.options(2, &[TIMEOUT_MS, PRIORITY, JSON])?;
         self.send_to(asked, options, MessageType::Request)
     }
 
     /// `Notify`.
     pub(crate) fn notify_address(&mut self, asked: Asked) -> Result<Step, Fault> {
-        let options = Options::read(asked.args.get(2), &[PRIORITY, JSON])?;
+        let options = asked.options(2, &[PRIORITY, JSON])?;
         self.send_to(asked, options, MessageType::Notification)
     }
 
@@ -104,7 +104,7 @@ impl Router {
         let asked_at = self.generation();
         if let Some(types) = self.types.find(out.address.as_str()) {
             // What is wrong with the payload tells of the address's type: first it is asked whether the caller may know.
-            let payload = types.payload_of(&asked, options.json);
+            let payload = types.payload(&mut asked.variant(1)?, options.json);
             return match payload {
                 Ok(payload) => Ok(out.send(payload, types, asked.reply)),
                 Err(fault) => out.ask_types(move |_, told| {
@@ -116,7 +116,7 @@ impl Router {
         out.clone().ask_types(move |router, told| {
             let step = told.and_then(|(request, response)| {
                 let types = router.types.keep(out.address.as_str(), (&request, &response), asked_at);
-                let payload = types.payload_of(&asked, options.json)?;
+                let payload = types.payload(&mut asked.variant(1)?, options.json)?;
                 Ok(out.send(payload, types, asked.reply.clone()))
             });
             reply.or_fail(step)
@@ -139,18 +139,12 @@ impl Out {
         let request = Request { message_type, destination, payload, flags, as_guest: true };
         Step::Ask(
             request,
-            Box::new(move |_, outcome| {
-                if let (MessageType::Request, false, Ok(answer)) = (message_type, options.json, &outcome)
-                    && let Some(bytes) = bytes_of(types.response.as_ref(), answer, true)
-                {
-                    return reply.send_bytes(bytes, true);
+            Box::new(move |_, outcome| match (outcome, message_type) {
+                (Err(error), _) => reply.fail(&error.into()),
+                (Ok(answer), MessageType::Request) => {
+                    reply.finish_with(value(types.response.as_ref(), &answer, options.json))
                 }
-                reply.finish(outcome.map_err(Fault::from).and_then(|answer| match message_type {
-                    MessageType::Request => {
-                        Ok(vec![items::variant(value(types.response.as_ref(), &answer, options.json)?)])
-                    }
-                    _ => Ok(Vec::new()),
-                }))
+                (Ok(_), _) => reply.send(&[]),
             }),
         )
     }

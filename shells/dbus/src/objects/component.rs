@@ -13,11 +13,10 @@ use super::fixed::{DOC, NO_REPLY};
 use crate::fault::{Fault, UNKNOWN_METHOD, UNKNOWN_OBJECT};
 use crate::names::{interface, members};
 use crate::router::{
-    AddressTypes, Asked, Kind, Reply, Router, TypeCache, arguments, ask, bytes_of, items, parse_address,
-    values,
+    AddressTypes, Asked, Kind, Reply, Router, TypeCache, arguments, ask, items, parse_address, values,
 };
 use crate::step::{Caller, Request, Step};
-use crate::types::{Argument, Typed, item_of_bytes};
+use crate::types::{Argument, signature};
 use crate::xml::Xml;
 
 /// A component as one caller sees it.
@@ -146,13 +145,7 @@ impl Router {
     }
 
     /// A method of a component's own interface.
-    pub(crate) fn call_component(
-        &mut self,
-        name: &str,
-        method: &str,
-        given: String,
-        asked: Asked,
-    ) -> Result<Step, Fault> {
+    pub(crate) fn call_component(&mut self, name: &str, method: &str, asked: Asked) -> Result<Step, Fault> {
         let now = self.generation();
         let known = self.find(&asked.caller).and_then(|known| known.component(name, now));
         // What was not there may have come, or been allowed: what is there is asked for by the request itself.
@@ -164,7 +157,7 @@ impl Router {
                     format!("'{}' has no method '{method}', or not for you", interface(&component.name));
                 return Err(Fault::new(UNKNOWN_METHOD, text));
             };
-            member.call(&given, &asked)
+            member.call(&asked)
         })
     }
 }
@@ -223,19 +216,19 @@ impl Offered {
         }
     }
 
-    fn call(&self, given: &str, asked: &Asked) -> Result<Step, Fault> {
-        let typed = self.types.request.as_ref().and_then(|kind| kind.typed.as_ref());
-        let takes = typed.map_or("v", Typed::signature);
-        if given != takes {
-            let named: Vec<String> = self
-                .takes()
-                .iter()
-                .map(|argument| format!("{} {}", argument.signature, argument.name))
-                .collect();
-            let text = format!("{} takes '{takes}' ({}), not '{given}'", self.name, named.join(", "));
-            return Err(Fault::invalid_args(text));
-        }
-        let payload = self.payload(asked)?;
+    fn call(&self, asked: &Asked) -> Result<Step, Fault> {
+        let given = signature(&asked.call);
+        let kind = self.types.request.as_ref();
+        let payload = match kind.and_then(|kind| kind.typed.as_ref()) {
+            Some(typed) if given == typed.signature() => {
+                let bytes = typed.take(&mut asked.call.iter_init());
+                let bytes =
+                    bytes.map_err(|misfit| Fault::invalid_args(format!("{}: {misfit}", self.name)))?;
+                OwnedPayload::Binary(bytes)
+            }
+            None if given == "v" => self.types.payload(&mut asked.variant(0)?, false)?,
+            _ => return Err(self.wrong_signature(&given)),
+        };
         let (message_type, wants_answer) = match self.role {
             Role::Hears => (MessageType::Notification, asked.reply.is_wanted()),
             _ => (MessageType::Request, true),
@@ -246,38 +239,20 @@ impl Offered {
         let (reply, types, role) = (asked.reply.clone(), Arc::clone(&self.types), self.role);
         Ok(Step::Ask(
             request,
-            Box::new(move |_, outcome| {
-                let answer = outcome.map_err(Fault::from);
-                if let (Role::Method, Ok(answer)) = (role, &answer)
-                    && let Some(bytes) = bytes_of(types.response.as_ref(), answer, false)
-                {
-                    return reply.send_bytes(bytes, false);
-                }
-                reply.finish(match role {
-                    Role::Method => answer.and_then(|answer| values(types.response.as_ref(), &answer)),
-                    _ => answer.map(|_| Vec::new()),
-                })
+            Box::new(move |_, outcome| match (outcome, role) {
+                (Err(error), _) => reply.fail(&error.into()),
+                (Ok(answer), Role::Method) => reply.finish_with(values(types.response.as_ref(), &answer)),
+                (Ok(_), _) => reply.send(&[]),
             }),
         ))
     }
 
-    fn payload(&self, asked: &Asked) -> Result<OwnedPayload, Fault> {
-        let kind = self.types.request.as_ref();
-        match kind.and_then(|kind| kind.typed.as_ref()) {
-            Some(typed) => {
-                let misfit =
-                    |misfit: &dyn std::fmt::Display| Fault::invalid_args(format!("{}: {misfit}", self.name));
-                let Some(bytes) = &asked.bytes else {
-                    return typed.to_postcard(&asked.args).map(OwnedPayload::Binary).map_err(|e| misfit(&e));
-                };
-                if let Some(bytes) = typed.bytes_to_postcard(bytes) {
-                    return Ok(OwnedPayload::Binary(bytes));
-                }
-                let item = item_of_bytes(bytes).map_err(|unfit| misfit(&unfit))?;
-                typed.to_postcard(&[item]).map(OwnedPayload::Binary).map_err(|e| misfit(&e))
-            }
-            None => self.types.payload(asked.variant(0)?, false),
-        }
+    fn wrong_signature(&self, given: &str) -> Fault {
+        let takes = self.takes();
+        let all: String = takes.iter().map(|argument| argument.signature.as_str()).collect();
+        let named: Vec<String> =
+            takes.iter().map(|argument| format!("{} {}", argument.signature, argument.name)).collect();
+        Fault::invalid_args(format!("{} takes '{all}' ({}), not '{given}'", self.name, named.join(", ")))
     }
 }
 

@@ -12,9 +12,9 @@ use visorbus_hub::{OwnedMessage, OwnedPayload};
 use super::fixed;
 use crate::carrier;
 use crate::names::{interface, object_path};
-use crate::router::{AddressTypes, Kind, Known, Router, ask, bytes_of, items, send, value, values};
+use crate::router::{AddressTypes, Kind, Known, Router, ask, items, send, value, values};
 use crate::step::{Caller, Step};
-use crate::types::check;
+use crate::types::{Piece, check};
 
 impl Router {
     /// What a notification that came in a caller's session means for it. It may be that the hub has to be asked first.
@@ -58,8 +58,7 @@ impl Router {
             return Vec::new();
         };
         let bridge = known.pattern_for(topic).and_then(|subscribed| {
-            let args = bridge_args(notification, types.request.as_ref(), subscribed.json);
-            self.signal_to(&caller.unique_name, &self.root, (fixed::BUS, "Notification"), &args)
+            self.bridge_signal(caller, notification, types.request.as_ref(), subscribed.json)
         });
         let topics = known.topics.iter().filter(|known| known.address == topic.as_str());
         let typed = topics.filter_map(|topic| {
@@ -67,15 +66,37 @@ impl Router {
                 return None;
             }
             let path = object_path(&self.root, &topic.component);
-            let name = (&*interface(&topic.component), &*topic.member);
-            if let Some(bytes) = bytes_of(types.request.as_ref(), &notification.payload, false) {
-                return self.signal_of_bytes(&caller.unique_name, &path, name, bytes);
-            }
             let args = values(types.request.as_ref(), &notification.payload).ok()?;
-            self.signal_to(&caller.unique_name, &path, name, &args)
+            let name = (&*interface(&topic.component), &*topic.member);
+            self.signal_with(&caller.unique_name, &path, name, &[args])
         });
         let registered = self.registered_signal(caller, known, topic, &notification.payload);
         bridge.into_iter().chain(typed).chain(registered).collect()
+    }
+
+    /// The bridge's signal: with the payload by its type, or in JSON; what is not of its topic's type is shown as it came.
+    fn bridge_signal(
+        &self,
+        caller: &Caller,
+        notification: &OwnedMessage,
+        kind: Option<&Kind>,
+        json: bool,
+    ) -> Option<Message> {
+        let payload = &notification.payload;
+        let kind = if notification.flags.encrypted { None } else { kind };
+        let is_typed = kind.is_some_and(|kind| kind.typed.is_some());
+        let signal = |shown: Piece<'_>, format: &str| {
+            let args = [
+                Piece::Item(items::text(&notification.destination)),
+                Piece::Item(items::text(&notification.source)),
+                shown,
+                Piece::Item(details(notification, format)),
+            ];
+            self.signal_with(&caller.unique_name, &self.root, (fixed::BUS, "Notification"), &args)
+        };
+        let shown = value(kind, payload, json).ok();
+        let as_it_came = || signal(value(None, payload, false).ok()?, format(payload, false, false));
+        shown.and_then(|shown| signal(shown, format(payload, is_typed, json))).or_else(as_it_came)
     }
 
     /// Keeps a notification until the types of its topic are told.
@@ -152,21 +173,19 @@ impl Router {
     }
 }
 
-fn bridge_args(notification: &OwnedMessage, kind: Option<&Kind>, json: bool) -> [MessageItem; 4] {
-    let payload = &notification.payload;
-    let kind = if notification.flags.encrypted { None } else { kind };
-    let shown = value(kind, payload, json);
-    let format = match (&shown, payload) {
-        (Ok(_), _) if json => "json",
-        (Ok(_), OwnedPayload::Binary(_)) if kind.is_some_and(|kind| kind.typed.is_some()) => "typed",
-        (_, OwnedPayload::Binary(_)) => "binary",
-        (_, OwnedPayload::String(_)) => "text",
-        (_, OwnedPayload::Json(_)) => "json",
-        (_, OwnedPayload::Toml(_)) => "toml",
-        (_, OwnedPayload::Empty) => "empty",
-    };
-    // What is not of the topic's type is shown as it came.
-    let shown = shown.or_else(|_| value(None, payload, false)).unwrap_or_else(|_| items::bytes(&[]));
+fn format(payload: &OwnedPayload, is_typed: bool, json: bool) -> &'static str {
+    match payload {
+        _ if json => "json",
+        OwnedPayload::Binary(_) if is_typed => "typed",
+        OwnedPayload::Binary(_) => "binary",
+        OwnedPayload::String(_) => "text",
+        OwnedPayload::Json(_) => "json",
+        OwnedPayload::Toml(_) => "toml",
+        OwnedPayload::Empty => "empty",
+    }
+}
+
+fn details(notification: &OwnedMessage, format: &str) -> MessageItem {
     let mut details = vec![
         ("format", items::text(format)),
         ("priority", items::text(priority(notification.flags.priority))),
@@ -174,12 +193,7 @@ fn bridge_args(notification: &OwnedMessage, kind: Option<&Kind>, json: bool) -> 
     ];
     details.extend(notification.timestamp.map(|at| ("timestamp_us", MessageItem::UInt64(at))));
     details.extend(notification.uncertainty_us.map(|by| ("uncertainty_us", MessageItem::UInt32(by))));
-    [
-        items::text(&notification.destination),
-        items::text(&notification.source),
-        items::variant(shown),
-        items::details(details),
-    ]
+    items::details(details)
 }
 
 const fn priority(priority: MessagePriority) -> &'static str {

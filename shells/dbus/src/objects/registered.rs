@@ -14,7 +14,7 @@ use crate::fault::{Fault, PROPERTY_READ_ONLY, SERIALIZATION, UNKNOWN_METHOD};
 use crate::interface::DBusPropertyAccess;
 use crate::router::{Asked, Reply, Router, ask, items, signal};
 use crate::step::{Caller, Outcome, Step};
-use crate::types::{check, read_items, signature, signature_of, split};
+use crate::types::{check, signature, signature_of, split};
 use crate::xml::{Argument, Xml};
 
 impl Router {
@@ -88,10 +88,6 @@ impl Router {
             let text = format!("{interface}.{name} takes '{}', not '{given}'", method.input_signature);
             return Err(Fault::invalid_args(text));
         }
-        // A variant may hold anything, and only a walk over it tells.
-        if given.contains('v') {
-            read_items(call).map_err(|unfit| Fault::invalid_args(unfit.to_string()))?;
-        }
         let address = described.method_address(name)?;
         let (caller, reply) = (caller.clone(), reply.clone());
         let use_of = Use {
@@ -136,13 +132,12 @@ impl Router {
         if !property.access.writes() {
             return Err(Fault::new(PROPERTY_READ_ONLY, format!("the property '{name}' can only be read")));
         }
-        let value = asked.variant(2)?.clone();
-        let given = signature_of(std::slice::from_ref(&value)).unwrap_or_default();
-        if given != property.signature {
-            let text = format!("the property '{name}' is '{}', not '{given}'", property.signature);
+        let given = asked.variant(2)?.signature();
+        if *given != *property.signature {
+            let text = format!("the property '{name}' is '{}', not '{}'", property.signature, &*given);
             return Err(Fault::invalid_args(text));
         }
-        let (address, payload) = (described.write_address(name)?, carrier::pack(&[value])?);
+        let (address, payload) = (described.write_address(name)?, carrier::pack_message(&asked.call));
         let is_open = !property.requires_auth_write;
         let use_of = Use { described: Arc::clone(described), expected: String::new(), is_open };
         let Asked { caller, reply, .. } = asked;

@@ -8,7 +8,7 @@ use visorbus_core::message::{MessageFlags, MessageType, Pattern};
 use visorbus_hub::OwnedPayload;
 
 use crate::fault::{CONNECTION, Fault, MESSAGE};
-use crate::router::options::{JSON, KEEP, Options, POLICY};
+use crate::router::options::{JSON, KEEP, POLICY};
 use crate::router::{Asked, Reply, Router, Subscribed, Topic, ask, items, parse_address, send};
 use crate::step::{Caller, Request, Step};
 
@@ -17,7 +17,7 @@ impl Router {
     pub(crate) fn subscribe(&mut self, asked: Asked) -> Result<Step, Fault> {
         let pattern = asked.text(0).to_owned();
         check_pattern(&pattern)?;
-        let options = Options::read(asked.args.get(1), &[POLICY, KEEP, JSON])?;
+        let options = asked.options(1, &[POLICY, KEEP, JSON])?;
         let Asked { caller, reply, .. } = asked;
         let request = request(&pattern, options.policy)?;
         let subscribed = Subscribed { pattern, policy: options.policy, json: options.json };
@@ -47,7 +47,7 @@ impl Router {
 
     /// `org.visorbus.Component1.Subscribe`.
     pub(crate) fn subscribe_at(&mut self, component: &str, asked: Asked) -> Result<Step, Fault> {
-        let Asked { caller, reply, .. } = asked.clone();
+        let (caller, reply) = (asked.caller.clone(), asked.reply.clone());
         let of = (&caller, &reply);
         let now = self.generation();
         let known = self.find(&caller).and_then(|known| known.component(component, now));

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use dbus::arg::messageitem::MessageItem;
+use dbus::arg::{ArgType, Iter};
 use visorbus_hub::schema::{self, Shape};
 use visorbus_hub::{Error, OwnedPayload};
 
-use super::{Asked, items};
+use super::items;
 use crate::fault::{Fault, INVALID_SIGNATURE, SERIALIZATION};
-use crate::types::{Argument, Typed, item_of_bytes, signature_of};
+use crate::types::{Argument, MAX_POSTCARD, Misfit, Piece, Typed};
 
 /// What one address takes and gives.
 #[derive(Debug, Default)]
@@ -33,60 +33,24 @@ impl AddressTypes {
         }
     }
 
-    /// The payload for what a variant holds, which is `bytes` where those are there.
-    ///
-    /// # Errors
-    /// As [`AddressTypes::payload`].
-    pub(crate) fn payload_of(&self, asked: &Asked, json: bool) -> Result<OwnedPayload, Fault> {
-        let Some(bytes) = &asked.bytes else { return self.payload(asked.variant(1)?, json) };
-        let typed = self.request.as_ref().and_then(|kind| kind.typed.as_ref());
-        // Of a type with content that is no array, the bytes are the postcard.
-        let fits = |typed: &&Typed| [typed.value_signature(), typed.signature()].contains(&"ay");
-        let is_postcard = typed.is_none_or(|typed| !typed.arguments().is_empty() && !fits(&typed));
-        let made = match typed {
-            _ if json => None,
-            _ if is_postcard => Some(bytes.clone()),
-            typed => typed.filter(fits).and_then(|typed| typed.bytes_to_postcard(bytes)),
-        };
-        match made {
-            Some(bytes) => Ok(OwnedPayload::Binary(bytes)),
-            None => {
-                let item = item_of_bytes(bytes).map_err(|unfit| Fault::invalid_args(unfit.to_string()))?;
-                self.payload(&item, json)
-            }
-        }
-    }
-
     /// The payload for a value of a variant, or for a text in JSON.
     ///
     /// # Errors
     /// What is wrong with the value; it tells the type of the address, which is for those alone who may know it.
-    pub(crate) fn payload(&self, value: &MessageItem, json: bool) -> Result<OwnedPayload, Fault> {
-        match (&self.request, value) {
-            (kind, MessageItem::Str(text)) if json => from_json(kind.as_ref(), text),
-            (_, _) if json => Err(Fault::invalid_args("with the option 'json' the payload is a text")),
-            (Some(kind), value) => kind.payload(value),
-            (None, MessageItem::Str(text)) => Ok(OwnedPayload::String(text.clone())),
-            (None, value) => raw(value).map(OwnedPayload::Binary).ok_or_else(|| {
+    pub(crate) fn payload(&self, value: &mut Iter<'_>, json: bool) -> Result<OwnedPayload, Fault> {
+        let text = value.get::<&str>();
+        match (&self.request, text) {
+            (_, Some(text)) if text.len() > MAX_POSTCARD => Err(too_long()),
+            (kind, Some(text)) if json => from_json(kind.as_ref(), text),
+            (_, None) if json => Err(Fault::invalid_args("with the option 'json' the payload is a text")),
+            (Some(kind), _) => kind.payload(value),
+            (None, Some(text)) => Ok(OwnedPayload::String(text.to_owned())),
+            (None, None) => raw(value)?.ok_or_else(|| {
                 let text = "the types of this address are not known: it takes bytes (ay), a text (s), or JSON with the option \
                             'json'";
                 Fault::new(INVALID_SIGNATURE, text)
             }),
         }
-    }
-}
-
-/// The bytes of a payload that is one array of them, as an argument or as a variant holds it; where no type is known, of
-/// what a variant holds.
-pub(crate) fn bytes_of<'p>(
-    kind: Option<&Kind>,
-    payload: &'p OwnedPayload,
-    in_variant: bool,
-) -> Option<&'p [u8]> {
-    let OwnedPayload::Binary(bytes) = payload else { return None };
-    match kind.and_then(|kind| kind.typed.as_ref()) {
-        Some(typed) => typed.bytes_of(bytes, in_variant),
-        None => in_variant.then_some(bytes),
     }
 }
 
@@ -105,18 +69,20 @@ impl Kind {
         Some(Self { typed: Typed::new(&shape), shape })
     }
 
-    fn payload(&self, value: &MessageItem) -> Result<OwnedPayload, Fault> {
-        let given = signature_of(std::slice::from_ref(value)).unwrap_or_default();
-        let fits = match &self.typed {
-            Some(typed) if typed.arguments().is_empty() && is_nothing(value) => Some(typed.to_postcard(&[])),
-            Some(typed) if given == typed.value_signature() => Some(typed.value_to_postcard(value)),
-            Some(typed) if given == typed.signature() => Some(typed.to_postcard(std::slice::from_ref(value))),
+    fn payload(&self, value: &mut Iter<'_>) -> Result<OwnedPayload, Fault> {
+        let given = value.signature();
+        let taken = match &self.typed {
+            Some(typed) if typed.arguments().is_empty() && is_nothing(value) => Some(Ok(Vec::new())),
+            Some(typed) if *given == *typed.value_signature() => Some(typed.take_value(value)),
+            Some(typed) if *given == *typed.signature() => Some(typed.take(value)),
             _ => None,
         };
-        match (fits, raw(value)) {
-            (Some(Ok(bytes)), _) | (None, Some(bytes)) => Ok(OwnedPayload::Binary(bytes)),
-            (Some(Err(misfit)), _) => Err(Fault::invalid_args(format!("{} is taken: {misfit}", self.shape))),
-            (None, None) => Err(Fault::new(INVALID_SIGNATURE, format!("{}, not '{given}'", self.wanted()))),
+        match taken {
+            Some(Ok(bytes)) => Ok(OwnedPayload::Binary(bytes)),
+            Some(Err(misfit)) => Err(Fault::invalid_args(format!("{} is taken: {misfit}", self.shape))),
+            None => raw(value)?.ok_or_else(|| {
+                Fault::new(INVALID_SIGNATURE, format!("{}, not '{}'", self.wanted(), &*given))
+            }),
         }
     }
 
@@ -183,36 +149,38 @@ pub(crate) fn arguments(kind: Option<&Kind>, name: &str) -> Vec<Argument> {
 /// The arguments for a payload.
 ///
 /// # Errors
-/// The payload is not of the type.
-pub(crate) fn values(kind: Option<&Kind>, payload: &OwnedPayload) -> Result<Vec<MessageItem>, Fault> {
+/// The payload is not of the type, as far as is seen without reading it.
+pub(crate) fn values<'a>(kind: Option<&'a Kind>, payload: &'a OwnedPayload) -> Result<Piece<'a>, Fault> {
     match (kind.and_then(|kind| kind.typed.as_ref()), payload) {
-        (None, _) => Ok(vec![items::variant(value(kind, payload, false)?)]),
-        (Some(typed), OwnedPayload::Binary(bytes)) => typed.from_postcard(bytes).map_err(unfit),
-        (Some(typed), OwnedPayload::Empty) => typed.from_postcard(&[]).map_err(unfit),
+        (None, _) => value(kind, payload, false),
+        (Some(typed), OwnedPayload::Binary(bytes)) => Ok(Piece::Arguments(typed, bytes)),
+        (Some(typed), OwnedPayload::Empty) => Ok(Piece::Arguments(typed, &[])),
         (Some(_), _) => Err(unfit("it is a text")),
     }
 }
 
-/// The payload as one value, as a variant holds it; in JSON, if so asked, as a text.
+/// The payload as one value in a variant; in JSON, if so asked, as a text.
 ///
 /// # Errors
-/// The payload is not of the type.
-pub(crate) fn value(kind: Option<&Kind>, payload: &OwnedPayload, json: bool) -> Result<MessageItem, Fault> {
+/// As [`values`].
+pub(crate) fn value<'a>(
+    kind: Option<&'a Kind>,
+    payload: &'a OwnedPayload,
+    json: bool,
+) -> Result<Piece<'a>, Fault> {
     if json {
-        return to_json(kind, payload).map(items::text);
+        return Ok(Piece::Item(items::variant(items::text(to_json(kind, payload)?))));
     }
     let typed = kind.and_then(|kind| kind.typed.as_ref());
-    match (typed, payload) {
-        (Some(typed), OwnedPayload::Binary(bytes)) => typed.value_from_postcard(bytes).map_err(unfit),
-        (Some(typed), OwnedPayload::Empty) if typed.arguments().is_empty() => {
-            typed.value_from_postcard(&[]).map_err(unfit)
-        }
-        (None, OwnedPayload::Binary(bytes)) => Ok(items::bytes(bytes)),
-        (_, OwnedPayload::Empty) => Ok(items::bytes(&[])),
+    Ok(match (typed, payload) {
+        (Some(typed), OwnedPayload::Binary(bytes)) => Piece::Value(typed, bytes),
+        (Some(typed), OwnedPayload::Empty) if typed.arguments().is_empty() => Piece::Value(typed, &[]),
+        (None, OwnedPayload::Binary(bytes)) => Piece::Bytes(bytes),
+        (_, OwnedPayload::Empty) => Piece::Bytes(&[]),
         (_, OwnedPayload::String(text) | OwnedPayload::Json(text) | OwnedPayload::Toml(text)) => {
-            Ok(items::text(text))
+            Piece::Text(text)
         }
-    }
+    })
 }
 
 fn to_json(kind: Option<&Kind>, payload: &OwnedPayload) -> Result<String, Fault> {
@@ -239,28 +207,31 @@ fn from_json(kind: Option<&Kind>, text: &str) -> Result<OwnedPayload, Fault> {
 }
 
 /// The bytes of an array of them.
-fn raw(value: &MessageItem) -> Option<Vec<u8>> {
-    let MessageItem::Array(array) = value else { return None };
-    if &**array.signature() != "ay" {
-        return None;
+fn raw(value: &mut Iter<'_>) -> Result<Option<OwnedPayload>, Fault> {
+    match bytes(value) {
+        Some(bytes) if bytes.len() > MAX_POSTCARD => Err(too_long()),
+        bytes => Ok(bytes.map(|bytes| OwnedPayload::Binary(bytes.to_vec()))),
     }
-    let byte = |item: &MessageItem| match item {
-        MessageItem::Byte(byte) => Some(*byte),
-        _ => None,
-    };
-    array.iter().map(byte).collect()
+}
+
+fn bytes<'a>(value: &mut Iter<'a>) -> Option<&'a [u8]> {
+    if value.arg_type() == ArgType::Array { value.get() } else { None }
 }
 
 /// What a variant holds where nothing is meant: it must hold something.
-fn is_nothing(value: &MessageItem) -> bool {
-    match value {
-        MessageItem::Str(text) => text.is_empty(),
-        MessageItem::Byte(0) => true,
-        other => raw(other).is_some_and(|bytes| bytes.is_empty()),
+fn is_nothing(value: &mut Iter<'_>) -> bool {
+    match value.arg_type() {
+        ArgType::String => value.get::<&str>().is_some_and(str::is_empty),
+        ArgType::Byte => value.get::<u8>() == Some(0),
+        _ => bytes(value).is_some_and(<[u8]>::is_empty),
     }
 }
 
-fn unfit(what: impl std::fmt::Display) -> Fault {
+fn too_long() -> Fault {
+    Fault::invalid_args(Misfit::TooLong { max: MAX_POSTCARD }.to_string())
+}
+
+pub(super) fn unfit(what: impl std::fmt::Display) -> Fault {
     Fault::new(SERIALIZATION, format!("what came is not of the address's type: {what}"))
 }
 

@@ -11,6 +11,7 @@ pub(crate) fn variant(item: MessageItem) -> MessageItem {
     MessageItem::Variant(Box::new(item))
 }
 
+#[cfg(test)]
 pub(crate) fn bytes(bytes: &[u8]) -> MessageItem {
     MessageItem::from(bytes)
 }
@@ -37,6 +38,7 @@ pub(crate) fn dictionary(value: &str, entries: impl Iterator<Item = (String, Mes
 }
 
 /// The text of a value that is one.
+#[cfg(test)]
 pub(crate) fn as_text(item: Option<&MessageItem>) -> Option<&str> {
     match item {
         Some(MessageItem::Str(text)) => Some(text),

@@ -1,7 +1,7 @@
 //! The `options` that the bridge's methods take. An unknown one is refused by name: who misspells one must not believe
 //! that it counts.
 
-use dbus::arg::messageitem::MessageItem;
+use dbus::arg::{ArgType, Iter};
 use visorbus_core::bus::SlowConsumer;
 use visorbus_core::message::{MessageFlags, MessagePriority};
 
@@ -19,40 +19,50 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Reads an `a{sv}`, of which a method knows the options `known`.
+    /// Reads an `a{sv}` where it stands, of which a method knows the options `known`. The value of an unknown one is not
+    /// looked at, whatever it is.
     ///
     /// # Errors
-    /// One is unknown, of the wrong type, or has no such value: the text names it.
-    pub(crate) fn read(options: Option<&MessageItem>, known: &[&str]) -> Result<Self, Fault> {
-        let Some(MessageItem::Dict(entries)) = options else {
-            return Err(Fault::invalid_args("the options are a dictionary a{sv}"));
-        };
-        let mut read = Self::default();
-        let (mut policy, mut keep) = (None, None);
-        for (name, value) in entries.iter() {
-            let (MessageItem::Str(name), MessageItem::Variant(value)) = (name, value) else { continue };
-            if !known.contains(&name.as_str()) {
+    /// One is unknown, of the wrong type, or has no such value: the text names it. There are more than a method could know.
+    pub(crate) fn read(options: &mut Iter<'_>, known: &[&str]) -> Result<Self, Fault> {
+        let wrong = || Fault::invalid_args("the options are a dictionary a{sv}");
+        let mut entries = options.recurse(ArgType::Array).ok_or_else(wrong)?;
+        let (mut read, mut chosen, mut count) = (Self::default(), Chosen::default(), 0);
+        while let Some(mut entry) = entries.recurse(ArgType::DictEntry) {
+            count += 1;
+            if count > MAX_OPTIONS {
+                return Err(Fault::invalid_args(format!("there are more than {MAX_OPTIONS} options")));
+            }
+            let name: &str = entry.get().ok_or_else(wrong)?;
+            let Some(name) = known.iter().copied().find(|option| *option == name) else {
+                let shown: String = name.chars().take(MAX_SHOWN).collect();
                 return Err(Fault::invalid_args(format!(
-                    "there is no option '{name}': there are {}",
+                    "there is no option '{shown}': there are {}",
                     known.join(", ")
                 )));
-            }
-            match (name.as_str(), value.as_ref()) {
-                (TIMEOUT_MS, MessageItem::UInt32(timeout)) => read.timeout_ms = Some(*timeout),
-                (PRIORITY, MessageItem::Str(name)) => read.priority = priority(name)?,
-                (JSON, MessageItem::Bool(json)) => read.json = *json,
-                (POLICY, MessageItem::Str(name)) => policy = Some(name.clone()),
-                (KEEP, MessageItem::UInt32(count)) => keep = Some(*count),
-                (name, value) => {
-                    let (needed, given) = (signature(name), value.signature());
-                    return Err(Fault::invalid_args(format!(
-                        "the option '{name}' is '{needed}', not '{given}'"
-                    )));
-                }
-            }
+            };
+            entry.next();
+            let mut value = entry.recurse(ArgType::Variant).ok_or_else(wrong)?;
+            read.choose(name, &mut value, &mut chosen)?;
+            entries.next();
         }
-        read.policy = slow_consumer(policy.as_deref(), keep)?;
+        read.policy = slow_consumer(chosen.policy, chosen.keep)?;
         Ok(read)
+    }
+
+    fn choose<'a>(&mut self, name: &str, value: &mut Iter<'a>, chosen: &mut Chosen<'a>) -> Result<(), Fault> {
+        let wrong = |value: &mut Iter<'_>| {
+            let (needed, given) = (signature(name), value.signature());
+            Fault::invalid_args(format!("the option '{name}' is '{needed}', not '{}'", &*given))
+        };
+        match name {
+            TIMEOUT_MS => self.timeout_ms = Some(value.get().ok_or_else(|| wrong(value))?),
+            PRIORITY => self.priority = priority(value.get().ok_or_else(|| wrong(value))?)?,
+            JSON => self.json = value.get().ok_or_else(|| wrong(value))?,
+            POLICY => chosen.policy = Some(value.get().ok_or_else(|| wrong(value))?),
+            _ => chosen.keep = Some(value.get().ok_or_else(|| wrong(value))?),
+        }
+        Ok(())
     }
 
     /// As a message has them; it wants an answer.
@@ -64,6 +74,13 @@ impl Options {
             ..MessageFlags::NONE
         }
     }
+}
+
+/// What makes a policy.
+#[derive(Default)]
+struct Chosen<'a> {
+    policy: Option<&'a str>,
+    keep: Option<u32>,
 }
 
 fn signature(name: &str) -> &'static str {
@@ -108,30 +125,51 @@ pub(crate) const JSON: &str = "json";
 pub(crate) const POLICY: &str = "policy";
 /// How many notifications `drop_oldest` keeps.
 pub(crate) const KEEP: &str = "keep";
+/// Options in one call.
+const MAX_OPTIONS: usize = 16;
+/// Characters of a name in an error.
+const MAX_SHOWN: usize = 64;
 
 #[cfg(test)]
 mod tests {
+    use dbus::Message;
+    use dbus::arg::messageitem::MessageItem;
+
     use super::*;
-    use crate::router::items::{details, text};
+    use crate::router::items::{self, details, text};
+    use crate::types::append;
+
+    fn read(options: MessageItem, known: &[&str]) -> Result<Options, Fault> {
+        let mut call = Message::new_method_call("a.b", "/", "a.b", "C").unwrap();
+        append(&mut call, &[options]).unwrap();
+        Options::read(&mut call.iter_init(), known)
+    }
 
     #[test]
     fn an_unknown_option_is_refused_by_name() {
-        let given = details([("timeout", MessageItem::UInt32(5))]);
-        let fault = Options::read(Some(&given), &[TIMEOUT_MS, JSON]).unwrap_err();
+        let fault = read(details([("timeout", MessageItem::UInt32(5))]), &[TIMEOUT_MS, JSON]).unwrap_err();
         assert_eq!(fault, Fault::invalid_args("there is no option 'timeout': there are timeout_ms, json"));
+        let long = "x".repeat(1 << 20);
+        assert!(read(details([(long, MessageItem::UInt32(5))]), &[JSON]).unwrap_err().text.len() < 200);
+    }
+
+    #[test]
+    fn more_options_than_there_are_are_refused() {
+        let many = (0..=MAX_OPTIONS).map(|_| (JSON, MessageItem::Bool(true)));
+        assert!(read(details(many.clone().skip(1)), &[JSON]).is_ok());
+        assert!(read(details(many), &[JSON]).unwrap_err().text.contains("more than 16"));
     }
 
     #[test]
     fn an_option_of_another_type_or_value_is_refused() {
         let all = [TIMEOUT_MS, PRIORITY, JSON, POLICY, KEEP];
-        let wrong =
-            |name: &str, value| Options::read(Some(&details([(name, value)])), &all).unwrap_err().text;
+        let wrong = |name: &str, value| read(details([(name, value)]), &all).unwrap_err().text;
         assert_eq!(wrong(TIMEOUT_MS, MessageItem::Int32(5)), "the option 'timeout_ms' is 'u', not 'i'");
+        assert_eq!(wrong(JSON, items::bytes(&[1])), "the option 'json' is 'b', not 'ay'");
         assert!(wrong(PRIORITY, text("urgent")).contains("low, normal"));
         assert!(wrong(POLICY, text("newest")).contains("latest, drop_oldest"));
-        let both = details([(POLICY, text("latest")), (KEEP, MessageItem::UInt32(3))]);
-        assert!(Options::read(Some(&both), &all).is_err());
-        assert!(Options::read(Some(&text("")), &all).is_err());
+        assert!(read(details([(POLICY, text("latest")), (KEEP, MessageItem::UInt32(3))]), &all).is_err());
+        assert!(read(text(""), &all).is_err());
     }
 
     #[test]
@@ -141,7 +179,7 @@ mod tests {
             (PRIORITY, text("high")),
             (KEEP, MessageItem::UInt32(3)),
         ]);
-        let options = Options::read(Some(&given), &[TIMEOUT_MS, PRIORITY, KEEP]).unwrap();
+        let options = read(given, &[TIMEOUT_MS, PRIORITY, KEEP]).unwrap();
         assert_eq!(options.policy, SlowConsumer::DropOldest(3));
         let flags = options.flags();
         assert_eq!(

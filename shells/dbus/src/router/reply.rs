@@ -7,8 +7,10 @@ use dbus::Message;
 use dbus::arg::messageitem::MessageItem;
 use dbus::strings::{BusName, ErrorName};
 
+use super::address_types::unfit;
 use crate::fault::{Fault, INTERNAL};
 use crate::step::Step;
+use crate::types::{Piece, put};
 
 /// Whom to reply to, and to which call. It outlives the call, which may be long.
 #[derive(Debug, Clone)]
@@ -41,6 +43,22 @@ impl Reply {
         }
     }
 
+    /// Sends what stands elsewhere, or what went wrong.
+    pub(crate) fn finish_with(&self, outcome: Result<Piece<'_>, Fault>) -> Step {
+        let piece = match outcome {
+            Ok(piece) => piece,
+            Err(fault) => return self.fail(&fault),
+        };
+        let reply = self.to_call(|call| {
+            let mut message = call.method_return();
+            match put(&mut message, &[piece]) {
+                Ok(()) => message,
+                Err(misfit) => error_to(call, &unfit(misfit)),
+            }
+        });
+        reply.map_or(Step::Done, |reply| Step::Send(vec![reply]))
+    }
+
     /// What is next; a fault is sent.
     pub(crate) fn or_fail(&self, step: Result<Step, Fault>) -> Step {
         step.unwrap_or_else(|fault| self.fail(&fault))
@@ -64,18 +82,6 @@ impl Reply {
             signals.insert(0, reply);
         }
         if signals.is_empty() { Step::Done } else { Step::Send(signals) }
-    }
-
-    /// Sends one array of bytes, in a variant or not.
-    pub(crate) fn send_bytes(&self, bytes: &[u8], in_variant: bool) -> Step {
-        let reply = self.to_call(|call| {
-            let mut message = call.method_return();
-            match crate::types::append_bytes(&mut message, bytes, in_variant) {
-                Ok(()) => message,
-                Err(error) => error_to(call, &Fault::new(INTERNAL, error.to_string())),
-            }
-        });
-        reply.map_or(Step::Done, |reply| Step::Send(vec![reply]))
     }
 
     /// Sends an error.

@@ -106,7 +106,7 @@ impl Bench {
         self.serial += 1;
         call.set_serial(self.serial);
         call.set_sender(Some(caller.unique_name.as_str().into()));
-        let step = self.router.call(&call, caller);
+        let step = self.router.call(call, caller);
         let replies = self.drive(caller, step);
         for reply in replies.iter().filter(|reply| reply.to_serial.is_some()) {
             assert_eq!(reply.to_serial, Some(self.serial));

@@ -1,7 +1,7 @@
 //! Arguments into a message, whoever made them: what libdbus would end the process for, or cut off, is refused before.
 
+use dbus::arg::IterAppend;
 use dbus::arg::messageitem::MessageItem;
-use dbus::arg::{IterAppend, Variant};
 use dbus::{Message, Signature};
 
 use super::signature::{MAX_LEN, is_signature};
@@ -18,29 +18,13 @@ pub(crate) fn append(message: &mut Message, arguments: &[MessageItem]) -> Result
     Ok(())
 }
 
-/// Appends one array of bytes, in a variant or not.
-///
-/// # Errors
-/// [`Unfit`] when there are too many; the message is as it was then.
-pub(crate) fn append_bytes(message: &mut Message, bytes: &[u8], in_variant: bool) -> Result<(), Unfit> {
-    let mut walk = Walk { len: 16 };
-    walk.add(bytes.len())?;
-    let mut iter = IterAppend::new(message);
-    if in_variant {
-        iter.append(Variant(bytes))
-    } else {
-        iter.append(bytes)
-    }
-    Ok(())
-}
-
 /// Whether arguments can be appended; their signature where they can.
 ///
 /// # Errors
 /// [`Unfit`] says why they cannot.
 pub(crate) fn check(arguments: &[MessageItem]) -> Result<String, Unfit> {
     let signature = signature_of(arguments)?;
-    let mut walk = Walk { len: 0 };
+    let mut walk = Walk::default();
     arguments.iter().try_for_each(|argument| walk.item(argument, 0, 0))?;
     Ok(signature)
 }
@@ -85,13 +69,14 @@ fn write_signature(item: &MessageItem, depth: usize, out: &mut String) -> Result
 }
 
 /// Goes through arguments as they will lie in the message (D-Bus specification, "Marshaling").
-struct Walk {
+#[derive(Debug, Default)]
+pub(super) struct Walk {
     /// Bytes of the body so far.
     len: usize,
 }
 
 impl Walk {
-    fn item(&mut self, item: &MessageItem, depth: usize, variants: usize) -> Result<(), Unfit> {
+    pub(super) fn item(&mut self, item: &MessageItem, depth: usize, variants: usize) -> Result<(), Unfit> {
         match item {
             MessageItem::Byte(_) => self.fixed(1),
             MessageItem::Int16(_) | MessageItem::UInt16(_) => self.fixed(2),
@@ -136,8 +121,13 @@ impl Walk {
 
     /// What stands before an array's elements.
     fn array(&mut self, signature: &str) -> Result<(), Unfit> {
+        self.array_of(signature.as_bytes().get(1).copied())
+    }
+
+    /// The same, of elements whose signature begins so.
+    pub(super) fn array_of(&mut self, code: Option<u8>) -> Result<(), Unfit> {
         self.fixed(4)?;
-        self.align(match signature.as_bytes().get(1) {
+        self.align(match code {
             Some(b'(' | b'{' | b'x' | b't' | b'd') => 8,
             Some(b'n' | b'q') => 2,
             Some(b'y' | b'g' | b'v') => 1,
@@ -146,7 +136,7 @@ impl Walk {
     }
 
     /// A length of `width` bytes, a text, a zero byte.
-    fn text(&mut self, text: &str, width: usize) -> Result<(), Unfit> {
+    pub(super) fn text(&mut self, text: &str, width: usize) -> Result<(), Unfit> {
         if text.contains('\0') {
             return Err(Unfit::ZeroByte);
         }
@@ -154,16 +144,16 @@ impl Walk {
         self.add(text.len() + 1)
     }
 
-    fn fixed(&mut self, width: usize) -> Result<(), Unfit> {
+    pub(super) fn fixed(&mut self, width: usize) -> Result<(), Unfit> {
         self.align(width)?;
         self.add(width)
     }
 
-    fn align(&mut self, to: usize) -> Result<(), Unfit> {
+    pub(super) fn align(&mut self, to: usize) -> Result<(), Unfit> {
         self.add(self.len.next_multiple_of(to) - self.len)
     }
 
-    const fn add(&mut self, bytes: usize) -> Result<(), Unfit> {
+    pub(super) const fn add(&mut self, bytes: usize) -> Result<(), Unfit> {
         // It was at most MAX_BODY before, and no text is near the end of the numbers.
         self.len += bytes;
         if self.len > MAX_BODY { Err(Unfit::TooLong { max: MAX_BODY }) } else { Ok(()) }
@@ -171,7 +161,7 @@ impl Walk {
 }
 
 /// Puts in what was gone through before, and not refused.
-fn put(iter: &mut IterAppend<'_>, item: &MessageItem) {
+pub(super) fn put(iter: &mut IterAppend<'_>, item: &MessageItem) {
     match item {
         MessageItem::Array(array) if **array.signature() == *"ay" => {
             let byte =

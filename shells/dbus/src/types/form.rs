@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use dbus::Signature;
-use dbus::arg::messageitem::MessageItem;
+use dbus::arg::Iter;
 use postcard_schema::schema::owned::{
     OwnedDataModelType as Type, OwnedDataModelVariant as Variant, OwnedNamedType, OwnedNamedValue,
     OwnedNamedVariant,
 };
 use visorbus_hub::schema::Shape;
 
-use super::from_postcard::Reader;
 use super::signature::{is_basic, is_signature};
-use super::{MAX_DEPTH, MAX_VARIANTS, Misfit, to_postcard};
+use super::take::Taker;
+use super::{MAX_DEPTH, MAX_VARIANTS, Misfit};
 
 /// What an address takes or gives, as D-Bus sees it. It is cheap to clone.
 ///
@@ -26,7 +26,7 @@ struct Known {
     form: Form,
     arguments: Vec<Argument>,
     signature: String,
-    value: String,
+    value: Signature<'static>,
 }
 
 /// An argument of a method or a signal.
@@ -51,7 +51,7 @@ impl Typed {
             _ => vec![Argument { name: "value".to_owned(), signature: value.clone() }],
         };
         let signature: String = arguments.iter().map(|argument| argument.signature.as_str()).collect();
-        is_signature(&value).then(|| Self(Arc::new(Known { form, arguments, signature, value })))
+        Some(Self(Arc::new(Known { form, arguments, signature, value: checked(value)? })))
     }
 
     /// The arguments of a method that takes it, or gives it.
@@ -69,91 +69,39 @@ impl Typed {
         &self.0.value
     }
 
-    /// The postcard of arguments.
+    /// The same, as the library wants it.
+    pub(super) fn value_type(&self) -> &Signature<'static> {
+        &self.0.value
+    }
+
+    /// The postcard of a message's arguments from the one on that stands here; they are of this type's
+    /// [signature](Self::signature).
     ///
     /// # Errors
     /// [`Misfit`] when they are not of this type; no value is in its text.
-    pub(crate) fn to_postcard(&self, arguments: &[MessageItem]) -> Result<Vec<u8>, Misfit> {
-        let needed = self.0.arguments.len();
-        if arguments.len() != needed {
-            return Err(Misfit::Count { needed, got: arguments.len() });
-        }
-        let mut out = Vec::new();
-        match (&self.0.form, arguments) {
-            (Form::Struct(fields), arguments) => to_postcard::fields(fields, arguments, &mut out)?,
-            (form, [argument]) => to_postcard::value(form, argument, &mut out)?,
-            _ => {}
-        }
-        Ok(out)
-    }
-
-    /// The arguments of postcard.
-    ///
-    /// # Errors
-    /// [`Misfit`] when the bytes are not of this type, or hold what D-Bus cannot carry.
-    #[expect(clippy::wrong_self_convention, reason = "it is of this type that the value is made")]
-    pub(crate) fn from_postcard(&self, bytes: &[u8]) -> Result<Vec<MessageItem>, Misfit> {
-        let mut reader = Reader::new(bytes);
-        let arguments = match &self.0.form {
-            Form::Nothing => Vec::new(),
-            Form::Struct(fields) => reader.fields(fields)?,
-            form => vec![reader.value(form)?],
-        };
-        reader.end().map(|()| arguments)
-    }
-
-    /// The postcard of one argument that is an array of bytes; `None` where the type is another, or has another number of
-    /// them.
-    pub(crate) fn bytes_to_postcard(&self, bytes: &[u8]) -> Option<Vec<u8>> {
-        match self.only(false)? {
-            Form::Bytes => {
-                let mut out = Vec::with_capacity(bytes.len() + 10);
-                to_postcard::varint(&mut out, bytes.len() as u128);
-                out.extend_from_slice(bytes);
-                Some(out)
-            }
-            Form::FixedBytes(count) if *count == bytes.len() => Some(bytes.to_vec()),
-            _ => None,
-        }
-    }
-
-    /// The bytes that the postcard of one array of bytes holds, as an argument or as a variant holds it; `None` where the
-    /// type is another, or the postcard is not of it.
-    pub(crate) fn bytes_of<'p>(&self, postcard: &'p [u8], in_variant: bool) -> Option<&'p [u8]> {
-        match self.only(in_variant)? {
-            Form::Bytes => Reader::new(postcard).all_bytes(),
-            Form::FixedBytes(count) if *count == postcard.len() => Some(postcard),
-            _ => None,
-        }
-    }
-
-    /// The type of its only argument.
-    fn only(&self, in_variant: bool) -> Option<&Form> {
+    pub(crate) fn take(&self, arguments: &mut Iter<'_>) -> Result<Vec<u8>, Misfit> {
+        let mut taker = Taker::new();
         match &self.0.form {
-            Form::Struct(fields) if !in_variant && fields.len() == 1 => {
-                fields.first().map(|field| &field.form)
-            }
-            form => Some(form),
+            Form::Nothing => {}
+            Form::Struct(fields) => taker.fields(fields, arguments, 0)?,
+            form => taker.value(form, arguments, 0)?,
         }
+        Ok(taker.finish())
     }
 
-    /// The postcard of one value, as a variant holds it.
+    /// The postcard of one value, as a variant holds it; it is of this type's [signature](Self::value_signature).
     ///
     /// # Errors
-    /// [`Misfit`] when it is not of this type; no value is in its text.
-    pub(crate) fn value_to_postcard(&self, value: &MessageItem) -> Result<Vec<u8>, Misfit> {
-        let mut out = Vec::new();
-        to_postcard::value(&self.0.form, value, &mut out).map(|()| out)
+    /// As [`Typed::take`].
+    pub(crate) fn take_value(&self, value: &mut Iter<'_>) -> Result<Vec<u8>, Misfit> {
+        let mut taker = Taker::new();
+        taker.value(&self.0.form, value, SPARE)?;
+        Ok(taker.finish())
     }
 
-    /// The value of postcard, as a variant holds it.
-    ///
-    /// # Errors
-    /// [`Misfit`] when the bytes are not of this type, or hold what D-Bus cannot carry.
-    pub(crate) fn value_from_postcard(&self, bytes: &[u8]) -> Result<MessageItem, Misfit> {
-        let mut reader = Reader::new(bytes);
-        let value = reader.value(&self.0.form)?;
-        reader.end().map(|()| value)
+    /// What values of it are made by.
+    pub(super) fn form(&self) -> &Form {
+        &self.0.form
     }
 }
 
@@ -196,28 +144,33 @@ pub(super) enum Form {
 #[derive(Debug)]
 pub(super) struct Content {
     pub(super) form: Form,
-    /// What it costs, as [`Form::cost`] says.
-    pub(super) cost: usize,
+    pub(super) signature: Signature<'static>,
 }
 
-/// An array's element, and the array's signature.
+/// An array's element, and the signatures of both.
 #[derive(Debug)]
 pub(super) struct List {
     pub(super) item: Box<Form>,
     pub(super) signature: Signature<'static>,
-    /// What an element costs, as [`Form::cost`] says.
-    pub(super) cost: usize,
+    pub(super) element: Signature<'static>,
 }
 
-/// A map's key, value and signature; those of key and value where it is a dictionary.
+/// A map's key, value and signature, and what its pairs are.
 #[derive(Debug)]
 pub(super) struct Map {
     pub(super) key: Box<Form>,
     pub(super) value: Box<Form>,
     pub(super) signature: Signature<'static>,
-    pub(super) entry: Option<(Signature<'static>, Signature<'static>)>,
-    /// What a pair costs, as [`Form::cost`] says.
-    pub(super) cost: usize,
+    pub(super) pair: Pair,
+}
+
+/// What a map is an array of.
+#[derive(Debug)]
+pub(super) enum Pair {
+    /// Dictionary entries: the signatures of key and value.
+    Entry(Signature<'static>, Signature<'static>),
+    /// Structs of this signature, where no dictionary may have such a key.
+    Struct(Signature<'static>),
 }
 
 /// A field of a struct, or an item of a tuple under its number.
@@ -367,7 +320,7 @@ impl Form {
                 Variant::TupleVariant(items) => Self::items(items, inner),
                 Variant::StructVariant(fields) => Self::fields(fields, inner),
             }?;
-            is_signature(&form.signature()).then(|| Content { cost: form.cost(), form })
+            Some(Content { signature: checked(form.signature())?, form })
         };
         let contents = variants.iter().map(content).collect::<Option<Vec<Content>>>()?;
         Some(Self::Choice(Variants::new(variants), contents))
@@ -383,17 +336,6 @@ impl Form {
                 format!("({inner})")
             }
             plain => plain.code().to_owned(),
-        }
-    }
-
-    /// Bytes of signatures that the library goes through for a value when it is put into an array or a variant.
-    pub(super) fn cost(&self) -> usize {
-        match self {
-            Self::Struct(fields) => {
-                fields.iter().map(|field| field.form.cost()).sum::<usize>() + self.signature().len()
-            }
-            Self::Choice(..) => self.code().len(),
-            _ => 0,
         }
     }
 
@@ -417,8 +359,9 @@ impl Form {
 
 impl List {
     fn new(item: Form) -> Option<Self> {
-        let signature = checked(format!("a{}", item.signature()))?;
-        Some(Self { cost: item.cost(), item: Box::new(item), signature })
+        let element = item.signature();
+        let signature = checked(format!("a{element}"))?;
+        Some(Self { item: Box::new(item), signature, element: checked(element)? })
     }
 }
 
@@ -428,14 +371,14 @@ impl Map {
         let (key, value) = (Form::of(key, inner)?, Form::of(value, inner)?);
         let (of_key, of_value) = (key.signature(), value.signature());
         let is_dictionary = matches!(of_key.as_bytes(), [code] if is_basic(*code));
-        let (signature, entry) = if is_dictionary {
-            let entry = (checked(of_key.clone())?, checked(of_value.clone())?);
-            (format!("a{{{of_key}{of_value}}}"), Some(entry))
+        let (signature, pair) = if is_dictionary {
+            let signature = format!("a{{{of_key}{of_value}}}");
+            (signature, Pair::Entry(checked(of_key)?, checked(of_value)?))
         } else {
-            (format!("a({of_key}{of_value})"), None)
+            let pair = format!("({of_key}{of_value})");
+            (format!("a{pair}"), Pair::Struct(checked(pair)?))
         };
-        let cost = signature.len() + key.cost() + value.cost();
-        Some(Self { key: Box::new(key), value: Box::new(value), signature: checked(signature)?, entry, cost })
+        Some(Self { key: Box::new(key), value: Box::new(value), signature: checked(signature)?, pair })
     }
 }
 

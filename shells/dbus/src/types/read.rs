@@ -19,41 +19,6 @@ pub(crate) fn read_items(message: &Message) -> Result<Vec<MessageItem>, Unfit> {
     Ok(made(&mut message.iter_init(), None))
 }
 
-/// As [`read_items`]; where argument `number` is an array of bytes, or a variant that holds one, the bytes come beside the
-/// arguments, without a value for each, and a single byte stands in their place. They count as nothing.
-///
-/// # Errors
-/// As [`read_items`].
-pub(crate) fn read_beside(
-    message: &Message,
-    number: usize,
-) -> Result<(Vec<MessageItem>, Option<Vec<u8>>), Unfit> {
-    let Some(bytes) = bytes_at(message, number) else { return Ok((read_items(message)?, None)) };
-    let mut walk = Walk { room: MAX_ITEMS, structs: 0 };
-    let (mut all, mut arguments) = (Vec::new(), message.iter_init());
-    while arguments.arg_type() != ArgType::Invalid {
-        if all.len() == number {
-            all.push(MessageItem::Byte(0));
-        } else {
-            walk.item(&mut arguments, 0, 0)?;
-            all.push(one(&mut arguments, None).ok_or(Unfit::Signature)?);
-        }
-        arguments.next();
-    }
-    Ok((all, Some(bytes)))
-}
-
-/// An array of bytes as a value.
-///
-/// # Errors
-/// [`Unfit`] where [`read_items`] would not make one of so many bytes.
-pub(crate) fn item_of_bytes(bytes: &[u8]) -> Result<MessageItem, Unfit> {
-    if bytes.len() / BYTES_PER_ITEM > MAX_ITEMS {
-        return Err(Unfit::TooMany { max: MAX_ITEMS });
-    }
-    Ok(MessageItem::from(bytes))
-}
-
 /// The signature of a message's arguments; `h` may be in it.
 pub(crate) fn signature(message: &Message) -> String {
     let (mut all, mut arguments) = (String::new(), message.iter_init());
@@ -177,17 +142,6 @@ fn has_structs(elements: &mut Iter<'_>) -> bool {
         Some(mut entry) => entry.next() && entry.arg_type() == ArgType::Struct,
         None => elements.arg_type() == ArgType::Struct,
     }
-}
-
-/// The bytes of an argument that is an array of them, or a variant with one.
-fn bytes_at(message: &Message, number: usize) -> Option<Vec<u8>> {
-    let mut arguments = message.iter_init();
-    (0..number).all(|_| arguments.next()).then_some(())?;
-    let bytes = match arguments.arg_type() {
-        ArgType::Variant => bytes(&mut arguments.recurse(ArgType::Variant)?),
-        _ => bytes(&mut arguments),
-    };
-    bytes.map(<[u8]>::to_vec)
 }
 
 /// An array of bytes, in one piece.

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use dbus::arg::messageitem::{MessageItem, MessageItemArray};
 
-use super::Misfit;
-use super::form::{Content, Field, Form, Map, Variants};
+use crate::types::Misfit;
+use crate::types::form::{Content, Field, Form, Map, Variants};
+use crate::types::take::needed;
 
 /// Writes a value of one type.
 pub(super) fn value(form: &Form, item: &MessageItem, out: &mut Vec<u8>) -> Result<(), Misfit> {
@@ -198,18 +199,7 @@ const fn beyond(needed: &'static str) -> Misfit {
 }
 
 fn wrong(form: &Form, item: &MessageItem) -> Misfit {
-    let signature = super::signature_of(std::slice::from_ref(item));
+    let signature = crate::types::signature_of(std::slice::from_ref(item));
     let got = signature.map_or_else(|unfit| unfit.to_string(), |signature| format!("'{signature}'"));
     Misfit::Wrong { at: String::new(), needed: needed(form), got }
-}
-
-/// What a place takes, in a word or two.
-fn needed(form: &Form) -> String {
-    match form {
-        Form::Optional(list) => format!("'{}' of at most one element", &*list.signature),
-        Form::Fixed(list, count) => format!("'{}' of {count} elements", &*list.signature),
-        Form::FixedBytes(count) => format!("'ay' of {count} elements"),
-        Form::Nothing => "nothing ('y' 0)".to_owned(),
-        form => format!("'{}'", form.signature()),
-    }
 }

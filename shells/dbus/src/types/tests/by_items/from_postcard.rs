@@ -1,24 +1,21 @@
-//! From postcard to arguments, by a form: every value that is made is counted, so nothing goes on for longer than a message
-//! may be.
+//! From postcard to arguments, by a form.
 
 use dbus::arg::messageitem::{MessageItem, MessageItemArray, MessageItemDict};
 use visorbus_hub::schema::Misfit as Bytes;
 
-use super::form::{Field, Form, List, Map};
-use super::{BYTES_PER_ITEM, MAX_ITEMS, MAX_SIGNATURES, Misfit};
+use crate::types::form::{Field, Form, List, Map, Pair};
+use crate::types::{BYTES_PER_ITEM, MAX_ITEMS, Misfit};
 
 /// Bytes that are gone through from the front.
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
     /// Values that may still be made.
     room: usize,
-    /// Bytes of signatures that the library may still go through for them.
-    signatures: usize,
 }
 
 impl<'a> Reader<'a> {
     pub(super) const fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes, room: MAX_ITEMS, signatures: MAX_SIGNATURES }
+        Self { rest: bytes, room: MAX_ITEMS }
     }
 
     /// Makes one value, of whatever type: at least one is counted for each.
@@ -69,7 +66,6 @@ impl<'a> Reader<'a> {
                 let (Some(name), Some(content)) = (variants.name(number), contents.get(number)) else {
                     return Err(Bytes::OutOfRange.into());
                 };
-                self.signatures(1, content.cost)?;
                 let content = self.value(&content.form)?;
                 MessageItem::Struct(vec![named(name)?, MessageItem::Variant(Box::new(content))])
             }
@@ -88,7 +84,7 @@ impl<'a> Reader<'a> {
     }
 
     /// That nothing is left.
-    pub(super) fn end(self) -> Result<(), Misfit> {
+    pub(super) fn end(&self) -> Result<(), Misfit> {
         match self.rest.len() {
             0 => Ok(()),
             bytes => Err(Bytes::LeftOver { bytes }.into()),
@@ -97,7 +93,6 @@ impl<'a> Reader<'a> {
 
     fn list(&mut self, list: &List, count: usize) -> Result<MessageItem, Misfit> {
         self.has_room(count)?;
-        self.signatures(count, list.cost)?;
         let items = (0..count).map(|_| self.value(&list.item)).collect::<Result<Vec<_>, _>>()?;
         // All are of the form that the signature was made of.
         let array = MessageItemArray::new(items, list.signature.clone());
@@ -107,16 +102,15 @@ impl<'a> Reader<'a> {
     fn map(&mut self, map: &Map) -> Result<MessageItem, Misfit> {
         let count = self.count()?;
         self.has_room(count)?;
-        self.signatures(count, map.cost)?;
         let mut pairs = Vec::new();
         for _ in 0..count {
             pairs.push((self.value(&map.key)?, self.value(&map.value)?));
         }
-        let made = match &map.entry {
-            Some((key, value)) => {
+        let made = match &map.pair {
+            Pair::Entry(key, value) => {
                 MessageItemDict::new(pairs, key.clone(), value.clone()).map(MessageItem::Dict)
             }
-            None => {
+            Pair::Struct(_) => {
                 let pairs = pairs.into_iter().map(|(key, value)| MessageItem::Struct(vec![key, value]));
                 MessageItemArray::new(pairs.collect(), map.signature.clone()).map(MessageItem::Array)
             }
@@ -195,12 +189,6 @@ impl<'a> Reader<'a> {
     fn take(&mut self, count: usize) -> Result<(), Misfit> {
         self.has_room(count)?;
         self.room -= count;
-        Ok(())
-    }
-
-    fn signatures(&mut self, count: usize, cost: usize) -> Result<(), Misfit> {
-        let left = self.signatures.checked_sub(count.saturating_mul(cost));
-        self.signatures = left.ok_or(Misfit::TooMany { max: MAX_ITEMS })?;
         Ok(())
     }
 
