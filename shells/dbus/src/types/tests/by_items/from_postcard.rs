@@ -77,12 +77,6 @@ impl<'a> Reader<'a> {
         fields.iter().map(|field| self.value(&field.form)).collect()
     }
 
-    /// All that is left, where it is one array of bytes.
-    pub(super) fn all_bytes(mut self) -> Option<&'a [u8]> {
-        let count = self.varint(64).ok()?;
-        (count == self.rest.len() as u128).then_some(self.rest)
-    }
-
     /// That nothing is left.
     pub(super) fn end(&self) -> Result<(), Misfit> {
         match self.rest.len() {
