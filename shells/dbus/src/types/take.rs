@@ -93,21 +93,19 @@ impl Taker {
     /// Takes the elements of an array; how many there were.
     fn elements(&mut self, form: &Form, array: &mut Iter<'_>, depth: usize) -> Result<usize, Misfit> {
         match form {
-            Form::U8 => self.run(form, array, |out, value| Ok(out.push(value))),
-            Form::I8 => self.run(form, array, |out, value| Ok(out.push(byte(value)?))),
-            Form::I16 => self.run(form, array, |out, value: i16| Ok(signed(out, value.into()))),
-            Form::I32 => self.run(form, array, |out, value: i32| Ok(signed(out, value.into()))),
-            Form::I64 => self.run(form, array, |out, value| Ok(signed(out, value))),
-            Form::U16 => self.run(form, array, |out, value: u16| Ok(varint(out, value.into()))),
-            Form::U32 => self.run(form, array, |out, value: u32| Ok(varint(out, value.into()))),
-            Form::U64 => self.run(form, array, |out, value| Ok(varint(out, value))),
-            Form::F32 => {
-                self.run(form, array, |out, value| Ok(out.extend_from_slice(&single(value)?.to_le_bytes())))
-            }
-            Form::F64 => {
-                self.run(form, array, |out, value: f64| Ok(out.extend_from_slice(&value.to_le_bytes())))
-            }
-            Form::Nothing => self.run(form, array, |_, value: u8| match value {
+            Form::U8 => self.run(form, array, Vec::push),
+            Form::I16 => self.run(form, array, |out, value: i16| signed(out, value.into())),
+            Form::I32 => self.run(form, array, |out, value: i32| signed(out, value.into())),
+            Form::I64 => self.run(form, array, signed),
+            Form::U16 => self.run(form, array, |out, value: u16| varint(out, value.into())),
+            Form::U32 => self.run(form, array, |out, value: u32| varint(out, value.into())),
+            Form::U64 => self.run(form, array, varint),
+            Form::F64 => self.run(form, array, |out, value: f64| out.extend_from_slice(&value.to_le_bytes())),
+            Form::I8 => self.try_run(form, array, |out, value| byte(value).map(|byte| out.push(byte))),
+            Form::F32 => self.try_run(form, array, |out, value| {
+                single(value).map(|value| out.extend_from_slice(&value.to_le_bytes()))
+            }),
+            Form::Nothing => self.try_run(form, array, |_, value: u8| match value {
                 0 => Ok(()),
                 _ => Err(Misfit::Wrong { at: String::new(), needed: needed(form), got: "'y'".to_owned() }),
             }),
@@ -127,6 +125,22 @@ impl Taker {
 
     /// Takes an array whose elements are all of one width, in one piece; how many there were.
     fn run<'a, T: FixedArray + Copy>(
+        &mut self,
+        form: &Form,
+        array: &mut Iter<'a>,
+        write: impl Fn(&mut Vec<u8>, T),
+    ) -> Result<usize, Misfit>
+    where
+        &'a [T]: Get<'a>,
+    {
+        self.try_run(form, array, |out, value| {
+            write(out, value);
+            Ok(())
+        })
+    }
+
+    /// The same, where not every value fits.
+    fn try_run<'a, T: FixedArray + Copy>(
         &mut self,
         form: &Form,
         array: &mut Iter<'a>,

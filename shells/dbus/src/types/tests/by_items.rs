@@ -9,6 +9,7 @@ use super::*;
 use crate::types::form::Form;
 
 /// Both ways, value by value.
+#[expect(clippy::wrong_self_convention, reason = "it is of this type that the value is made")]
 pub(super) trait ByItems {
     fn to_postcard(&self, arguments: &[MessageItem]) -> Result<Vec<u8>, Misfit>;
     fn value_to_postcard(&self, value: &MessageItem) -> Result<Vec<u8>, Misfit>;
