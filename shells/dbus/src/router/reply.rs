@@ -117,7 +117,12 @@ fn stand_in() -> Option<Message> {
 }
 
 fn error_to(call: &Message, fault: &Fault) -> Message {
+    // What the caller has sent may stand in it, and may be long.
+    let text: String = fault.text.chars().take(LONGEST_TEXT).collect();
     // A text of C ends at its first zero.
-    let text = CString::new(fault.text.replace('\0', "\u{fffd}")).unwrap_or_default();
+    let text = CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default();
     call.error(&ErrorName::from(fault.name), &text)
 }
+
+/// Characters of an error's text.
+const LONGEST_TEXT: usize = 1024;
