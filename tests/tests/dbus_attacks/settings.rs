@@ -1,0 +1,112 @@
+//! The interface that the tests register: what everybody may use and what not, and one method that waits.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+
+use visorbus_core::auth::Grant;
+use visorbus_dbus::{DBusInterface, DBusMethod, DBusProperty, DBusPropertyAccess, DBusSignal, MessageItem};
+use visorbus_hub::Result;
+
+pub(crate) const NAME: &str = "org.example.Settings1";
+
+/// What stands behind the interface, for the test to look at.
+pub(crate) struct Settings {
+    runs: Arc<AtomicUsize>,
+    waits: Arc<Mutex<Receiver<()>>>,
+    /// Lets `Wait` return, once for each.
+    pub(crate) release: SyncSender<()>,
+    volume: Arc<Mutex<u32>>,
+}
+
+impl Settings {
+    pub(crate) fn new(runs: Arc<AtomicUsize>) -> Self {
+        let (release, waits) = sync_channel(1024);
+        Self { runs, waits: Arc::new(Mutex::new(waits)), release, volume: Arc::default() }
+    }
+
+    pub(crate) fn interface(&self) -> Box<dyn DBusInterface> {
+        let Self { runs, waits, volume, .. } = self;
+        Box::new(Interface { runs: Arc::clone(runs), waits: Arc::clone(waits), volume: Arc::clone(volume) })
+    }
+}
+
+struct Interface {
+    runs: Arc<AtomicUsize>,
+    waits: Arc<Mutex<Receiver<()>>>,
+    volume: Arc<Mutex<u32>>,
+}
+
+impl DBusInterface for Interface {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn methods(&self) -> Vec<DBusMethod> {
+        let method = |(name, takes, gives, requires_auth): (&str, &str, &str, bool)| DBusMethod {
+            name: name.to_owned(),
+            input_signature: takes.to_owned(),
+            output_signature: gives.to_owned(),
+            description: format!("What {name} does."),
+            requires_auth,
+        };
+        [
+            ("Echo", "sa{sv}(yd)aayv", "sa{sv}(yd)aayv", false),
+            ("Any", "v", "v", false),
+            ("Guarded", "s", "s", true),
+            ("Wait", "", "", true),
+        ]
+        .map(method)
+        .into()
+    }
+
+    fn signals(&self) -> Vec<DBusSignal> {
+        let signal = |(name, requires_auth): (&str, bool)| DBusSignal {
+            name: name.to_owned(),
+            signature: "s".to_owned(),
+            description: String::new(),
+            requires_auth,
+        };
+        [("Public", false), ("Private", true)].map(signal).into()
+    }
+
+    fn properties(&self) -> Vec<DBusProperty> {
+        let property = |(name, requires_auth): (&str, bool)| DBusProperty {
+            name: name.to_owned(),
+            signature: "u".to_owned(),
+            description: String::new(),
+            access: DBusPropertyAccess::ReadWrite,
+            requires_auth_read: requires_auth,
+            requires_auth_write: true,
+        };
+        [("Volume", false), ("Code", true)].map(property).into()
+    }
+
+    fn handle_method_call(
+        &self,
+        method_name: &str,
+        args: &[MessageItem],
+        _grant: Option<&Grant>,
+    ) -> Result<Vec<MessageItem>> {
+        self.runs.fetch_add(1, Ordering::SeqCst);
+        if method_name == "Wait" {
+            // The end of the test lets it go too.
+            let _ = self.waits.lock().unwrap().recv();
+        }
+        Ok(args.to_vec())
+    }
+
+    fn get_property(&self, _property_name: &str, _grant: Option<&Grant>) -> Result<MessageItem> {
+        Ok((*self.volume.lock().unwrap()).into())
+    }
+
+    fn set_property(&self, _property_name: &str, value: MessageItem, grant: Option<&Grant>) -> Result<()> {
+        assert!(grant.is_some(), "all that can be written here requires authentication");
+        self.runs.fetch_add(1, Ordering::SeqCst);
+        match value {
+            MessageItem::UInt32(value) => *self.volume.lock().unwrap() = value,
+            other => panic!("{other:?} is no volume"),
+        }
+        Ok(())
+    }
+}
