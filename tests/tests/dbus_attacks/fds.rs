@@ -130,7 +130,12 @@ fn calls() -> Vec<Raw> {
     };
     vec![
         Raw::of("org.freedesktop.DBus.Properties", "Set", "ssv", in_variant(&[NAME, "Volume"], "h", &index)),
-        Raw::of("org.freedesktop.DBus.Properties", "Set", "ssv", in_variant(&[SERVICE, "Version"], "h", &index)),
+        Raw::of(
+            "org.freedesktop.DBus.Properties",
+            "Set",
+            "ssv",
+            in_variant(&[SERVICE, "Version"], "h", &index),
+        ),
         Raw::of(SERVICE, "Call", "sva{sv}", payload("h", &index)),
         Raw::of(SERVICE, "Call", "sva{sv}", payload("ah", &[4, 0, 0, 0, 0, 0, 0, 0])),
         Raw::of(SERVICE, "Call", "sva{sv}", payload("ah", &0u32.to_le_bytes())),

@@ -1,6 +1,7 @@
 //! Much at once: memory is bounded, the neighbours at the socket are served meanwhile, and afterwards everybody is.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use visorbus_tests::dbus_daemon::DbusDaemon;
@@ -41,7 +42,7 @@ fn a_hundred_thousand_calls_whose_answers_nobody_reads_harm_nobody() {
                 break;
             }
             sent += 1;
-            if sent % 2000 == 0 {
+            if sent.is_multiple_of(2000) {
                 slowest = slowest.max(world.serves_neighbours());
                 neighbours += 1;
                 most = most.max(resident());
@@ -53,12 +54,17 @@ fn a_hundred_thousand_calls_whose_answers_nobody_reads_harm_nobody() {
             most = most.max(resident());
         }
         let stats = world.statistics();
-        eprintln!("{sent} calls on {:?}, {} KiB more at most, neighbours {slowest:?} at most and {quiet:?} before; {stats:?}", world.bus.program(), most.saturating_sub(before) >> 10);
+        eprintln!(
+            "{sent} calls on {:?}, {} KiB more at most, neighbours {slowest:?} at most and {quiet:?} before; {stats:?}",
+            world.bus.program(),
+            most.saturating_sub(before) >> 10
+        );
         assert!(most.saturating_sub(before) < 64 << 20, "{} bytes more", most - before);
         assert!(stats.output_bytes <= 8 << 20, "{stats:?}");
         assert!(slowest < Duration::from_secs(1), "{slowest:?}");
         drop(mallory);
-        wait_until("nobody is left who has called", || world.statistics().waiting == 0);
+        // That it has left is the last that comes of it.
+        wait_until("nobody is left who has called", || world.statistics().senders == 0);
         assert_eq!(world.statistics().faults, 0);
         // Only what was allowed has run, and at most as often as it was asked for.
         let ran = world.runs() - runs - neighbours;
@@ -72,7 +78,10 @@ fn long_calls_without_end_are_bounded_in_memory() {
     if !is_alone("floods::long_calls_without_end_are_bounded_in_memory") {
         return;
     }
-    let world = World::of(Setup { allow: "\"request:vault/*\", \"request:org.example.settings1/**\"", ..Setup::default() });
+    let world = World::of(Setup {
+        allow: "\"request:vault/*\", \"request:org.example.settings1/**\"",
+        ..Setup::default()
+    });
     world.is_unharmed();
     let before = resident();
     let mut mallory = RawBus::connect(&world.bus.socket());
@@ -107,7 +116,11 @@ fn long_calls_without_end_are_bounded_in_memory() {
         slowest = slowest.max(world.serves_neighbours());
         most = most.max(resident());
     }
-    eprintln!("{} KiB more at most, {slowest:?}, {:?}", most.saturating_sub(before) >> 10, world.statistics());
+    eprintln!(
+        "{} KiB more at most, {slowest:?}, {:?}",
+        most.saturating_sub(before) >> 10,
+        world.statistics()
+    );
     assert!(most.saturating_sub(before) < 256 << 20, "{} bytes more", most - before);
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
     world.settings.release.send(()).unwrap();
@@ -115,6 +128,58 @@ fn long_calls_without_end_are_bounded_in_memory() {
     wait_until("nobody is left who has called", || world.statistics().waiting == 0);
     world.serves_neighbours();
     assert_eq!(world.statistics().faults, 0);
+}
+
+/// Of the longest calls that are taken, one after the other.
+#[test]
+fn long_calls_hold_up_nobody_for_long() {
+    let world = World::start();
+    let mut array = Vec::new();
+    put_text(&mut array, "vault/open");
+    put_signature(&mut array, "ay");
+    pad(&mut array, 4);
+    array.extend((200u32 << 10).to_le_bytes());
+    array.resize(array.len() + (200 << 10), 7);
+    array.extend(0u32.to_le_bytes());
+    pad(&mut array, 8);
+    let mut many = Vec::new();
+    put_signature(&mut many, "aq");
+    pad(&mut many, 4);
+    many.extend(120_000u32.to_le_bytes());
+    many.resize(many.len() + 120_000, 7);
+    let text = body_of("vault/open", &"x".repeat(900 << 10));
+    for (what, call) in [
+        ("bytes", Raw::of(SERVICE, "Call", "sva{sv}", array)),
+        ("a text", Raw::of(SERVICE, "Call", "sva{sv}", text)),
+        ("many values", Raw::of(NAME, "Any", "v", many)),
+    ] {
+        let over = AtomicBool::new(false);
+        let slowest = std::thread::scope(|scope| {
+            let (over, call) = (&over, &call);
+            let mut mallory = RawBus::connect(&world.bus.socket());
+            let calls = scope.spawn(move || {
+                let begun = Instant::now();
+                let mut answers = (0..20).map(|_| {
+                    let serial = mallory.send(call);
+                    mallory.answer(serial).expect("the bus stays").map(drop)
+                });
+                let outcome: Result<(), _> = answers.by_ref().collect();
+                over.store(true, Ordering::SeqCst);
+                (outcome, begun.elapsed() / 20)
+            });
+            let mut all = Vec::new();
+            while !over.load(Ordering::SeqCst) {
+                all.push(world.serves_neighbours());
+            }
+            all.sort();
+            let (outcome, each) = calls.join().unwrap();
+            assert_eq!(outcome, Ok(()), "{what}");
+            let (most, half) = (all[all.len() - 1], all[all.len() / 2]);
+            eprintln!("{what}: {each:?} a call, neighbours {most:?} at most, half of them {half:?}");
+            most
+        });
+        assert!(slowest < Duration::from_secs(1), "{what}: {slowest:?}");
+    }
 }
 
 #[test]
@@ -131,13 +196,13 @@ fn a_subscriber_that_does_not_read_is_bounded_and_others_hear_everything() {
     eager.subscribe("vault/**").unwrap();
     let before = resident();
     let text = "x".repeat(64 << 10);
-    for number in 0..2000 {
+    for number in 0..2000u32 {
         let text = format!("{number} {text}");
         let news = HubMessage::notification(0, Address::literal("vault/news"));
         let news = news.with_payload(MessagePayload::String(&text));
         // It waits until the hub has it, and so does the flood.
         world.handle.publish(visorbus_hub::OwnedMessage::from(&news)).unwrap();
-        if number % 50 == 0 {
+        if number.is_multiple_of(50) {
             let _ = eager.so_far();
             world.serves_neighbours();
         }
@@ -170,7 +235,8 @@ fn a_sender_that_vanishes_in_the_middle_of_a_call_is_forgotten_at_once() {
                 mallory.send(&Raw::of(SERVICE, "Call", "sva{sv}", body_of("vault/open", "x")));
             }
             // Half of a message, and it is gone.
-            let half = Raw::of(SERVICE, "Call", "sva{sv}", body_of("vault/open", &"y".repeat(5000))).bytes(999);
+            let half =
+                Raw::of(SERVICE, "Call", "sva{sv}", body_of("vault/open", &"y".repeat(5000))).bytes(999);
             mallory.write(&half[..half.len() / 2]);
             drop(mallory);
             world.settings.release.send(()).unwrap();
@@ -200,7 +266,11 @@ fn who_has_too_much_waiting_is_told_and_nobody_else_waits() {
         limited += 1;
     }
     assert_eq!(limited, 44);
-    assert!(world.statistics().refused >= 44 && world.statistics().waiting == 256, "{:?}", world.statistics());
+    assert!(
+        world.statistics().refused >= 44 && world.statistics().waiting == 256,
+        "{:?}",
+        world.statistics()
+    );
     let other = world.program();
     assert_eq!(other.call_address("vault/open", "me").as_deref(), Ok("me"));
     world.serves_neighbours();
@@ -231,7 +301,7 @@ fn body_of(address: &str, text: &str) -> Vec<u8> {
 /// Whether this is the process of the test of this name alone, whose memory is nobody else's; where it is not, that
 /// process has run and held.
 #[track_caller]
-fn is_alone(test: &str) -> bool {
+pub(crate) fn is_alone(test: &str) -> bool {
     if std::env::var_os(ALONE).is_some() {
         return true;
     }
@@ -244,7 +314,7 @@ fn is_alone(test: &str) -> bool {
 }
 
 /// Bytes of memory that this process has.
-fn resident() -> usize {
+pub(crate) fn resident() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * rustix::param::page_size()
 }

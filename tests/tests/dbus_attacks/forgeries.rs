@@ -32,7 +32,9 @@ fn that_somebody_has_left_is_believed_from_the_bus_alone() {
             if let Some(sender) = sender {
                 signal = signal.from(sender);
             }
-            [victim.unique_name(), victim.unique_name(), ""].iter().for_each(|text| put_text(&mut signal.body, text));
+            [victim.unique_name(), victim.unique_name(), ""]
+                .iter()
+                .for_each(|text| put_text(&mut signal.body, text));
             mallory.send(&signal);
         }
         // The service's own name, taken away by somebody.
@@ -93,7 +95,10 @@ fn an_answer_to_the_service_s_own_questions_is_believed_from_the_bus_alone() {
         }
         let mallory = world.program();
         expect_refusal(mallory.call_address("vault/open", "let me in"), "AccessDenied", "");
-        assert_eq!(mallory.call(BUS_PROPERTIES, "Get", &[SERVICE.into(), "Subject".into()]).unwrap(), [boxed("panel")]);
+        assert_eq!(
+            mallory.call(BUS_PROPERTIES, "Get", &[SERVICE.into(), "Subject".into()]).unwrap(),
+            [boxed("panel")]
+        );
     }
     answered(&mut forger);
     world.serves_neighbours();
@@ -111,7 +116,8 @@ fn a_sender_and_a_destination_that_somebody_writes_are_not_believed() {
         let mut mallory = RawBus::connect(&world.bus.socket());
         for sender in [victim.unique_name(), BUS, SERVICE, world.unique_name().as_str()] {
             for destination in [SERVICE, world.unique_name().as_str()] {
-                let mut call = Raw::call(ROOT, SERVICE, "Call").to(destination).from(sender).signed("sva{sv}");
+                let mut call =
+                    Raw::call(ROOT, SERVICE, "Call").to(destination).from(sender).signed("sva{sv}");
                 call.body = call_body("config/open");
                 let serial = mallory.send(&call);
                 // A bus puts the true sender in its place, or hangs up.
@@ -141,7 +147,13 @@ fn a_well_known_name_makes_nobody_somebody() {
         wait_until("it is gone", || world.bus.owner("org.visorbus.Keeper").is_none());
         // The same name, and what looks like names of ours.
         let mallory = world.program();
-        for name in ["org.visorbus.Keeper", "org.visorbus.keeper", "keeper.hub", "org.visorbus.Bus1.Admin", "org.visorbus.components.Config"] {
+        for name in [
+            "org.visorbus.Keeper",
+            "org.visorbus.keeper",
+            "keeper.hub",
+            "org.visorbus.Bus1.Admin",
+            "org.visorbus.components.Config",
+        ] {
             mallory.own(name);
             expect_refusal(mallory.call_address("config/open", "mine too"), "AccessDenied", "");
         }

@@ -65,11 +65,16 @@ fn the_longest_array_there_is_is_refused_and_keeps_nobody() {
         pad(&mut body, 8);
         body
     };
-    for (signature, len) in [("ay", 64 << 20), ("at", 64 << 20), ("ay", 17 << 20), ("ay", 2 << 20), ("an", 4 << 20)] {
+    for (signature, len) in
+        [("ay", 64 << 20), ("at", 64 << 20), ("ay", 17 << 20), ("ay", 2 << 20), ("an", 4 << 20)]
+    {
         let call = Raw::of(SERVICE, "Call", "sva{sv}", body(signature, len));
         let serial = mallory.send(&call);
         let (name, text) = mallory.answer(serial).expect("the bus stays").unwrap_err();
-        assert!(name.ends_with("InvalidArgs") || name.ends_with("LimitsExceeded"), "{signature} {len}: {name} {text}");
+        assert!(
+            name.ends_with("InvalidArgs") || name.ends_with("LimitsExceeded"),
+            "{signature} {len}: {name} {text}"
+        );
         world.serves_neighbours();
     }
     // To an interface of one's own, and without wanting an answer.
@@ -187,12 +192,28 @@ fn a_call_to_nothing_that_there_is_is_answered() {
     ] {
         let outcome = program.call_at(path, interface, member, &["vault/open".into()]);
         let (name, text) = outcome.unwrap_err();
-        assert!(name.contains("Unknown") || name.ends_with("Error.Message"), "{path} {interface}.{member}: {name} {text}");
+        assert!(
+            name.contains("Unknown") || name.ends_with("Error.Message"),
+            "{path} {interface}.{member}: {name} {text}"
+        );
     }
     // The longest names there are, and such with what is no name in the hub.
     let long = format!("/{}", "a".repeat(5000));
     assert!(program.call_at(&long, SERVICE, "Call", &[]).is_err());
-    for address in ["", "vault", "vault/", "/vault/open", "vault//open", "vault/../config/open", "vault/open\u{0}x", "va\u{301}lt/open", "*", "vault/*", "VAULT/OPEN", "vault/open "] {
+    for address in [
+        "",
+        "vault",
+        "vault/",
+        "/vault/open",
+        "vault//open",
+        "vault/../config/open",
+        "vault/open\u{0}x",
+        "va\u{301}lt/open",
+        "*",
+        "vault/*",
+        "VAULT/OPEN",
+        "vault/open ",
+    ] {
         if address.contains('\0') {
             // No text of D-Bus has it, which the bus sees to.
             continue;
@@ -221,7 +242,8 @@ fn a_call_that_wants_no_answer_gets_none_whatever_becomes_of_it() {
         wrong.set_no_reply(true);
         program.send(wrong.append1(5u8));
     }
-    let mut token = Message::new_method_call(SERVICE, ROOT, SERVICE, "Authenticate").unwrap().append1("vb1.AAAA");
+    let mut token =
+        Message::new_method_call(SERVICE, ROOT, SERVICE, "Authenticate").unwrap().append1("vb1.AAAA");
     token.set_no_reply(true);
     program.send(token);
     // What came was answered, or not, before this.
@@ -239,8 +261,9 @@ fn a_call_that_wants_no_answer_gets_none_whatever_becomes_of_it() {
 fn a_call_without_an_interface_is_checked_like_one_with() {
     let world = World::start();
     let mut mallory = RawBus::connect(&world.bus.socket());
-    let bare = |path: &str, member: &str, signature: &str, body: Vec<u8>| {
-        Raw { body, ..Raw::new(crate::raw::CALL).at(path).field(3, 's', member).to(SERVICE).signed(signature) }
+    let bare = |path: &str, member: &str, signature: &str, body: Vec<u8>| Raw {
+        body,
+        ..Raw::new(crate::raw::CALL).at(path).field(3, 's', member).to(SERVICE).signed(signature)
     };
     let call = |address: &str| {
         let mut body = Vec::new();

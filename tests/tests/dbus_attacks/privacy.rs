@@ -11,7 +11,8 @@ use crate::world::{Setup, World};
 /// As the system's bus has it; a session's bus lets programs of the same user listen in, who could also read each other's
 /// memory.
 const NO_EAVESDROPPING: &str = "<policy context=\"mandatory\">\
-    <deny receive_sender=\"*\" eavesdrop=\"true\"/></policy>";
+    <deny receive_type=\"signal\" eavesdrop=\"true\"/><deny receive_type=\"method_call\" eavesdrop=\"true\"/>\
+    <deny receive_type=\"method_return\" eavesdrop=\"true\"/><deny receive_type=\"error\" eavesdrop=\"true\"/></policy>";
 
 #[test]
 fn a_notification_is_seen_by_its_subscriber_and_nobody_else() {
@@ -52,7 +53,11 @@ fn what_is_subscribed_to_by_others_or_by_nobody_is_not_sent() {
     let world = World::start();
     let reader = world.authenticated("reader", &["subscribe:vault/news", "request:vault/*"]);
     reader.subscribe("vault/news").unwrap();
-    assert!(reader.subscribe("vault/**").is_err() && reader.subscribe("**").is_err() && reader.subscribe("bus/audit").is_err());
+    assert!(
+        reader.subscribe("vault/**").is_err()
+            && reader.subscribe("**").is_err()
+            && reader.subscribe("bus/audit").is_err()
+    );
     let stranger = world.program();
     assert!(stranger.subscribe("vault/news").is_err());
     let _ = stranger.ask_bus("AddMatch", "type='signal'");
@@ -93,7 +98,8 @@ fn signals_of_an_interface_go_to_those_who_may_have_them() {
 
 /// The hub's own handler publishes on `vault/news`.
 fn publish(world: &World, text: &str) {
-    let news = Message::notification(0, Address::literal("vault/news")).with_payload(MessagePayload::String(text));
+    let news =
+        Message::notification(0, Address::literal("vault/news")).with_payload(MessagePayload::String(text));
     world.handle.publish(OwnedMessage::from(&news)).unwrap();
 }
 

@@ -37,14 +37,33 @@ fn busctl_sees_calls_reads_and_writes() {
         let root = busctl(&["introspect", SERVICE, ROOT]).unwrap();
         assert!(root.contains(NAME) && root.contains("org.visorbus.Bus1"), "{root}");
 
-        assert_eq!(busctl(&["call", SERVICE, IMU, IMU_INTERFACE, "SetRate", "q", "50"]).as_deref(), Ok("q 50\n"));
+        assert_eq!(
+            busctl(&["call", SERVICE, IMU, IMU_INTERFACE, "SetRate", "q", "50"]).as_deref(),
+            Ok("q 50\n")
+        );
         let info = busctl(&["call", SERVICE, IMU, IMU_INTERFACE, "Info"]).unwrap();
         assert!(info.contains("7 50 "), "boot id and rate: {info}");
-        let answer = busctl(&["call", SERVICE, ROOT, SERVICE, "Call", "sva{sv}", "imu/set-rate", "q", "60", "1", "timeout_ms", "u", "5000"]);
+        let answer = busctl(&[
+            "call",
+            SERVICE,
+            ROOT,
+            SERVICE,
+            "Call",
+            "sva{sv}",
+            "imu/set-rate",
+            "q",
+            "60",
+            "1",
+            "timeout_ms",
+            "u",
+            "5000",
+        ]);
         assert_eq!(answer.as_deref(), Ok("v q 60\n"));
         let wrong = busctl(&["call", SERVICE, IMU, IMU_INTERFACE, "SetRate", "s", "fast"]).unwrap_err();
         assert!(wrong.contains("SetRate takes 'q'"), "{wrong}");
-        let denied = busctl(&["call", SERVICE, ROOT, SERVICE, "Call", "sva{sv}", "config/open", "s", "x", "0"]).unwrap_err();
+        let denied =
+            busctl(&["call", SERVICE, ROOT, SERVICE, "Call", "sva{sv}", "config/open", "s", "x", "0"])
+                .unwrap_err();
         assert!(denied.contains("Access denied"), "{denied}");
 
         assert_eq!(busctl(&["get-property", SERVICE, ROOT, NAME, "Volume"]).as_deref(), Ok("u 0\n"));
@@ -54,15 +73,23 @@ fn busctl_sees_calls_reads_and_writes() {
         assert!(wrong.contains("'u'"), "{wrong}");
         let wrong = busctl(&["set-property", SERVICE, ROOT, SERVICE, "Version", "s", "9"]).unwrap_err();
         assert!(wrong.contains("only be read"), "{wrong}");
-        assert_eq!(busctl(&["get-property", SERVICE, ROOT, SERVICE, "Subject"]).as_deref(), Ok("s \"panel\"\n"));
-        assert!(busctl(&["get-property", SERVICE, IMU, "org.visorbus.Component1", "Addresses"]).unwrap().contains("imu/set-rate"));
+        assert_eq!(
+            busctl(&["get-property", SERVICE, ROOT, SERVICE, "Subject"]).as_deref(),
+            Ok("s \"panel\"\n")
+        );
+        assert!(
+            busctl(&["get-property", SERVICE, IMU, "org.visorbus.Component1", "Addresses"])
+                .unwrap()
+                .contains("imu/set-rate")
+        );
     });
 }
 
 #[test]
 fn busctl_monitors_what_is_said() {
     on_every_bus(|world| {
-        let monitor = Lines::of(world.bus.command("busctl").args(["--user", "--no-pager", "monitor", SERVICE]));
+        let monitor =
+            Lines::of(world.bus.command("busctl").args(["--user", "--no-pager", "monitor", SERVICE]));
         // It says so on its standard error when it listens; until then a call may go by unseen.
         let until = std::time::Instant::now() + PATIENCE;
         loop {
@@ -86,7 +113,10 @@ fn gdbus_sees_calls_and_hears() {
             run(world, "gdbus", &[verb, "--session", "--dest", SERVICE], rest)
         };
         let members = gdbus(&["introspect", "--object-path", IMU]).unwrap();
-        assert!(members.contains("SetRate(in  q ") && members.contains("interface org.visorbus.components.Imu"), "{members}");
+        assert!(
+            members.contains("SetRate(in  q ") && members.contains("interface org.visorbus.components.Imu"),
+            "{members}"
+        );
         assert!(members.contains("Sample("), "{members}");
         let tree = gdbus(&["introspect", "--recurse", "--object-path", "/"]).unwrap();
         assert!(tree.contains("node /org/visorbus/Bus1/components/imu"), "{tree}");
@@ -97,11 +127,33 @@ fn gdbus_sees_calls_and_hears() {
         let method = format!("{IMU_INTERFACE}.SetRate");
         assert_eq!(call(&["--object-path", IMU, "--method", &method, "80"]).as_deref(), Ok("(uint16 80,)\n"));
         // It looks up the signature, and turns the text into that.
-        let answer = call(&["--object-path", ROOT, "--method", "org.visorbus.Bus1.Call", "imu/set-rate", "<uint16 90>", "{}"]);
+        let answer = call(&[
+            "--object-path",
+            ROOT,
+            "--method",
+            "org.visorbus.Bus1.Call",
+            "imu/set-rate",
+            "<uint16 90>",
+            "{}",
+        ]);
         assert_eq!(answer.as_deref(), Ok("(<uint16 90>,)\n"));
-        let denied = call(&["--object-path", ROOT, "--method", "org.visorbus.Bus1.Call", "config/open", "<'x'>", "{}"]).unwrap_err();
+        let denied = call(&[
+            "--object-path",
+            ROOT,
+            "--method",
+            "org.visorbus.Bus1.Call",
+            "config/open",
+            "<'x'>",
+            "{}",
+        ])
+        .unwrap_err();
         assert!(denied.contains("org.freedesktop.DBus.Error.AccessDenied"), "{denied}");
-        let objects = call(&["--object-path", ROOT, "--method", "org.freedesktop.DBus.ObjectManager.GetManagedObjects"]);
+        let objects = call(&[
+            "--object-path",
+            ROOT,
+            "--method",
+            "org.freedesktop.DBus.ObjectManager.GetManagedObjects",
+        ]);
         assert!(objects.unwrap().contains(IMU));
     });
 }
@@ -109,8 +161,7 @@ fn gdbus_sees_calls_and_hears() {
 #[test]
 fn gdbus_monitors_signals_that_go_to_everybody() {
     on_every_bus(|world| {
-        let monitor =
-            Lines::of(world.bus.command("gdbus").args(["monitor", "--session", "--dest", SERVICE]));
+        let monitor = Lines::of(world.bus.command("gdbus").args(["monitor", "--session", "--dest", SERVICE]));
         monitor.wait_for("is owned by");
         let until = std::time::Instant::now() + PATIENCE;
         while !monitor.so_far().iter().any(|line| line.contains("Settings1.Public")) {
@@ -131,7 +182,8 @@ fn gdbus_monitors_signals_that_go_to_everybody() {
 
 fn on_every_bus(test: impl Fn(&World)) {
     for bus in [Some(DbusDaemon::start()), DbusDaemon::broker()].into_iter().flatten() {
-        let allow = "\"request:imu/**\", \"subscribe:imu/**\", \"request:org.example.settings1/**\", \"imu.control\"";
+        let allow =
+            "\"request:imu/**\", \"subscribe:imu/**\", \"request:org.example.settings1/**\", \"imu.control\"";
         let world = World::of(Setup { bus, allow, ..Setup::default() }).with_sensor();
         test(&world);
         let mut neighbour = world.neighbour("neighbour", &["request:imu/**"]);
@@ -144,7 +196,8 @@ fn on_every_bus(test: impl Fn(&World)) {
 fn run(world: &World, program: &str, before: &[&str], args: &[&str]) -> Result<String, String> {
     let mut command = world.bus.command(program);
     command.args(before).args(args).stdin(Stdio::null()).env("LC_ALL", "C");
-    let ended = command.output().unwrap_or_else(|e| panic!("{program}: {e}; tests/run --only tools installs it"));
+    let ended =
+        command.output().unwrap_or_else(|e| panic!("{program}: {e}; tests/run --only tools installs it"));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if ended.status.success() { Ok(text(&ended.stdout)) } else { Err(text(&ended.stderr)) }
 }

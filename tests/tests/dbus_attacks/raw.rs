@@ -29,7 +29,9 @@ impl RawBus {
         // D-Bus specification, "Authentication Protocol": the user's number in decimal digits, and these in hexadecimal ones.
         let uid = rustix::process::getuid().as_raw().to_string();
         let uid: String = uid.bytes().map(|digit| format!("{digit:02x}")).collect();
-        for (said, answer) in [(format!("\0AUTH EXTERNAL {uid}\r\n"), "OK "), ("NEGOTIATE_UNIX_FD\r\n".into(), "AGREE")] {
+        for (said, answer) in
+            [(format!("\0AUTH EXTERNAL {uid}\r\n"), "OK "), ("NEGOTIATE_UNIX_FD\r\n".into(), "AGREE")]
+        {
             stream.write_all(said.as_bytes()).unwrap();
             let mut line = Vec::new();
             while !line.ends_with(b"\r\n") {
@@ -62,7 +64,8 @@ impl RawBus {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
-        let sent = sendmsg(&self.stream, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::empty()).unwrap();
+        let sent =
+            sendmsg(&self.stream, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::empty()).unwrap();
         self.stream.write_all(&bytes[sent..]).unwrap();
         self.serial
     }

@@ -1,1 +1,88 @@
-//! To come.
+//! The bus goes and comes back while everybody uses it: calls and subscriptions come back, the neighbours at the Unix
+//! socket notice nothing.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use visorbus_core::message::MessagePayload;
+use visorbus_tests::dbus_daemon::DbusDaemon;
+
+use crate::program::Program;
+use crate::world::{ROOT, Setup, World, wait_until};
+
+#[test]
+fn a_bus_that_is_killed_under_load_again_and_again_is_joined_again() {
+    for bus in [Some(DbusDaemon::start()), DbusDaemon::broker()].into_iter().flatten() {
+        let allow = "\"request:imu/**\", \"subscribe:imu/**\", \"request:vault/*\", \"imu.control\"";
+        let mut setup = Setup { bus, allow, ..Setup::default() };
+        setup.config.retry_ms = 20;
+        let mut world = World::of(setup).with_sensor();
+        let (over, calls, slowest) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+        let mut neighbour = world.neighbour("neighbour", &["request:vault/*"]);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::SeqCst) {
+                    let begun = Instant::now();
+                    neighbour.request("vault/open", MessagePayload::String("x")).unwrap();
+                    slowest.fetch_max(begun.elapsed().as_micros() as usize, Ordering::SeqCst);
+                    calls.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+            for round in 1..=4 {
+                let address = world.bus.address().to_owned();
+                // Three that call without end until the bus is gone, and one that hears.
+                let load: Vec<_> = (0..3)
+                    .map(|_| {
+                        scope.spawn({
+                            let address = address.clone();
+                            move || call_until_gone(&address)
+                        })
+                    })
+                    .collect();
+                let hears = world.program();
+                let imu = format!("{ROOT}/components/imu");
+                let subscribed =
+                    hears.call_at(&imu, "org.visorbus.Component1", "Subscribe", &["imu/sample".into()]);
+                assert_eq!(subscribed, Ok(Vec::new()));
+                (0..3).for_each(|_| drop(hears.signal("Sample")));
+                let before = calls.load(Ordering::SeqCst);
+                world.bus.kill();
+                let answered: usize = load.into_iter().map(|load| load.join().unwrap()).sum();
+                assert!(answered > 0, "it was under load");
+                wait_until("the end of the bus is noticed", || world.door.state().unique_name.is_none());
+                let stats = world.statistics();
+                assert_eq!((stats.senders, stats.sessions, stats.waiting, stats.output_bytes), (0, 0, 0, 0));
+                wait_until("the neighbour goes on meanwhile", || calls.load(Ordering::SeqCst) > before + 100);
+                world.bus.restart();
+                world.wait_until_named();
+                assert_eq!(world.statistics().connects, round + 1);
+                let again = world.program();
+                assert_eq!(again.call_address("vault/open", "again").as_deref(), Ok("again"));
+            }
+            over.store(true, Ordering::SeqCst);
+        });
+        let slowest = Duration::from_micros(slowest.load(Ordering::SeqCst) as u64);
+        eprintln!("{} calls of the neighbour, {slowest:?} at most", calls.load(Ordering::SeqCst));
+        assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+        assert_eq!(world.statistics().faults, 0);
+        world.wait_for_peers(|peers| peers.iter().filter(|peer| peer.name.starts_with("panel")).count() <= 1);
+    }
+}
+
+/// How many calls were answered until the bus was gone.
+fn call_until_gone(address: &str) -> usize {
+    let mut channel = dbus::channel::Channel::open_private(address).unwrap();
+    channel.register().unwrap();
+    let program = Program::new(channel);
+    let mut answered = 0;
+    loop {
+        let Ok(serial) = program.channel.send(crate::program::call_of("vault/open", "x")) else {
+            return answered;
+        };
+        if program.next(|message| message.get_reply_serial() == Some(serial)).is_none() {
+            return answered;
+        }
+        answered += 1;
+    }
+}

@@ -101,7 +101,9 @@ impl World {
         let handle = hub.handle();
         let thread = Some(thread::spawn(move || hub.run()));
         let directory = tempfile::tempdir().unwrap();
-        handle.listen(Box::new(UnixSocketListener::bind(directory.path().join("run/bus.sock")).unwrap())).unwrap();
+        handle
+            .listen(Box::new(UnixSocketListener::bind(directory.path().join("run/bus.sock")).unwrap()))
+            .unwrap();
         let runs = Arc::new(AtomicUsize::new(0));
         for id in ["vault", "config"] {
             handle.register_handler(Box::new(Counting { id, runs: Arc::clone(&runs) })).unwrap();
@@ -142,15 +144,14 @@ impl World {
         let spec: SerialSpec = format!("{}@921600,unkeyed=imu", line.display()).parse().unwrap();
         self.handle.attach(Box::new(SerialPort::new(spec, Arc::new(NoBoardKeys)))).unwrap();
         self.sensor = Some((sensor, pty));
-        let mut bystander = connect(&self.socket(), &self.accounts, "waiter", &["request:bus/services"]);
-        let is_there = |answer: OwnedMessage| {
-            let services: Vec<visorbus_hub::info::ServiceInfo> = answer.payload.parse().unwrap();
-            services.iter().any(|service| service.component == "imu" && service.addresses.len() >= 4)
-        };
+        // Its types come last, one after the other.
+        let mut waiter = self.neighbour("waiter", &["request:imu/**", "subscribe:imu/**"]);
         let until = Instant::now() + PATIENCE;
-        while !bystander.request(bus::SERVICES, MessagePayload::Empty).is_ok_and(is_there) {
-            assert!(Instant::now() < until, "the sensor does not come");
-            thread::yield_now();
+        for address in ["imu/info", "imu/set-rate", "imu/self-test", "imu/sample"] {
+            while waiter.request(bus::SCHEMA, MessagePayload::String(address)).is_err() {
+                assert!(Instant::now() < until, "the sensor does not tell the types of {address}");
+                thread::yield_now();
+            }
         }
         self
     }
@@ -206,7 +207,8 @@ impl World {
     pub(crate) fn is_unharmed_after(&self, allowed: usize) {
         self.serves_neighbours();
         self.bystander.borrow_mut().1 += allowed;
-        let answer = self.authenticated("passer-by", &["request:vault/*"]).call_address("vault/open", "me too");
+        let answer =
+            self.authenticated("passer-by", &["request:vault/*"]).call_address("vault/open", "me too");
         assert_eq!(answer.as_deref(), Ok("me too"));
         let calls = &mut self.bystander.borrow_mut().1;
         *calls += 1;
@@ -227,7 +229,11 @@ impl World {
     /// Waits until the service has its name.
     #[track_caller]
     pub(crate) fn wait_until_named(&self) {
-        wait_until("the name is not the service's", || self.door.state().owns_name);
+        let until = Instant::now() + PATIENCE;
+        while !self.door.state().owns_name {
+            assert!(Instant::now() < until, "{:?}\n{}", self.door.state(), self.bus.log());
+            thread::yield_now();
+        }
     }
 
     /// Asks who is there until `so` holds.
@@ -242,11 +248,6 @@ impl World {
             assert!(Instant::now() < until, "it does not come about: {peers:?}");
             thread::yield_now();
         }
-    }
-
-    /// How many messages the hub has refused to peers that are still there.
-    pub(crate) fn refused(&self) -> u64 {
-        self.handle.peers().unwrap().iter().map(|peer| peer.refused).sum()
     }
 
     /// Waits for an event of this kind with this in its text, about somebody on the bus.
@@ -300,7 +301,8 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 fn connect(socket: &std::path::Path, accounts: &Accounts, name: &str, scopes: &[&str]) -> RawPeer {
     let mut peer = RawPeer::over(UnixStream::connect(socket).unwrap());
-    let identity = visorbus_core::bus::Identity { heartbeat_ms: 600_000, ..visorbus_tests::raw_peer::identity(name) };
+    let identity =
+        visorbus_core::bus::Identity { heartbeat_ms: 600_000, ..visorbus_tests::raw_peer::identity(name) };
     peer.hello_as(&identity).unwrap();
     let token = accounts.mint(&TokenRequest::new(name, scopes)).unwrap();
     peer.authenticate(&token.value.to_bytes().unwrap()).unwrap();
