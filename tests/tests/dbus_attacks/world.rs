@@ -148,7 +148,11 @@ impl World {
         let mut waiter = self.neighbour("waiter", &["request:imu/**", "subscribe:imu/**"]);
         let until = Instant::now() + PATIENCE;
         for address in ["imu/info", "imu/set-rate", "imu/self-test", "imu/sample"] {
-            while waiter.request(bus::SCHEMA, MessagePayload::String(address)).is_err() {
+            let is_told = |answer: OwnedMessage| {
+                let types: visorbus_hub::info::SchemaInfo = answer.payload.parse().unwrap();
+                !types.request.is_empty() && (address == "imu/sample" || !types.response.is_empty())
+            };
+            while !waiter.request(bus::SCHEMA, MessagePayload::String(address)).is_ok_and(is_told) {
                 assert!(Instant::now() < until, "the sensor does not tell the types of {address}");
                 thread::yield_now();
             }

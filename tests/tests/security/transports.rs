@@ -9,7 +9,9 @@
 //! | user name and password, API key | works | works | refused unseen: whoever is at the wire reads along | works, for the name of the key |
 //! | frames of somebody else (played back, out of order, changed) | nobody can reach them | nobody, under TLS | not promised: whoever reaches the wire reads and writes | refused: `keyed_lines`, `channels` |
 //!
-//! Over a WebSocket with JSON, texts stand for frames, and what has no text cannot be said.
+//! Over a WebSocket with JSON, texts stand for frames, and what has no text cannot be said. Over a desktop bus nothing stands
+//! for a frame: the link without a descriptor is what the hub has of such a program, and what the program itself can do is in
+//! `dbus_attacks`.
 //!
 //! So a scenario asks [`Transport::IS_KEYED`] where the attacker is somebody already, [`Transport::IS_OPEN`] where something
 //! secret is said, [`Transport::HANGS_UP`] where it matters how a session ends, [`Transport::KNOWS_USER`] where somebody is
