@@ -5,6 +5,7 @@ use std::os::fd::AsFd as _;
 
 use visorbus_tests::dbus_daemon::DbusDaemon;
 
+use crate::floods::is_alone;
 use crate::messages::a_file;
 use crate::raw::{NO_REPLY, Raw, RawBus, pad, put_signature, put_text};
 use crate::settings::NAME;
@@ -12,6 +13,9 @@ use crate::world::{ROOT, SERVICE, Setup, World};
 
 #[test]
 fn a_descriptor_that_nobody_asked_for_is_refused_and_closed() {
+    if !is_alone("fds::a_descriptor_that_nobody_asked_for_is_refused_and_closed") {
+        return;
+    }
     for_every_bus(|world| {
         let mut mallory = RawBus::connect(&world.bus.socket());
         let file = a_file();
