@@ -157,6 +157,8 @@ const MAX_DEPTH: usize = 32;
 const MAX_VARIANTS: usize = 8;
 /// Values in a message.
 const MAX_ITEMS: usize = 65_536;
+/// Values that are read one by one in the hub's loop: what takes it well under a millisecond.
+const MAX_READ: usize = 8192;
 /// So many bytes of an array of bytes count as one value: the library makes a value of each byte.
 const BYTES_PER_ITEM: usize = 4;
 /// So many containers around a value that is read count as another value.

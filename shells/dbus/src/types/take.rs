@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use dbus::arg::{ArgType, FixedArray, Get, Iter};
 
 use super::form::{Content, Field, Form, List, Map, Pair, Variants};
-use super::{DEPTH_PER_ITEM, MAX_ITEMS, MAX_POSTCARD, Misfit};
+use super::{DEPTH_PER_ITEM, MAX_POSTCARD, MAX_READ, Misfit};
 
 /// Postcard that grows.
 pub(super) struct Taker {
@@ -17,7 +17,7 @@ pub(super) struct Taker {
 
 impl Taker {
     pub(super) const fn new() -> Self {
-        Self { out: Vec::new(), room: MAX_ITEMS }
+        Self { out: Vec::new(), room: MAX_READ }
     }
 
     pub(super) fn finish(self) -> Vec<u8> {
@@ -269,7 +269,7 @@ impl Taker {
     }
 
     fn take(&mut self, count: usize) -> Result<(), Misfit> {
-        self.room = self.room.checked_sub(count).ok_or(Misfit::TooMany { max: MAX_ITEMS })?;
+        self.room = self.room.checked_sub(count).ok_or(Misfit::TooMany { max: MAX_READ })?;
         Ok(())
     }
 }

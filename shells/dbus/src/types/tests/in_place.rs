@@ -40,9 +40,9 @@ fn more_than_the_hub_takes_is_refused_whatever_it_is_made_of() {
         typed::<Vec<String>>().take(&mut texts.iter_init()),
         Err(Misfit::TooLong { max: MAX_POSTCARD }.within("2"))
     );
-    let flags = call().append1(vec![true; MAX_ITEMS]);
+    let flags = call().append1(vec![true; MAX_READ]);
     let many = typed::<Vec<bool>>().take(&mut flags.iter_init());
-    assert_eq!(many, Err(Misfit::TooMany { max: MAX_ITEMS }.within("65535")));
+    assert_eq!(many, Err(Misfit::TooMany { max: MAX_READ }.within("8191")));
     let nothing = call().append1(&vec![0u8; 1 << 22][..]);
     assert_eq!(typed::<Vec<()>>().take(&mut nothing.iter_init()), long);
 }
@@ -110,14 +110,13 @@ fn what_a_message_costs() {
         );
     }
     let numbers = call().append1(&vec![u64::MAX; MAX_POSTCARD / 10][..]);
-    let texts = call().append1(vec!["text"; MAX_ITEMS - 10]);
-    let pairs = call().append1(vec![(7u8, "text"); 20_000]);
-    println!("at of 1 MiB: {:?}", best(|| typed::<Vec<u64>>().take(&mut numbers.iter_init()).unwrap()));
-    println!("as of 65 526: {:?}", best(|| typed::<Vec<String>>().take(&mut texts.iter_init()).unwrap()));
-    println!(
-        "a(ys) of 20 000: {:?}",
-        best(|| typed::<Vec<(u8, String)>>().take(&mut pairs.iter_init()).unwrap())
-    );
+    let texts = call().append1(vec!["text"; MAX_READ - 1]);
+    let pairs = call().append1(vec![(7u8, "text"); 2_700]);
+    let lists = call().append1(vec![&[7u8][..]; 8_000]);
+    beside("at of 1 MiB", numbers, &typed::<Vec<u64>>());
+    beside("as of 8191", texts, &typed::<Vec<String>>());
+    beside("a(ys) of 2700", pairs, &typed::<Vec<(u8, String)>>());
+    beside("aay of 8000", lists, &typed::<Vec<Vec<u8>>>());
     for (name, mut message) in hostile() {
         message.set_serial(1);
         let wire = marshalled(&message);
@@ -134,6 +133,21 @@ fn what_a_message_costs() {
     println!("at of 32 MB: {:?}", best(|| typed::<Vec<u64>>().take(&mut huge.iter_init()).is_err()));
     let huge = call().append1(&vec![0u8; 32_000_000][..]);
     println!("ay of 32 MB: {:?}", best(|| bytes.take(&mut huge.iter_init()).is_err()));
+}
+
+/// What a message of a type costs.
+fn beside(name: &str, mut message: Message, typed: &Typed) {
+    message.set_serial(1);
+    let wire = marshalled(&message);
+    let checked = best(|| Message::demarshal(&wire).is_ok());
+    let read = best(|| typed.take(&mut message.iter_init()).unwrap());
+    let postcard = typed.take(&mut message.iter_init()).unwrap();
+    let written = best(|| put(&mut call(), &[Piece::Arguments(typed, &postcard)]).unwrap());
+    let made = best(|| read_items(&message).is_ok());
+    let len = wire.len() >> 10;
+    println!(
+        "{name}, {len} KiB: libdbus {checked:?}, read {read:?}, written {written:?}; values made {made:?}"
+    );
 }
 
 fn best<T>(mut one: impl FnMut() -> T) -> Duration {
