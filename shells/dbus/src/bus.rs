@@ -394,4 +394,4 @@ const LOCAL: &str = "org.freedesktop.DBus.Local";
 /// Messages that are taken in one turn of the hub's: other peers wait no longer than these take.
 const AT_A_TIME: usize = 1;
 /// For how long parts of a message are read in one turn.
-const READING: Duration = Duration::from_micros(15);
+const READING: Duration = Duration::from_micros(50);

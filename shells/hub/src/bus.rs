@@ -54,7 +54,7 @@ impl Hub {
                 let asked = parse_text(&incoming.message.payload)?;
                 // Whoever may use an address may know its types: only where neither is so anything is refused.
                 if !self.may_use(incoming, own, &asked) {
-                    self.authorize(incoming, own, Operation::Request, Access::Permission)?;
+                    self.authorize_schema(incoming, own, &asked)?;
                 }
                 let info = self.schemas(&asked)?;
                 let is_json = matches!(incoming.message.payload, MessagePayload::Json(_));
@@ -67,6 +67,18 @@ impl Hub {
                 "the hub has no '{address}': its addresses are in docs/wire-format.md"
             ))),
         }
+    }
+
+    /// Whether whoever may not use an address may know its types. What is noted where not is which address it was about.
+    fn authorize_schema(&mut self, incoming: &Incoming<'_>, own: Option<&Grant>, asked: &str) -> Result<()> {
+        let (resource, len) =
+            (const { Address::literal(bus::SCHEMA) }, incoming.message.payload.as_bytes().len());
+        let may = self.gate(incoming, own).ask(Operation::Request, resource.into(), Access::Permission, len);
+        let denied = may.map_err(|denial| Denied {
+            resource: said(asked).to_owned(),
+            ..Denied::new(Operation::Request, resource.as_str(), denial)
+        });
+        denied.map_err(|denied| self.deny(incoming.from, denied))
     }
 
     fn subscribe(&mut self, incoming: &Incoming<'_>, own: Option<&Grant>) -> Result<()> {

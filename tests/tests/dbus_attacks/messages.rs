@@ -248,7 +248,7 @@ fn a_call_that_wants_no_answer_gets_none_whatever_becomes_of_it() {
     program.send(token);
     // What came was answered, or not, before this.
     // Whoever may not use an address is refused when its types are asked for.
-    world.is_audited("denied", "bus/schema", "");
+    world.is_audited("denied", "config/open", "");
     crate::world::wait_until("all of it is over", || world.statistics().waiting == 0);
     let answers: Vec<_> =
         program.so_far().into_iter().filter(|message| message.get_reply_serial().is_some()).collect();
@@ -279,7 +279,7 @@ fn a_call_without_an_interface_is_checked_like_one_with() {
     let (name, _) = mallory.answer(serial).unwrap().unwrap_err();
     assert!(name.ends_with("AccessDenied"), "{name}");
     // Whoever may not use an address is refused when its types are asked for.
-    world.is_audited("denied", "bus/schema", "");
+    world.is_audited("denied", "config/open", "");
     // Of an interface of one's own: what needs authentication needs it here too.
     let mut text = Vec::new();
     put_text(&mut text, "x");
