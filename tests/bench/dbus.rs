@@ -12,6 +12,7 @@ use visorbus_tests::dbus::{
     MESSAGE_LEN, SUBSCRIBERS,
 };
 use visorbus_tests::dbus_daemon::DbusDaemon;
+use visorbus_tests::program::{self, names, number, numbers};
 use visorbus_tests::websocket::Cores;
 
 const USAGE: &str = "\
@@ -33,28 +34,7 @@ fn main() -> ExitCode {
     if let Some(code) = dbus::play_part() {
         return code;
     }
-    let options = match Options::parse(env::args().skip(1)) {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            println!("{USAGE}");
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            eprintln!("dbus-bench: {error}; `dbus-bench --help` lists what it takes");
-            return ExitCode::from(2);
-        }
-    };
-    match measure(&options) {
-        Ok(missed) if missed > 0 && options.check => {
-            eprintln!("dbus-bench: {missed} of the figures above their limit, see the tables");
-            ExitCode::FAILURE
-        }
-        Ok(_) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("dbus-bench: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run("dbus-bench", USAGE, Options::parse, measure, |options| options.check)
 }
 
 /// Prints the tables; how many figures are above their limit.
@@ -162,7 +142,7 @@ struct Options {
 
 impl Options {
     /// `None` when help was asked for.
-    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
+    fn parse(arguments: &mut dyn Iterator<Item = String>) -> Result<Option<Self>, String> {
         let mut options = Self {
             only: Vec::new(),
             sizes: vec![64, 1024, 65536],
@@ -175,7 +155,7 @@ impl Options {
         while let Some(option) = arguments.next() {
             let mut value = || arguments.next().ok_or_else(|| format!("{option} needs a value"));
             match option.as_str() {
-                "--only" => options.only = names(&value()?)?,
+                "--only" => options.only = names(&value()?, &QUESTIONS)?,
                 "--sizes" => options.sizes = numbers(&value()?)?,
                 "--batches" => options.batches = numbers(&value()?)?,
                 "--rounds" => options.plan.rounds = number(&value()?)?,
@@ -192,28 +172,6 @@ impl Options {
 
     fn asks(&self, question: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == question)
-    }
-}
-
-fn names(text: &str) -> Result<Vec<String>, String> {
-    let known = |name: &str| {
-        if QUESTIONS.contains(&name) {
-            Ok(name.to_owned())
-        } else {
-            Err(format!("unknown question {name:?}"))
-        }
-    };
-    text.split(',').map(known).collect()
-}
-
-fn numbers(text: &str) -> Result<Vec<usize>, String> {
-    text.split(',').map(number).collect()
-}
-
-fn number(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("0 is not enough".to_owned()),
-        parsed => parsed.map_err(|_| format!("{text:?} is not a number")),
     }
 }
 

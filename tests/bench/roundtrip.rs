@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use visorbus_tests::bare::{self, OneHop, TwoHops};
 use visorbus_tests::contest::{self, Contender, Plan, TABLE_HEAD};
 use visorbus_tests::cpu::Cpu;
+use visorbus_tests::program::{self, number, numbers};
 use visorbus_tests::through_hub::{self, ToHandler, ToService};
 
 const USAGE: &str = "\
@@ -24,28 +25,7 @@ fn main() -> ExitCode {
     if let Some(code) = bare::play_part().or_else(through_hub::play_part) {
         return code;
     }
-    let options = match Options::parse(env::args().skip(1)) {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            println!("{USAGE}");
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            eprintln!("roundtrip: {error}; `roundtrip --help` lists what it takes");
-            return ExitCode::from(2);
-        }
-    };
-    match measure(&options) {
-        Ok(too_slow) if too_slow > 0 && options.check => {
-            eprintln!("roundtrip: {too_slow} of the ratios above their limit, see the table");
-            ExitCode::FAILURE
-        }
-        Ok(_) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("roundtrip: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run("roundtrip", USAGE, Options::parse, measure, |options| options.check)
 }
 
 /// Everybody who takes part: the bare limits, and the hub held against them.
@@ -87,15 +67,15 @@ struct Options {
 
 impl Options {
     /// `None` when help was asked for.
-    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
+    fn parse(arguments: &mut dyn Iterator<Item = String>) -> Result<Option<Self>, String> {
         let mut options =
             Self { sizes: vec![64, 1024, 65536], plan: Plan::default(), cpu: Cpu::Last, check: false };
         while let Some(option) = arguments.next() {
             let mut value = || arguments.next().ok_or_else(|| format!("{option} needs a value"));
             match option.as_str() {
-                "--sizes" => options.sizes = value()?.split(',').map(number).collect::<Result<_, _>>()?,
-                "--rounds" => options.plan.rounds = positive(&value()?)?,
-                "--trips" => options.plan.trips = positive(&value()?)?,
+                "--sizes" => options.sizes = numbers(&value()?)?,
+                "--rounds" => options.plan.rounds = number(&value()?)?,
+                "--trips" => options.plan.trips = number(&value()?)?,
                 "--cpu" => options.cpu = value()?.parse()?,
                 "--check" => options.check = true,
                 "--help" | "-h" => return Ok(None),
@@ -104,12 +84,4 @@ impl Options {
         }
         Ok(Some(options))
     }
-}
-
-fn positive(text: &str) -> Result<usize, String> {
-    number(text).and_then(|number| if number == 0 { Err("0 is not enough".to_owned()) } else { Ok(number) })
-}
-
-fn number(text: &str) -> Result<usize, String> {
-    text.parse().map_err(|_| format!("{text:?} is not a number"))
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use visorbus_tests::contest::{self, Contender, Plan, TABLE_HEAD};
 use visorbus_tests::cpu::{self, Cpu};
+use visorbus_tests::program::{self, names, number, numbers};
 use visorbus_tests::websocket::{
     self, BareFanOut, BareHolder, Certificate, Cores, Holder, HubFanOut, HubHolder, MESSAGE_LEN, Member,
     OneHop, Readers, SUBSCRIBERS, Security, ToHandler, ToService, TwoHops,
@@ -32,28 +33,7 @@ fn main() -> ExitCode {
     if let Some(code) = websocket::play_part() {
         return code;
     }
-    let options = match Options::parse(env::args().skip(1)) {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            println!("{USAGE}");
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            eprintln!("websocket-bench: {error}; `websocket-bench --help` lists what it takes");
-            return ExitCode::from(2);
-        }
-    };
-    match measure(&options) {
-        Ok(missed) if missed > 0 && options.check => {
-            eprintln!("websocket-bench: {missed} of the figures above their limit, see the tables");
-            ExitCode::FAILURE
-        }
-        Ok(_) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("websocket-bench: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run("websocket-bench", USAGE, Options::parse, measure, |options| options.check)
 }
 
 /// Prints the tables; how many figures are above their limit.
@@ -194,7 +174,7 @@ struct Options {
 
 impl Options {
     /// `None` when help was asked for.
-    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
+    fn parse(arguments: &mut dyn Iterator<Item = String>) -> Result<Option<Self>, String> {
         let mut options = Self {
             only: Vec::new(),
             sizes: vec![64, 1024, 65536],
@@ -209,7 +189,7 @@ impl Options {
         while let Some(option) = arguments.next() {
             let mut value = || arguments.next().ok_or_else(|| format!("{option} needs a value"));
             match option.as_str() {
-                "--only" => options.only = names(&value()?)?,
+                "--only" => options.only = names(&value()?, &QUESTIONS)?,
                 "--sizes" => options.sizes = numbers(&value()?)?,
                 "--batches" => options.batches = numbers(&value()?)?,
                 "--rounds" => options.plan.rounds = number(&value()?)?,
@@ -228,28 +208,6 @@ impl Options {
 
     fn asks(&self, question: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == question)
-    }
-}
-
-fn names(text: &str) -> Result<Vec<String>, String> {
-    let known = |name: &str| {
-        if QUESTIONS.contains(&name) {
-            Ok(name.to_owned())
-        } else {
-            Err(format!("unknown question {name:?}"))
-        }
-    };
-    text.split(',').map(known).collect()
-}
-
-fn numbers(text: &str) -> Result<Vec<usize>, String> {
-    text.split(',').map(number).collect()
-}
-
-fn number(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("0 is not enough".to_owned()),
-        parsed => parsed.map_err(|_| format!("{text:?} is not a number")),
     }
 }
 

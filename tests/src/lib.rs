@@ -15,6 +15,7 @@ pub mod line_sim;
 pub mod memory_link;
 pub mod pair;
 pub mod part;
+pub mod program;
 pub mod raw_peer;
 pub mod raw_websocket;
 pub mod secured;
