@@ -6,6 +6,7 @@
 //! is read.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use dbus::arg::messageitem::MessageItem;
@@ -36,7 +37,9 @@ pub(crate) fn prepare(
     let described = Arc::new(Described::new(&*interface)?);
     let members = members(&described)?;
     let may_block = interface.may_block() || described.takes_containers();
-    let handler = InterfaceHandler { interface, described: Arc::clone(&described), members, may_block, door };
+    let untold = described.properties.iter().map(|_| AtomicBool::new(false)).collect();
+    let handler =
+        InterfaceHandler { interface, described: Arc::clone(&described), members, may_block, door, untold };
     Ok((described, Box::new(handler)))
 }
 
@@ -123,6 +126,8 @@ struct InterfaceHandler {
     members: BTreeMap<String, Member>,
     may_block: bool,
     door: DoorSlot,
+    /// Of each property, whether the log has said that its changes cannot be told.
+    untold: Vec<AtomicBool>,
 }
 
 /// What a request does, by the position of what it is for.
@@ -205,7 +210,10 @@ impl InterfaceHandler {
             let door = self.door.get().zip(value.first());
             door.map_or(Ok(()), |(door, value)| door.property_changed(interface, property, value))
         });
-        if let Err(error) = told {
+        // Once, not with every write.
+        if let Err(error) = told
+            && !self.untold[number].swap(true, Ordering::Relaxed)
+        {
             tracing::warn!("nobody was told that '{interface}.{property}' has changed: {error}");
         }
     }

@@ -9,6 +9,7 @@ use visorbus_core::message::Address;
 use crate::HashMap;
 use crate::gate::Denied;
 use crate::hub::Hub;
+use crate::link::Origin;
 use crate::owned::Error;
 use crate::peers::PeerKey;
 
@@ -115,6 +116,14 @@ impl Hub {
             None => event,
         };
         self.audit_of(key, AuditKind::Refused, event);
+    }
+
+    /// A connection got no place, which whoever makes many can bring about as often as they like.
+    pub(crate) fn audit_not_let_in(&mut self, origin: &Origin, error: &Error) {
+        let party = origin.party();
+        let event = AuditEvent::new(AuditKind::Refused).at(origin.transport(), &party);
+        let event = event.subject(&origin.to_string()).reason(format!("not let in: {}", error.text()));
+        self.audit_often(AuditKind::Refused, &party, event);
     }
 
     /// Notes that somebody was refused something; what they are told.

@@ -298,7 +298,7 @@ impl Hub {
                 Ok(Some(link)) => {
                     let origin = link.origin();
                     if let Err(error) = self.attach(link, now) {
-                        tracing::warn!("{origin} was not let in: {error}");
+                        self.audit_not_let_in(&origin, &error);
                     }
                 }
                 Err(error) => {

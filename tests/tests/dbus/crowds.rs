@@ -56,7 +56,8 @@ fn a_program_that_waits_for_too_much_is_refused_and_others_are_not() {
 fn more_programs_than_are_kept_are_refused_only_while_all_of_them_are_busy() {
     let bus = DbusDaemon::start();
     let mut config = config(&bus);
-    config.max_senders = 4;
+    // A quarter of it for one user.
+    config.max_senders = 16;
     let world = World::with(config, "").named();
     // They have no session, so that each goes for the next.
     let programs: Vec<Program> = (0..12).map(|_| Program::new(&bus)).collect();

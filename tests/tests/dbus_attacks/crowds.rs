@@ -3,10 +3,13 @@
 use std::os::unix::process::CommandExt as _;
 use std::time::{Duration, Instant};
 
+use visorbus_hub::Limits;
 use visorbus_tests::dbus_daemon::DbusDaemon;
 
 use crate::floods::{is_alone, resident};
+use crate::program::{Program, variant};
 use crate::raw::{Raw, RawBus, pad, put_signature, put_text};
+use crate::settings::NAME;
 use crate::world::{ROOT, SERVICE, Setup, World, wait_until};
 
 #[test]
@@ -54,13 +57,9 @@ fn two_thousand_programs_that_come_and_go_leave_nothing() {
 /// All at once: more than the service keeps, and more than the hub has places for one user.
 #[test]
 fn a_user_that_fills_all_its_places_keeps_no_other_user_out() {
-    let others = Setup::default();
-    // Other users come to the bus too, which is in a directory of this one's own.
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(others.bus.home(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let policy = "[[unix]]\nuid = 65534\nsubject = \"guest\"\nscopes = [\"guest\"]\n\
-                  [[rule]]\nscope = \"guest\"\nallow = [\"request:vault/*\"]\n";
-    let world = World::of(Setup { policy: policy.to_owned(), ..others });
+    let setup = Setup { policy: OTHER_USER.to_owned(), ..Setup::default() };
+    open_to_other_users(&setup.bus);
+    let world = World::of(setup);
     world.serves_neighbours();
     let call = call_of("vault/open");
     let (mut programs, mut refused, mut served) = (Vec::new(), 0, 0);
@@ -79,15 +78,7 @@ fn a_user_that_fills_all_its_places_keeps_no_other_user_out() {
     assert!(refused > 0 && served > 100, "{served} served, {refused} refused");
     world.serves_neighbours();
     if rustix::process::getuid().is_root() {
-        let mut command = world.bus.command("busctl");
-        command.uid(65534).gid(65534).args(["--user", "--no-pager", "call", SERVICE, ROOT, SERVICE, "Call"]);
-        let ran = command.args(["sva{sv}", "vault/open", "s", "me too", "0"]).output().unwrap();
-        let said = [ran.stdout, ran.stderr].concat();
-        assert!(
-            String::from_utf8_lossy(&said).contains("v s \"me too\""),
-            "{}",
-            String::from_utf8_lossy(&said)
-        );
+        assert_eq!(as_other_user(&world, "me too"), "v s \"me too\"");
     } else {
         eprintln!("left out: only root can be another user too");
     }
@@ -110,7 +101,7 @@ fn more_programs_than_are_kept_are_told_so_and_those_there_go_on() {
     let busy: Vec<_> = (0..20)
         .map(|_| {
             let program = world.program();
-            let serial = program.begin(crate::settings::NAME, "Wait", &[]);
+            let serial = program.begin(NAME, "Wait", &[]);
             (program, serial)
         })
         .collect();
@@ -129,6 +120,112 @@ fn more_programs_than_are_kept_are_told_so_and_those_there_go_on() {
     world.serves_neighbours();
     (0..20).for_each(|_| world.settings.release.send(()).unwrap());
 }
+
+#[test]
+fn a_user_whose_programs_are_all_busy_keeps_no_other_user_out() {
+    if !rustix::process::getuid().is_root() {
+        return eprintln!("left out: only root can be another user too");
+    }
+    let mut setup = Setup {
+        allow: "\"request:vault/*\", \"request:org.example.settings1/**\"",
+        policy: OTHER_USER.to_owned(),
+        ..Setup::default()
+    };
+    open_to_other_users(&setup.bus);
+    setup.config.max_senders = 16;
+    let world = World::of(setup);
+    // Each has one call that is slow, or none was ever answered of it.
+    let busy: Vec<_> = (0..32)
+        .map(|_| {
+            let program = world.program();
+            program.begin(NAME, "Wait", &[]);
+            program
+        })
+        .collect();
+    let is_refused = |program: &Program| {
+        program.so_far().iter().any(|message| message.msg_type() == dbus::MessageType::Error)
+    };
+    assert_eq!(busy.iter().filter(|program| !is_refused(program)).count(), 4, "a quarter");
+    assert_eq!(as_other_user(&world, "me too"), "v s \"me too\"");
+    world.serves_neighbours();
+    (0..4).for_each(|_| world.settings.release.send(()).unwrap());
+}
+
+#[test]
+fn who_is_unknown_and_asks_much_at_once_leaves_room_for_others_who_are() {
+    // There is a place for one program of this user: the others are nobody.
+    let limits = Limits { peers_per_user: 3, ..Limits::default() };
+    let allow = "\"request:org.example.settings1/**\"";
+    let world = World::of(Setup { allow, limits, ..Setup::default() });
+    let known = world.program();
+    let waiting = known.begin(NAME, "Wait", &[]);
+    known.so_far();
+    let (greedy, modest) = (world.program(), world.program());
+    let any = |program: &Program| program.begin(NAME, "Any", &[variant("x")]);
+    // The interface is busy, so that all of them wait.
+    let asked: Vec<u32> = (0..20).map(|_| any(&greedy)).collect();
+    let begun = any(&modest);
+    let refused = asked[8..].iter().map(|serial| greedy.answer(*serial).expect_err("that is too much"));
+    for (name, text) in refused {
+        assert!(name == "org.visorbus.Error.Message" && text.contains("8 calls of yours"), "{name}: {text}");
+    }
+    world.settings.release.send(()).unwrap();
+    known.answer(waiting).unwrap();
+    modest.answer(begun).unwrap();
+    asked[..8].iter().for_each(|serial| drop(greedy.answer(*serial).unwrap()));
+    // It is not held against it later.
+    let again = any(&greedy);
+    greedy.answer(again).unwrap();
+    world.serves_neighbours();
+}
+
+#[test]
+fn who_shows_tokens_where_there_is_no_place_is_not_asked_about_again_and_fills_no_log() {
+    let limits = Limits { peers_per_user: 4, ..Limits::default() };
+    let world = World::of(Setup { limits, ..Setup::default() });
+    // One place is the neighbours'.
+    let neighbours = world.handle.peers().unwrap().len();
+    let programs: Vec<_> = (neighbours..4)
+        .map(|_| {
+            let program = world.program();
+            program.call_address("vault/open", "x").unwrap();
+            program
+        })
+        .collect();
+    let late = world.program();
+    let token = world.token("keeper", &["*"]);
+    let begun = Instant::now();
+    for _ in 0..1000 {
+        let (_, text) = late.authenticate(&token).expect_err("there is no place");
+        assert!(text.contains("the limit of one user"), "{text}");
+    }
+    let seconds = begun.elapsed().as_secs() as usize + 1;
+    let told = world.all_audited().matches("not let in").count();
+    assert!((1..=2 * seconds + 1).contains(&told), "told {told} times in {seconds} s");
+    drop(programs);
+    let until = Instant::now() + Duration::from_secs(20);
+    while let Err(refusal) = late.authenticate(&token) {
+        assert!(Instant::now() < until, "{refusal:?}");
+    }
+}
+
+/// What the user `nobody` says after it has called the vault.
+fn as_other_user(world: &World, text: &str) -> String {
+    let mut command = world.bus.command("busctl");
+    command.uid(65534).gid(65534).args(["--user", "--no-pager", "call", SERVICE, ROOT, SERVICE, "Call"]);
+    let ran = command.args(["sva{sv}", "vault/open", "s", text, "0"]).output().unwrap();
+    String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).trim().to_owned()
+}
+
+/// Other users come to the bus too, which is in a directory of this one's own.
+fn open_to_other_users(bus: &DbusDaemon) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(bus.home(), std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// The user `nobody` may use the vault.
+const OTHER_USER: &str = "[[unix]]\nuid = 65534\nsubject = \"guest\"\nscopes = [\"guest\"]\n\
+                          [[rule]]\nscope = \"guest\"\nallow = [\"request:vault/*\"]\n";
 
 fn call_of(address: &str) -> Raw {
     let mut body = Vec::new();

@@ -39,8 +39,10 @@ impl Bus {
             );
             return self.refuse_call(&call, LIMITS_EXCEEDED, &text);
         }
-        sender.calls += 1;
-        sender.bytes += bytes;
+        if let Err(text) = self.senders.begin(key, bytes) {
+            return self.refuse_call(&call, LIMITS_EXCEEDED, text);
+        }
+        let Some(sender) = self.senders.get_mut(key) else { return };
         if sender.is_known {
             return self.begin_call(key, call, bytes, now);
         }
@@ -52,8 +54,13 @@ impl Bus {
 
     /// The bus has said who a sender is: its calls are taken now.
     pub(super) fn take_credentials(&mut self, key: SenderKey, credentials: &Credentials, now: Instant) {
+        let outcome = self.senders.learn(key, credentials);
         let Some(sender) = self.senders.get_mut(key) else { return };
-        sender.learn(credentials);
+        if let Err(text) = outcome {
+            let early = std::mem::take(&mut sender.early);
+            self.forget_sender(key);
+            return early.iter().for_each(|(call, _)| self.refuse_call(call, LIMITS_EXCEEDED, text));
+        }
         for (call, bytes) in std::mem::take(&mut sender.early) {
             self.begin_call(key, call, bytes, now);
         }
@@ -155,9 +162,8 @@ impl Bus {
     }
 
     fn finish(&mut self, chain: Chain) {
-        if let (Some(call), Some(sender)) = (chain.call, self.senders.get_mut(chain.sender)) {
-            sender.calls = sender.calls.saturating_sub(1);
-            sender.bytes = sender.bytes.saturating_sub(call.bytes);
+        if let Some(call) = chain.call {
+            self.senders.end(chain.sender, call.bytes);
         }
     }
 

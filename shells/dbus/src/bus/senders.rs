@@ -22,8 +22,19 @@ pub(super) struct Senders {
     slots: SlotMap<SenderKey, Sender>,
     names: HashMap<String, SenderKey>,
     most: usize,
+    /// What each user has here, by all its programs; `None`: those of whom the bus does not say it, or has yet to.
+    parties: HashMap<Option<u32>, Party>,
+    /// Bytes of all calls that are not answered yet.
+    bytes: usize,
     /// Rises with every call.
     uses: u64,
+}
+
+/// What the programs of one user have together.
+#[derive(Debug, Default)]
+struct Party {
+    senders: usize,
+    bytes: usize,
 }
 
 /// One program, by its unique name.
@@ -41,6 +52,8 @@ pub(super) struct Sender {
     pub(super) proving: Option<SessionKey>,
     /// What the hub said to the user that the bus tells of, and until when it is not asked again.
     pub(super) refused: Option<(Error, Instant)>,
+    /// Why the hub had no place for its token's session, and until when none is asked for again.
+    pub(super) turned_away: Option<(Error, Instant)>,
     /// Its calls that are not answered yet.
     pub(super) calls: usize,
     /// Bytes of them.
@@ -52,7 +65,14 @@ pub(super) struct Sender {
 
 impl Senders {
     pub(super) fn new(most: usize) -> Self {
-        Self { slots: SlotMap::with_key(), names: HashMap::default(), most, uses: 0 }
+        Self {
+            slots: SlotMap::with_key(),
+            names: HashMap::default(),
+            most,
+            parties: HashMap::default(),
+            bytes: 0,
+            uses: 0,
+        }
     }
 
     /// The slot of the sender with this unique name, and whether it is new; `None` when nothing can be kept of it.
@@ -64,12 +84,75 @@ impl Senders {
             }
             return Some((*key, false));
         }
-        if self.slots.len() >= self.most && !self.forget_idle() {
+        // Half of all at most, so that whoever comes in crowds leaves room for others before it is known whose they are.
+        let is_crowd = self.party(None).senders >= (self.most / 2).max(1);
+        if is_crowd && !self.forget_idle(|other| other.caller.uid.is_none()) {
+            return None;
+        }
+        if self.slots.len() >= self.most && !self.forget_idle(|_| true) {
             return None;
         }
         let key = self.slots.insert(Sender::new(unique_name, self.uses));
         self.names.insert(unique_name.to_owned(), key);
+        self.parties.entry(None).or_default().senders += 1;
         Some((key, true))
+    }
+
+    /// Counts a call of a sender's.
+    ///
+    /// # Errors
+    /// Why it is not kept: too many bytes wait, of all programs or of those of its user.
+    pub(super) fn begin(&mut self, key: SenderKey, bytes: usize) -> Result<(), &'static str> {
+        let Some(sender) = self.slots.get_mut(key) else { return Ok(()) };
+        let party = self.parties.entry(sender.caller.uid).or_default();
+        if party.bytes > 0 && party.bytes + bytes > USER_BYTES {
+            return Err("too many bytes of your user's programs wait for their answers: try again later");
+        }
+        if self.bytes + bytes > ALL_BYTES {
+            return Err("too many bytes of all programs wait for their answers: try again later");
+        }
+        self.bytes += bytes;
+        party.bytes += bytes;
+        sender.bytes += bytes;
+        sender.calls += 1;
+        Ok(())
+    }
+
+    /// A call of a sender's waits no longer.
+    pub(super) fn end(&mut self, key: SenderKey, bytes: usize) {
+        let Some(sender) = self.slots.get_mut(key) else { return };
+        sender.calls = sender.calls.saturating_sub(1);
+        sender.bytes = sender.bytes.saturating_sub(bytes);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        if let Some(party) = self.parties.get_mut(&sender.caller.uid) {
+            party.bytes = party.bytes.saturating_sub(bytes);
+        }
+    }
+
+    /// Takes what the bus says of a sender. What the bus does not say stays unknown.
+    ///
+    /// # Errors
+    /// Why it is not kept: its user has its share already, a quarter of all.
+    pub(super) fn learn(&mut self, key: SenderKey, credentials: &Credentials) -> Result<(), &'static str> {
+        let Some(sender) = self.slots.get(key) else { return Ok(()) };
+        let (uid, bytes) = (credentials.uid, sender.bytes);
+        if uid.is_some() {
+            let (senders, waiting) = (self.party(uid).senders, self.party(uid).bytes);
+            let is_full = senders >= (self.most / 4).max(1)
+                && !self.forget_idle(|other| other.is_known && other.caller.uid == uid);
+            if is_full || (waiting > 0 && waiting + bytes > USER_BYTES) {
+                return Err("too many programs of your user are busy here: try again later");
+            }
+            self.leave(None, bytes);
+            let party = self.parties.entry(uid).or_default();
+            party.senders += 1;
+            party.bytes += bytes;
+        }
+        if let Some(sender) = self.slots.get_mut(key) {
+            sender.is_known = true;
+            (sender.caller.uid, sender.caller.pid, sender.gid) = (uid, credentials.pid, credentials.gid);
+        }
+        Ok(())
     }
 
     pub(super) fn get(&self, key: SenderKey) -> Option<&Sender> {
@@ -83,6 +166,8 @@ impl Senders {
     pub(super) fn remove(&mut self, key: SenderKey) -> Option<Sender> {
         let sender = self.slots.remove(key)?;
         self.names.remove(&sender.caller.unique_name);
+        self.leave(sender.caller.uid, sender.bytes);
+        self.bytes = self.bytes.saturating_sub(sender.bytes);
         Some(sender)
     }
 
@@ -98,14 +183,29 @@ impl Senders {
         self.slots.values()
     }
 
-    /// Forgets the sender that has been silent for longest, of those that have neither a session nor a call; `false` when
-    /// there is none.
-    fn forget_idle(&mut self) -> bool {
-        let idle =
-            |sender: &Sender| sender.calls == 0 && sender.session.is_none() && sender.proving.is_none();
+    /// Forgets the sender that has been silent for longest, of those that `may_go` and have neither a session nor a call;
+    /// `false` when there is none.
+    fn forget_idle(&mut self, may_go: impl Fn(&Sender) -> bool) -> bool {
+        let idle = |sender: &Sender| {
+            sender.calls == 0 && sender.session.is_none() && sender.proving.is_none() && may_go(sender)
+        };
         let idle = self.slots.iter().filter(|(_, sender)| idle(sender));
         let longest = idle.min_by_key(|(_, sender)| sender.used).map(|(key, _)| key);
         longest.and_then(|key| self.remove(key)).is_some()
+    }
+
+    fn party(&self, uid: Option<u32>) -> &Party {
+        self.parties.get(&uid).unwrap_or(&NOBODY)
+    }
+
+    /// Somebody with so many bytes is no longer one of a user's.
+    fn leave(&mut self, uid: Option<u32>, bytes: usize) {
+        let Some(party) = self.parties.get_mut(&uid) else { return };
+        party.senders = party.senders.saturating_sub(1);
+        party.bytes = party.bytes.saturating_sub(bytes);
+        if party.senders == 0 {
+            self.parties.remove(&uid);
+        }
     }
 }
 
@@ -119,17 +219,12 @@ impl Sender {
             session: None,
             proving: None,
             refused: None,
+            turned_away: None,
             calls: 0,
             bytes: 0,
             sessions: 0,
             used,
         }
-    }
-
-    /// Takes what the bus says of it. What the bus does not say stays unknown.
-    pub(super) fn learn(&mut self, credentials: &Credentials) {
-        self.is_known = true;
-        (self.caller.uid, self.caller.pid, self.gid) = (credentials.uid, credentials.pid, credentials.gid);
     }
 }
 
@@ -172,12 +267,29 @@ impl Credentials {
     }
 }
 
+const NOBODY: Party = Party { senders: 0, bytes: 0 };
+/// Bytes of calls that wait for their answers, of all programs.
+const ALL_BYTES: usize = 64 << 20;
+/// Those of one user's programs, unless it is one call alone.
+const USER_BYTES: usize = 24 << 20;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn senders(most: usize) -> Senders {
         Senders::new(most)
+    }
+
+    /// Somebody of this user, whom the bus has told of.
+    fn known(senders: &mut Senders, name: &str, uid: u32) -> Option<SenderKey> {
+        let (key, is_new) = senders.enter(name)?;
+        let credentials = Credentials { uid: Some(uid), ..Credentials::default() };
+        if is_new && senders.learn(key, &credentials).is_err() {
+            senders.remove(key);
+            return None;
+        }
+        Some(key)
     }
 
     #[test]
@@ -196,8 +308,8 @@ mod tests {
     #[test]
     fn for_a_further_one_goes_who_has_been_silent_for_longest_and_has_nothing_here() {
         let mut senders = senders(3);
-        for name in [":1.1", ":1.2", ":1.3"] {
-            senders.enter(name).unwrap();
+        for (name, uid) in [(":1.1", 1), (":1.2", 2), (":1.3", 3)] {
+            known(&mut senders, name, uid).unwrap();
         }
         senders.enter(":1.1").unwrap();
         let second = senders.by_name(":1.2").unwrap();
@@ -213,5 +325,50 @@ mod tests {
         let (only, _) = senders.enter(":1.1").unwrap();
         senders.get_mut(only).unwrap().calls = 1;
         assert_eq!(senders.enter(":1.2"), None);
+    }
+
+    #[test]
+    fn one_user_has_a_quarter_and_those_who_are_not_known_yet_half() {
+        let mut senders = senders(16);
+        let busy = |senders: &mut Senders, key| senders.begin(key, 100).unwrap();
+        for name in [":1.1", ":1.2", ":1.3", ":1.4"] {
+            let key = known(&mut senders, name, 1000).unwrap();
+            busy(&mut senders, key);
+        }
+        assert_eq!(known(&mut senders, ":1.5", 1000), None);
+        for number in 0..8 {
+            let (key, _) = senders.enter(&format!(":2.{number}")).unwrap();
+            busy(&mut senders, key);
+        }
+        assert_eq!(senders.enter(":2.8"), None);
+        let (first, _) = senders.enter(":2.0").unwrap();
+        senders.remove(first).unwrap();
+        assert!(known(&mut senders, ":1.6", 1001).is_some(), "another user has a place");
+        // Whoever has nothing here goes for the next of the same user, and for nobody else's.
+        let second = senders.by_name(":1.2").unwrap();
+        senders.end(second, 100);
+        assert!(known(&mut senders, ":1.7", 1000).is_some());
+        assert_eq!(senders.by_name(":1.2"), None);
+        assert!(senders.by_name(":1.6").is_some());
+    }
+
+    #[test]
+    fn bytes_that_wait_are_shared_out_by_user_and_given_back() {
+        let mut senders = senders(64);
+        let mut programs = Vec::new();
+        for number in 0..16 {
+            programs.push(known(&mut senders, &format!(":1.{number}"), 1000 + number / 8).unwrap());
+        }
+        let taken = programs.iter().filter(|key| senders.begin(**key, 4 << 20).is_ok()).count();
+        assert_eq!(taken, 12, "six of each user");
+        let other = known(&mut senders, ":2.1", 7).unwrap();
+        senders.begin(other, 16 << 20).unwrap();
+        assert!(senders.begin(other, 1 << 20).is_err(), "64 MiB of all");
+        senders.end(programs[0], 4 << 20);
+        senders.remove(programs[1]).unwrap();
+        senders.begin(other, 1 << 20).unwrap();
+        senders.begin(programs[6], 4 << 20).unwrap();
+        senders.keys().into_iter().for_each(|key| drop(senders.remove(key)));
+        assert!((senders.bytes, senders.parties.len()) == (0, 0));
     }
 }

@@ -133,6 +133,11 @@ impl Session {
         request: Request,
         waiting: Waiting,
     ) -> std::result::Result<Asked, (Waiting, Error)> {
+        if self.owner.is_none() && self.waits_of(&waiting) >= GUEST_CALLS {
+            let text =
+                format!("{GUEST_CALLS} calls of yours wait for their answers, the limit of who is unknown");
+            return Err((waiting, Error::Message(text)));
+        }
         match self.stage {
             Stage::Proving => self.early.push((request, waiting)),
             Stage::Over => return Err((waiting, Error::Connection("the session is over".to_owned()))),
@@ -237,6 +242,16 @@ impl Session {
     /// Whether more may wait for its answers.
     pub(super) fn has_room(&self, most: usize) -> bool {
         self.waiting.len() + self.early.len() < most
+    }
+
+    /// How many answers the sender of `one` waits for.
+    fn waits_of(&self, one: &Waiting) -> usize {
+        let sender = |waiting: &Waiting| match waiting {
+            Waiting::Call(_, chain) => Some(chain.sender),
+            Waiting::Proof => None,
+        };
+        let early = self.early.iter().map(|(_, waiting)| waiting);
+        early.chain(self.waiting.values()).filter(|other| sender(other) == sender(one)).count()
     }
 
     /// Takes what the hub says to hello.
@@ -380,6 +395,8 @@ pub(super) fn outcome(message: &Message<'_>) -> Result<OwnedPayload> {
     Ok(OwnedPayload::from(message.payload))
 }
 
+/// Answers that one sender waits for in the session that it shares with all who are unknown.
+const GUEST_CALLS: usize = 8;
 /// The id of the hello.
 pub(super) const HELLO_ID: u64 = 1;
 /// What the hub takes before it has said how much it takes: enough for hello and proof.

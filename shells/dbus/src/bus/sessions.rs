@@ -46,6 +46,9 @@ impl Bus {
             let text = "another token of yours is being looked at: wait for the answer";
             return Some((then, Error::Authentication(text.to_owned())));
         }
+        if let Some((error, _)) = sender.turned_away.as_ref().filter(|(_, until)| now < *until) {
+            return Some((then, error.clone()));
+        }
         let proof = match Proof::token(token, then, chain) {
             Ok(proof) => proof,
             Err(refused) => return Some(refused),
@@ -297,6 +300,10 @@ impl Bus {
         if let Some(sender) = owner.and_then(|owner| self.senders.get_mut(owner)) {
             if sender.proving == Some(key) {
                 sender.proving = None;
+                // Nothing was said about the token: there was no place to show it at.
+                if error.kind() == ErrorKind::Connection {
+                    sender.turned_away = Some((error.clone(), now + TURNED_AWAY_FOR));
+                }
             } else if sender.session == Some(key) {
                 sender.session = None;
                 sender.refused = Some((error.clone(), now + REFUSED_FOR));
@@ -387,5 +394,7 @@ fn calls(waiting: Vec<Waiting>) -> Vec<(Then, Chain)> {
 
 /// For how long a user whom the hub has refused is not shown to it again, unless by a token.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
+/// For how long a sender for whose token the hub had no place is told the same again.
+const TURNED_AWAY_FOR: Duration = Duration::from_secs(1);
 /// A session that has not lasted so long is not made again by itself.
 const LASTING: Duration = Duration::from_secs(1);
