@@ -155,3 +155,24 @@ fn a_bus_starts_the_service_by_its_activation_file_when_somebody_calls_it() {
     assert!(failed.contains("exited with status 1"), "{failed}");
     assert_eq!(fs::read_to_string(told).unwrap(), "serve --dbus session session\n");
 }
+
+#[test]
+fn systemd_takes_the_units() {
+    let config = DBusConfig::default();
+    let units = [
+        ("--user", files::session_unit(&config, "/bin/true").unwrap()),
+        ("--system", files::system_unit(&config, "/bin/true", "root").unwrap()),
+    ];
+    for (of, text) in units {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("visorbus.service");
+        std::fs::write(&path, &text).unwrap();
+        let mut verify = Command::new("systemd-analyze");
+        verify.args([of, "--man=no", "verify"]).arg(&path).env("XDG_RUNTIME_DIR", home.path());
+        let done = verify.output().expect("systemd-analyze, of the package systemd");
+        // It may have something to say of other units of this machine.
+        let ours: Vec<_> =
+            said(&done).lines().filter(|line| line.contains("visorbus")).map(str::to_owned).collect();
+        assert!(done.status.success() && ours.is_empty(), "{text}{ours:?} {}", said(&done));
+    }
+}
