@@ -3,9 +3,10 @@
 //! The way of a call: `connection → sender → router → session → link → hub`, and of its answer the way back. All of it is
 //! driven in the hub's loop; what other threads may do is behind the same lock, which nobody holds for long.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use dbus::channel::Channel;
@@ -29,13 +30,16 @@ mod session;
 mod sessions;
 mod shared;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use shared::Shared;
 
 use connection::{BUS, Connection, Query};
 pub(crate) use dial::connect_to;
 use dial::dial;
 use name::{Backoff, DO_NOT_QUEUE, Name, refusal};
-use senders::{Credentials, Senders};
+use senders::{Credentials, SenderKey, Senders};
 use session::{Session, SessionKey};
 
 /// Fast, and seeded at random, so that nobody can choose names that collide.
@@ -46,8 +50,16 @@ struct Bus {
     config: DBusConfig,
     router: Router,
     line: Line,
-    /// Why there is no connection.
+    /// Why there is no connection, or none that is of use yet.
     trouble: Option<String>,
+    /// What was told of that last: once, not whenever it is met again.
+    told_trouble: Option<String>,
+    /// Since when the bus tells of those who leave it, which is when a connection begins to be of use.
+    since: Option<Instant>,
+    /// That the bus takes nothing that is sent.
+    stall: Option<String>,
+    /// That the bus does not tell who calls.
+    blind: Option<String>,
     retry: Backoff,
     name: Name,
     senders: Senders,
@@ -62,6 +74,8 @@ struct Bus {
     is_behind: bool,
     /// The first of them.
     ahead: Option<Message>,
+    /// Senders that the bus has told of since they first called, and that have calls from before that.
+    told: VecDeque<SenderKey>,
     /// Some session has something that waits for room.
     has_stuck: bool,
     /// Wakes the hub.
@@ -94,6 +108,10 @@ impl Bus {
             router,
             line: Line::Down { again: Instant::now() },
             trouble: None,
+            told_trouble: None,
+            since: None,
+            stall: None,
+            blind: None,
             retry: Backoff::new(retry),
             name: Name::new(&config.service_name, retry),
             senders: Senders::new(config.max_senders),
@@ -103,6 +121,7 @@ impl Bus {
             number,
             is_behind: false,
             ahead: None,
+            told: VecDeque::new(),
             has_stuck: false,
             waker,
             session_due: None,
@@ -117,6 +136,9 @@ impl Bus {
         // What was read is taken first, unless nothing can be until something is written.
         let reads = has_input && (!self.is_behind || is_full);
         let start = Instant::now();
+        if self.has_room() {
+            self.safely(|bus| bus.take_early(now));
+        }
         loop {
             if reads && !self.connection().is_none_or(Connection::read_and_write) {
                 // What it has said last is still to be taken.
@@ -140,15 +162,19 @@ impl Bus {
                 return (taken, true);
             }
             let Some(message) = self.next() else { return (taken, false) };
-            let outcome = catch_unwind(AssertUnwindSafe(|| self.take(message, now)));
-            if outcome.is_err() {
-                self.counts.faults += 1;
-                tracing::error!("a message from the bus was not taken: something broke over it");
-            }
+            self.safely(|bus| bus.take(message, now));
         }
         // Only so it is known.
         self.ahead = self.next();
         (most, self.ahead.is_some())
+    }
+
+    /// Does something that must not end the hub if it breaks.
+    fn safely(&mut self, work: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
+            self.counts.faults += 1;
+            tracing::error!("something broke over what the bus has brought; it was not taken");
+        }
     }
 
     /// The next message that was read.
@@ -161,7 +187,7 @@ impl Bus {
             MessageType::MethodCall => self.take_call(message, now),
             MessageType::Signal => self.take_signal(&message, now),
             MessageType::MethodReturn | MessageType::Error if is_from_bus(&message) => {
-                self.take_answer(&message, now)
+                self.take_answer(message, now)
             }
             // Nobody else is asked for anything.
             MessageType::MethodReturn | MessageType::Error => {}
@@ -204,21 +230,29 @@ impl Bus {
     }
 
     /// Takes what the bus answers.
-    fn take_answer(&mut self, answer: &Message, now: Instant) {
-        match self.connection().and_then(|line| line.answered(answer)) {
-            Some(Query::Name) => self.name.answered(answer, now),
-            Some(Query::Credentials(sender)) => match refusal(answer) {
-                // It has left before the bus was asked.
-                Some(_) => self.forget_sender(sender),
-                None => self.take_credentials(sender, &Credentials::read(answer), now),
-            },
-            Some(Query::Rule) => {
-                if let Some(error) = refusal(answer) {
-                    // Whoever leaves could not be told from whoever stays.
-                    self.hang_up(&format!("the bus does not tell who leaves it: {error}"), now);
+    fn take_answer(&mut self, mut answer: Message, now: Instant) {
+        let query = self.connection().and_then(|line| line.answered(&answer));
+        match (query, refusal(&answer)) {
+            (Some(Query::Name), _) => self.name.answered(&answer, now),
+            (Some(Query::Credentials(sender)), None) => {
+                self.take_credentials(sender, &Credentials::read(&answer))
+            }
+            (Some(Query::Credentials(sender)), Some(why)) => {
+                match answer.as_result().err().as_ref().and_then(dbus::Error::name) {
+                    // It has left before the bus was asked.
+                    Some("org.freedesktop.DBus.Error.NameHasNoOwner") => self.forget_sender(sender),
+                    _ => self.refuse_early(sender, &why),
                 }
             }
-            None => {}
+            (Some(Query::Rule), None) => {
+                self.trouble = None;
+                self.since = Some(now);
+            }
+            // Whoever leaves could not be told from whoever stays.
+            (Some(Query::Rule), Some(error)) => {
+                self.hang_up(&format!("the bus does not tell who leaves it: {error}"), now)
+            }
+            (None, _) => {}
         }
     }
 
@@ -234,6 +268,27 @@ impl Bus {
         if self.session_due.is_some_and(|due| due <= now) {
             self.serve_sessions(now);
         }
+        self.look_for_stall(now);
+    }
+
+    /// A bus that takes nothing for a while is told of. It is not left: a bus that has stopped reading a connection, because
+    /// it has too much of it that nobody reads, does not notice the end of that connection either, and keeps its name.
+    fn look_for_stall(&mut self, now: Instant) {
+        let line = if let Line::Up(line) = &self.line { Some(line) } else { None };
+        let lasts = |since| now.saturating_duration_since(since) >= STALLED_AFTER;
+        let Some(line) = line.filter(|line| line.waiting_since().is_some_and(lasts)) else {
+            self.stall = None;
+            return;
+        };
+        if self.stall.is_none() {
+            let stall = format!(
+                "the bus has taken nothing for {} s: perhaps programs on it do not read the answers to their calls; end those, \
+                 or raise the bus's limit max_incoming_bytes",
+                STALLED_AFTER.as_secs()
+            );
+            tracing::warn!("{stall}; {} bytes wait for it", line.output());
+            self.stall = Some(stall);
+        }
     }
 
     /// Takes what came of dialling.
@@ -242,7 +297,8 @@ impl Bus {
         match outcome.try_recv() {
             Ok(Ok(channel)) => self.begin(channel),
             Ok(Err(error)) => self.miss(&error, now),
-            Err(_) => {}
+            Err(TryRecvError::Disconnected) => self.miss("something broke over connecting to it", now),
+            Err(TryRecvError::Empty) => {}
         }
     }
 
@@ -250,6 +306,7 @@ impl Bus {
     fn deadline(&self) -> Option<Instant> {
         let line = match &self.line {
             Line::Down { again } => Some(*again),
+            Line::Up(line) if self.stall.is_none() => line.waiting_since().map(|since| since + STALLED_AFTER),
             _ => None,
         };
         [line, self.name.deadline(), self.session_due].into_iter().flatten().min()
@@ -259,8 +316,6 @@ impl Bus {
         let mut line = Box::new(Connection::new(channel, self.config.output_bytes));
         tracing::info!("connected to {} as {}", self.config.bus, line.unique_name());
         self.counts.connects += 1;
-        self.trouble = None;
-        self.retry.reset();
         // Before anything else, so that nobody leaves unseen who has called.
         line.ask("AddMatch", (GONE,), Query::Rule);
         self.line = Line::Up(line);
@@ -289,18 +344,28 @@ impl Bus {
         self.name.forget();
         self.is_behind = false;
         self.ahead = None;
+        self.told.clear();
+        (self.stall, self.blind) = (None, None);
+        // A bus that ends every connection at once is tried less and less often.
+        let lasted = self.since.take().map(|since| now.saturating_duration_since(since));
+        if lasted.is_some_and(|lasted| lasted >= self.retry.coming()) {
+            self.retry.reset();
+        }
+        if lasted.is_some_and(|lasted| lasted >= LASTING) {
+            self.told_trouble = None;
+        }
         self.miss(why, now);
     }
 
     fn miss(&mut self, why: &str, now: Instant) {
-        // Each trouble is told of once, not whenever it is met again.
-        if self.trouble.as_deref() != Some(why) {
+        if self.told_trouble.as_deref() != Some(why) {
             tracing::warn!(
                 "there is no D-Bus here for now, {} is not there: {why}; it is tried again",
                 self.config.bus
             );
         }
         self.trouble = Some(why.to_owned());
+        self.told_trouble = self.trouble.clone();
         self.line = Line::Down { again: now + self.retry.next() };
     }
 
@@ -348,7 +413,7 @@ impl Bus {
 
     /// Whether there is something to do at once.
     fn is_ready(&self) -> bool {
-        !self.new.is_empty() || (self.is_behind && self.has_room())
+        !self.new.is_empty() || ((self.is_behind || !self.told.is_empty()) && self.has_room())
     }
 
     fn connection(&mut self) -> Option<&mut Connection> {
@@ -366,7 +431,11 @@ impl Bus {
             object_path: self.config.object_path.clone(),
             unique_name: line.map(|line| line.unique_name().to_owned()),
             owns_name: self.name.is_owned(),
-            trouble: self.trouble.as_deref().or(self.name.trouble()).map(str::to_owned),
+            trouble: [&self.trouble, &self.stall, &self.blind]
+                .into_iter()
+                .find_map(Option::as_deref)
+                .or(self.name.trouble())
+                .map(str::to_owned),
         }
     }
 
@@ -395,3 +464,7 @@ const LOCAL: &str = "org.freedesktop.DBus.Local";
 const AT_A_TIME: usize = 1;
 /// For how long parts of a message are read in one turn.
 const READING: Duration = Duration::from_micros(50);
+/// When a connection that has lasted for so long ends, it is told of, whatever was told before.
+const LASTING: Duration = Duration::from_secs(30);
+/// A bus that takes nothing for so long is told of.
+const STALLED_AFTER: Duration = Duration::from_secs(2);

@@ -131,7 +131,8 @@ pub struct DBusState {
     pub unique_name: Option<String>,
     /// Whether the well-known name is the service's at this moment.
     pub owns_name: bool,
-    /// Why there is no bus, or why the name is not the service's; `None` when all is well, and before that is known.
+    /// Why there is no bus, why it is of no use (it takes nothing, or does not tell who calls), or why the name is not the
+    /// service's; `None` when all is well, and before that is known.
     pub trouble: Option<String>,
 }
 
@@ -159,15 +160,15 @@ pub struct DBusStatistics {
 
 fn check(config: &DBusConfig) -> Result<()> {
     let name = &config.service_name;
-    if name.starts_with(':') || BusName::new(name.as_str()).is_err() {
+    if name.starts_with(':') || name.contains('\0') || BusName::new(name.as_str()).is_err() {
         return Err(Error::Message(format!(
-            "'{name}' cannot be the name of a service on a bus: write it as org.visorbus.Bus1"
+            "{name:?} cannot be the name of a service on a bus: write it as org.visorbus.Bus1"
         )));
     }
     let path = &config.object_path;
-    if Path::new(path.as_str()).is_err() {
+    if path.contains('\0') || Path::new(path.as_str()).is_err() {
         return Err(Error::Message(format!(
-            "'{path}' cannot be the path of an object: write it as /org/visorbus/Bus1"
+            "{path:?} cannot be the path of an object: write it as /org/visorbus/Bus1"
         )));
     }
     if [config.max_senders, config.calls_per_sender, config.output_bytes].contains(&0) || config.retry_ms == 0

@@ -52,6 +52,24 @@ fn a_name_that_the_policy_of_the_bus_keeps_is_asked_for_again() {
 }
 
 #[test]
+fn callers_of_whom_the_bus_does_not_tell_are_refused_and_told_so() {
+    let rules = "<policy context=\"default\"><deny send_destination=\"org.freedesktop.DBus\" \
+        send_interface=\"org.freedesktop.DBus\" send_member=\"GetConnectionCredentials\"/></policy>";
+    let bus = DbusDaemon::with(&BusOptions { rules: rules.to_owned(), ..BusOptions::default() });
+    let world = World::start(&bus).named();
+    let program = Program::new(&bus);
+    for _ in 0..3 {
+        let (name, text) = error_of(program.call("vault/open", "sesame"));
+        assert!(name.ends_with("AuthFailed") && text.contains("does not tell who calls"), "{name}: {text}");
+    }
+    let state = world.state_where(|state| state.trouble.is_some());
+    assert!(state.owns_name && state.trouble.as_ref().unwrap().contains("who calls"), "{state:?}");
+    let statistics = world.door.statistics();
+    assert_eq!((statistics.senders, statistics.waiting, statistics.refused), (0, 0, 3), "{statistics:?}");
+    world.is_unharmed_after(0);
+}
+
+#[test]
 fn no_bus_at_the_start_holds_up_nobody_and_is_found_when_it_comes() {
     let mut bus = DbusDaemon::start();
     bus.kill();
@@ -111,7 +129,9 @@ fn what_cannot_be_a_name_a_path_or_a_limit_is_refused_at_once() {
     let bus = DbusDaemon::start();
     let world = World::start(&bus);
     type Change = fn(&mut DBusConfig);
-    let changes: [(Change, &str); 4] = [
+    let changes: [(Change, &str); 6] = [
+        (|config| config.service_name = "org.example\0.Bus1".to_owned(), "name of a service"),
+        (|config| config.object_path = "/org\0/example".to_owned(), "path of an object"),
         (|config| config.service_name = ":1.7".to_owned(), "name of a service"),
         (|config| config.service_name = "nodots".to_owned(), "name of a service"),
         (|config| config.object_path = "no/slash".to_owned(), "path of an object"),

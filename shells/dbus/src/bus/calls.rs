@@ -14,7 +14,7 @@ use super::chain::{Call, Chain};
 use super::connection::Query;
 use super::senders::{Credentials, SenderKey};
 use super::session::{Asked, Waiting};
-use crate::fault::{INVALID_ARGS, LIMITS_EXCEEDED};
+use crate::fault::{AUTH_FAILED, INVALID_ARGS, LIMITS_EXCEEDED};
 use crate::step::{Outcome, Request, Step, Then};
 
 impl Bus {
@@ -26,7 +26,7 @@ impl Bus {
         if let Some(why) = refusal {
             return self.refuse_call(&call, INVALID_ARGS, why);
         }
-        let Some((key, is_new)) = self.senders.enter(&unique_name) else {
+        let Some((key, _)) = self.senders.enter(&unique_name) else {
             let text = "too many programs of this bus are busy here: try again later";
             return self.refuse_call(&call, LIMITS_EXCEEDED, text);
         };
@@ -43,17 +43,20 @@ impl Bus {
             return self.refuse_call(&call, LIMITS_EXCEEDED, text);
         }
         let Some(sender) = self.senders.get_mut(key) else { return };
-        if sender.is_known {
+        // What came before stays before.
+        if sender.is_known && sender.early.is_empty() {
             return self.begin_call(key, call, bytes, now);
         }
+        let is_unasked = !sender.is_known && sender.early.is_empty();
         sender.early.push_back((call, bytes));
-        if is_new && let Some(line) = self.connection() {
+        if is_unasked && let Some(line) = self.connection() {
             line.ask("GetConnectionCredentials", (unique_name,), Query::Credentials(key));
         }
     }
 
-    /// The bus has said who a sender is: its calls are taken now.
-    pub(super) fn take_credentials(&mut self, key: SenderKey, credentials: &Credentials, now: Instant) {
+    /// The bus has said who a sender is: its calls are taken from now on.
+    pub(super) fn take_credentials(&mut self, key: SenderKey, credentials: &Credentials) {
+        self.blind = None;
         let outcome = self.senders.learn(key, credentials);
         let Some(sender) = self.senders.get_mut(key) else { return };
         if let Err(text) = outcome {
@@ -61,9 +64,36 @@ impl Bus {
             self.forget_sender(key);
             return early.iter().for_each(|(call, _)| self.refuse_call(call, LIMITS_EXCEEDED, text));
         }
-        for (call, bytes) in std::mem::take(&mut sender.early) {
+        if !sender.early.is_empty() {
+            self.told.push_back(key);
+        }
+    }
+
+    /// Takes one of the calls that came before the bus said who their sender is: one of each such sender after the other.
+    pub(super) fn take_early(&mut self, now: Instant) {
+        let Some(key) = self.told.pop_front() else { return };
+        let Some(sender) = self.senders.get_mut(key) else { return };
+        let call = sender.early.pop_front();
+        if !sender.early.is_empty() {
+            self.told.push_back(key);
+        }
+        if let Some((call, bytes)) = call {
             self.begin_call(key, call, bytes, now);
         }
+    }
+
+    /// The bus does not say who a sender is, though it may be there: nothing is done for it, and it is told so.
+    pub(super) fn refuse_early(&mut self, key: SenderKey, why: &str) {
+        let blind = format!("the bus does not tell who calls: {why}; its policy has to allow it");
+        let Some(sender) = self.senders.get_mut(key) else { return };
+        for (call, _) in std::mem::take(&mut sender.early) {
+            self.refuse_call(&call, AUTH_FAILED, &blind);
+        }
+        self.forget_sender(key);
+        if self.blind.as_ref() != Some(&blind) {
+            tracing::warn!("{blind}; calls are refused until then");
+        }
+        self.blind = Some(blind);
     }
 
     fn begin_call(&mut self, key: SenderKey, call: Message, bytes: usize, now: Instant) {

@@ -1,9 +1,10 @@
 //! One connection to a bus: what is asked of the bus itself, what waits for the bus to take it, and what the socket is
 //! watched for. It knows nothing of callers and sessions.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd as _, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dbus::Message;
 use dbus::arg::AppendAll;
@@ -23,11 +24,15 @@ pub(super) struct Connection {
     watched: Option<(bool, bool)>,
     /// The number of the message that was sent last: given here, so that what waits can be measured before it is sent.
     serial: u32,
-    /// libdbus keeps something until the bus takes it.
-    has_queue: bool,
-    /// Bytes that libdbus keeps until the bus takes them, but for the message that it is just writing.
+    /// libdbus keeps a message until the bus has taken all of it.
+    is_writing: bool,
+    /// The messages after it: libdbus gets one at a time, so that what waits can be counted.
+    queue: VecDeque<(Message, usize)>,
+    /// Bytes of these.
     output: usize,
-    /// From so many on nothing more is taken from the bus, until they are gone.
+    /// When the bus last took all that was written, or the first of what waits began to.
+    moved: Instant,
+    /// From so many on nothing more is taken from the bus, until half of them are gone.
     most_output: usize,
     is_full: bool,
     /// What the bus was asked and has not answered.
@@ -59,8 +64,10 @@ impl Connection {
             socket,
             watched: None,
             serial,
-            has_queue: false,
+            is_writing: false,
+            queue: VecDeque::new(),
             output: 0,
+            moved: Instant::now(),
             most_output,
             is_full: false,
             queries,
@@ -74,9 +81,7 @@ impl Connection {
     /// Reads and writes as much as libdbus does at a time, about 2 KiB; `false` when the connection is over.
     pub(super) fn read_and_write(&mut self) -> bool {
         let goes_on = self.channel.read_write(Some(Duration::ZERO)).is_ok();
-        if self.has_queue {
-            self.measure();
-        }
+        self.write();
         goes_on
     }
 
@@ -89,12 +94,14 @@ impl Connection {
     pub(super) fn send(&mut self, mut message: Message) -> u32 {
         self.serial = self.serial.wrapping_add(1).max(1);
         message.set_serial(self.serial);
-        if self.has_queue {
-            self.output += length(&message);
+        if self.is_idle() {
+            self.hand_over(message);
+        } else {
+            let len = length(&message);
+            self.output += len;
+            self.queue.push_back((message, len));
         }
-        // It fails when there is no memory left, and then nobody can be told.
-        let _ = self.channel.send(message);
-        self.measure();
+        self.write();
         self.serial
     }
 
@@ -115,6 +122,11 @@ impl Connection {
         self.output
     }
 
+    /// Since when the bus has taken nothing of what waits for it.
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
+        (!self.is_idle()).then_some(self.moved)
+    }
+
     /// Whether so much waits that nothing is to be taken from the bus or given to it.
     pub(super) const fn is_full(&self) -> bool {
         self.is_full
@@ -123,7 +135,7 @@ impl Connection {
     /// Has `epoll` tell of what libdbus waits for at this moment.
     pub(super) fn watch(&mut self, epoll: &Epoll) -> io::Result<()> {
         let watch = self.channel.watch();
-        let wishes = (watch.read && !self.is_full, watch.write);
+        let wishes = (watch.read && !self.is_full, watch.write || !self.queue.is_empty());
         if self.watched == Some(wishes) || !self.channel.is_connected() {
             return Ok(());
         }
@@ -142,13 +154,38 @@ impl Connection {
         Ok(())
     }
 
-    fn measure(&mut self) {
-        self.has_queue = self.channel.has_messages_to_send();
-        if !self.has_queue {
-            self.output = 0;
-            self.is_full = false;
-        } else if self.output >= self.most_output {
-            self.is_full = true;
+    /// Whether nothing waits for the bus.
+    fn is_idle(&self) -> bool {
+        !self.is_writing && self.queue.is_empty()
+    }
+
+    /// Gives libdbus what waits, one message after the other, as long as the bus takes them and for a short time.
+    fn write(&mut self) {
+        if self.is_idle() {
+            return;
+        }
+        let begun = Instant::now();
+        while !self.is_idle() && !self.channel.has_messages_to_send() {
+            self.is_writing = false;
+            self.moved = Instant::now();
+            if self.moved.duration_since(begun) >= WRITING {
+                break;
+            }
+            let Some((message, len)) = self.queue.pop_front() else { break };
+            self.output -= len;
+            self.hand_over(message);
+        }
+        let most = if self.is_full { self.most_output.div_ceil(2) } else { self.most_output };
+        self.is_full = self.output >= most;
+    }
+
+    /// Has libdbus write a message, while it has no other.
+    fn hand_over(&mut self, message: Message) {
+        // It fails when there is no memory left, and then nobody can be told.
+        let _ = self.channel.send(message);
+        self.is_writing = self.channel.has_messages_to_send();
+        if self.is_writing {
+            self.moved = Instant::now();
         }
     }
 }
@@ -168,3 +205,6 @@ pub(super) const BUS: &str = "org.freedesktop.DBus";
 
 /// By what an epoll tells of the socket.
 pub(super) const SOCKET: u64 = 0;
+
+/// For how long it is written at a time, while the bus takes what it gets.
+const WRITING: Duration = Duration::from_micros(100);

@@ -12,17 +12,37 @@ use crate::config::BusAddress;
 /// Connects on a thread of its own, which wakes whoever waits for it once it knows. What comes of it when nobody waits any
 /// longer is dropped.
 pub(super) fn dial(bus: &BusAddress, waker: Arc<EventFd>) -> Receiver<Result<Channel, String>> {
-    let (sender, receiver) = sync_channel(1);
     let address = address(bus);
+    run(move || address.and_then(|address| connect(&address)), waker)
+}
+
+/// Has a thread connect. When it breaks down over that, whoever waits is woken too, and finds that nobody will say anything.
+pub(super) fn run(
+    connect: impl FnOnce() -> Result<Channel, String> + Send + 'static,
+    waker: Arc<EventFd>,
+) -> Receiver<Result<Channel, String>> {
+    let (sender, receiver) = sync_channel(1);
     let outcome = sender.clone();
     let run = move || {
-        let _ = outcome.send(address.and_then(|address| connect(&address)));
-        let _ = waker.write(1);
+        let _wakes = Wakes(waker);
+        // Dropped before it wakes.
+        let outcome = outcome;
+        let _ = outcome.send(connect());
     };
     if let Err(error) = thread::Builder::new().name("visorbus-dial".to_owned()).spawn(run) {
         let _ = sender.send(Err(format!("there is no thread to connect on: {error}")));
     }
     receiver
+}
+
+/// Wakes whoever waits when it goes.
+struct Wakes(Arc<EventFd>);
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        // It fails only when they are awake already.
+        let _ = self.0.write(1);
+    }
 }
 
 /// Connects to a bus, and waits for that: for at most the 25 s that libdbus gives a bus to answer.

@@ -128,6 +128,11 @@ impl Backoff {
         now
     }
 
+    /// The time that comes next.
+    pub(super) const fn coming(&self) -> Duration {
+        self.next
+    }
+
     pub(super) const fn reset(&mut self) {
         self.next = self.first;
     }

@@ -83,7 +83,7 @@ impl Shared {
                             let _ = self.waker.read();
                             locked.is_awake = false;
                         }
-                        locked.bus.take_line(now);
+                        locked.bus.safely(|bus| bus.take_line(now));
                     }
                     _ => {
                         let _ = self.timer.wait();
@@ -91,7 +91,7 @@ impl Shared {
                     }
                 }
             }
-            locked.bus.take_time(now);
+            locked.bus.safely(|bus| bus.take_time(now));
             locked.bus.take_input(has_input, now);
         });
     }
