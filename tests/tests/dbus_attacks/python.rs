@@ -15,6 +15,27 @@ fn dbus_fast_calls_reads_and_hears_through_objects_that_it_makes() {
     on_every_bus(include_str!("with_dbus_fast.py"));
 }
 
+#[test]
+fn the_program_of_the_page_calls_and_hears() {
+    let page = include_str!("../../../docs/dbus.md");
+    let program = page.split("```python\n").nth(1).expect("a program").split("```").next().unwrap();
+    let run = |allow| {
+        let world = World::allowing(allow).with_sensor();
+        let ran = world.bus.command("python3").args(["-c", program, world.bus.address()]).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (ran.status.success(), text(&ran.stdout), text(&ran.stderr))
+    };
+    let (is_well, out, err) = run("\"request:imu/*\", \"subscribe:imu/*\"");
+    let lines: Vec<Vec<&str>> = out.lines().map(|line| line.split(' ').collect()).collect();
+    assert!(is_well && lines.len() == 2, "{out}{err}");
+    assert!(lines[0][0] == "info" && lines[0].len() > 1, "{out}");
+    assert_eq!(lines[1][0], "sample");
+    assert!(lines[1][1].parse::<u64>().is_ok_and(|timestamp| timestamp > 0), "{out}");
+
+    let (is_well, out, err) = run("\"request:vault/*\"");
+    assert!(!is_well && out.is_empty() && err.contains("no component 'imu' that you may use"), "{out}{err}");
+}
+
 fn on_every_bus(script: &str) {
     for bus in [Some(DbusDaemon::start()), DbusDaemon::broker()].into_iter().flatten() {
         let allow =
