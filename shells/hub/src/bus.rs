@@ -232,9 +232,7 @@ impl Hub {
         }
         let asked = Address::new(address)
             .map_err(|e| Error::Message(format!("'{}' is not an address: {e}", said(address))))?;
-        let row = self
-            .offered(asked)
-            .ok_or_else(|| Error::Message(format!("nobody has told the types of '{address}'")))?;
+        let row = self.offered(asked).ok_or_else(|| SchemaInfo::untold(address))?;
         Ok(SchemaInfo {
             address: address.to_owned(),
             request: row.request_schema.bytes().to_vec(),

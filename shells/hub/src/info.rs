@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use visorbus_auth::TokenText;
 use visorbus_core::bus::RowKind;
 
+use crate::bus::said;
+use crate::owned::Error;
+
 /// A component that can be reached, and what it offers. `bus/services` answers with a list of these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Schema)]
 pub struct ServiceInfo {
@@ -44,6 +47,14 @@ pub struct SchemaInfo {
     pub response: Vec<u8>,
 }
 
+impl SchemaInfo {
+    /// What `bus/schema` answers to whoever may know the types of `address` where nobody has told them: by it this is told
+    /// from what is wrong with the asking itself.
+    pub fn untold(address: &str) -> Error {
+        Error::Message(format!("nobody has told the types of '{address}'"))
+    }
+}
+
 /// A component that offers something, as far as the asker may use it. `bus/interfaces` takes a component's name as a text,
 /// or nothing for all of them, and answers with a list of these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Schema)]
@@ -57,6 +68,14 @@ pub struct InterfaceInfo {
     /// Its typed addresses, as far as it told, that the asker may use; whoever may request `bus/services` has the others
     /// too, without the schemas.
     pub addresses: Vec<InterfaceAddress>,
+}
+
+impl InterfaceInfo {
+    /// What `bus/interfaces` answers where there is no such component, or none of which the asker may use anything: by it
+    /// this is told from what is wrong with the asking itself.
+    pub fn unknown(component: &str) -> Error {
+        Error::Message(format!("there is no component '{}' that you may use", said(component)))
+    }
 }
 
 /// One typed address of a component, with its types.

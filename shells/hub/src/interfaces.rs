@@ -6,7 +6,7 @@ use visorbus_core::auth::{Access, Grant, Operation};
 use visorbus_core::bus;
 use visorbus_core::message::{Address, MessagePayload};
 
-use crate::bus::{parse, parse_text, said};
+use crate::bus::{parse, parse_text};
 use crate::gate::Gate;
 use crate::hub::{Hub, Incoming};
 use crate::info::{AddressInfo, InterfaceAddress, InterfaceInfo};
@@ -41,7 +41,7 @@ impl Hub {
         infos.sort_by(|a, b| a.component.cmp(&b.component));
         if let (Some(asked), true) = (&asked, infos.is_empty()) {
             // Whether there is such a component is nobody's business who may use nothing of it.
-            return Err(Error::Message(format!("there is no component '{}' that you may use", said(asked))));
+            return Err(InterfaceInfo::unknown(asked));
         }
         let is_json =
             matches!(incoming.message.payload, MessagePayload::Json(_)) || self.has_json(incoming.from);
