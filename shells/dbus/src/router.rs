@@ -132,7 +132,17 @@ impl Router {
         self.callers.remove(&caller.unique_name);
     }
 
-    /// What is kept of a caller.
+    /// A caller's session is over, and with it who it was and what it was shown; its next call begins another.
+    pub(crate) fn closed(&mut self, caller: &Caller) {
+        self.forget(caller);
+    }
+
+    /// Of how many callers something is kept.
+    pub(crate) fn callers(&self) -> usize {
+        self.callers.len()
+    }
+
+    /// What is kept of a caller from now on; for what is to be kept alone.
     pub(crate) fn known(&mut self, caller: &Caller) -> &mut Known {
         self.callers.entry(caller.unique_name.clone()).or_default()
     }
@@ -140,6 +150,11 @@ impl Router {
     /// What is kept of a caller, if anything.
     pub(crate) fn find(&self, caller: &Caller) -> Option<&Known> {
         self.callers.get(&caller.unique_name)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn find_mut(&mut self, caller: &Caller) -> Option<&mut Known> {
+        self.callers.get_mut(&caller.unique_name)
     }
 
     /// The unique names of those who have used a registered interface that is not for everybody.
@@ -218,7 +233,8 @@ impl Router {
         if path == root {
             return Some(Object::Root);
         }
-        if let Some(component) = component_at(root, path) {
+        // What is no name is nobody's: the hub need not be asked.
+        if let Some(component) = component_at(root, path).filter(|name| is_component(name)) {
             return Some(Object::Component(component));
         }
         if path.strip_prefix(root.trim_end_matches('/')) == Some("/components") {
@@ -372,6 +388,11 @@ pub(crate) fn parse_address(text: &str) -> Result<AddressBuf, Fault> {
     address
         .map(AddressBuf::from)
         .map_err(|error| Fault::invalid_args(format!("'{text}' is no address: {error}")))
+}
+
+/// Whether a component can be called so.
+fn is_component(name: &str) -> bool {
+    Address::new(name).is_ok() && !name.contains('/')
 }
 
 /// 32 hexadecimal digits (D-Bus specification, "UUIDs").

@@ -191,3 +191,35 @@ fn a_session_by_user_that_is_ended_begins_again_with_what_it_was_subscribed_to()
     assert_eq!(heard.as_deref(), Some("Notification"));
     world.is_unharmed_after(calls);
 }
+
+#[test]
+fn a_call_whose_session_is_replaced_is_told_that_it_may_have_been_done() {
+    let bus = DbusDaemon::start();
+    let world = World::start(&bus).named();
+    world.gate.shut();
+    let program = Program::new(&bus);
+    let serial = program.send(call_of("slow/open", "sesame"));
+    world.gate.has_waiting(1);
+    program.authenticate(world.token("kiosk", &["request:vault/*"]).value.as_str()).unwrap();
+    let mut answer = program.read_where(|message| message.get_reply_serial() == Some(serial));
+    let (name, text) = error_of(answer.as_result().map(drop));
+    assert_eq!(name, "org.visorbus.Error.Connection");
+    assert!(text.contains("it may have been done"), "{text}");
+    world.gate.open();
+    eventually(|| world.runs(), |runs| *runs == 1);
+}
+
+#[test]
+fn a_subject_that_is_short_enough_is_so_for_all_its_sessions() {
+    let bus = DbusDaemon::start();
+    let world = World::of_strangers(&bus).named();
+    let program = Program::new(&bus);
+    let longest = "a".repeat(25);
+    for _ in 0..4 {
+        program.authenticate(world.token(&longest, &["request:vault/*"]).value.as_str()).unwrap();
+    }
+    assert_eq!(program.call("vault/open", "sesame").unwrap(), "sesame");
+    let (_, text) =
+        error_of(program.authenticate(world.token(&"a".repeat(26), &["request:vault/*"]).value.as_str()));
+    assert!(text.contains("use a subject with a shorter name"), "{text}");
+}

@@ -26,7 +26,9 @@ impl Bus {
         if let Some(why) = refusal {
             return self.refuse_call(&call, INVALID_ARGS, why);
         }
-        let Some((key, _)) = self.senders.enter(&unique_name) else {
+        let entered = self.senders.enter(&unique_name);
+        self.forget_gone();
+        let Some((key, _)) = entered else {
             let text = "too many programs of this bus are busy here: try again later";
             return self.refuse_call(&call, LIMITS_EXCEEDED, text);
         };
@@ -58,6 +60,7 @@ impl Bus {
     pub(super) fn take_credentials(&mut self, key: SenderKey, credentials: &Credentials) {
         self.blind = None;
         let outcome = self.senders.learn(key, credentials);
+        self.forget_gone();
         let Some(sender) = self.senders.get_mut(key) else { return };
         if let Err(text) = outcome {
             let early = std::mem::take(&mut sender.early);
@@ -132,8 +135,11 @@ impl Bus {
         }
     }
 
-    /// Goes on with a chain once the hub has answered.
+    /// Goes on with a chain once the hub has answered; that of a sender that has left ends here.
     pub(super) fn go_on(&mut self, then: Then, outcome: Outcome, chain: Chain, now: Instant) {
+        if self.senders.get(chain.sender).is_none() {
+            return;
+        }
         match self.follow(then, outcome) {
             Some(step) => self.run(step, chain, now),
             None => self.fail(chain),

@@ -5,7 +5,10 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use visorbus_core::Instant;
+use visorbus_core::codec::MAX_HEADER;
+use visorbus_core::limits::MAX_TOKEN;
 use visorbus_hub::{Goodbye, HubLink, LinkOptions, LinkSignal, Origin, ReceiveBuffer};
+use zeroize::Zeroize as _;
 
 use super::Shared;
 use super::session::SessionKey;
@@ -39,7 +42,12 @@ impl HubLink for BusLink {
         if payload.is_empty() {
             self.shared.take_frame(self.key, head);
         } else {
-            self.shared.take_frame(self.key, &[head, payload].concat());
+            // There may be a token in the answer to a proof, which is not longer than this.
+            let mut frame = [head, payload].concat();
+            self.shared.take_frame(self.key, &frame);
+            if frame.len() <= MAX_SECRET {
+                frame.zeroize();
+            }
         }
         Ok(())
     }
@@ -70,3 +78,6 @@ impl Drop for BusLink {
         self.shared.drop_session(self.key);
     }
 }
+
+/// Bytes of a frame that may carry a token: a header with one, and one in text.
+const MAX_SECRET: usize = MAX_HEADER + 4 * MAX_TOKEN;

@@ -28,6 +28,8 @@ pub(super) struct Senders {
     bytes: usize,
     /// Rises with every call.
     uses: u64,
+    /// Those who went for others, until that is known elsewhere too.
+    gone: Vec<Caller>,
 }
 
 /// What the programs of one user have together.
@@ -58,8 +60,6 @@ pub(super) struct Sender {
     pub(super) calls: usize,
     /// Bytes of them.
     pub(super) bytes: usize,
-    /// Sessions that it has had.
-    pub(super) sessions: u32,
     used: u64,
 }
 
@@ -72,6 +72,7 @@ impl Senders {
             parties: HashMap::default(),
             bytes: 0,
             uses: 0,
+            gone: Vec::new(),
         }
     }
 
@@ -179,6 +180,15 @@ impl Senders {
         self.slots.keys().collect()
     }
 
+    /// Those who went for others since the last time.
+    pub(super) fn take_gone(&mut self) -> Vec<Caller> {
+        std::mem::take(&mut self.gone)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Sender> {
         self.slots.values()
     }
@@ -191,7 +201,10 @@ impl Senders {
         };
         let idle = self.slots.iter().filter(|(_, sender)| idle(sender));
         let longest = idle.min_by_key(|(_, sender)| sender.used).map(|(key, _)| key);
-        longest.and_then(|key| self.remove(key)).is_some()
+        let gone = longest.and_then(|key| self.remove(key)).map(|sender| sender.caller);
+        let is_one = gone.is_some();
+        self.gone.extend(gone);
+        is_one
     }
 
     fn party(&self, uid: Option<u32>) -> &Party {
@@ -222,7 +235,6 @@ impl Sender {
             turned_away: None,
             calls: 0,
             bytes: 0,
-            sessions: 0,
             used,
         }
     }
@@ -316,6 +328,7 @@ mod tests {
         senders.get_mut(second).unwrap().calls = 1;
         assert!(senders.enter(":1.4").is_some());
         assert_eq!(senders.by_name(":1.3"), None);
+        assert_eq!(senders.take_gone().iter().map(|gone| &*gone.unique_name).collect::<Vec<_>>(), [":1.3"]);
         assert!(senders.by_name(":1.1").is_some() && senders.by_name(":1.2").is_some());
     }
 

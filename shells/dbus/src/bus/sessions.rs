@@ -1,12 +1,14 @@
 //! Sessions of senders: when one is made, what the hub says to its proof, when another takes its place, and its end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use visorbus_auth::TokenText;
 use visorbus_core::message::{Message, MessageType};
 use visorbus_core::{ErrorKind, codec};
 use visorbus_hub::{Error, Goodbye, OwnedPayload, Result};
+use zeroize::Zeroizing;
 
 use super::Bus;
 use super::chain::Chain;
@@ -131,6 +133,15 @@ impl Bus {
             }
         }
         self.router.forget(&sender.caller);
+        self.forget_gone();
+    }
+
+    /// Nothing is kept of callers whose senders are gone.
+    pub(super) fn forget_gone(&mut self) {
+        for caller in self.senders.take_gone() {
+            self.router.forget(&caller);
+        }
+        debug_assert!(self.router.callers() <= self.senders.len(), "something is kept of who has left");
     }
 
     /// Ends what has expired, and has proofs shown again in time.
@@ -149,7 +160,7 @@ impl Bus {
 
     /// Makes a session, which the hub has yet to take.
     fn open_session(&mut self, owner: Option<SenderKey>, proof: Proof, now: Instant) -> SessionKey {
-        let suffix = owner.map_or_else(String::new, |owner| self.suffix_for(owner));
+        let suffix = if owner.is_some() { next_suffix() } else { String::new() };
         let key = self.sessions.insert(Session::new(owner, proof, suffix, now));
         self.new.push(key);
         key
@@ -182,29 +193,13 @@ impl Bus {
         guest
     }
 
-    /// By what a session's name in the hub differs from others of the same subject.
-    fn suffix_for(&mut self, key: SenderKey) -> String {
-        let Some(sender) = self.senders.get_mut(key) else { return String::new() };
-        sender.sessions += 1;
-        let unique_name = sender.caller.unique_name.trim_start_matches(':').replace('.', "-");
-        let mut suffix: String =
-            unique_name.chars().filter(|c| c.is_ascii_digit() || *c == '-').take(16).collect();
-        if self.number > 0 {
-            suffix.push_str(&format!("b{}", self.number));
-        }
-        if sender.sessions > 1 {
-            suffix.push_str(&format!("s{}", sender.sessions));
-        }
-        suffix
-    }
-
     fn take_greeting(&mut self, key: SessionKey, message: &Message<'_>, now: Instant) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         match outcome(message) {
             Ok(_) => {
                 session.greeted(&message.payload);
                 if matches!(session.proof, Proof::Guest(_)) {
-                    self.open(key, None, OwnedPayload::Empty, now);
+                    self.open(key, None, now);
                 }
             }
             Err(error) => self.refuse_session(key, error, now),
@@ -214,10 +209,13 @@ impl Bus {
     /// Takes what the hub says to a session's proof.
     fn take_verdict(&mut self, key: SessionKey, message: &Message<'_>, now: Instant) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        match outcome(message) {
-            Ok(payload) => {
+        // There may be a token in the answer: no copy is made.
+        let refused =
+            if message.message_type == MessageType::Error { outcome(message).map(drop) } else { Ok(()) };
+        match refused {
+            Ok(()) => {
                 let proven = session.proven(message.payload.as_bytes());
-                self.open(key, proven, payload, now);
+                self.open(key, proven, now);
             }
             // The old proof is good until it expires.
             Err(error) if session.stage == Stage::Open => {
@@ -227,12 +225,16 @@ impl Bus {
         }
     }
 
-    fn open(&mut self, key: SessionKey, proven: Option<Proven>, answer: OwnedPayload, now: Instant) {
+    fn open(&mut self, key: SessionKey, proven: Option<Proven>, now: Instant) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let is_new = session.stage == Stage::Proving;
         let early = session.open(proven.as_ref(), now);
         let asked = match &mut session.proof {
-            Proof::Token(_, waiting) => waiting.take(),
+            Proof::Token(token, waiting) => {
+                // It is not shown again.
+                *token = Zeroizing::default();
+                waiting.take()
+            }
             _ => None,
         };
         let owner = session.owner;
@@ -244,7 +246,7 @@ impl Bus {
             self.ask_again(key, request, waiting, now);
         }
         if let Some((then, chain)) = asked {
-            return self.go_on(then, Ok(answer), chain, now);
+            return self.go_on(then, Ok(OwnedPayload::Empty), chain, now);
         }
         let caller = owner.and_then(|owner| Some((owner, self.senders.get(owner)?.caller.clone())));
         if let Some((owner, caller)) = caller.filter(|_| is_new) {
@@ -267,11 +269,8 @@ impl Bus {
             self.router.opened(&caller, &proven.subject);
         }
         if let Some(before) = before {
-            self.fail_waiting(
-                before,
-                "it was asked before its sender has proven itself anew: ask again",
-                now,
-            );
+            let is_open = self.sessions.get(before).is_some_and(|before| before.stage == Stage::Open);
+            self.fail_waiting(before, if is_open { REPLACED } else { REPLACED_EARLY }, now);
         }
     }
 
@@ -306,10 +305,13 @@ impl Bus {
                 }
             } else if sender.session == Some(key) {
                 sender.session = None;
-                sender.refused = Some((error.clone(), now + REFUSED_FOR));
+                // Whatever else was in the way may be over with the next call.
+                let is_verdict = matches!(error, Error::Authentication(_) | Error::Authorization(_));
+                sender.refused = is_verdict.then(|| (error.clone(), now + REFUSED_FOR));
                 let caller = sender.caller.clone();
-                if self.router.has_subscriptions(&caller) {
-                    self.tell_ended(owner, error.text(), now);
+                match self.router.has_subscriptions(&caller) {
+                    true => self.tell_ended(owner, error.text(), now),
+                    false => self.router.closed(&caller),
                 }
             }
         }
@@ -336,12 +338,12 @@ impl Bus {
         let current = owner.filter(|owner| self.senders.get(*owner).is_some_and(|s| s.session == Some(key)));
         self.fail_waiting(key, why, now);
         let Some(owner) = current else { return };
-        let caller = self.senders.get(owner).map(|sender| sender.caller.clone());
-        let subscribes = caller.is_some_and(|caller| self.router.has_subscriptions(&caller));
+        let Some(caller) = self.senders.get(owner).map(|sender| sender.caller.clone()) else { return };
+        let subscribes = self.router.has_subscriptions(&caller);
         self.set_session(owner, None);
         match (is_peer, subscribes) {
             // The next call makes one.
-            (true, false) => {}
+            (true, false) => self.router.closed(&caller),
             (true, true) if has_lasted => {
                 // What it was subscribed to is asked for again once it is open.
                 let _ = self.session_for(owner, false, now);
@@ -392,9 +394,125 @@ fn calls(waiting: Vec<Waiting>) -> Vec<(Then, Chain)> {
     waiting.into_iter().filter_map(call).collect()
 }
 
+/// By what a session's name in the hub differs from all others: of the same length for each, so that a subject that is
+/// short enough once is so always. Who it is on the bus stands in its origin.
+fn next_suffix() -> String {
+    static SESSIONS: AtomicU64 = AtomicU64::new(0);
+    suffix(SESSIONS.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The last digits of a number, to the base 36.
+fn suffix(mut number: u64) -> String {
+    let mut digits = [b'0'; SUFFIX_LEN];
+    for digit in digits.iter_mut().rev() {
+        *digit = DIGITS[(number % 36) as usize];
+        number /= 36;
+    }
+    digits.iter().copied().map(char::from).collect()
+}
+
+const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+/// Two thousand million sessions, before one is called like the first.
+const SUFFIX_LEN: usize = 6;
+/// What a call is told whose session another has taken the place of.
+const REPLACED: &str = "its sender has proven itself anew before the answer came: it may have been done";
+/// The same, where nothing has been asked yet.
+const REPLACED_EARLY: &str =
+    "its sender has proven itself anew before it was asked: it was not done, ask again";
 /// For how long a user whom the hub has refused is not shown to it again, unless by a token.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
 /// For how long a sender for whose token the hub had no place is told the same again.
 const TURNED_AWAY_FOR: Duration = Duration::from_secs(1);
 /// A session that has not lasted so long is not made again by itself.
 const LASTING: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use nix::sys::eventfd::EventFd;
+    use visorbus_auth::{Accounts, KeyFile, Policy, Store};
+    use visorbus_hub::{Hub, HubConfig};
+
+    use super::*;
+    use crate::config::DBusConfig;
+    use crate::step::Caller;
+
+    /// A service on no bus, with one sender whose session waits for the hub.
+    fn bus_with_sender() -> (Hub, Bus, SenderKey, SessionKey) {
+        let policy = Arc::new(Policy::empty());
+        let keys = KeyFile::in_memory(1, [7; 32]);
+        let accounts = Arc::new(Accounts::new(Arc::new(Store::in_memory()), keys, Arc::clone(&policy)));
+        let hub = Hub::new(HubConfig::with_providers(accounts, policy)).unwrap();
+        let waker = Arc::new(EventFd::new().unwrap());
+        let mut bus = Bus::new(DBusConfig::default(), &hub.handle(), waker, 0);
+        let (sender, _) = bus.senders.enter(":1.9").unwrap();
+        let session = bus.session_for(sender, false, Instant::now()).unwrap();
+        (hub, bus, sender, session)
+    }
+
+    fn caller(bus: &Bus, sender: SenderKey) -> Caller {
+        bus.senders.get(sender).unwrap().caller.clone()
+    }
+
+    #[test]
+    fn an_answer_to_who_has_left_is_not_gone_on_with() {
+        let (_hub, mut bus, sender, _) = bus_with_sender();
+        let caller = caller(&bus, sender);
+        bus.forget_sender(sender);
+        let then: Then = Box::new(move |router, _| {
+            router.opened(&caller, "panel");
+            Step::Done
+        });
+        bus.go_on(then, Ok(OwnedPayload::Empty), Chain { sender, call: None }, Instant::now());
+        assert_eq!(bus.router.callers(), 0);
+    }
+
+    #[test]
+    fn of_who_goes_for_another_nothing_is_kept() {
+        let (_hub, mut bus, sender, session) = bus_with_sender();
+        bus.router.opened(&caller(&bus, sender), "panel");
+        bus.refuse_session(session, Error::Connection("no".to_owned()), Instant::now());
+        bus.router.opened(&caller(&bus, sender), "panel");
+        for number in 0..=DBusConfig::default().max_senders {
+            bus.senders.enter(&format!(":2.{number}")).unwrap();
+            bus.forget_gone();
+        }
+        assert!(bus.senders.by_name(":1.9").is_none());
+        assert_eq!(bus.router.callers(), 0);
+    }
+
+    #[test]
+    fn only_what_the_hub_says_of_a_user_is_remembered() {
+        let refused = |error: Error| {
+            let (_hub, mut bus, sender, session) = bus_with_sender();
+            bus.refuse_session(session, error, Instant::now());
+            let sender = bus.senders.get(sender).unwrap();
+            assert!(sender.session.is_none());
+            sender.refused.is_some()
+        };
+        assert!(refused(Error::Authentication("the policy knows nobody".to_owned())));
+        assert!(refused(Error::Authorization("not from here".to_owned())));
+        assert!(!refused(Error::Connection("the hub stops".to_owned())));
+        assert!(!refused(Error::Message("so many peers, the limit".to_owned())));
+        assert!(!refused(Error::Timeout("later".to_owned())));
+    }
+
+    #[test]
+    fn nobody_is_somebody_by_a_session_that_is_over() {
+        let (_hub, mut bus, sender, session) = bus_with_sender();
+        let caller = caller(&bus, sender);
+        bus.open(session, None, Instant::now());
+        bus.router.opened(&caller, "panel");
+        bus.end_session(session, "the hub has ended it", Instant::now());
+        assert_eq!(bus.router.find(&caller).map(|known| known.subject.clone()), None);
+    }
+
+    #[test]
+    fn all_suffixes_are_of_one_length_and_no_two_the_same() {
+        assert_eq!([0, 35, 36].map(suffix), ["000000", "00000z", "000010"]);
+        assert_eq!(suffix(36_u64.pow(6) - 1), "zzzzzz");
+        assert_eq!(suffix(u64::MAX).len(), SUFFIX_LEN);
+        assert_ne!(next_suffix(), next_suffix());
+    }
+}

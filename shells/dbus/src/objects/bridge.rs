@@ -34,8 +34,8 @@ impl Router {
             token,
             Box::new(move |router, outcome| match outcome {
                 Ok(_) => {
-                    let known = router.known(&caller);
-                    let subject = items::text(&known.subject);
+                    let subject = router.find(&caller).map_or("", |known| known.subject.as_str());
+                    let subject = items::text(subject);
                     let details = [("subject", subject)].into_iter().chain(claims);
                     let answer = items::details(details);
                     // Before the reply, so that nothing is missed from then on.
@@ -158,7 +158,9 @@ impl Out {
         ask(bus::SCHEMA, payload, true, move |router, outcome| {
             let told = match outcome.and_then(|payload| payload.parse::<SchemaInfo>()) {
                 Ok(info) => Ok((info.request, info.response)),
-                Err(error) if error.kind() == ErrorKind::Message => Ok((Vec::new(), Vec::new())),
+                Err(error) if error == SchemaInfo::untold(self.address.as_str()) => {
+                    Ok((Vec::new(), Vec::new()))
+                }
                 Err(error) => Err(not_told(self.address.as_str(), error)),
             };
             then(router, told)

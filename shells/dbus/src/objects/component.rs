@@ -131,6 +131,7 @@ impl Router {
                     }
                     None => Err(no_component(&name)),
                 },
+                Err(error) if error == InterfaceInfo::unknown(&name) => Err(no_component(&name)),
                 Err(error) => Err(error.into()),
             };
             reply.or_fail(step)

@@ -36,8 +36,15 @@ impl Router {
             if watches {
                 return reply.finish(objects);
             }
-            // Who may not hear of changes has the objects all the same.
-            then(request, move |_, _| reply.finish(objects))
+            then(request, move |router, outcome| {
+                // Who may not hear of changes has the objects all the same, and asks to hear of them with the next call.
+                if outcome.is_err()
+                    && let Some(known) = router.find_mut(&caller)
+                {
+                    known.objects = None;
+                }
+                reply.finish(objects)
+            })
         })
     }
 
@@ -55,10 +62,16 @@ impl Router {
                 continue;
             }
             let (caller, asked_at) = (caller.clone(), self.generation());
-            let payload = OwnedPayload::String(change.component);
+            let payload = OwnedPayload::String(change.component.clone());
             let asked = ask(bus::INTERFACES, payload, true, move |router, outcome| {
-                let infos =
-                    outcome.and_then(|payload| payload.parse::<Vec<InterfaceInfo>>()).unwrap_or_default();
+                let infos = match outcome.and_then(|payload| payload.parse::<Vec<InterfaceInfo>>()) {
+                    Ok(infos) => infos,
+                    Err(error) if error == InterfaceInfo::unknown(&change.component) => Vec::new(),
+                    Err(_) => {
+                        messages.extend(router.missed(&caller, bus::SERVICES_CHANGED, 1));
+                        Vec::new()
+                    }
+                };
                 for info in infos {
                     let component = Component::new(info, &mut router.types, asked_at);
                     messages.extend(router.added(&caller, &component));
@@ -79,7 +92,7 @@ impl Router {
     }
 
     fn added(&mut self, caller: &Caller, component: &Component) -> Option<Message> {
-        let objects = self.known(caller).objects.as_mut()?;
+        let objects = self.find_mut(caller)?.objects.as_mut()?;
         if !objects.insert(component.name.clone()) {
             return None;
         }
@@ -88,7 +101,7 @@ impl Router {
     }
 
     fn removed(&mut self, caller: &Caller, component: &str) -> Option<Message> {
-        if !self.known(caller).objects.as_mut()?.remove(component) {
+        if !self.find_mut(caller)?.objects.as_mut()?.remove(component) {
             return None;
         }
         let names = [COMPONENT.to_owned(), interface(component)].map(MessageItem::Str);

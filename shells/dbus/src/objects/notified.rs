@@ -112,9 +112,10 @@ impl Router {
             let types = match info {
                 Ok(info) => router.types.keep(&topic, (&info.request, &info.response), asked_at),
                 // Nobody has told: it is passed on as it is.
-                Err(error) if error.kind() == visorbus_core::ErrorKind::Message => {
+                Err(error) if error == SchemaInfo::untold(&topic) => {
                     router.types.keep(&topic, (&[], &[]), asked_at)
                 }
+                // That it could not be asked says nothing of the types, which are everybody's.
                 Err(_) => Arc::default(),
             };
             router.release(&caller, &topic, &types)
@@ -123,7 +124,7 @@ impl Router {
     }
 
     fn release(&mut self, caller: &Caller, topic: &str, types: &AddressTypes) -> Step {
-        let mut held = self.known(caller).release(topic);
+        let mut held = self.find_mut(caller).map(|known| known.release(topic)).unwrap_or_default();
         let missed = (held.missed > 0).then(|| self.missed(caller, topic, held.missed)).flatten();
         match (self.deliver(caller, held.notifications.make_contiguous(), types), missed) {
             (Step::Send(mut messages), missed) => {
@@ -140,7 +141,8 @@ impl Router {
         send(self.missed(caller, pattern, count.into()))
     }
 
-    fn missed(&self, caller: &Caller, pattern: &str, count: u64) -> Option<Message> {
+    /// The signal that tells a caller that it did not get so many notifications.
+    pub(super) fn missed(&self, caller: &Caller, pattern: &str, count: u64) -> Option<Message> {
         let args = [items::text(pattern), MessageItem::UInt64(count)];
         self.signal_to(&caller.unique_name, &self.root, (fixed::BUS, "Missed"), &args)
     }
@@ -149,7 +151,7 @@ impl Router {
         let Ok(Revoked { what: Lasting::Subscription, name, reason }) = notification.payload.parse() else {
             return Step::Done;
         };
-        let was_asked_for = self.known(caller).drop_subscription(name);
+        let was_asked_for = self.drop_subscription(caller, name);
         send(if was_asked_for { self.subscription_ended(caller, name, reason) } else { None })
     }
 

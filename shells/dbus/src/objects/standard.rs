@@ -143,16 +143,17 @@ impl Router {
         }
     }
 
-    /// The values of the bridge's properties. Who the caller is is known once it has a session; a caller that gets none is
-    /// nobody.
+    /// The values of the bridge's properties. Who the caller is is known once it has a session; a caller that gets none, or
+    /// whose session is over by then, is nobody.
     fn own_properties(
         &mut self,
         caller: &Caller,
         then: impl FnOnce([MessageItem; 3]) -> Step + Send + 'static,
     ) -> Result<Step, Fault> {
         let caller = caller.clone();
-        ask(bus::PERMISSIONS, OwnedPayload::Empty, false, move |router, _| {
-            let subject = router.find(&caller).map_or("", |known| known.subject.as_str());
+        ask(bus::PERMISSIONS, OwnedPayload::Empty, false, move |router, outcome| {
+            let known = router.find(&caller).filter(|_| outcome.is_ok());
+            let subject = known.map_or("", |known| known.subject.as_str());
             then([VERSION, &router.service_name, subject].map(items::text))
         })
     }

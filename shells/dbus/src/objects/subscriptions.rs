@@ -36,7 +36,8 @@ impl Router {
     /// `org.visorbus.Bus1.Unsubscribe`.
     pub(crate) fn unsubscribe(&mut self, asked: &Asked) -> Result<Step, Fault> {
         let pattern = asked.text(0);
-        let patterns = &mut self.known(&asked.caller).patterns;
+        let Some(known) = self.find_mut(&asked.caller) else { return Err(not_subscribed(pattern)) };
+        let patterns = &mut known.patterns;
         let before = patterns.len();
         patterns.retain(|subscribed| subscribed.pattern != pattern);
         if patterns.len() == before {
@@ -71,7 +72,8 @@ impl Router {
     /// `org.visorbus.Component1.Unsubscribe`.
     pub(crate) fn unsubscribe_at(&mut self, component: &str, asked: &Asked) -> Result<Step, Fault> {
         let address = asked.text(0);
-        let topics = &mut self.known(&asked.caller).topics;
+        let Some(known) = self.find_mut(&asked.caller) else { return Err(not_subscribed(address)) };
+        let topics = &mut known.topics;
         let before = topics.len();
         topics.retain(|topic| topic.component != component || topic.address != address);
         if topics.len() == before {
@@ -126,7 +128,7 @@ impl Router {
 
     /// Has the hub forget a subscription that nothing uses any more.
     fn release_subscription(&mut self, pattern: &str, asked: &Asked) -> Result<Step, Fault> {
-        if self.known(&asked.caller).uses(pattern) {
+        if self.find(&asked.caller).is_some_and(|known| known.uses(pattern)) {
             return Ok(asked.reply.send(&[]));
         }
         let reply = asked.reply.clone();
@@ -149,13 +151,18 @@ impl Router {
             match outcome {
                 // This session is over too: the next one begins again.
                 Err(fault) if fault.name == CONNECTION => return followed_by(next(router), told),
-                Err(fault) if router.known(&caller).drop_subscription(&pattern) => {
+                Err(fault) if router.drop_subscription(&caller, &pattern) => {
                     told.extend(router.subscription_ended(&caller, &pattern, &fault.text));
                 }
                 _ => {}
             }
             router.restore_next(caller, left, told, next)
         })
+    }
+
+    /// As [`Known::drop_subscription`](crate::router::Known::drop_subscription), of a caller of whom nothing may be kept.
+    pub(crate) fn drop_subscription(&mut self, caller: &Caller, pattern: &str) -> bool {
+        self.find_mut(caller).is_some_and(|known| known.drop_subscription(pattern))
     }
 
     /// The signal that tells a caller that a subscription is over.
@@ -169,7 +176,8 @@ impl Router {
         let Ok(request) = request(&topic, SlowConsumer::default()) else { return next(self) };
         then(request, move |router, outcome| {
             if outcome.is_ok()
-                && let Some(topics) = router.known(&caller).interfaces.get_mut(&interface)
+                && let Some(topics) =
+                    router.find_mut(&caller).and_then(|known| known.interfaces.get_mut(&interface))
             {
                 topics.push(topic);
             }

@@ -36,6 +36,7 @@ impl Known {
         self.components.clear();
         if self.subject != subject {
             self.interfaces.clear();
+            self.objects = None;
         }
         subject.clone_into(&mut self.subject);
     }

@@ -76,7 +76,7 @@ fn the_right_type_is_told_only_to_who_may_know_it() {
 #[test]
 fn an_address_of_which_nobody_told_takes_bytes_text_and_json() {
     let mut bench = Bench::new();
-    bench.answer(bus::SCHEMA, Err(Error::Message("nobody has told".to_owned())));
+    bench.answer(bus::SCHEMA, Err(SchemaInfo::untold("imu/set-rate")));
     bench.answer("imu/set-rate", Ok(OwnedPayload::String("done".to_owned())));
     let json = options([("json", MessageItem::Bool(true))]);
     for (payload, options, expected) in [
@@ -90,6 +90,47 @@ fn an_address_of_which_nobody_told_takes_bytes_text_and_json() {
         assert_eq!(answer, text(if is_json { "\"done\"" } else { "done" }));
     }
     assert_eq!(call(&mut bench, MessageItem::UInt32(1), no_options()).error().0, fault::INVALID_SIGNATURE);
+}
+
+#[test]
+fn what_is_in_one_callers_way_is_no_word_on_the_types() {
+    let mut bench = Bench::new();
+    bench.answer(bus::SCHEMA, Err(Error::Message("256 answers are waited for, the limit".to_owned())));
+    bench.answer("imu/set-rate", Ok(OwnedPayload::Binary(vec![0])));
+    let (name, said) = call(&mut bench, text("fast"), no_options()).error();
+    assert_eq!((name.as_str(), said.contains("256")), (fault::MESSAGE, true), "{said}");
+    assert_eq!(bench.asked(), [bus::SCHEMA]);
+    bench.tell_types("imu/set-rate", Rate::SCHEMA, Old::SCHEMA);
+    call(&mut bench, rate(), no_options()).value();
+    assert_eq!(bench.asked(), [bus::SCHEMA, "imu/set-rate"]);
+}
+
+#[test]
+fn who_has_no_session_is_nobody() {
+    let mut bench = Bench::with_imu();
+    let subject =
+        |bench: &mut Bench| bench.call(ROOT, fixed::PROPERTIES, "Get", &[text(BUS), text("Subject")]).value();
+    bench.router.opened(&caller(), "ui");
+    bench.answer(bus::PERMISSIONS, OwnedPayload::postcard(&Vec::<u8>::new()));
+    assert_eq!(subject(&mut bench), text("ui"));
+    bench.answer(bus::PERMISSIONS, Err(Error::Authentication("the policy knows nobody".to_owned())));
+    assert_eq!(subject(&mut bench), text(""));
+    bench.router.closed(&caller());
+    assert_eq!(bench.router.callers(), 0);
+}
+
+#[test]
+fn nothing_is_kept_of_who_has_asked_for_nothing_to_be_kept() {
+    let mut bench = Bench::with_imu();
+    for (path, interface) in [(ROOT, BUS), (IMU, fixed::COMPONENT)] {
+        bench.call(path, interface, "Unsubscribe", &[text("imu/samples")]).error();
+    }
+    bench.answer("authenticate", Err(Error::Authentication("no".to_owned())));
+    bench.restore();
+    let missed = OwnedPayload::postcard(&bus::Missed { pattern: "imu/*", count: 1 }).unwrap();
+    bench.notify(bus::MISSED, &missed);
+    bench.notify("imu/samples", &OwnedPayload::Empty);
+    assert_eq!(bench.router.callers(), 0);
 }
 
 #[test]
@@ -202,6 +243,7 @@ fn a_token_is_shown_to_the_hub_and_never_to_a_log() {
 #[test]
 fn the_subject_is_the_readers_own_and_nobodys_is_empty() {
     let mut bench = Bench::new();
+    bench.answer(bus::PERMISSIONS, OwnedPayload::postcard(&Vec::<u8>::new()));
     let subject = [text(BUS), text("Subject")];
     assert_eq!(bench.call(ROOT, fixed::PROPERTIES, "Get", &subject).value(), text(""));
     bench.router.opened(&caller(), "ui");

@@ -69,6 +69,53 @@ fn another_proof_of_who_one_is_shows_the_components_anew() {
 }
 
 #[test]
+fn a_component_that_is_not_there_is_no_object_and_what_is_no_name_is_not_asked_for() {
+    let mut bench = Bench::with_imu();
+    let describe =
+        |bench: &mut Bench, path: &str| bench.call(path, fixed::INTROSPECTABLE, "Introspect", &[]).error().0;
+    bench.answer(bus::INTERFACES, Err(InterfaceInfo::unknown("imu")));
+    assert_eq!(describe(&mut bench, IMU), fault::UNKNOWN_OBJECT);
+    assert_eq!(bench.call(IMU, IMU_INTERFACE, "Reset", &[]).error().0, fault::UNKNOWN_OBJECT);
+    bench.answer(bus::INTERFACES, Err(Error::Message("ask again later".to_owned())));
+    assert_eq!(describe(&mut bench, IMU), fault::MESSAGE);
+    bench.asked();
+    for element in ["_", "IMU", "imu_2freset", "imu_00"] {
+        let path = format!("{ROOT}/components/{element}");
+        assert_eq!(describe(&mut bench, &path), fault::UNKNOWN_OBJECT, "{path}");
+        assert_eq!(bench.asked(), [""; 0], "{path}");
+    }
+}
+
+#[test]
+fn objects_that_could_not_be_told_of_are_missed() {
+    let mut bench = Bench::with_imu();
+    let manage = |bench: &mut Bench| {
+        bench.call(ROOT, fixed::OBJECT_MANAGER, "GetManagedObjects", &[]).values();
+        bench.asked()
+    };
+    bench.answer(bus::SUBSCRIBE, denied());
+    for _ in 0..2 {
+        assert_eq!(manage(&mut bench), [bus::INTERFACES, bus::SUBSCRIBE], "asked for with each call");
+    }
+    bench.answer(bus::SUBSCRIBE, Ok(OwnedPayload::Empty));
+    assert_eq!(manage(&mut bench), [bus::INTERFACES, bus::SUBSCRIBE]);
+    assert_eq!(manage(&mut bench), [bus::INTERFACES]);
+    let change = ServiceChange { component: "fan".to_owned(), peer: String::new(), up: true };
+    let change = OwnedPayload::postcard(&change).unwrap();
+    bench.answer(bus::INTERFACES, Err(InterfaceInfo::unknown("fan")));
+    assert_eq!(bench.notify(bus::SERVICES_CHANGED, &change), []);
+    bench.answer(bus::INTERFACES, Err(Error::Message("ask again later".to_owned())));
+    let signals = bench.notify(bus::SERVICES_CHANGED, &change);
+    assert_eq!(signals[0].name, "org.visorbus.Bus1.Missed");
+    assert_eq!(signals[0].items[0], text(bus::SERVICES_CHANGED));
+
+    bench.offer(vec![imu()]);
+    bench.asked();
+    bench.router.opened(&caller(), "guest");
+    assert_eq!(manage(&mut bench), [bus::INTERFACES, bus::SUBSCRIBE], "it is somebody else now");
+}
+
+#[test]
 fn a_method_that_came_later_is_found() {
     let mut bench = Bench::with_imu();
     assert_eq!(bench.call(IMU, IMU_INTERFACE, "Calibrate", &[]).error().0, fault::UNKNOWN_METHOD);

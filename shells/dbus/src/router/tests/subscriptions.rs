@@ -122,13 +122,30 @@ fn notifications_wait_in_order_until_their_type_is_told() {
     for id in 2..=300 {
         assert!(matches!(bench.router.notified(&caller(), &message(id)), Step::Done));
     }
-    let step = then(&mut bench.router, Err(Error::Message("nobody told".to_owned())));
+    let step = then(&mut bench.router, Err(SchemaInfo::untold("imu/samples")));
     let signals = bench.drive(&caller(), step);
     assert_eq!(signals.len(), 257);
     assert_eq!(signals[256].name, "org.visorbus.Bus1.Missed");
     assert_eq!(signals[256].items, [text("imu/samples"), MessageItem::UInt64(44)]);
     let last = bench.router.notified(&caller(), &message(301));
     assert_eq!(bench.drive(&caller(), last).len(), 1, "and then they do not wait");
+}
+
+#[test]
+fn a_type_that_could_not_be_asked_for_is_asked_for_again() {
+    let mut bench = Bench::with_imu();
+    subscribe(&mut bench, "imu/*");
+    bench.answer(bus::SCHEMA, Err(Error::Message("256 answers are waited for, the limit".to_owned())));
+    for _ in 0..2 {
+        bench.asked();
+        assert_eq!(bench.notify("imu/samples", &OwnedPayload::Binary(vec![1])).len(), 1);
+        assert_eq!(bench.asked(), [bus::SCHEMA]);
+    }
+    bench.answer(bus::SCHEMA, Err(SchemaInfo::untold("imu/samples")));
+    bench.notify("imu/samples", &OwnedPayload::Binary(vec![1]));
+    bench.asked();
+    assert_eq!(bench.notify("imu/samples", &OwnedPayload::Binary(vec![1])).len(), 1);
+    assert_eq!(bench.asked(), [""; 0], "nobody has told, and that is known");
 }
 
 #[test]
@@ -140,7 +157,7 @@ fn what_waits_for_a_type_is_bounded_in_bytes_too() {
     message.payload = visorbus_core::MessagePayload::Binary(&bytes);
     let mut steps: Vec<Step> = (0..6).map(|_| bench.router.notified(&caller(), &message)).collect();
     let Step::Ask(_, then) = steps.remove(0) else { panic!("the types are asked for") };
-    let step = then(&mut bench.router, Err(Error::Message("nobody told".to_owned())));
+    let step = then(&mut bench.router, Err(SchemaInfo::untold("imu/samples")));
     let Step::Send(signals) = step else { panic!("signals") };
     assert_eq!(signals.len(), 5, "four, and the word that two are missing");
     assert_eq!(super::Reply::of(&signals[4]).items[1], MessageItem::UInt64(2));
