@@ -35,6 +35,7 @@ mod tests;
 
 pub(crate) use shared::Shared;
 
+pub(crate) use connection::length;
 use connection::{BUS, Connection, Query};
 pub(crate) use dial::connect_to;
 use dial::dial;

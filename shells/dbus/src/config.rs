@@ -17,8 +17,8 @@ pub struct DBusConfig {
     pub max_senders: usize,
     /// Calls of one program at once that wait for their answers. Default 256; further ones are refused.
     pub calls_per_sender: usize,
-    /// Bytes at once that wait for the bus to take them. Default 4 MiB; from there on nothing more is read from the bus, and
-    /// signals wait in their subscribers' queues.
+    /// Bytes at once that wait for the bus to take them, behind the message that it is just taking. Default 4 MiB; from there
+    /// on nothing more is read from the bus until half of them are gone, and signals wait in their subscribers' queues.
     pub output_bytes: usize,
     /// Milliseconds until a bus that is not there is tried again, doubled up to 30 s. Default 500.
     pub retry_ms: u32,

@@ -190,8 +190,8 @@ impl Connection {
     }
 }
 
-/// The length of a numbered message, in bytes.
-pub(super) fn length(message: &Message) -> usize {
+/// The length of a numbered message on a bus, in bytes.
+pub(crate) fn length(message: &Message) -> usize {
     let mut len = 0;
     let Ok(()) = message.marshal(|bytes| {
         len += bytes.len();

@@ -11,6 +11,7 @@ use dbus::{Message, MessageType};
 use visorbus_hub::{Error, Result};
 
 use super::DBusChange;
+use crate::bus::length;
 
 /// What waits for handlers, and the thread that calls them.
 pub(super) struct Dispatch {
@@ -263,17 +264,6 @@ enum Heard<'a> {
 fn is_within(path: &str, above: &str) -> bool {
     path.strip_prefix(above.strip_suffix('/').unwrap_or(above))
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// The bytes that a message has on a bus.
-fn length(message: &Message) -> usize {
-    let mut length = 0;
-    // The closure refuses nothing.
-    let _: std::result::Result<(), ()> = message.marshal(|bytes| {
-        length = bytes.len();
-        Ok(())
-    });
-    length
 }
 
 /// Changes that may wait, besides signals.
