@@ -146,6 +146,31 @@ fn a_token_that_expires_ends_the_session_and_its_program_is_told() {
 }
 
 #[test]
+fn who_has_shown_a_token_that_allows_less_does_not_have_more_when_it_expires() {
+    let bus = DbusDaemon::start();
+    let world = World::start(&bus).named();
+    let program = Program::new(&bus);
+    assert_eq!(program.call("vault/open", "as panel").unwrap(), "as panel");
+    let request = visorbus_auth::TokenRequest::new("alice", &["request:slow/*"]);
+    let request = visorbus_auth::TokenRequest { lifetime: std::time::Duration::from_secs(2), ..request };
+    program.authenticate(world.accounts.mint(&request).unwrap().value.as_str()).unwrap();
+    assert!(program.call("vault/open", "as alice").is_err());
+    let why: String = program.signal("SessionEnded").read1().unwrap();
+    assert!(why.contains("expired"), "{why}");
+    let (name, text) = error_of(program.call("vault/open", "as panel again?"));
+    assert!(
+        name == "org.freedesktop.DBus.Error.AuthFailed" && text.contains("show another"),
+        "{name}: {text}"
+    );
+    assert_eq!(world.peers_of("panel").len(), 0);
+    // Another token counts, and whoever comes anew is its user.
+    program.authenticate(world.token("alice", &["request:vault/*"]).value.as_str()).unwrap();
+    assert_eq!(program.call("vault/open", "as alice").unwrap(), "as alice");
+    assert_eq!(Program::new(&bus).call("vault/open", "as panel").unwrap(), "as panel");
+    world.is_unharmed_after(3);
+}
+
+#[test]
 fn what_is_published_reaches_who_has_subscribed_and_nobody_else() {
     let bus = DbusDaemon::start();
     let world = World::start(&bus).named();

@@ -1,7 +1,7 @@
 //! The programs of a bus that have called: who they are, as the bus says, and what is kept for each. Bounded in all of it.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dbus::Message;
 use dbus::arg::ArgType;
@@ -54,6 +54,8 @@ pub(super) struct Sender {
     pub(super) proving: Option<SessionKey>,
     /// What the hub said to the user that the bus tells of, and until when it is not asked again.
     pub(super) refused: Option<(Error, Instant)>,
+    /// A token of its has ended, and it is not to have what its user may instead.
+    pub(super) is_held: bool,
     /// Why the hub had no place for its token's session, and until when none is asked for again.
     pub(super) turned_away: Option<(Error, Instant)>,
     /// Its calls that are not answered yet.
@@ -197,7 +199,8 @@ impl Senders {
     /// `false` when there is none.
     fn forget_idle(&mut self, may_go: impl Fn(&Sender) -> bool) -> bool {
         let idle = |sender: &Sender| {
-            sender.calls == 0 && sender.session.is_none() && sender.proving.is_none() && may_go(sender)
+            let has_session = sender.session.is_some() || sender.proving.is_some() || sender.is_held;
+            sender.calls == 0 && !has_session && may_go(sender)
         };
         let idle = self.slots.iter().filter(|(_, sender)| idle(sender));
         let longest = idle.min_by_key(|(_, sender)| sender.used).map(|(key, _)| key);
@@ -232,11 +235,20 @@ impl Sender {
             session: None,
             proving: None,
             refused: None,
+            is_held: false,
             turned_away: None,
             calls: 0,
             bytes: 0,
             used,
         }
+    }
+
+    /// It is nobody from now on, until it shows a token or leaves: who has shown one that allows less than its user may
+    /// is not to have that back because the token has ended.
+    pub(super) fn hold(&mut self, why: &str, now: Instant) {
+        let text = format!("the session by your token has ended ({why}): show another, or leave the bus");
+        self.is_held = true;
+        self.refused = Some((Error::Authentication(text), now + FOREVER));
     }
 }
 
@@ -279,6 +291,8 @@ impl Credentials {
     }
 }
 
+/// Longer than any program runs.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 const NOBODY: Party = Party { senders: 0, bytes: 0 };
 /// Bytes of calls that wait for their answers, of all programs.
 const ALL_BYTES: usize = 64 << 20;

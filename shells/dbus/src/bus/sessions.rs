@@ -262,6 +262,7 @@ impl Bus {
     fn install(&mut self, owner: SenderKey, key: SessionKey, proven: Option<&Proven>, now: Instant) {
         let Some(sender) = self.senders.get_mut(owner) else { return };
         sender.refused = None;
+        sender.is_held = false;
         sender.proving = sender.proving.filter(|proving| *proving != key);
         let before = sender.session.replace(key).filter(|before| *before != key);
         let caller = sender.caller.clone();
@@ -341,6 +342,9 @@ impl Bus {
         let Some(caller) = self.senders.get(owner).map(|sender| sender.caller.clone()) else { return };
         let subscribes = self.router.has_subscriptions(&caller);
         self.set_session(owner, None);
+        if !is_peer && let Some(sender) = self.senders.get_mut(owner) {
+            sender.hold(why, now);
+        }
         match (is_peer, subscribes) {
             // The next call makes one.
             (true, false) => self.router.closed(&caller),
