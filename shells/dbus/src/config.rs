@@ -13,7 +13,8 @@ pub struct DBusConfig {
     /// The object that stands for the hub; those of components are below it.
     pub object_path: String,
     /// Programs of the bus at once that the hub keeps anything of. Default 1024; for a further one, the one that has
-    /// been silent for longest and has neither a session nor a call is forgotten, else its call is refused.
+    /// been silent for longest and has neither a session nor a call is forgotten, else its call is refused. Those of one
+    /// user are a quarter at most, and half those of whom the bus has yet to say whose they are.
     pub max_senders: usize,
     /// Calls of one program at once that wait for their answers. Default 256; further ones are refused.
     pub calls_per_sender: usize,
