@@ -8,6 +8,9 @@ use visorbus_core::auth::Grant;
 use visorbus_dbus::{DBusInterface, DBusMethod, DBusProperty, DBusPropertyAccess, DBusSignal, MessageItem};
 use visorbus_hub::Result;
 
+use crate::sensor::logged;
+use crate::world::World;
+
 pub(crate) const NAME: &str = "org.example.Settings1";
 
 /// What stands behind the interface, for the test to look at.
@@ -109,4 +112,60 @@ impl DBusInterface for Interface {
         }
         Ok(())
     }
+}
+
+/// A property that says that anybody may read it, and is not read without knowing who asks.
+struct Contrary;
+
+impl DBusInterface for Contrary {
+    fn name(&self) -> &str {
+        "org.example.Contrary1"
+    }
+
+    fn methods(&self) -> Vec<DBusMethod> {
+        Vec::new()
+    }
+
+    fn signals(&self) -> Vec<DBusSignal> {
+        Vec::new()
+    }
+
+    fn properties(&self) -> Vec<DBusProperty> {
+        vec![DBusProperty {
+            name: "Mood".to_owned(),
+            signature: "u".to_owned(),
+            description: String::new(),
+            access: DBusPropertyAccess::ReadWrite,
+            requires_auth_read: false,
+            requires_auth_write: true,
+        }]
+    }
+
+    fn handle_method_call(&self, _: &str, _: &[MessageItem], _: Option<&Grant>) -> Result<Vec<MessageItem>> {
+        Ok(Vec::new())
+    }
+
+    fn get_property(&self, _: &str, grant: Option<&Grant>) -> Result<MessageItem> {
+        let nobody = || visorbus_hub::Error::Authorization("who asks?".to_owned());
+        grant.map(|_| 7u32.into()).ok_or_else(nobody)
+    }
+
+    fn set_property(&self, _: &str, _: MessageItem, _: Option<&Grant>) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_property_whose_changes_cannot_be_told_is_logged_once_however_often_it_is_written() {
+    let before = logged("'org.example.Contrary1.Mood' has changed");
+    let world = World::start();
+    world.door.register_interface(Box::new(Contrary)).unwrap();
+    let program = world.authenticated("keeper", &["*"]);
+    let value = MessageItem::Variant(Box::new(3u32.into()));
+    let args = ["org.example.Contrary1".into(), "Mood".into(), value];
+    for _ in 0..20 {
+        program.call("org.freedesktop.DBus.Properties", "Set", &args).unwrap();
+    }
+    assert_eq!(logged("'org.example.Contrary1.Mood' has changed") - before, 1);
+    world.serves_neighbours();
 }
