@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use dbus::Message;
 use visorbus_auth::RevokeAll;
 use visorbus_hub::info::PeerInfo;
 use visorbus_tests::dbus_daemon::DbusDaemon;
@@ -247,4 +248,21 @@ fn a_subject_that_is_short_enough_is_so_for_all_its_sessions() {
     let (_, text) =
         error_of(program.authenticate(world.token(&"a".repeat(26), &["request:vault/*"]).value.as_str()));
     assert!(text.contains("use a subject with a shorter name"), "{text}");
+}
+
+#[test]
+fn a_component_that_is_not_there_is_an_unknown_object() {
+    let bus = DbusDaemon::start();
+    let world = World::start(&bus).named();
+    let program = Program::new(&bus);
+    for element in ["nobody", "Nobody", "_"] {
+        let path = format!("/org/visorbus/Bus1/components/{element}");
+        let describe = ("org.freedesktop.DBus.Introspectable", "Introspect");
+        for (interface, member) in [describe, ("org.visorbus.components.Nobody", "Reset")] {
+            let call = Message::new_method_call("org.visorbus.Bus1", &*path, interface, member).unwrap();
+            let (name, text) = error_of(program.ask(call));
+            assert_eq!(name, "org.freedesktop.DBus.Error.UnknownObject", "{path}: {text}");
+        }
+    }
+    world.is_unharmed_after(0);
 }
