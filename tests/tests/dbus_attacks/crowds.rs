@@ -48,7 +48,7 @@ fn two_thousand_programs_that_come_and_go_leave_nothing() {
             world.bus.program()
         );
         assert!(grown < 8 << 20, "{grown} bytes more");
-        assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+        assert!(slowest < Duration::from_secs(5), "{slowest:?}");
         assert_eq!((world.statistics().faults, world.statistics().connects), (0, 1));
         assert_eq!(world.program().call_address("vault/open", "x").as_deref(), Ok("x"));
     }

@@ -61,7 +61,7 @@ fn a_hundred_thousand_calls_whose_answers_nobody_reads_harm_nobody() {
         );
         assert!(most.saturating_sub(before) < 64 << 20, "{} bytes more", most - before);
         assert!(stats.output_bytes <= 8 << 20, "{stats:?}");
-        assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+        assert!(slowest < Duration::from_secs(5), "{slowest:?}");
         drop(mallory);
         // That it has left is the last that comes of it.
         wait_until("nobody is left who has called", || world.statistics().senders == 0);
@@ -122,7 +122,7 @@ fn long_calls_without_end_are_bounded_in_memory() {
         world.statistics()
     );
     assert!(most.saturating_sub(before) < 256 << 20, "{} bytes more", most - before);
-    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     world.settings.release.send(()).unwrap();
     drop(mallory);
     wait_until("nobody is left who has called", || world.statistics().waiting == 0);
@@ -178,7 +178,7 @@ fn long_calls_hold_up_nobody_for_long() {
             eprintln!("{what}: {each:?} a call, neighbours {most:?} at most, half of them {half:?}");
             most
         });
-        assert!(slowest < Duration::from_secs(1), "{what}: {slowest:?}");
+        assert!(slowest < Duration::from_secs(5), "{what}: {slowest:?}");
     }
 }
 

@@ -64,7 +64,7 @@ fn a_bus_that_is_killed_under_load_again_and_again_is_joined_again() {
         });
         let slowest = Duration::from_micros(slowest.load(Ordering::SeqCst) as u64);
         eprintln!("{} calls of the neighbour, {slowest:?} at most", calls.load(Ordering::SeqCst));
-        assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+        assert!(slowest < Duration::from_secs(5), "{slowest:?}");
         assert_eq!(world.statistics().faults, 0);
         world.wait_for_peers(|peers| peers.iter().filter(|peer| peer.name.starts_with("panel")).count() <= 1);
     }
