@@ -271,7 +271,7 @@ impl Stage {
         self.title("All is shown");
         self.say("dashboard", format!("{dashboard} goes on, with the token above; Ctrl-C ends it"));
         if let Some(desktop) = desktop {
-            self.say("desktop", "and so does");
+            self.say("desktop", "programs reach it meanwhile, too:");
             self.say("", desktop.command());
         }
         loop {
