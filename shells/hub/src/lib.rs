@@ -53,6 +53,7 @@ mod turns;
 
 mod owned;
 pub mod schema;
+mod value;
 
 /// Fast, and seeded at random, so that nobody can choose names or ids that collide.
 pub(crate) type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
@@ -65,3 +66,4 @@ pub use link::{Goodbye, HubLink, LinkOptions, Listener, Origin, Proven, ReceiveB
 pub use owned::{Error, OwnedMessage, OwnedPayload, Result, error, owned_error};
 pub use server::HubServer;
 pub use signals::LinkSignal;
+pub use value::Value;

@@ -1,0 +1,1 @@
+//! The configuration: categories of typed keys, kept in one file.

@@ -1,0 +1,1 @@
+//! The hardware: boards behind their links, and the devices of this machine.

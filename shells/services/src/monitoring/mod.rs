@@ -1,0 +1,1 @@
+//! Monitoring: what is measured, what was, and what is to be worried about.
