@@ -22,6 +22,7 @@ pub mod secured;
 pub mod signalled;
 pub mod spi_bench;
 pub mod spi_bus;
+pub mod startup;
 pub mod stats;
 pub mod through_hub;
 pub mod websocket;

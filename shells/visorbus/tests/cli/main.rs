@@ -12,6 +12,7 @@ mod place;
 mod policy;
 mod serve;
 mod services;
+mod startup;
 mod tls;
 mod tokens;
 mod websocket;
