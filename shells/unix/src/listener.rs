@@ -11,6 +11,9 @@
 //! the socket's file, removes a stale one and makes its own: of two hubs that start at the same moment one gets the
 //! lock and the other an error. The kernel lets the lock go when its holder dies, whatever it dies of, so neither the
 //! lock's file nor the socket's needs to be removed by hand.
+//!
+//! A socket that was inherited, from systemd for example, is somebody else's: its file is neither made nor removed here,
+//! and no lock is taken, for whoever made the socket hands it to one hub alone.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io;
@@ -21,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, Flock, FlockArg, OFlag};
-use nix::sys::socket::{Backlog, bind, connect, listen};
+use nix::sys::socket::{Backlog, SockType, bind, connect, getsockopt, listen, sockopt};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat};
 use nix::unistd::{Gid, fchownat, geteuid};
 
@@ -30,13 +33,13 @@ use visorbus_hub::{Error, HubLink, Listener, Result};
 use crate::address::{address, new_socket};
 use crate::stream::FramedStream;
 
-/// Accepts connections on a Unix socket that only this user can reach, or this user and one group.
+/// Accepts connections on a Unix socket that only its user can reach, or that user and one group.
 #[derive(Debug)]
 pub struct UnixSocketListener {
     listener: UnixListener,
     path: PathBuf,
-    file: FileId,
-    lock: Flock<File>,
+    /// What is removed with it; nothing where the socket was inherited.
+    own: Option<Own>,
 }
 
 impl UnixSocketListener {
@@ -60,6 +63,38 @@ impl UnixSocketListener {
         Self::bind_for(path.as_ref(), Some(Gid::from_raw(gid)))
     }
 
+    /// Accepts connections on a socket that another process has made and listens on, systemd for example (sd_listen_fds(3)).
+    /// Its file stays where it is when the listener is dropped.
+    ///
+    /// # Errors
+    /// `Message` when it is no listening stream socket with a file, `Authorization` when everybody may connect to that
+    /// file, `Connection` when the file is gone.
+    pub fn from_inherited(socket: UnixListener) -> Result<Self> {
+        let refused = |why: &str| Error::Message(format!("the inherited socket {why}: {INHERITED_HINT}"));
+        let unusable = |error: io::Error| refused(&format!("cannot be used ({error})"));
+        let has = |is: nix::Result<bool>| is.map_err(|e| unusable(e.into()));
+        if !has(getsockopt(&socket, sockopt::SockType).map(|kind| kind == SockType::Stream))? {
+            return Err(refused("is no stream socket"));
+        }
+        if !has(getsockopt(&socket, sockopt::AcceptConn))? {
+            return Err(refused("does not listen"));
+        }
+        let address = socket.local_addr().map_err(unusable)?;
+        let path = address.as_pathname().ok_or_else(|| refused("has no file, and with it no permissions"))?;
+        let found =
+            fs::symlink_metadata(path).map_err(|e| broken(path, "look at the inherited socket", &e))?;
+        if found.mode() & OTHERS_MAY_CONNECT != 0 {
+            let mode = found.mode() & 0o777;
+            return Err(Error::Authorization(format!(
+                "the inherited socket '{}' has mode {mode:o}, which lets everybody connect: write SocketMode=0660 into \
+                 its unit",
+                path.display()
+            )));
+        }
+        socket.set_nonblocking(true).map_err(unusable)?;
+        Ok(Self { path: path.to_owned(), listener: socket, own: None })
+    }
+
     fn bind_for(path: &Path, group: Option<Gid>) -> Result<Self> {
         let address = address(path)?;
         prepare_directory(path, group)?;
@@ -73,8 +108,8 @@ impl UnixSocketListener {
             share(path, group, SHARED)?;
         }
         let made = fs::symlink_metadata(path).map_err(failed)?;
-        let listener =
-            Self { listener: listener(socket), path: path.to_owned(), file: FileId::of(&made), lock };
+        let own = Own { file: FileId::of(&made), lock };
+        let listener = Self { listener: listener(socket), path: path.to_owned(), own: Some(own) };
         // From here on a failure removes the file.
         let others = if group.is_some() { 0o007 } else { 0o077 };
         if made.mode() & others != 0 {
@@ -131,11 +166,19 @@ impl Listener for UnixSocketListener {
 impl Drop for UnixSocketListener {
     fn drop(&mut self) {
         // What is not there any more, or is another's by now, is left alone; nobody could be told of an error.
-        remove_own(&self.path, &self.file);
-        if let Ok(lock) = self.lock.metadata() {
+        let Some(own) = &self.own else { return };
+        remove_own(&self.path, &own.file);
+        if let Ok(lock) = own.lock.metadata() {
             remove_own(&lock_path(&self.path), &FileId::of(&lock));
         }
     }
+}
+
+/// The files that a listener has made.
+#[derive(Debug)]
+struct Own {
+    file: FileId,
+    lock: Flock<File>,
 }
 
 /// Which file it is, whatever it is called.
@@ -281,3 +324,7 @@ fn broken(path: &Path, what: &str, error: &io::Error) -> Error {
 const PRIVATE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
 const SHARED: Mode = PRIVATE.union(Mode::S_IRGRP).union(Mode::S_IWGRP);
 const STICKY: u32 = 0o1000;
+/// Linux asks for the right to write to connect.
+const OTHERS_MAY_CONNECT: u32 = 0o002;
+const INHERITED_HINT: &str =
+    "hand over a listening stream socket with a file, such as ListenStream=/run/visorbus/bus.sock";

@@ -60,17 +60,38 @@ impl WebSocketListener {
     /// `Message` when the address or something in `config` is none; `Authorization` when others could come in without TLS
     /// though that is not allowed, or others can read the key of the certificate; `Connection` when the port is taken.
     pub fn bind(address: &str, config: WebSocketConfig) -> Result<Self> {
+        let addresses = resolve(address)?;
+        Self::over(address, &addresses, config, || TcpListener::bind(&addresses[..]))
+    }
+
+    /// Listens on a socket that another process has made, systemd for example (sd_listen_fds(3)).
+    ///
+    /// # Errors
+    /// As [`WebSocketListener::bind`]; `Connection` when it is no TCP socket that can be listened on.
+    pub fn from_inherited(socket: TcpListener, config: WebSocketConfig) -> Result<Self> {
+        let local = socket.local_addr();
+        let local =
+            local.map_err(|e| Error::Connection(format!("the inherited socket has no address: {e}")))?;
+        Self::over(&local.to_string(), &[local], config, || Ok(socket))
+    }
+
+    /// Listens on the socket of `bind`, which is for `addresses`, once everything else is known to be right.
+    fn over(
+        address: &str,
+        addresses: &[SocketAddr],
+        config: WebSocketConfig,
+        bind: impl FnOnce() -> io::Result<TcpListener>,
+    ) -> Result<Self> {
         let rules = Rules {
             places: Places::new(&config.allowed_hosts, &config.allowed_origins).map_err(Error::Message)?,
             pages: config.pages,
         };
         let tls = config.tls.as_ref().map(TlsConfig::load).transpose()?;
-        let addresses = resolve(address)?;
         if tls.is_none() && !config.allow_plaintext_network {
-            check_is_local(address, &addresses)?;
+            check_is_local(address, addresses)?;
         }
         let failed = |error: io::Error| Error::Connection(format!("cannot listen on '{address}': {error}"));
-        let listener = TcpListener::bind(&addresses[..]).map_err(failed)?;
+        let listener = bind().map_err(failed)?;
         let backlog = Backlog::new(BACKLOG).map_err(|e| failed(e.into()))?;
         listen(&listener, backlog).map_err(|e| failed(e.into()))?;
         let local = listener.local_addr().map_err(failed)?;
