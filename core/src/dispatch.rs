@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use crate::auth::{Access, Grant, Operation, authorize};
+use crate::auth::{Access, Grant, Operation, Refusal, authorize};
 use crate::bus::{RowInfo, RowKind};
 use crate::codec;
 use crate::error::IpcError;
@@ -38,7 +38,7 @@ pub trait MessageHandler {
 
     /// The typed addresses that it serves, counted from 0, and `None` after the last: what the bus is told of them, and
     /// what the types of those who call are held against. [`Typed`] has them from its table.
-    fn row(&self, number: usize) -> Option<RowHead> {
+    fn row(&self, number: usize) -> Option<RowHead<'_>> {
         let _ = number;
         None
     }
@@ -120,12 +120,98 @@ pub fn dispatch<H: Handlers>(
 }
 
 /// Who is calling, as far as it was proven, and when.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Caller<'a> {
     /// What the calling session has proven; `None` for nothing.
     pub grant: Option<&'a Grant>,
     /// Seconds since 1970, where the time is known.
     pub unix_now: Option<u64>,
+    /// Who decides what else it may do; without, the grant alone.
+    authority: Option<&'a dyn Authority>,
+}
+
+impl<'a> Caller<'a> {
+    /// A caller that may do what its grant says.
+    pub const fn new(grant: Option<&'a Grant>, unix_now: Option<u64>) -> Self {
+        Self { grant, unix_now, authority: None }
+    }
+
+    /// A caller that may do what `authority` says, which knows more than the grant.
+    #[must_use]
+    pub const fn with_authority(mut self, authority: &'a dyn Authority) -> Self {
+        self.authority = Some(authority);
+        self
+    }
+
+    /// Whether this caller may also do `operation` to `address`, which needs `access`: for a handler that does more for a
+    /// message than its address says, such as one that reads a key that stands in the payload. In a hub it is asked where
+    /// all else is: the policy decides, by the token of the message where it has one, a limit on how often counts it, and
+    /// a refusal is told to the audit. On a leaf, and for a caller of whom nobody has said who decides, the grant decides.
+    ///
+    /// # Errors
+    /// `Authentication` where a new token would help, `Authorization` else; the text does not name the address.
+    pub fn may(
+        &self,
+        operation: Operation,
+        address: Address<'_>,
+        access: Access<'_>,
+    ) -> Result<(), IpcError> {
+        self.decide(&Question { operation, address, access, is_done: true })
+    }
+
+    /// As [`Caller::may`] of what is not done now: what a list shows to whom. It counts for no limit and no audit hears of
+    /// it.
+    ///
+    /// # Errors
+    /// As [`Caller::may`].
+    pub fn might(
+        &self,
+        operation: Operation,
+        address: Address<'_>,
+        access: Access<'_>,
+    ) -> Result<(), IpcError> {
+        self.decide(&Question { operation, address, access, is_done: false })
+    }
+
+    fn decide(&self, question: &Question<'_>) -> Result<(), IpcError> {
+        if let Some(authority) = self.authority {
+            return authority.decide(question);
+        }
+        let Question { operation, address, access, .. } = *question;
+        let refused = |refusal: Refusal<'_>| IpcError::new(refusal.kind(), refusal.reason());
+        authorize(self.grant, operation, address, access, self.unix_now).map_err(refused)
+    }
+}
+
+impl core::fmt::Debug for Caller<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self { grant, unix_now, authority } = self;
+        let mut fields = f.debug_struct("Caller");
+        fields.field("grant", grant).field("unix_now", unix_now);
+        fields.field("authority", &authority.is_some()).finish()
+    }
+}
+
+/// Who decides what a [`Caller`] may do beyond what it was let through for.
+pub trait Authority {
+    /// Whether the caller may.
+    ///
+    /// # Errors
+    /// `Authentication` where a new token would help, `Authorization` else.
+    fn decide(&self, question: &Question<'_>) -> Result<(), IpcError>;
+}
+
+/// What an [`Authority`] is asked of its caller.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'q> {
+    /// What is to be done.
+    pub operation: Operation,
+    /// To what.
+    pub address: Address<'q>,
+    /// What that needs.
+    pub access: Access<'q>,
+    /// It is done if the answer is yes; else it is only known that it could be.
+    pub is_done: bool,
 }
 
 /// What became of a dispatched message.
@@ -310,7 +396,7 @@ impl<N> Handlers for Proven<'_, N> {
 #[derive(Debug)]
 pub struct Row<N> {
     /// What the row offers.
-    pub info: RowHead,
+    pub info: RowHead<'static>,
     call: Call<N>,
 }
 
@@ -389,7 +475,7 @@ impl<N> MessageHandler for Typed<N> {
         self.served(address).map_or(Access::Permission, |row| row.info.access)
     }
 
-    fn row(&self, number: usize) -> Option<RowHead> {
+    fn row(&self, number: usize) -> Option<RowHead<'_>> {
         self.rows.get(number).map(|row| row.info)
     }
 
@@ -406,35 +492,25 @@ impl<N> MessageHandler for Typed<N> {
 
 /// What a row offers, without the method behind it.
 #[derive(Debug, Clone, Copy)]
-pub struct RowHead {
+pub struct RowHead<'a> {
     /// What is done at the address.
     pub kind: RowKind,
     /// The address.
-    pub address: Address<'static>,
+    pub address: Address<'a>,
     /// What a caller needs.
-    pub access: Access<'static>,
+    pub access: Access<'a>,
     /// The types that go there and come back.
     pub schema: SchemaPair,
 }
 
-impl RowHead {
+impl<'a> RowHead<'a> {
     /// The row of an address that its owner offers.
-    pub const fn new(
-        kind: RowKind,
-        address: Address<'static>,
-        access: Access<'static>,
-        schema: SchemaPair,
-    ) -> Self {
+    pub const fn new(kind: RowKind, address: Address<'a>, access: Access<'a>, schema: SchemaPair) -> Self {
         Self { kind, address, access, schema }
     }
 
     /// The row of an address that somebody else offers. Its description stays with that one: the hash is enough.
-    pub const fn used(
-        kind: RowKind,
-        address: Address<'static>,
-        access: Access<'static>,
-        schema: SchemaPair,
-    ) -> Self {
+    pub const fn used(kind: RowKind, address: Address<'a>, access: Access<'a>, schema: SchemaPair) -> Self {
         let SchemaPair { request, response } = schema;
         let schema = SchemaPair {
             request: TypeSchema { bytes: &[], ..request },
@@ -444,7 +520,7 @@ impl RowHead {
     }
 
     /// The row as `bus/describe` tells of it.
-    pub const fn describe(&self) -> RowInfo<'static> {
+    pub const fn describe(&self) -> RowInfo<'a> {
         RowInfo {
             kind: self.kind,
             address: self.address.as_str(),

@@ -573,7 +573,7 @@ impl<K: Keys> Turn<'_, K> {
                 refuse(message, NO_KEYS, self.out)
             }
             Route::Local if K::TRUSTS_LINK => {
-                let caller = Caller { grant: None, unix_now: None };
+                let caller = Caller::new(None, None);
                 dispatch(&mut Proven(Table { rows: N::ROWS, node }), caller, message, self.out)
             }
             Route::Local => {
@@ -585,7 +585,7 @@ impl<K: Keys> Turn<'_, K> {
                 };
                 match grant {
                     Ok(grant) => {
-                        let caller = Caller { grant, unix_now };
+                        let caller = Caller::new(grant, unix_now);
                         dispatch(&mut Table { rows: N::ROWS, node }, caller, message, self.out)
                     }
                     Err(error) => refuse(message, error, self.out),

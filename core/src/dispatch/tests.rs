@@ -75,7 +75,7 @@ fn what_is_sealed_or_packed_is_refused_for_those_who_may_and_not_confirmed_to_th
 fn an_error_after_half_an_answer_replaces_it() {
     let mut registry = Registry::with(Store::default());
     let mut out = [0; 128];
-    let dispatched = dispatch(&mut registry, NO_CALLER, &request("store/fail"), &mut out);
+    let dispatched = dispatch(&mut registry, Caller::new(None, NOW), &request("store/fail"), &mut out);
     assert_eq!(dispatched.refused, Some(IpcError::Internal("it broke")));
     let answer = decode(&out[..dispatched.answer]).unwrap();
     assert_eq!(answer.payload, MessagePayload::Binary(b"\x08it broke"));
@@ -104,7 +104,8 @@ fn an_answer_of_any_length_fits_or_is_an_error_and_never_a_panic() {
     let mut out = [0; MAX_HEADER + 64];
     for room in 0..out.len() {
         for address in ["store/get", "store/silent", "store/fail", "store/set", "other/x"] {
-            let dispatched = dispatch(&mut registry, NO_CALLER, &request(address), &mut out[..room]);
+            let dispatched =
+                dispatch(&mut registry, Caller::new(None, NOW), &request(address), &mut out[..room]);
             assert!(dispatched.answer <= room);
             assert!(dispatched.answer == 0 || decode(&out[..dispatched.answer]).is_ok());
         }
@@ -179,7 +180,7 @@ impl Registry {
     /// The answer's frame, or why there is none but an error.
     fn ask(&mut self, message: &Message<'_>, grant: Option<&Grant>) -> Result<Vec<u8>, IpcError> {
         let mut out = [0; 128];
-        let dispatched = dispatch(self, Caller { grant, ..NO_CALLER }, message, &mut out);
+        let dispatched = dispatch(self, Caller::new(grant, NOW), message, &mut out);
         if !message.wants_answer() {
             assert_eq!(dispatched.answer, 0);
         }
@@ -272,4 +273,4 @@ fn grant(scopes: &[&str]) -> Grant {
     ring.check(&token[..len], &Context::new("bus", Some(1_500))).unwrap()
 }
 
-const NO_CALLER: Caller<'_> = Caller { grant: None, unix_now: Some(1_500) };
+const NOW: Option<u64> = Some(1_500);

@@ -2,6 +2,7 @@
 
 use std::sync::{PoisonError, RwLock};
 
+use visorbus_core::IpcError;
 use visorbus_core::auth::{Access, Claims, Grant, KeyRing, MintError, Operation, Refusal, authorize_pattern};
 use visorbus_core::limits::MAX_TOKEN;
 use visorbus_core::message::Pattern;
@@ -193,6 +194,44 @@ impl Denial<'_> {
             Self::Refused(refusal) => Error::new(refusal.kind(), text),
             _ => Error::Authorization(text),
         }
+    }
+
+    /// Its error for where no text can be made: neither what was asked for nor the rule's figures stand in it.
+    pub fn to_ipc_error(self) -> IpcError {
+        match self {
+            Self::Refused(refusal) => IpcError::new(refusal.kind(), reason(refusal)),
+            Self::TooOften { .. } => {
+                IpcError::Authorization("the policy does not allow this so often: try again later")
+            }
+            Self::TooLong { .. } => {
+                IpcError::Authorization("the policy allows this with shorter payloads only")
+            }
+            Self::OtherTransport => {
+                IpcError::Authorization("the policy does not allow this over this transport")
+            }
+            Self::OtherTime => IpcError::Authorization("the policy does not allow this at this time of day"),
+        }
+    }
+}
+
+/// What a refusal says, as far as it can be said without a name.
+const fn reason(refusal: Refusal<'_>) -> &'static str {
+    match refusal {
+        Refusal::MissingScope(_) => "this needs a scope which the token does not have",
+        Refusal::MissingPermission(Operation::Request) => {
+            "no permission of the token allows 'request' on this"
+        }
+        Refusal::MissingPermission(Operation::Notify) => "no permission of the token allows 'notify' on this",
+        Refusal::MissingPermission(Operation::Subscribe) => {
+            "no permission of the token allows 'subscribe' on this"
+        }
+        Refusal::MissingPermission(Operation::Register) => {
+            "no permission of the token allows 'register' on this"
+        }
+        Refusal::MissingPermission(Operation::Administer) => {
+            "no permission of the token allows 'administer' on this"
+        }
+        other => other.reason(),
     }
 }
 

@@ -32,7 +32,7 @@ use crate::dialog::Dialog;
 use crate::wire::Dial;
 use feed::{Callback, Feed};
 use shared::Shared;
-use state::Registered;
+use state::{OwnedRow, Registered};
 
 /// A client of a hub. Cloning it is cheap: clones are the same client.
 ///
@@ -288,8 +288,8 @@ impl Client {
     pub fn register_handler(&self, handler: Box<dyn MessageHandler + Send>) -> Result<()> {
         let id = handler.id().to_owned();
         let heads = (0..usize::from(u16::MAX)).map_while(|number| handler.row(number));
-        let own = |row: &RowHead| !row.kind.is_offered() || row.address.component() == id;
-        let rows: Arc<[RowHead]> = heads.filter(own).collect();
+        let own = |row: &RowHead<'_>| !row.kind.is_offered() || row.address.component() == id;
+        let rows: Arc<[OwnedRow]> = heads.filter(own).map(OwnedRow::from).collect();
         self.start_worker()?;
         let setup = self.shared().setup();
         let mut state = self.shared().lock();

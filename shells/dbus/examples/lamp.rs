@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, mpsc};
 
 use visorbus_auth::{Accounts, KeyFile, Policy, Store};
-use visorbus_core::auth::Grant;
+use visorbus_core::dispatch::Caller;
 use visorbus_dbus::{
     BusAddress, DBusInterface, DBusMethod, DBusProperty, DBusPropertyAccess, DBusService, DBusSignal,
     MessageItem,
@@ -104,7 +104,7 @@ impl DBusInterface for Lamp {
         &self,
         _method_name: &str,
         _args: &[MessageItem],
-        _grant: Option<&Grant>,
+        _caller: &Caller<'_>,
     ) -> Result<Vec<MessageItem>> {
         let is_on = !self.is_on.fetch_xor(true, Ordering::Relaxed);
         // Where nobody tells of it any more, the lamp is switched all the same.
@@ -112,11 +112,11 @@ impl DBusInterface for Lamp {
         Ok(vec![is_on.into()])
     }
 
-    fn get_property(&self, _property_name: &str, _grant: Option<&Grant>) -> Result<MessageItem> {
+    fn get_property(&self, _property_name: &str, _caller: &Caller<'_>) -> Result<MessageItem> {
         Ok(self.brightness.load(Ordering::Relaxed).into())
     }
 
-    fn set_property(&self, _property_name: &str, value: MessageItem, _grant: Option<&Grant>) -> Result<()> {
+    fn set_property(&self, _property_name: &str, value: MessageItem, _caller: &Caller<'_>) -> Result<()> {
         match value {
             MessageItem::Byte(percent) if percent <= 100 => {
                 self.brightness.store(percent, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! An interface of one's own on the bus: what it has, and what it does.
 
 use dbus::arg::messageitem::MessageItem;
-use visorbus_core::auth::Grant;
+use visorbus_core::dispatch::Caller;
 use visorbus_hub::Result;
 
 /// An interface on the service's object, and what its methods and properties do.
@@ -37,7 +37,8 @@ pub trait DBusInterface: Send + Sync {
         true
     }
 
-    /// Does what a method does. `grant` is the caller's; `None` only where the method requires no authentication.
+    /// Does what a method does. That `caller` may was asked before, for the method's address; a method that does more asks
+    /// [`Caller::may`]. It has no grant only where the method requires no authentication.
     ///
     /// # Errors
     /// What the caller is told.
@@ -45,20 +46,20 @@ pub trait DBusInterface: Send + Sync {
         &self,
         method_name: &str,
         args: &[MessageItem],
-        grant: Option<&Grant>,
+        caller: &Caller<'_>,
     ) -> Result<Vec<MessageItem>>;
 
-    /// The value of a property.
+    /// The value of a property, for `caller`: [as a method's](DBusInterface::handle_method_call).
     ///
     /// # Errors
     /// What the caller is told.
-    fn get_property(&self, property_name: &str, grant: Option<&Grant>) -> Result<MessageItem>;
+    fn get_property(&self, property_name: &str, caller: &Caller<'_>) -> Result<MessageItem>;
 
     /// Changes a property. Where that succeeds, the service tells of the change.
     ///
     /// # Errors
     /// What the caller is told.
-    fn set_property(&self, property_name: &str, value: MessageItem, grant: Option<&Grant>) -> Result<()>;
+    fn set_property(&self, property_name: &str, value: MessageItem, caller: &Caller<'_>) -> Result<()>;
 }
 
 /// A method.

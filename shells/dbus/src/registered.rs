@@ -142,10 +142,10 @@ impl InterfaceHandler {
     fn reply(
         &self,
         message: &Message<'_>,
-        grant: Option<&Grant>,
+        caller: &Caller<'_>,
         reply: &mut Reply<'_>,
     ) -> std::result::Result<(), IpcError> {
-        match self.answer(message, grant).and_then(|results| carrier::pack(&results)) {
+        match self.answer(message, caller).and_then(|results| carrier::pack(&results)) {
             Ok(payload) => reply.payload(payload.borrow()),
             Err(error) => reply.error(&IpcError::new(error.kind(), error.text().as_str())),
         }
@@ -155,7 +155,7 @@ impl InterfaceHandler {
         self.members.get(address?.as_str()).copied()
     }
 
-    fn answer(&self, message: &Message<'_>, grant: Option<&Grant>) -> Result<Vec<MessageItem>> {
+    fn answer(&self, message: &Message<'_>, caller: &Caller<'_>) -> Result<Vec<MessageItem>> {
         let Some(member) = self.member(message.destination) else {
             return Err(Error::Message(format!(
                 "the interface '{}' has no such member",
@@ -163,50 +163,52 @@ impl InterfaceHandler {
             )));
         };
         match member {
-            Member::Call(number) => self.call(number, message, grant),
-            Member::Read(number) => self.read(number, grant),
-            Member::Write(number) => self.write(number, message, grant),
+            Member::Call(number) => self.call(number, message, caller),
+            Member::Read(number) => self.read(number, caller),
+            Member::Write(number) => self.write(number, message, caller),
         }
     }
 
-    fn call(&self, number: usize, message: &Message<'_>, grant: Option<&Grant>) -> Result<Vec<MessageItem>> {
+    fn call(&self, number: usize, message: &Message<'_>, caller: &Caller<'_>) -> Result<Vec<MessageItem>> {
         let method = &self.described.methods[number];
         let what = format!("the method '{}.{}'", self.described.name, method.name);
         let args = arguments(message)?;
         fits(&what, &method.input_signature, &args).map_err(Error::Serialization)?;
-        let results = self.interface.handle_method_call(&method.name, &args, grant)?;
+        let results = self.interface.handle_method_call(&method.name, &args, caller)?;
         fits(&what, &method.output_signature, &results).map_err(own_fault)?;
         Ok(results)
     }
 
-    fn read(&self, number: usize, grant: Option<&Grant>) -> Result<Vec<MessageItem>> {
+    fn read(&self, number: usize, caller: &Caller<'_>) -> Result<Vec<MessageItem>> {
         let property = &self.described.properties[number];
-        let value = [self.interface.get_property(&property.name, grant)?];
+        let value = [self.interface.get_property(&property.name, caller)?];
         let what = format!("the property '{}.{}'", self.described.name, property.name);
         fits(&what, &property.signature, &value).map_err(own_fault)?;
         Ok(value.into())
     }
 
-    fn write(&self, number: usize, message: &Message<'_>, grant: Option<&Grant>) -> Result<Vec<MessageItem>> {
+    fn write(&self, number: usize, message: &Message<'_>, caller: &Caller<'_>) -> Result<Vec<MessageItem>> {
         let property = &self.described.properties[number];
         let what = format!("the property '{}.{}'", self.described.name, property.name);
         let value = written(arguments(message)?);
         fits(&what, &property.signature, &value).map_err(Error::Serialization)?;
         for value in value {
-            self.interface.set_property(&property.name, value, grant)?;
+            self.interface.set_property(&property.name, value, caller)?;
         }
         if property.access.reads() {
-            self.tell_change(number, grant);
+            self.tell_change(number, caller);
         }
         Ok(Vec::new())
     }
 
     /// Tells of a property that was just written, as it is now. Whoever wrote it has no part in what goes wrong here.
-    fn tell_change(&self, number: usize, grant: Option<&Grant>) {
+    fn tell_change(&self, number: usize, caller: &Caller<'_>) {
         let known = &self.described.properties[number];
         let (interface, property) = (&self.described.name, &known.name);
         // What everybody is told is what anybody would read.
-        let told = self.read(number, grant.filter(|_| known.requires_auth_read)).and_then(|value| {
+        let anybody = Caller::new(None, caller.unix_now);
+        let reader = if known.requires_auth_read { caller } else { &anybody };
+        let told = self.read(number, reader).and_then(|value| {
             let door = self.door.get().zip(value.first());
             door.map_or(Ok(()), |(door, value)| door.property_changed(interface, property, value))
         });
@@ -248,7 +250,7 @@ impl MessageHandler for InterfaceHandler {
         message: &Message<'_>,
         reply: &mut Reply<'_>,
     ) -> std::result::Result<(), IpcError> {
-        self.reply(message, None, reply)
+        self.reply(message, &Caller::new(None, None), reply)
     }
 
     fn handle_for(
@@ -260,7 +262,9 @@ impl MessageHandler for InterfaceHandler {
     ) -> std::result::Result<(), IpcError> {
         // What needs no permission is reached with an expired grant too, which then says nothing any more.
         let is_valid = |grant: &&Grant| caller.unix_now.is_some_and(|now| !grant.is_expired(now));
-        self.reply(message, caller.grant.filter(|grant| is_valid(grant) && !is_guest(grant)), reply)
+        let mut known = *caller;
+        known.grant = caller.grant.filter(|grant| is_valid(grant) && !is_guest(grant));
+        self.reply(message, &known, reply)
     }
 }
 

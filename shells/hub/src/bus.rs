@@ -353,6 +353,7 @@ impl Hub {
                 drop(done.send(outcome));
             }
             Command::Peers(done) => drop(done.send(Ok(self.peer_infos()))),
+            Command::Statistics(done) => drop(done.send(Ok(Box::new(self.statistics())))),
             Command::Errand(errand, purpose, done) => {
                 // Who asks waits for the outcome, which is an error at once where nothing can be begun.
                 let asker = Asker::Program(done.clone());

@@ -145,7 +145,10 @@ impl Hub {
         }
         let gate = Gate::new(&*self.config.policy, &self.peers, from, own, unix_s);
         let ran = self.registry.run(&gate, message, &mut self.out);
-        let dispatched = ran.map_err(|denied| self.deny(from, denied))?;
+        for denied in ran.denied {
+            self.deny(from, denied);
+        }
+        let dispatched = ran.outcome.map_err(|denied| self.deny(from, denied))?;
         if let (Some(_), Some(peer)) = (dispatched.refused, self.peers.get_mut(from)) {
             peer.counters.refused += 1;
         }

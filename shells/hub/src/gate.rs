@@ -1,10 +1,12 @@
 //! The hub's one question: may whoever has sent this do that. All that the hub lets anybody do is asked here first.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use visorbus_auth::{Asked, AuthorizationProvider, Denial, Transport};
+use visorbus_core::IpcError;
 use visorbus_core::auth::{Access, Grant, Operation};
-use visorbus_core::dispatch::Caller;
+use visorbus_core::dispatch::{Authority, Caller, Question};
 use visorbus_core::message::{Message, MessageType, Pattern};
 
 use crate::compress::announced_len;
@@ -74,9 +76,12 @@ impl<'g> Gate<'g> {
         self.policy.is_authorized(&self.asked(operation, resource, access, 0, false))
     }
 
-    /// The caller as the core's dispatch knows it.
-    pub(crate) const fn caller(&self) -> Caller<'g> {
-        Caller { grant: self.grant, unix_now: Some(self.unix_now) }
+    /// The caller as the core's dispatch knows it, who asks what else it may through `further`.
+    pub(crate) const fn caller<'a>(&self, further: &'a Further<'_>) -> Caller<'a>
+    where
+        'g: 'a,
+    {
+        Caller::new(self.grant, Some(self.unix_now)).with_authority(further)
     }
 
     const fn asked<'a>(
@@ -116,6 +121,43 @@ impl OwnedGate {
     }
 }
 
+/// What the handler of one message asks about its caller beyond the message itself.
+pub(crate) struct Further<'f> {
+    gate: &'f Gate<'f>,
+    payload_len: usize,
+    /// What was refused, for the audit.
+    denied: RefCell<Vec<Denied>>,
+}
+
+impl<'f> Further<'f> {
+    /// For the handler of `message`, whose sender is at `gate`.
+    pub(crate) fn new(gate: &'f Gate<'f>, message: &Message<'_>) -> Self {
+        Self { gate, payload_len: payload_len(message), denied: RefCell::default() }
+    }
+
+    /// What was refused.
+    pub(crate) fn into_denied(self) -> Vec<Denied> {
+        self.denied.into_inner()
+    }
+}
+
+impl Authority for Further<'_> {
+    fn decide(&self, question: &Question<'_>) -> std::result::Result<(), IpcError> {
+        let Question { operation, address, access, is_done } = *question;
+        if !is_done {
+            let could = self.gate.would(operation, address.into(), access);
+            return could.map_err(Denial::to_ipc_error);
+        }
+        self.gate.ask(operation, address.into(), access, self.payload_len).map_err(|denial| {
+            let mut denied = self.denied.borrow_mut();
+            if denied.len() < MAX_TOLD {
+                denied.push(Denied::new(operation, address.as_str(), denial));
+            }
+            denial.to_ipc_error()
+        })
+    }
+}
+
 /// What was refused, and with which words.
 #[derive(Debug, Clone)]
 pub(crate) struct Denied {
@@ -151,6 +193,9 @@ impl Hub {
         asked.map_err(|denied| self.deny(incoming.from, denied))
     }
 }
+
+/// So many refusals of one run of a handler the audit hears of.
+const MAX_TOLD: usize = 8;
 
 /// How long a message's payload is for whoever reads it: of a compressed one, what it expands to.
 fn payload_len(message: &Message<'_>) -> usize {

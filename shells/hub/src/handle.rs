@@ -18,6 +18,7 @@ use crate::link::{HubLink, Listener};
 use crate::owned::{Error, OwnedMessage, Result};
 use crate::poller::Waker;
 use crate::signals::Signals;
+use crate::statistics::HubStatistics;
 
 /// Talks to a running hub from any thread. Cloning it is cheap; it keeps no hub running.
 ///
@@ -48,6 +49,7 @@ pub(crate) enum Command {
     /// To all, or to those with a scope.
     Broadcast(Option<String>, OwnedMessage, Outcome<()>),
     Peers(Outcome<Vec<PeerInfo>>),
+    Statistics(Outcome<Box<HubStatistics>>),
     Errand(Errand, Purpose, Outcome<Ended>),
     Stop,
 }
@@ -169,6 +171,14 @@ impl HubHandle {
     /// `Connection` when the hub has ended.
     pub fn peers(&self) -> Result<Vec<PeerInfo>> {
         self.ask(Command::Peers)
+    }
+
+    /// What the hub has done since it started, and how it stands.
+    ///
+    /// # Errors
+    /// `Internal` from an inline handler of the hub's; `Connection` when the hub has ended.
+    pub fn statistics(&self) -> Result<HubStatistics> {
+        self.ask(Command::Statistics).map(|statistics| *statistics)
     }
 
     /// Takes a token back; whoever came in by it is told so and cut off.

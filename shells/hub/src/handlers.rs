@@ -15,7 +15,7 @@ use visorbus_core::{IpcError, codec};
 
 use crate::HashMap;
 use crate::calls::CallKey;
-use crate::gate::{Denied, Gate, OwnedGate};
+use crate::gate::{Denied, Further, Gate, OwnedGate};
 use crate::peers::{PeerKey, Row};
 use crate::poller::Waker;
 use crate::turns::Turns;
@@ -73,15 +73,11 @@ impl Registry {
     }
 
     /// Runs the handler of `message` here and now, if its sender may.
-    pub(crate) fn run(
-        &self,
-        gate: &Gate<'_>,
-        message: &Message<'_>,
-        out: &mut [u8],
-    ) -> Result<Dispatched, Denied> {
+    pub(crate) fn run(&self, gate: &Gate<'_>, message: &Message<'_>, out: &mut [u8]) -> Ran {
         let Some(entry) = message.destination.and_then(|to| self.by_id.get(to.component())) else {
             let answer = codec::encode_error(message, &NOBODY, out).filter(|_| message.wants_answer());
-            return Ok(Dispatched { answer: answer.unwrap_or(0), refused: Some(NOBODY) });
+            let dispatched = Dispatched { answer: answer.unwrap_or(0), refused: Some(NOBODY) };
+            return Ran { outcome: Ok(dispatched), denied: Vec::new() };
         };
         // Nothing is heard of in the loop while a handler runs.
         entry.run(gate, message, &|| false, out)
@@ -107,30 +103,40 @@ impl Entry {
         message: &Message<'_>,
         cancelled: &dyn Fn() -> bool,
         out: &mut [u8],
-    ) -> Result<Dispatched, Denied> {
+    ) -> Ran {
+        let further = Further::new(gate, message);
         // A handler that panicked is as good or as bad as before; its state is its own affair.
         let mut handler = self.handler.lock().unwrap_or_else(PoisonError::into_inner);
         let run = catch_unwind(AssertUnwindSafe(|| {
             gate.ask_for(message, message.destination.map_or(Access::Permission, |to| handler.access(to)))?;
-            let caller = gate.caller();
+            let caller = gate.caller(&further);
             let mut target = Target { handler: &mut **handler, caller: &caller, cancelled };
             Ok(dispatch(&mut target, caller, message, &mut *out))
         }));
-        run.unwrap_or_else(|_| {
+        let outcome = run.unwrap_or_else(|_| {
             let answer = codec::encode_error(message, &PANICKED, out).filter(|_| message.wants_answer());
             Ok(Dispatched { answer: answer.unwrap_or(0), refused: Some(PANICKED) })
-        })
+        });
+        Ran { outcome, denied: further.into_denied() }
     }
 }
 
-impl From<&RowHead> for Row {
-    fn from(head: &RowHead) -> Self {
+impl From<&RowHead<'_>> for Row {
+    fn from(head: &RowHead<'_>) -> Self {
         Self {
             request_schema: head.schema.request.bytes.into(),
             response_schema: head.schema.response.bytes.into(),
             ..Self::from(&head.describe())
         }
     }
+}
+
+/// What came of a run.
+pub(crate) struct Ran {
+    /// What the handler did, unless the sender of the message may not and it did not run.
+    pub(crate) outcome: Result<Dispatched, Denied>,
+    /// What else the handler asked whether the sender may, and was told no.
+    pub(crate) denied: Vec<Denied>,
 }
 
 /// One [`MessageHandler`] as the [`Handlers`] that [`dispatch`] asks. Whether the caller may was asked at the gate, which
@@ -191,7 +197,9 @@ pub(crate) struct Done {
     /// The answer's frame; empty when nobody waits for one.
     pub(crate) answer: Box<[u8]>,
     /// Its sender may not, and the handler did not run.
-    pub(crate) denied: Option<Denied>,
+    pub(crate) refused: Option<Denied>,
+    /// As [`Ran::denied`].
+    pub(crate) denied: Vec<Denied>,
     cost: usize,
 }
 
@@ -209,13 +217,16 @@ impl Pool {
             thread::Builder::new().name(format!("visorbus-pool-{number}")).spawn(move || {
                 let mut out = vec![0; max_frame];
                 while let Some((handler, Task { key, number, job })) = jobs.take() {
-                    let (len, denied) = match job.run(&mut out) {
-                        Ok(len) => (len, None),
-                        Err(denied) => (0, Some(denied)),
-                    };
+                    let ran = job.run(&mut out);
                     jobs.done(handler);
+                    let Ran { outcome, denied } =
+                        ran.unwrap_or(Ran { outcome: Ok(NOTHING), denied: Vec::new() });
+                    let (len, refused) = match outcome {
+                        Ok(dispatched) => (dispatched.answer, None),
+                        Err(refused) => (0, Some(refused)),
+                    };
                     let answer = out[..len].into();
-                    let done = Done { key, number, answer, denied, cost: job.cost() };
+                    let done = Done { key, number, answer, refused, denied, cost: job.cost() };
                     if finished.send(done).is_err() {
                         return;
                     }
@@ -287,13 +298,14 @@ impl Drop for Pool {
 }
 
 impl Job {
-    fn run(&self, out: &mut [u8]) -> Result<usize, Denied> {
-        if self.cancelled.load(Ordering::Relaxed) {
-            return Ok(0);
-        }
-        let Ok(message) = codec::decode(&self.frame) else { return Ok(0) };
+    /// Runs the handler; `None` when that is no use any more.
+    fn run(&self, out: &mut [u8]) -> Option<Ran> {
         let cancelled = || self.cancelled.load(Ordering::Relaxed);
-        self.entry.run(&self.gate.borrow(), &message, &cancelled, out).map(|dispatched| dispatched.answer)
+        if cancelled() {
+            return None;
+        }
+        let message = codec::decode(&self.frame).ok()?;
+        Some(self.entry.run(&self.gate.borrow(), &message, &cancelled, out))
     }
 
     const fn cost(&self) -> usize {
@@ -303,4 +315,6 @@ impl Job {
 
 /// So many peers may each have as much waiting as one may.
 const MANY: usize = 8;
+/// Of a run that was no use any more.
+const NOTHING: Dispatched = Dispatched { answer: 0, refused: None };
 const PANICKED: IpcError = IpcError::Internal("the handler panicked; the hub goes on, its log says where");

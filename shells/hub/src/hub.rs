@@ -270,8 +270,11 @@ impl Hub {
         self.take_runs(now);
         while let Some(done) = self.pool.as_mut().and_then(Pool::take_done) {
             let call = self.end_call(done.key, Callee::Job(done.number));
-            let denied = done.denied.map(|denied| self.deny(done.key.0, denied));
-            match (call, denied) {
+            for denied in done.denied {
+                self.deny(done.key.0, denied);
+            }
+            let refused = done.refused.map(|refused| self.deny(done.key.0, refused));
+            match (call, refused) {
                 (Some(call), Some(error)) => self.fail_call(done.key, &call, &error),
                 (Some(call), None) => self.answer_call(done.key, &call, &done.answer),
                 (None, _) => {}

@@ -44,6 +44,7 @@ mod budget;
 mod calls;
 mod peers;
 mod queue;
+pub mod statistics;
 mod subscriptions;
 
 mod handle;
@@ -66,4 +67,5 @@ pub use link::{Goodbye, HubLink, LinkOptions, Listener, Origin, Proven, ReceiveB
 pub use owned::{Error, OwnedMessage, OwnedPayload, Result, error, owned_error};
 pub use server::HubServer;
 pub use signals::LinkSignal;
+pub use statistics::HubStatistics;
 pub use value::Value;

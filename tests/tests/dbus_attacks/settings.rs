@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
-use visorbus_core::auth::Grant;
+use visorbus_core::dispatch::Caller;
 use visorbus_dbus::{DBusInterface, DBusMethod, DBusProperty, DBusPropertyAccess, DBusSignal, MessageItem};
 use visorbus_hub::Result;
 
@@ -89,7 +89,7 @@ impl DBusInterface for Interface {
         &self,
         method_name: &str,
         args: &[MessageItem],
-        _grant: Option<&Grant>,
+        _caller: &Caller<'_>,
     ) -> Result<Vec<MessageItem>> {
         self.runs.fetch_add(1, Ordering::SeqCst);
         if method_name == "Wait" {
@@ -99,12 +99,12 @@ impl DBusInterface for Interface {
         Ok(args.to_vec())
     }
 
-    fn get_property(&self, _property_name: &str, _grant: Option<&Grant>) -> Result<MessageItem> {
+    fn get_property(&self, _property_name: &str, _caller: &Caller<'_>) -> Result<MessageItem> {
         Ok((*self.volume.lock().unwrap()).into())
     }
 
-    fn set_property(&self, _property_name: &str, value: MessageItem, grant: Option<&Grant>) -> Result<()> {
-        assert!(grant.is_some(), "all that can be written here requires authentication");
+    fn set_property(&self, _property_name: &str, value: MessageItem, caller: &Caller<'_>) -> Result<()> {
+        assert!(caller.grant.is_some(), "all that can be written here requires authentication");
         self.runs.fetch_add(1, Ordering::SeqCst);
         match value {
             MessageItem::UInt32(value) => *self.volume.lock().unwrap() = value,
@@ -141,16 +141,16 @@ impl DBusInterface for Contrary {
         }]
     }
 
-    fn handle_method_call(&self, _: &str, _: &[MessageItem], _: Option<&Grant>) -> Result<Vec<MessageItem>> {
+    fn handle_method_call(&self, _: &str, _: &[MessageItem], _: &Caller<'_>) -> Result<Vec<MessageItem>> {
         Ok(Vec::new())
     }
 
-    fn get_property(&self, _: &str, grant: Option<&Grant>) -> Result<MessageItem> {
+    fn get_property(&self, _: &str, caller: &Caller<'_>) -> Result<MessageItem> {
         let nobody = || visorbus_hub::Error::Authorization("who asks?".to_owned());
-        grant.map(|_| 7u32.into()).ok_or_else(nobody)
+        caller.grant.map(|_| 7u32.into()).ok_or_else(nobody)
     }
 
-    fn set_property(&self, _: &str, _: MessageItem, _: Option<&Grant>) -> Result<()> {
+    fn set_property(&self, _: &str, _: MessageItem, _: &Caller<'_>) -> Result<()> {
         Ok(())
     }
 }

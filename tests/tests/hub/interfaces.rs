@@ -257,7 +257,7 @@ impl visorbus_core::dispatch::MessageHandler for Offering {
         "own"
     }
 
-    fn row(&self, number: usize) -> Option<visorbus_core::dispatch::RowHead> {
+    fn row(&self, number: usize) -> Option<visorbus_core::dispatch::RowHead<'_>> {
         let schema = visorbus_core::message::typed::SchemaPair {
             request: TypeSchema::of::<u8>(),
             response: TypeSchema::of::<u8>(),

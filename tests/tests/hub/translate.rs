@@ -463,7 +463,7 @@ impl MessageHandler for Doubler {
         self.may_block
     }
 
-    fn row(&self, number: usize) -> Option<RowHead> {
+    fn row(&self, number: usize) -> Option<RowHead<'_>> {
         let address = const { Address::literal("doubler/double") };
         let schema =
             const { SchemaPair { request: TypeSchema::of::<u16>(), response: TypeSchema::of::<u32>() } };

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use visorbus_auth::TokenText;
 use visorbus_core::bus::{self, Announce, Register, Subscribe};
 use visorbus_core::dispatch::RowHead;
-use visorbus_core::message::Address;
+use visorbus_core::message::{Address, AddressBuf};
 use visorbus_core::{Message, MessagePayload};
 use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
 
-use super::state::{Link, State, StateChange, Unwritten, Up, Used, Worker, back_off};
+use super::state::{Link, OwnedRow, State, StateChange, Unwritten, Up, Used, Worker, back_off};
 use super::vault::Sealed;
 use super::worker::OnChange;
 use crate::clock;
@@ -514,12 +514,12 @@ impl Shared {
         let _setup = self.setup();
         let state = self.lock();
         let components: Vec<String> = state.handlers.keys().cloned().collect();
-        let uses: Vec<RowHead> = state.uses.values().map(|used| used.row).collect();
+        let uses: Vec<OwnedRow> = state.uses.values().map(|used| used.row.clone()).collect();
         let feeds = state.feeds.clone();
         drop(state);
         for row in uses {
             // One that does not agree is told to whoever uses it next; all others go on.
-            let _ = self.agree(&row, HANDSHAKE);
+            let _ = self.agree(&row.head(), HANDSHAKE);
         }
         let components =
             components.iter().map(|name| (format!("the component '{name}'"), self.announce(name)));
@@ -544,8 +544,8 @@ impl Shared {
         // Before the component: nobody reaches it before the hub knows what it asks of its callers.
         for row in &*rows {
             match row.kind.is_offered() {
-                true => self.tell_row(row, HANDSHAKE)?,
-                false => drop(self.agree(row, HANDSHAKE)),
+                true => self.tell_row(&row.head(), HANDSHAKE)?,
+                false => drop(self.agree(&row.head(), HANDSHAKE)),
             }
         }
         // Its own name is a client's without saying so.
@@ -559,23 +559,23 @@ impl Shared {
     ///
     /// # Errors
     /// `Serialization` when the address has others; then the hub is asked anew the next time.
-    pub(crate) fn agree(&self, row: &RowHead, timeout: Duration) -> Result<()> {
-        let place = (row.kind, row.address.as_str());
+    pub(crate) fn agree(&self, row: &RowHead<'_>, timeout: Duration) -> Result<()> {
+        let place = (row.kind, AddressBuf::from(row.address));
         let mut state = self.lock();
         let generation = state.generation;
         match state.uses.get(&place) {
-            Some(used) if used.agreed == Some(generation) && used.row.describe() == row.describe() => {
+            Some(used) if used.agreed == Some(generation) && used.row.head().describe() == row.describe() => {
                 return Ok(());
             }
-            _ => drop(state.uses.insert(place, Used { row: *row, agreed: None })),
+            _ => drop(state.uses.insert(place.clone(), Used { row: (*row).into(), agreed: None })),
         }
         drop(state);
         self.tell_row(row, timeout)?;
-        self.lock().uses.insert(place, Used { row: *row, agreed: Some(generation) });
+        self.lock().uses.insert(place, Used { row: (*row).into(), agreed: Some(generation) });
         Ok(())
     }
 
-    fn tell_row(&self, row: &RowHead, timeout: Duration) -> Result<()> {
+    fn tell_row(&self, row: &RowHead<'_>, timeout: Duration) -> Result<()> {
         let payload = OwnedPayload::postcard(&Announce {
             row: row.describe(),
             request_schema: row.schema.request.bytes,

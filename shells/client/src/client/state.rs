@@ -8,8 +8,10 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use visorbus_auth::TokenText;
+use visorbus_core::auth::Access;
 use visorbus_core::bus::RowKind;
 use visorbus_core::dispatch::{MessageHandler, NOBODY, RowHead};
+use visorbus_core::message::typed::SchemaPair;
 use visorbus_core::message::{Address, AddressBuf, MessagePayload, MessageType};
 use visorbus_core::{ErrorKind, IpcError, Message, bus, codec};
 use visorbus_hub::{Error, OwnedMessage, Result, error};
@@ -38,7 +40,7 @@ pub(crate) struct State {
     pub(crate) unmatched: Option<Arc<Feed>>,
     pub(crate) handlers: HashMap<String, Registered>,
     /// The types that this program was built with, by address and what it does there.
-    pub(crate) uses: HashMap<(RowKind, &'static str), Used>,
+    pub(crate) uses: HashMap<(RowKind, AddressBuf), Used>,
     pub(crate) vault: Vault,
     pub(crate) jobs: Jobs,
     /// The request whose handler runs, by its id and its source.
@@ -101,15 +103,56 @@ impl Worker {
 pub(crate) struct Registered {
     pub(crate) handler: SharedHandler,
     /// What it tells of its addresses.
-    pub(crate) rows: Arc<[RowHead]>,
+    pub(crate) rows: Arc<[OwnedRow]>,
     pub(crate) generation: u64,
 }
 
 /// What this program was built with for an address, and for which connection the hub knows of it and agrees.
-#[derive(Clone, Copy)]
 pub(crate) struct Used {
-    pub(crate) row: RowHead,
+    pub(crate) row: OwnedRow,
     pub(crate) agreed: Option<u64>,
+}
+
+/// A [`RowHead`] that owns its texts: a handler may tell rows that it made while running.
+#[derive(Clone)]
+pub(crate) struct OwnedRow {
+    pub(crate) kind: RowKind,
+    pub(crate) address: AddressBuf,
+    /// The name in [`Access::Scope`].
+    scope: Option<Box<str>>,
+    /// It is [`Access::Open`].
+    is_open: bool,
+    schema: SchemaPair,
+}
+
+impl OwnedRow {
+    pub(crate) fn head(&self) -> RowHead<'_> {
+        RowHead {
+            kind: self.kind,
+            address: self.address.as_address(),
+            access: self.access(),
+            schema: self.schema,
+        }
+    }
+
+    pub(crate) fn access(&self) -> Access<'_> {
+        match &self.scope {
+            Some(scope) => Access::Scope(scope),
+            None if self.is_open => Access::Open,
+            None => Access::Permission,
+        }
+    }
+}
+
+impl From<RowHead<'_>> for OwnedRow {
+    fn from(head: RowHead<'_>) -> Self {
+        let scope = match head.access {
+            Access::Scope(scope) => Some(scope.into()),
+            _ => None,
+        };
+        let is_open = head.access == Access::Open;
+        Self { kind: head.kind, address: head.address.into(), scope, is_open, schema: head.schema }
+    }
 }
 
 pub(crate) type SharedHandler = Arc<Mutex<Box<dyn MessageHandler + Send>>>;
@@ -538,7 +581,7 @@ impl State {
     fn note_mismatch(&mut self, message: &Message<'_>) {
         let Ok(mismatch) = message.payload.parse::<bus::Mismatch<'_>>() else { return };
         for ((_, address), used) in &mut self.uses {
-            if *address == mismatch.address {
+            if address.as_str() == mismatch.address {
                 used.agreed = None;
             }
         }

@@ -8,14 +8,14 @@ use std::time::Instant;
 
 use visorbus_core::auth::Access;
 use visorbus_core::bus::RowKind;
-use visorbus_core::dispatch::{Caller, Handlers, MessageHandler, Reply, RowHead, dispatch};
+use visorbus_core::dispatch::{Caller, Handlers, MessageHandler, Reply, dispatch};
 use visorbus_core::message::{Address, AddressBuf, MessageType};
 use visorbus_core::seal::OVERHEAD;
 use visorbus_core::{IpcError, Message, codec};
 
 use super::feed::Feed;
 use super::shared::{Locked, Shared};
-use super::state::{Link, Registered, SharedHandler, StateChange};
+use super::state::{Link, OwnedRow, Registered, SharedHandler, StateChange};
 use super::vault::Sealed;
 use crate::clock;
 use crate::inbox::Frame;
@@ -154,7 +154,7 @@ fn serve(shared: &Shared, job: &Serve, answer: &mut Vec<u8>) {
     if answer.len() != room {
         *answer = vec![0; room];
     }
-    let caller = Caller { grant: None, unix_now: None };
+    let caller = Caller::new(None, None);
     let asks = || {
         drop(shared.look());
         cancelled.load(Ordering::Relaxed)
@@ -187,7 +187,7 @@ pub(crate) fn guard<T>(code: impl FnOnce() -> T) -> Option<T> {
 struct Target<'a> {
     handler: Option<SharedHandler>,
     /// The rows that the hub knows.
-    rows: Option<Arc<[RowHead]>>,
+    rows: Option<Arc<[OwnedRow]>>,
     cancelled: &'a dyn Fn() -> bool,
 }
 
@@ -196,9 +196,9 @@ impl Target<'_> {
     fn was_asked(&self, address: Address<'_>, message_type: MessageType, access: Access<'_>) -> bool {
         let kind = if message_type == MessageType::Request { RowKind::Endpoint } else { RowKind::Hears };
         // As the hub: of two rows for the same the first counts.
-        let own = |row: &&RowHead| row.kind == kind && row.address == address;
+        let own = |row: &&OwnedRow| row.kind == kind && row.address.as_address() == address;
         let row = self.rows.iter().flat_map(|rows| rows.iter()).find(own);
-        row.is_some_and(|row| row.access == access)
+        row.is_some_and(|row| row.access() == access)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::thread;
 
-use visorbus_core::auth::Grant;
 use visorbus_core::auth::{Key, KeyRing, Slot};
+use visorbus_core::dispatch::Caller;
 use visorbus_dbus::{
     DBusInterface, DBusMethod, DBusProperty, DBusPropertyAccess, DBusService, DBusSignal, MessageItem,
 };
@@ -186,16 +186,16 @@ impl DBusInterface for Plain {
         &self,
         _method_name: &str,
         _args: &[MessageItem],
-        _grant: Option<&Grant>,
+        _caller: &Caller<'_>,
     ) -> Result<Vec<MessageItem>> {
         Ok(Vec::new())
     }
 
-    fn get_property(&self, _property_name: &str, _grant: Option<&Grant>) -> Result<MessageItem> {
+    fn get_property(&self, _property_name: &str, _caller: &Caller<'_>) -> Result<MessageItem> {
         Ok(0u8.into())
     }
 
-    fn set_property(&self, _property_name: &str, _value: MessageItem, _grant: Option<&Grant>) -> Result<()> {
+    fn set_property(&self, _property_name: &str, _value: MessageItem, _caller: &Caller<'_>) -> Result<()> {
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
 use visorbus_core::auth::Grant;
+use visorbus_core::dispatch::Caller;
 use visorbus_dbus::{DBusInterface, DBusMethod, DBusProperty, DBusPropertyAccess, DBusSignal, MessageItem};
 use visorbus_hub::{Error, Result};
 
@@ -99,7 +100,7 @@ impl DBusInterface for Thermostat {
         &self,
         method_name: &str,
         args: &[MessageItem],
-        grant: Option<&Grant>,
+        caller: &Caller<'_>,
     ) -> Result<Vec<MessageItem>> {
         self.room.runs.fetch_add(1, Ordering::SeqCst);
         match (method_name, args) {
@@ -107,7 +108,7 @@ impl DBusInterface for Thermostat {
                 Some(sum) => Ok(vec![sum.into()]),
                 None => Err(Error::Message(format!("{a} and {b} are too much together"))),
             },
-            ("Who" | "WhoIfAny", _) => Ok(vec![grant.map_or("nobody", Grant::subject).into()]),
+            ("Who" | "WhoIfAny", _) => Ok(vec![caller.grant.map_or("nobody", Grant::subject).into()]),
             ("Echo", args) => Ok(args.to_vec()),
             ("AnswersWrong", _) => Ok(vec!["seven".into()]),
             ("AnswersTooMuch", _) => Ok(vec![7u32.into(), 8u32.into()]),
@@ -126,20 +127,20 @@ impl DBusInterface for Thermostat {
         }
     }
 
-    fn get_property(&self, property_name: &str, grant: Option<&Grant>) -> Result<MessageItem> {
+    fn get_property(&self, property_name: &str, caller: &Caller<'_>) -> Result<MessageItem> {
         self.room.runs.fetch_add(1, Ordering::SeqCst);
         Ok(match property_name {
             "Target" => (*self.room.target.lock().unwrap()).into(),
-            "Owner" => grant.map_or("nobody", Grant::subject).into(),
+            "Owner" => caller.grant.map_or("nobody", Grant::subject).into(),
             "Code" => "1234".into(),
             "Broken" => "no number".into(),
             other => panic!("{other} was read"),
         })
     }
 
-    fn set_property(&self, property_name: &str, value: MessageItem, grant: Option<&Grant>) -> Result<()> {
+    fn set_property(&self, property_name: &str, value: MessageItem, caller: &Caller<'_>) -> Result<()> {
         self.room.runs.fetch_add(1, Ordering::SeqCst);
-        assert!(grant.is_some(), "all that can be written here requires authentication");
+        assert!(caller.grant.is_some(), "all that can be written here requires authentication");
         match (property_name, value) {
             ("Target", MessageItem::Double(value)) if value > 30.0 => {
                 Err(Error::Message("30 degrees at most".to_owned()))
