@@ -1,0 +1,120 @@
+//! The devices that there are, and who is told when that changes. It knows nothing of where they come from.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use super::device::{Device, DeviceChange};
+
+/// The devices by their ids, and the listeners.
+#[derive(Default)]
+pub(crate) struct Inventory {
+    devices: Mutex<BTreeMap<String, Device>>,
+    listeners: Mutex<BTreeMap<u64, Arc<Listener>>>,
+    next_listener: AtomicU64,
+    /// Held from a change until all have been told of it, so that they are told in the order in which things happened.
+    order: Mutex<()>,
+}
+
+impl Inventory {
+    pub(crate) fn list(&self) -> Vec<Device> {
+        lock(&self.devices).values().cloned().collect()
+    }
+
+    pub(crate) fn device(&self, id: &str) -> Option<Device> {
+        lock(&self.devices).get(id).cloned()
+    }
+
+    /// Has `listener` told of every change until the answer is dropped.
+    pub(crate) fn listen(self: &Arc<Self>, listener: Box<Listener>) -> Listening {
+        let number = self.next_listener.fetch_add(1, Ordering::Relaxed);
+        lock(&self.listeners).insert(number, Arc::from(listener));
+        Listening { inventory: Arc::downgrade(self), number }
+    }
+
+    /// Puts a device in, or in the place of what it was.
+    pub(crate) fn put(&self, device: Device) {
+        let _order = lock(&self.order);
+        self.put_in_order(device);
+    }
+
+    /// Changes a device that is there; one that has gone in the meantime is not brought back.
+    pub(crate) fn update(&self, id: &str, change: impl FnOnce(&mut Device)) {
+        let _order = lock(&self.order);
+        let Some(mut device) = self.device(id) else { return };
+        change(&mut device);
+        self.put_in_order(device);
+    }
+
+    pub(crate) fn remove(&self, id: &str, why: &str) {
+        let _order = lock(&self.order);
+        self.remove_in_order(id, why);
+    }
+
+    /// Has `devices`, and no others, as those that `is_meant`.
+    pub(crate) fn replace(&self, devices: Vec<Device>, is_meant: impl Fn(&Device) -> bool, why: &str) {
+        let _order = lock(&self.order);
+        let there: BTreeSet<&str> = devices.iter().map(|device| device.id.as_str()).collect();
+        let is_gone = |device: &&Device| is_meant(device) && !there.contains(device.id.as_str());
+        let gone: Vec<String> =
+            lock(&self.devices).values().filter(is_gone).map(|device| device.id.clone()).collect();
+        for id in gone {
+            self.remove_in_order(&id, why);
+        }
+        for device in devices {
+            self.put_in_order(device);
+        }
+    }
+
+    fn put_in_order(&self, device: Device) {
+        let before = lock(&self.devices).insert(device.id.clone(), device.clone());
+        let Some(before) = before else { return self.tell(&DeviceChange::Added(device)) };
+        let changed = device.differences(&before);
+        if !changed.is_empty() {
+            self.tell(&DeviceChange::Changed { device, changed });
+        }
+    }
+
+    fn remove_in_order(&self, id: &str, why: &str) {
+        let device = lock(&self.devices).remove(id);
+        if let Some(device) = device {
+            self.tell(&DeviceChange::Removed { device, why: why.to_owned() });
+        }
+    }
+
+    fn tell(&self, change: &DeviceChange) {
+        let listeners: Vec<Arc<Listener>> = lock(&self.listeners).values().cloned().collect();
+        for listener in listeners {
+            listener(change);
+        }
+    }
+}
+
+/// What is called with every change.
+pub(crate) type Listener = dyn Fn(&DeviceChange) + Send + Sync;
+
+/// As long as it is kept, its listener is told of changes; afterwards at most of one that was on its way already.
+#[must_use = "whoever drops it is told of nothing any more"]
+pub struct Listening {
+    inventory: Weak<Inventory>,
+    number: u64,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        if let Some(inventory) = self.inventory.upgrade() {
+            lock(&inventory.listeners).remove(&self.number);
+        }
+    }
+}
+
+impl std::fmt::Debug for Listening {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Listening")
+    }
+}
+
+/// What is behind a lock is whole between any two lines that could panic.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

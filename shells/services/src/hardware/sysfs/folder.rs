@@ -1,0 +1,90 @@
+//! A folder of sysfs, and its files: read within bounds, and never outside the tree.
+
+use std::fs::File;
+use std::io::{Read, Result};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat, openat2, statat};
+
+/// An open folder. What is read from it is of the one device whose folder it was when it was opened, whatever has taken
+/// its name since.
+#[derive(Debug)]
+pub(crate) struct Folder(OwnedFd);
+
+impl Folder {
+    /// Opens the root of a tree.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        Ok(Self(rustix::fs::open(path, FOLDER, Mode::empty())?))
+    }
+
+    /// The folder at `path` below this one, also through symbolic links, as the classes are full of. `None` where there is
+    /// none, or it lies outside of this one.
+    pub(crate) fn folder(&self, path: &str) -> Option<Self> {
+        let within = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        openat2(&self.0, path, FOLDER, Mode::empty(), within).ok().map(Self)
+    }
+
+    /// The names in it, sorted; without those that are not UTF-8 or hold control characters, which no device of the
+    /// kernel's has.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let Ok(entries) = Dir::read_from(&self.0) else { return Vec::new() };
+        let mut names: Vec<String> = entries
+            .take(MOST_NAMES)
+            .filter_map(|entry| entry.ok()?.file_name().to_str().ok().map(str::to_owned))
+            .filter(|name| !matches!(name.as_str(), "." | "..") && !name.chars().any(char::is_control))
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The text of a file, without white space around it; what is no UTF-8 or no printable character stands as U+FFFD.
+    /// `None` for what is empty, is longer than any file of sysfs, or is no file.
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
+        let bytes = self.start_of(name).filter(|bytes| bytes.len() <= LONGEST)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
+        let printable = |c: char| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c };
+        (!text.is_empty()).then(|| text.chars().map(printable).collect())
+    }
+
+    /// The text of a file that has one line; of more, the first.
+    pub(crate) fn line(&self, name: &str) -> Option<String> {
+        self.text(name).and_then(|text| text.lines().next().map(str::to_owned))
+    }
+
+    /// The number in a file.
+    pub(crate) fn number(&self, name: &str) -> Option<f64> {
+        self.line(name)?.parse().ok().filter(|number: &f64| number.is_finite())
+    }
+
+    /// The whole number in a file.
+    pub(crate) fn integer(&self, name: &str) -> Option<i64> {
+        self.line(name)?.parse().ok()
+    }
+
+    /// A file's first bytes: one more than the longest file of sysfs has, at most.
+    pub(crate) fn start_of(&self, name: &str) -> Option<Vec<u8>> {
+        // To open what is no file can wait, or do something.
+        let is_file = |mode| FileType::from_raw_mode(mode) == FileType::RegularFile;
+        statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW).ok().filter(|stat| is_file(stat.st_mode))?;
+        let file = openat(&self.0, name, FILE, Mode::empty()).ok()?;
+        rustix::fs::fstat(&file).ok().filter(|stat| is_file(stat.st_mode))?;
+        let mut bytes = Vec::new();
+        File::from(file).take(LONGEST as u64 + 1).read_to_end(&mut bytes).ok()?;
+        Some(bytes)
+    }
+}
+
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const FILE: OFlags = OFlags::RDONLY
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+
+/// A file of sysfs has a page at most, where pages are smallest.
+const LONGEST: usize = 4096;
+
+/// Of one folder; a class of a machine has some dozens.
+const MOST_NAMES: usize = 65_536;
