@@ -1,0 +1,144 @@
+//! Values from outside of the file, which hold whatever that says: the environment's, and above them the command line's.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+
+use visorbus_hub::Value;
+
+use super::entry::Origin;
+use super::error::ConfigError;
+use super::schema::ConfigSchema;
+
+/// What environment and command line say, before it is known what may be said. `Debug` shows no value.
+#[derive(Clone, Default)]
+pub struct Overrides {
+    environment: HashMap<String, OsString>,
+    /// The key as `category.key`, and what it is to be; the last one holds.
+    arguments: Vec<(String, Given)>,
+}
+
+impl Overrides {
+    /// Nothing from outside.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// The variables of this process whose names begin with `VISORBUS_`.
+    pub fn from_environment() -> Self {
+        Self::none().environment(
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))),
+        )
+    }
+
+    /// The same with these variables in place of any it had. A key's variable is `VISORBUS_CATEGORY_KEY`; others are nobody's.
+    #[must_use]
+    pub fn environment(
+        mut self,
+        variables: impl IntoIterator<Item = (impl Into<String>, impl Into<OsString>)>,
+    ) -> Self {
+        let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
+        self.environment = variables.filter(|(name, _)| name.starts_with(PREFIX)).collect();
+        self
+    }
+
+    /// The same with an argument such as `log.level=debug`; what its value means is known when the schema is.
+    ///
+    /// # Errors
+    /// [`ConfigError::Malformed`] when it has no `=`.
+    pub fn argument(mut self, argument: &str) -> Result<Self, ConfigError> {
+        let (name, value) = argument.split_once('=').ok_or_else(|| ConfigError::Malformed {
+            what: format!("'{argument}' says no value: expected category.key=value"),
+        })?;
+        self.arguments.push((name.trim().to_owned(), Given::Text(value.to_owned())));
+        Ok(self)
+    }
+
+    /// The same with a value for one key, as an option of the command line gives it.
+    #[must_use]
+    pub fn value(mut self, category: &str, key: &str, value: Value) -> Self {
+        self.arguments.push((format!("{category}.{key}"), Given::Value(value)));
+        self
+    }
+
+    /// What holds of it under a schema.
+    pub(crate) fn resolve(&self, schema: &ConfigSchema) -> Result<Resolved, ConfigError> {
+        let mut resolved = Resolved::new();
+        let mut errors = Vec::new();
+        for category in schema.categories() {
+            for key in category.keys() {
+                let variable = variable(category.name(), key.name());
+                let Some(text) = self.environment.get(&variable) else { continue };
+                let name = (category.name().to_owned(), key.name().to_owned());
+                match value(schema, &name, &Given::Text(text.to_string_lossy().into_owned())) {
+                    Ok(value) => drop(resolved.insert(name, (value, Origin::Environment { variable }))),
+                    Err(error) => errors.push(from(variable, error)),
+                }
+            }
+        }
+        for (name, given) in &self.arguments {
+            let of = split(name).and_then(|name| Ok((value(schema, &name, given)?, name)));
+            match of {
+                Ok((value, name)) => drop(resolved.insert(name, (value, Origin::CommandLine))),
+                Err(error) => errors.push(from(format!("--set {name}"), error)),
+            }
+        }
+        ConfigError::all(errors).map(|()| resolved)
+    }
+}
+
+impl std::fmt::Debug for Overrides {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let arguments: Vec<&str> = self.arguments.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("Overrides")
+            .field("environment", &self.environment.keys())
+            .field("arguments", &arguments)
+            .finish()
+    }
+}
+
+/// Category and key to what holds, and whence.
+pub(crate) type Resolved = HashMap<(String, String), (Value, Origin)>;
+
+/// What one argument says.
+#[derive(Clone)]
+enum Given {
+    Text(String),
+    Value(Value),
+}
+
+/// The variable of a key: `VISORBUS_UNIX_SOCKET_PATH`.
+pub fn variable(category: &str, key: &str) -> String {
+    format!("{PREFIX}{category}_{key}").to_uppercase().replace('-', "_")
+}
+
+/// `category.key`, taken apart.
+pub(crate) fn split(name: &str) -> Result<(String, String), ConfigError> {
+    let (category, key) = name.split_once('.').or_else(|| name.split_once('/')).ok_or_else(|| {
+        ConfigError::Malformed { what: format!("'{}' names no key: expected category.key", cut(name)) }
+    })?;
+    Ok((category.to_owned(), key.to_owned()))
+}
+
+fn value(
+    schema: &ConfigSchema,
+    (category, name): &(String, String),
+    given: &Given,
+) -> Result<Value, ConfigError> {
+    let key = schema.key(category, name)?;
+    let value = match given {
+        Given::Text(text) => key.parse(text),
+        Given::Value(value) => key.accept(value.clone()),
+    };
+    value.map_err(|misvalue| ConfigError::value(category, name, misvalue))
+}
+
+fn from(source_name: String, error: ConfigError) -> ConfigError {
+    ConfigError::From { source_name, error: Box::new(error) }
+}
+
+/// What came from outside, in an error.
+fn cut(text: &str) -> &str {
+    text.char_indices().nth(60).map_or(text, |(at, _)| &text[..at])
+}
+
+const PREFIX: &str = "VISORBUS_";
