@@ -11,13 +11,14 @@ use visorbus_core::message::{Address, Message, MessagePayload, MessageType, Patt
 
 use crate::accounts::Asker;
 use crate::gate::{Denied, Gate};
-use crate::handle::{Command, audience};
+use crate::handle::{Audience, Command, audience};
 use crate::hub::{BUS_ADDRESS, Hub, Incoming};
 use crate::info::{
     AddressInfo, Ended, Fault, InterfaceInfo, PeerInfo, Revoke, SchemaInfo, ServiceChange, ServiceInfo,
     kind_name,
 };
 use crate::interfaces::may_use;
+use crate::listeners::{ListenerId, Via};
 use crate::owned::{Error, OwnedMessage, OwnedPayload, Result};
 use crate::peers::{Component, OwnedAccess, Peer, PeerKey, Subscription};
 use crate::schema::Shape;
@@ -249,10 +250,18 @@ impl Hub {
     fn peer_info(&self, peer: &Peer) -> PeerInfo {
         let counters = &peer.counters;
         let faults = peer.link.faults().into_iter();
+        let remote = peer.session.remote();
         PeerInfo {
             name: peer.label(),
             origin: peer.origin.to_string(),
+            transport: peer.origin.transport().as_str().to_owned(),
             authenticated: !peer.name.is_empty(),
+            connected_at_us: self.start_unix_us.saturating_add(peer.connected_at.as_micros()),
+            boot_id: remote.map(|remote| format!("{:016x}", remote.boot_id)),
+            // What is not spoken is refused at the hello.
+            wire_version: remote.map(|_| bus::WIRE_VERSION),
+            capabilities: peer.capabilities().into_iter().map(str::to_owned).collect(),
+            round_trip_us: peer.round_trip_us,
             frames_in: counters.frames_in,
             frames_out: counters.frames_out,
             bytes_in: counters.bytes_in,
@@ -340,18 +349,19 @@ impl Hub {
                     self.announce(&id, "", false);
                 }
             }
-            Command::Send(peer, message, done) => {
-                let outcome = self.send_own(&peer, &message);
+            Command::Send(via, peer, message, done) => {
+                let outcome = self.send_own(via, &peer, &message);
                 drop(done.send(outcome));
             }
             Command::Publish(message, done) => {
                 let outcome = self.publish_of_handler(&message, now);
                 drop(done.send(outcome));
             }
-            Command::Broadcast(scope, message, done) => {
-                let outcome = self.broadcast(scope.as_deref(), &message);
+            Command::Broadcast(audience, message, done) => {
+                let outcome = self.broadcast(&audience, &message);
                 drop(done.send(outcome));
             }
+            Command::Names(via, done) => drop(done.send(Ok(self.names_of(via)))),
             Command::Peers(done) => drop(done.send(Ok(self.peer_infos()))),
             Command::Statistics(done) => drop(done.send(Ok(Box::new(self.statistics())))),
             Command::Errand(errand, purpose, done) => {
@@ -361,7 +371,11 @@ impl Hub {
                     drop(done.send(Err(error)));
                 }
             }
-            Command::Listen(..) | Command::Attach(..) | Command::Stop => {}
+            Command::Listen(..)
+            | Command::Unlisten(..)
+            | Command::Attach(..)
+            | Command::Detach(..)
+            | Command::Stop => {}
         }
     }
 
@@ -384,18 +398,25 @@ impl Hub {
         self.publish(None, &message, false, now)
     }
 
-    /// Sends a notification to all, or to those who have a scope; the first that could not have it is the error.
-    fn broadcast(&mut self, scope: Option<&str>, message: &OwnedMessage) -> Result<()> {
-        let names: Vec<String> = self
-            .peers
-            .iter()
-            .filter(|(key, peer)| {
-                !peer.name.is_empty() && scope.is_none_or(|scope| self.has_scope(*key, scope, message))
-            })
-            .map(|(_, peer)| peer.name.clone())
-            .collect();
-        let sent: Vec<Result<()>> = names.iter().map(|name| self.send_own(name, message)).collect();
+    /// Sends a notification to whom it is for; the first that could not have it is the error.
+    fn broadcast(&mut self, Audience { via, scope }: &Audience, message: &OwnedMessage) -> Result<()> {
+        let has_scope = |hub: &Self, name: &String| {
+            let key = hub.names.get(name).copied();
+            scope.as_ref().is_none_or(|scope| key.is_some_and(|key| hub.has_scope(key, scope, message)))
+        };
+        let names = self.names_of(*via).into_iter().filter(|name| has_scope(self, name));
+        let names: Vec<String> = names.collect();
+        let sent: Vec<Result<()>> = names.iter().map(|name| self.send_own(None, name, message)).collect();
         sent.into_iter().collect()
+    }
+
+    /// The authenticated peers, or those who came by a listener, sorted.
+    fn names_of(&self, via: Option<ListenerId>) -> Vec<String> {
+        let is_of_it = |peer: &Peer| via.is_none_or(|via| peer.via == Via::Listener(via));
+        let of_it = self.peers.iter().filter(|(_, peer)| !peer.name.is_empty() && is_of_it(peer));
+        let mut names: Vec<String> = of_it.map(|(_, peer)| peer.name.clone()).collect();
+        names.sort_unstable();
+        names
     }
 
     /// Whether a peer has the scope by its token and the policy: a name is asked for as the topic would ask for it.
@@ -422,11 +443,14 @@ impl Hub {
             .map_err(|id| Error::Message(format!("a handler called '{id}' is there already")))
     }
 
-    fn send_own(&mut self, peer: &str, message: &OwnedMessage) -> Result<()> {
+    fn send_own(&mut self, via: Option<ListenerId>, peer: &str, message: &OwnedMessage) -> Result<()> {
         if message.message_type != MessageType::Notification {
             return Err(Error::Message("a hub sends notifications; requests are a client's".to_owned()));
         }
-        let key = self.names.get(peer).copied();
+        let is_of_it = |key: &PeerKey| {
+            via.is_none_or(|via| self.peers.get(*key).is_some_and(|peer| peer.via == Via::Listener(via)))
+        };
+        let key = self.names.get(peer).copied().filter(is_of_it);
         let key = key.ok_or_else(|| Error::Message(format!("no peer is called '{peer}'")))?;
         let id = self.take_id();
         let mut message = message.borrow()?;

@@ -16,14 +16,19 @@ impl Hub {
         let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.is_probed()) else { return };
         let Some(clock) = &mut peer.clock else { return };
         let len = clock.poll_transmit(&mut peer.session, now, &mut self.out);
+        peer.probed_at = if len > 0 { now } else { peer.probed_at };
         self.send_out(key, len, true);
     }
 
     /// Takes what a board's clock showed.
     pub(crate) fn handle_echo(&mut self, key: PeerKey, id: u64, stamp: Option<u64>) {
         let now = self.now();
-        if let Some(clock) = self.peers.get_mut(key).and_then(|peer| peer.clock.as_mut()) {
-            clock.handle_echo(id, stamp, now);
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let Some(clock) = &mut peer.clock else { return };
+        let before = clock.counters().exchanges;
+        clock.handle_echo(id, stamp, now);
+        if clock.counters().exchanges != before {
+            peer.round_trip_us = u32::try_from(now.micros_since(peer.probed_at)).ok();
         }
     }
 

@@ -15,6 +15,7 @@ use crate::errands::Errand;
 use crate::handlers::BoxedHandler;
 use crate::info::{Ended, PeerInfo};
 use crate::link::{HubLink, Listener};
+use crate::listeners::{LinkId, ListenerId};
 use crate::owned::{Error, OwnedMessage, Result};
 use crate::poller::Waker;
 use crate::signals::Signals;
@@ -34,24 +35,39 @@ pub struct HubHandle {
     /// The thread that the hub runs on, once it runs.
     thread: Arc<OnceLock<ThreadId>>,
     types_generation: Arc<AtomicU64>,
+    /// Listeners and links so far.
+    numbers: Arc<AtomicU64>,
 }
 
 /// Where the hub puts the outcome of a command.
 pub(crate) type Outcome<T> = SyncSender<Result<T>>;
 
 pub(crate) enum Command {
-    Listen(Box<dyn Listener>, Outcome<()>),
-    Attach(Box<dyn HubLink>, Outcome<()>),
+    Listen(ListenerId, Box<dyn Listener>, Outcome<()>),
+    Unlisten(ListenerId, String, Outcome<Box<dyn Listener>>),
+    Attach(LinkId, Box<dyn HubLink>, Outcome<()>),
+    Detach(LinkId, String, Outcome<Option<Box<dyn HubLink>>>),
     Register(BoxedHandler, Outcome<()>),
     Unregister(String, Outcome<()>),
-    Send(String, OwnedMessage, Outcome<()>),
+    /// To one of those who came by a listener, where it has to be.
+    Send(Option<ListenerId>, String, OwnedMessage, Outcome<()>),
     Publish(OwnedMessage, Outcome<()>),
-    /// To all, or to those with a scope.
-    Broadcast(Option<String>, OwnedMessage, Outcome<()>),
+    Broadcast(Audience, OwnedMessage, Outcome<()>),
+    /// The names of the authenticated peers, or of those who came by a listener.
+    Names(Option<ListenerId>, Outcome<Vec<String>>),
     Peers(Outcome<Vec<PeerInfo>>),
     Statistics(Outcome<Box<HubStatistics>>),
     Errand(Errand, Purpose, Outcome<Ended>),
     Stop,
+}
+
+/// Whom a broadcast is for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Audience {
+    /// Those who came by this listener alone.
+    pub(crate) via: Option<ListenerId>,
+    /// Those alone who have this scope.
+    pub(crate) scope: Option<String>,
 }
 
 impl HubHandle {
@@ -60,7 +76,13 @@ impl HubHandle {
     }
 
     pub(crate) fn new(commands: Sender<Command>, waker: Waker) -> Self {
-        Self { commands, waker, thread: Arc::default(), types_generation: Arc::default() }
+        Self {
+            commands,
+            waker,
+            thread: Arc::default(),
+            types_generation: Arc::default(),
+            numbers: Arc::default(),
+        }
     }
 
     /// The ready list of the hub's signalled links.
@@ -82,17 +104,37 @@ impl HubHandle {
     /// Accepts connections from `listener` from now on.
     ///
     /// # Errors
-    /// `Connection` when the hub has ended or cannot wait on the listener.
-    pub fn listen(&self, listener: Box<dyn Listener>) -> Result<()> {
-        self.tell(|outcome| Command::Listen(listener, outcome))
+    /// `Connection` when the hub has ended or cannot wait on the listener; `Message` when it has too many.
+    pub fn listen(&self, listener: Box<dyn Listener>) -> Result<ListenerId> {
+        let id = ListenerId(self.take_number());
+        self.tell(|outcome| Command::Listen(id, listener, outcome)).map(|()| id)
+    }
+
+    /// Listens there no more, and says goodbye, with `why`, to every peer that came by this listener: what others have
+    /// asked of them fails at once. Nobody else notices. When this returns the listener is closed: its address is free.
+    ///
+    /// # Errors
+    /// `Message` when it was taken away before; `Connection` when the hub has ended, and then nobody listens either.
+    pub fn unlisten(&self, listener: ListenerId, why: &str) -> Result<()> {
+        self.take_away(|outcome| Command::Unlisten(listener, why.to_owned(), outcome))
     }
 
     /// Serves the other end of `link` from now on.
     ///
     /// # Errors
-    /// `Connection` when the hub has ended.
-    pub fn attach(&self, link: Box<dyn HubLink>) -> Result<()> {
-        self.tell(|outcome| Command::Attach(link, outcome))
+    /// `Connection` when the hub has ended, or has no room for one more.
+    pub fn attach(&self, link: Box<dyn HubLink>) -> Result<LinkId> {
+        let id = LinkId(self.take_number());
+        self.tell(|outcome| Command::Attach(id, link, outcome)).map(|()| id)
+    }
+
+    /// Serves a link no more, says goodbye with `why` to who is at its other end, and fails at once what others have asked
+    /// of it. When this returns a line's device is closed.
+    ///
+    /// # Errors
+    /// `Message` when the link is gone already, as a socket's is when it is closed; `Connection` when the hub has ended.
+    pub fn detach(&self, link: LinkId, why: &str) -> Result<()> {
+        self.take_away(|outcome| Command::Detach(link, why.to_owned(), outcome))
     }
 
     /// Serves the component `handler.id()` in the hub.
@@ -118,7 +160,7 @@ impl HubHandle {
     /// fit; `Connection` when
     /// the hub has ended.
     pub fn send_message(&self, peer: &str, message: OwnedMessage) -> Result<()> {
-        self.tell(|outcome| Command::Send(peer.to_owned(), message, outcome))
+        self.send_to(None, peer, message)
     }
 
     /// Sends a notification to every authenticated peer, also when some of them cannot have it.
@@ -126,7 +168,7 @@ impl HubHandle {
     /// # Errors
     /// `Message` when the message is no notification, or for the first peer that could not have it; `Connection` when the hub has ended.
     pub fn broadcast_message(&self, message: OwnedMessage) -> Result<()> {
-        self.tell(|outcome| Command::Broadcast(None, message, outcome))
+        self.broadcast(None, None, message)
     }
 
     /// As [`HubHandle::broadcast_message`], to those peers alone that token and policy give `scope` at this moment: a
@@ -135,13 +177,7 @@ impl HubHandle {
     /// # Errors
     /// As [`HubHandle::broadcast_message`]; `Message` when `scope` is none of these.
     pub fn broadcast_to_scope(&self, scope: &str, message: OwnedMessage) -> Result<()> {
-        if audience(scope).is_none() {
-            return Err(Error::Message(format!(
-                "'{}' is neither a scope's name nor a permission for one operation",
-                said(scope)
-            )));
-        }
-        self.tell(|outcome| Command::Broadcast(Some(scope.to_owned()), message, outcome))
+        self.broadcast(None, Some(scope), message)
     }
 
     /// Gives a notification of one of the hub's own handlers, whose component its topic begins with, to whoever has
@@ -159,10 +195,7 @@ impl HubHandle {
     /// # Errors
     /// `Connection` when the hub has ended.
     pub fn active_connections(&self) -> Result<Vec<String>> {
-        let mut names: Vec<String> =
-            self.peers()?.into_iter().filter(|peer| peer.authenticated).map(|peer| peer.name).collect();
-        names.sort();
-        Ok(names)
+        self.connections_of(None)
     }
 
     /// All connections with their counters.
@@ -223,10 +256,47 @@ impl HubHandle {
         self.waker.wake();
     }
 
+    /// As [`HubHandle::active_connections`] of those who came by a listener.
+    pub(crate) fn connections_of(&self, via: Option<ListenerId>) -> Result<Vec<String>> {
+        self.ask(|outcome| Command::Names(via, outcome))
+    }
+
+    /// As [`HubHandle::send_message`] to one of those who came by a listener.
+    pub(crate) fn send_to(&self, via: Option<ListenerId>, peer: &str, message: OwnedMessage) -> Result<()> {
+        self.tell(|outcome| Command::Send(via, peer.to_owned(), message, outcome))
+    }
+
+    /// As [`HubHandle::broadcast_message`], or as [`HubHandle::broadcast_to_scope`], to those who came by a listener.
+    pub(crate) fn broadcast(
+        &self,
+        via: Option<ListenerId>,
+        scope: Option<&str>,
+        message: OwnedMessage,
+    ) -> Result<()> {
+        if let Some(scope) = scope.filter(|scope| audience(scope).is_none()) {
+            return Err(Error::Message(format!(
+                "'{}' is neither a scope's name nor a permission for one operation",
+                said(scope)
+            )));
+        }
+        let audience = Audience { via, scope: scope.map(str::to_owned) };
+        self.tell(|outcome| Command::Broadcast(audience, message, outcome))
+    }
+
+    fn take_number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Has something done, and waits until it is, but on the hub's own thread.
     fn tell(&self, command: impl FnOnce(Outcome<()>) -> Command) -> Result<()> {
         let outcome = self.send(command)?;
         if self.is_on_hub_thread() { Ok(()) } else { outcome.recv().map_err(|_| ended())? }
+    }
+
+    /// As [`HubHandle::tell`]; what the hub gives back is dropped here, where nobody waits for it.
+    fn take_away<T>(&self, command: impl FnOnce(Outcome<T>) -> Command) -> Result<()> {
+        let outcome = self.send(command)?;
+        if self.is_on_hub_thread() { Ok(()) } else { outcome.recv().map_err(|_| ended())?.map(drop) }
     }
 
     /// Asks something that only the hub knows.

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, SendError, channel};
 
 use slotmap::{Key as _, KeyData};
 use visorbus_auth::AuthMethod;
@@ -29,7 +29,8 @@ use crate::config::{HubConfig, Limits, unix_micros};
 use crate::errands::{Errand, Errands};
 use crate::handle::{Command, HubHandle};
 use crate::handlers::{Pool, Registry};
-use crate::link::{Goodbye, HubLink, Listener, Origin, ReceiveBuffer};
+use crate::link::{Goodbye, HubLink, Origin, ReceiveBuffer};
+use crate::listeners::{Listeners, Via, drop_elsewhere};
 use crate::owned::{Error, Result};
 use crate::peers::{Counters, Peer, PeerKey, Peers, Presence, Rows, Watched};
 use crate::poller::{Poller, Ready, WOKEN};
@@ -70,7 +71,7 @@ pub struct Hub {
     /// Those that are being served.
     signalled: Vec<Ready>,
     commands: Receiver<Command>,
-    listeners: Vec<Accepting>,
+    pub(crate) listeners: Listeners,
     /// When a peer's session, handshake or link next needs the time.
     timers: BTreeSet<(Instant, PeerKey)>,
     pub(crate) receive: ReceiveBuffer,
@@ -80,12 +81,6 @@ pub struct Hub {
     /// When the wall clock is read again.
     read_clock_at: Instant,
     stopping: bool,
-}
-
-/// A listener and when it goes on after a pause.
-struct Accepting {
-    listener: Box<dyn Listener>,
-    paused_until: Option<Instant>,
 }
 
 /// A message that passed its session, and who it came from.
@@ -132,7 +127,7 @@ impl Hub {
             signals,
             signalled: Vec::new(),
             commands,
-            listeners: Vec::new(),
+            listeners: Listeners::default(),
             timers: BTreeSet::new(),
             receive: ReceiveBuffer::default(),
             start: std::time::Instant::now(),
@@ -184,9 +179,7 @@ impl Hub {
         for ready in &*events {
             match ready.number {
                 WOKEN => self.handle_commands(now),
-                number if number >= FIRST_LISTENER => {
-                    self.accept((FIRST_LISTENER_DOWN - number) as usize, now)
-                }
+                number if Listeners::is_one(number) => self.accept(number, now),
                 number => self.serve_peer(PeerKey::from(KeyData::from_ffi(number)), ready, single, now),
             }
         }
@@ -250,7 +243,7 @@ impl Hub {
 
     /// When the loop next has something to do by itself.
     fn next_deadline(&self) -> Option<Instant> {
-        let paused = self.listeners.iter().filter_map(|accepting| accepting.paused_until).min();
+        let paused = self.listeners.next_deadline();
         let timer = self.timers.first().map(|(at, _)| *at);
         [self.calls.next_deadline(), timer, paused, self.recheck_at, self.reload_at, self.floods.due]
             .into_iter()
@@ -261,8 +254,20 @@ impl Hub {
     fn handle_commands(&mut self, now: Instant) {
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::Listen(listener, done) => drop(done.send(self.listen(listener))),
-                Command::Attach(link, done) => drop(done.send(self.attach(link, now))),
+                Command::Listen(id, listener, done) => drop(done.send(self.listen(id, listener))),
+                Command::Unlisten(id, why, done) => {
+                    if let Err(SendError(listener)) = done.send(self.unlisten(id, &why, now)) {
+                        drop_elsewhere(listener);
+                    }
+                }
+                Command::Attach(id, link, done) => {
+                    drop(done.send(self.attach(link, Via::Link(id), now)));
+                }
+                Command::Detach(id, why, done) => {
+                    if let Err(SendError(link)) = done.send(self.detach(id, &why, now)) {
+                        drop_elsewhere(link);
+                    }
+                }
                 Command::Stop => self.stopping = true,
                 other => self.handle_command(other, now),
             }
@@ -282,41 +287,8 @@ impl Hub {
         }
     }
 
-    fn listen(&mut self, listener: Box<dyn Listener>) -> Result<()> {
-        let number = FIRST_LISTENER_DOWN - self.listeners.len() as u64;
-        self.poller.add(listener.fd(), number).map_err(|e| {
-            Error::Connection(format!("cannot wait for connections on {}: {e}", listener.describe()))
-        })?;
-        tracing::info!("listening on {}", listener.describe());
-        self.listeners.push(Accepting { listener, paused_until: None });
-        Ok(())
-    }
-
-    fn accept(&mut self, index: usize, now: Instant) {
-        // A bounded number at a time, so that a storm of connections leaves time for those that are there.
-        for _ in 0..16 {
-            let Some(accepting) = self.listeners.get_mut(index) else { return };
-            match accepting.listener.accept() {
-                Ok(None) => return,
-                Ok(Some(link)) => {
-                    let origin = link.origin();
-                    if let Err(error) = self.attach(link, now) {
-                        self.audit_not_let_in(&origin, &error);
-                    }
-                }
-                Err(error) => {
-                    let accepting = &mut self.listeners[index];
-                    tracing::warn!("{}: {error}; not accepting for 100 ms", accepting.listener.describe());
-                    let number = FIRST_LISTENER_DOWN - index as u64;
-                    let paused = self.poller.watch(accepting.listener.fd(), number, false, false);
-                    accepting.paused_until = paused.is_ok().then(|| now.plus_millis(100));
-                    return;
-                }
-            }
-        }
-    }
-
-    fn attach(&mut self, mut link: Box<dyn HubLink>, now: Instant) -> Result<()> {
+    /// Makes a peer of whoever is at the other end of a link.
+    pub(crate) fn attach(&mut self, mut link: Box<dyn HubLink>, via: Via, now: Instant) -> Result<()> {
         let options = link.options();
         let origin = link.origin();
         let may_come = check_suffix(&options).and_then(|()| self.make_room_for(&origin, now));
@@ -350,11 +322,15 @@ impl Hub {
         let key = self.peers.insert(Peer {
             guesser: origin.party(),
             origin,
+            via,
+            connected_at: now,
             proven: None,
             link,
             options,
             session,
             clock: Peer::new_clock(line),
+            probed_at: now,
+            round_trip_us: None,
             name: String::new(),
             address: None,
             components: Vec::new(),
@@ -611,15 +587,7 @@ impl Hub {
         if self.floods.due.is_some_and(|at| at <= now) {
             self.audit_floods(now);
         }
-        for index in 0..self.listeners.len() {
-            if self.listeners[index].paused_until.is_some_and(|until| until <= now) {
-                let accepting = &mut self.listeners[index];
-                let number = FIRST_LISTENER_DOWN - index as u64;
-                if self.poller.watch(accepting.listener.fd(), number, true, false).is_ok() {
-                    accepting.paused_until = None;
-                }
-            }
-        }
+        self.listeners.handle_deadlines(&self.poller, now);
     }
 
     fn handle_timers(&mut self, now: Instant) {
@@ -775,6 +743,3 @@ const RELOAD_AGAIN_MS: u32 = 10_000;
 const CLOCK_STEP_US: u64 = 500_000;
 /// Between two words on what it misses to a subscriber that does not keep up.
 const TELL_MISSED_MS: u32 = 100;
-/// Listeners are numbered downwards from here, beyond every peer's number.
-const FIRST_LISTENER_DOWN: u64 = WOKEN - 2;
-const FIRST_LISTENER: u64 = WOKEN - 1024;

@@ -107,8 +107,24 @@ pub struct PeerInfo {
     pub name: String,
     /// Who is at the other end, as far as the transport can tell.
     pub origin: String,
+    /// How it is connected: `unix`, `serial`, `spi`, `websocket`, `dbus`, or `unknown`.
+    pub transport: String,
     /// Whether it has authenticated.
     pub authenticated: bool,
+    /// When its connection was made, or its line attached, in microseconds since 1970 by the hub's clock.
+    pub connected_at_us: u64,
+    /// Which start of it this is, as it says: 16 hexadecimal digits that differ at each. Null, as the next two, before its
+    /// hello.
+    pub boot_id: Option<String>,
+    /// The version of the wire that it speaks with the hub.
+    pub wire_version: Option<u8>,
+    /// What it has said in its hello that it can: `requires-authentication` (it serves whoever proves itself), `lane` (its
+    /// link sends again what was lost), `compression`; and what its link is: `keyed` (what is sent is protected by the
+    /// line's key), `json` (it has JSON and no postcard).
+    pub capabilities: Vec<String>,
+    /// How long the last exchange with its clock took there and back, in microseconds; null while there was none, and of a
+    /// process on this machine.
+    pub round_trip_us: Option<u32>,
     /// Frames taken from it.
     pub frames_in: u64,
     /// Frames given to it.

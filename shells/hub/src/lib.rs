@@ -17,6 +17,7 @@ mod config;
 pub mod link;
 
 mod hub;
+mod listeners;
 mod poller;
 mod signals;
 
@@ -64,6 +65,7 @@ pub use handle::HubHandle;
 pub use handlers::BoxedHandler;
 pub use hub::Hub;
 pub use link::{Goodbye, HubLink, LinkOptions, Listener, Origin, Proven, ReceiveBuffer, Reopen};
+pub use listeners::{LinkId, ListenerId};
 pub use owned::{Error, OwnedMessage, OwnedPayload, Result, error, owned_error};
 pub use server::HubServer;
 pub use signals::LinkSignal;

@@ -34,6 +34,7 @@ impl Hub {
         peer.queue.clear();
         peer.link.reset(None);
         peer.pending_calls = 0;
+        peer.round_trip_us = None;
         peer.errand = None;
         if !subscriptions.is_empty() {
             self.matches.clear();

@@ -18,6 +18,7 @@ use crate::budget::Budget;
 use crate::config::Limits;
 use crate::expect::Uses;
 use crate::link::{Goodbye, HubLink, LinkOptions, Origin, Proven};
+use crate::listeners::Via;
 use crate::queue::{Queue, Queued, Timed};
 use crate::schema::Described;
 
@@ -82,14 +83,16 @@ impl Peers {
         self.slots.get_mut(key)
     }
 
-    pub(crate) fn remove(&mut self, key: PeerKey) {
-        let Some(uid) = self.slots.remove(key).map(|peer| peer.origin.counted_as()) else { return };
+    pub(crate) fn remove(&mut self, key: PeerKey) -> Option<Peer> {
+        let peer = self.slots.remove(key)?;
+        let uid = peer.origin.counted_as();
         if let Some(Entry::Occupied(mut count)) = uid.map(|uid| self.of_user.entry(uid)) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();
             }
         }
+        Some(peer)
     }
 
     /// How many connections a user of this machine has.
@@ -295,7 +298,7 @@ impl Peers {
     }
 
     /// `false` when it is leaving, or gone, already.
-    fn leave(&mut self, key: PeerKey) -> bool {
+    pub(crate) fn leave(&mut self, key: PeerKey) -> bool {
         let here = self.slots.get_mut(key).filter(|peer| peer.presence == Presence::Here);
         here.map(|peer| peer.presence = Presence::Leaving).is_some()
     }
@@ -346,11 +349,17 @@ pub(crate) struct Peer {
     pub(crate) origin: Origin,
     /// By whom somebody is slowed down who guesses: the user, the line, or the network address.
     pub(crate) guesser: String,
+    pub(crate) via: Via,
+    pub(crate) connected_at: Instant,
     /// Whom the link's key had proven when the session began, on a link that has one.
     pub(crate) proven: Option<Proven>,
     pub(crate) session: Session,
     /// What is known of its clock, where it has its own.
     pub(crate) clock: Option<Box<ClockSync>>,
+    /// When it was last asked what its clock shows.
+    pub(crate) probed_at: Instant,
+    /// How long the last exchange that counted took.
+    pub(crate) round_trip_us: Option<u32>,
     /// The name that the session has proven; empty before that.
     pub(crate) name: String,
     /// The same as an address, once there is one.
@@ -656,6 +665,19 @@ impl Peer {
             address: &self.guesser,
             boot_id: Some(self.session.boot_id()),
         }
+    }
+
+    /// What it has said that it can, and what its link is, as [`PeerInfo`](crate::info::PeerInfo) names it.
+    pub(crate) fn capabilities(&self) -> Vec<&'static str> {
+        let remote = self.session.remote();
+        let words = [
+            (remote.is_some_and(|remote| remote.requires_authentication), "requires-authentication"),
+            (remote.is_some_and(|remote| remote.has_lane), "lane"),
+            (self.session.compresses(), "compression"),
+            (self.options.keyed, "keyed"),
+            (self.options.json, "json"),
+        ];
+        words.into_iter().filter_map(|(is_so, word)| is_so.then_some(word)).collect()
     }
 
     /// The longest frame that may go to it: its own limit, its link's, the hub's.

@@ -163,7 +163,16 @@ export interface PeerInfo {
   /** With a question mark behind it while it is not proven. */
   name: string;
   origin: string;
+  transport: 'unix' | 'serial' | 'spi' | 'websocket' | 'dbus' | 'unknown';
   authenticated: boolean;
+  /** Microseconds since 1970. */
+  connected_at_us: number;
+  /** 16 hexadecimal digits, different at each start; null before its hello. */
+  boot_id: string | null;
+  wire_version: number | null;
+  /** `requires-authentication`, `lane`, `compression`, `keyed`, `json`. */
+  capabilities: string[];
+  round_trip_us: number | null;
   frames_in: number;
   frames_out: number;
   bytes_in: number;

@@ -247,7 +247,7 @@ fn a_user_has_one_quota_over_sockets_and_over_the_bus() {
     let attach = |origin: Origin| {
         let (peer, inner) = RawPeer::pair();
         let link = Signalled::new(inner, origin, LinkOptions::default());
-        hub.handle.attach(Box::new(link)).map(|()| peer)
+        hub.handle.attach(Box::new(link)).map(|_| peer)
     };
     let _socket = hub.connect("socket", &[]);
     let _peers = [attach(of_bus(Some(own))).unwrap(), attach(of_bus(Some(own))).unwrap()];

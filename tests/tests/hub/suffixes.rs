@@ -189,7 +189,7 @@ fn suffixed(suffix: &str) -> LinkOptions {
 fn try_attach(hub: &TestHub, options: LinkOptions) -> Result<RawPeer, Error> {
     let (peer, inner) = RawPeer::pair();
     let origin = Origin::DBus { uid: None, gid: None, pid: None, unique_name: ":1.42".to_owned() };
-    hub.handle.attach(Box::new(Signalled::new(inner, origin, options))).map(|()| peer)
+    hub.handle.attach(Box::new(Signalled::new(inner, origin, options))).map(|_| peer)
 }
 
 /// A handler that is never called.
