@@ -16,6 +16,7 @@ use crate::hub::Hub;
 use crate::link::LinkOptions;
 use crate::owned::{Error, Result};
 use crate::peers::{Peer, PeerKey};
+use crate::watch::HubEvent;
 
 impl Hub {
     /// Both ends have said hello; only a link that is trusted by configuration needs no more than that.
@@ -194,6 +195,8 @@ impl Hub {
         peer.link.admit();
         peer.address = Address::new(&name).ok().map(AddressBuf::from);
         tracing::info!("{name} is here: {}", peer.origin);
+        let transport = peer.origin.transport();
+        self.watchers.tell(|| HubEvent::PeerUp { name: name.clone(), transport: transport.to_string() });
         self.names.insert(name, key);
         self.renew_proof(key, now);
         self.describe_rows(key, now);

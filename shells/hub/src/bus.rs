@@ -22,6 +22,7 @@ use crate::listeners::{ListenerId, Via};
 use crate::owned::{Error, OwnedMessage, OwnedPayload, Result};
 use crate::peers::{Component, OwnedAccess, Peer, PeerKey, Subscription};
 use crate::schema::Shape;
+use crate::watch::HubEvent;
 
 impl Hub {
     /// Answers a request to the hub itself.
@@ -290,6 +291,10 @@ impl Hub {
     /// Tells those who watch that a component came or went.
     pub(crate) fn announce(&mut self, component: &str, peer: &str, up: bool) {
         let change = ServiceChange { component: component.to_owned(), peer: peer.to_owned(), up };
+        self.watchers.tell(|| match change.clone() {
+            ServiceChange { component, peer, up: true } => HubEvent::ComponentUp { component, peer },
+            ServiceChange { component, peer, up: false } => HubEvent::ComponentDown { component, peer },
+        });
         self.publish_own(const { Address::literal(bus::SERVICES_CHANGED) }, &change);
     }
 
@@ -360,6 +365,13 @@ impl Hub {
             Command::Broadcast(audience, message, done) => {
                 let outcome = self.broadcast(&audience, &message);
                 drop(done.send(outcome));
+            }
+            Command::Request(message, timeout_ms, done) => {
+                self.begin_question(&message, timeout_ms, done, now)
+            }
+            Command::Watch(watcher, done) => {
+                self.watchers.insert(watcher);
+                drop(done.send(Ok(())));
             }
             Command::Names(via, done) => drop(done.send(Ok(self.names_of(via)))),
             Command::Peers(done) => drop(done.send(Ok(self.peer_infos()))),

@@ -206,14 +206,29 @@ impl Hub {
         let gate = Gate::new(&*self.config.policy, &self.peers, from, own, unix_s);
         let gate = OwnedGate::new(&self.config.policy, &gate);
         let component = message.destination.map_or(BUS, Address::component);
+        self.run_on_pool((from, message.id), component, gate, frame, |hub, callee| {
+            match message.wants_answer() {
+                true => hub.begin_call(incoming, callee),
+                false => Ok(()),
+            }
+        })
+    }
+
+    /// Has the handler of `component` run for the message in `frame`, by the call that `begin` notes.
+    pub(crate) fn run_on_pool(
+        &mut self,
+        key: CallKey,
+        component: &str,
+        gate: OwnedGate,
+        frame: Box<[u8]>,
+        begin: impl FnOnce(&mut Self, Callee) -> Result<()>,
+    ) -> Result<()> {
         let job = self.registry.job(component, gate, frame).ok_or_else(|| owned(NOBODY))?;
         let callee = Callee::Job(self.pool()?.next_number());
-        if message.wants_answer() {
-            self.begin_call(incoming, callee)?;
-        }
+        begin(self, callee)?;
         let limit = self.config.limits.queue_bytes;
-        self.pool()?.start((from, message.id), job, limit).map_err(|full| {
-            self.end_call((from, message.id), callee);
+        self.pool()?.start(key, job, limit).map_err(|full| {
+            self.end_call(key, callee);
             let waiting = full.waiting;
             Error::Message(format!(
                 "'{component}' does not keep up: {waiting} bytes wait for it, try again later"
@@ -308,6 +323,9 @@ impl Hub {
     pub(crate) fn forward_reply(&mut self, incoming: &Incoming<'_>) {
         let Incoming { from, ref message, at_once, .. } = *incoming;
         let asker = message.destination.and_then(|to| self.names.get(to.component()).copied());
+        if asker.is_none() && self.take_answer(incoming) {
+            return;
+        }
         let call = asker.and_then(|asker| self.end_call((asker, message.id), Callee::Peer(from)));
         let (Some(asker), Some(call), Some(callee)) = (asker, call, self.peers.get_mut(from)) else {
             if let Some(peer) = self.peers.get_mut(from) {
@@ -520,7 +538,7 @@ impl Hub {
 
 /// What an answer carries on to the asker: its own bytes, but for an Error that a leaf says by number, which becomes a
 /// sentence here, and for one that only says that the leaf has restarted.
-fn answer_payload<'m>(message: &Message<'m>, call: &Call) -> Cow<'m, [u8]> {
+pub(crate) fn answer_payload<'m>(message: &Message<'m>, call: &Call) -> Cow<'m, [u8]> {
     let bytes = message.payload.as_bytes();
     if message.message_type != MessageType::Error || message.flags.encrypted || message.flags.compressed {
         return Cow::Borrowed(bytes);
@@ -545,6 +563,6 @@ fn not_authenticated() -> Error {
     Error::Authentication("this session has not proven a name: send a token to bus/authenticate".to_owned())
 }
 
-fn too_long_header() -> Error {
+pub(crate) fn too_long_header() -> Error {
     Error::Internal("the header does not fit".to_owned())
 }

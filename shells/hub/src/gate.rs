@@ -38,6 +38,11 @@ impl<'g> Gate<'g> {
         Self { policy, grant: own.or(session), transport, unix_now }
     }
 
+    /// For what the program does itself, which comes from no session.
+    pub(crate) fn of_program(policy: &'g dyn AuthorizationProvider, unix_now: u64) -> Self {
+        Self { policy, grant: None, transport: Transport::default(), unix_now }
+    }
+
     /// Whether a message with a payload of so many bytes may do this, now.
     pub(crate) fn ask<'a>(
         &self,

@@ -1,9 +1,10 @@
 //! What other threads use a hub through.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, ThreadId};
+use std::time::Duration;
 
 use visorbus_auth::{AuthToken, RevokeAll};
 use visorbus_core::auth::{Access, Operation, Permission, Scope};
@@ -20,6 +21,7 @@ use crate::owned::{Error, OwnedMessage, Result};
 use crate::poller::Waker;
 use crate::signals::Signals;
 use crate::statistics::HubStatistics;
+use crate::watch::{HubWatch, Watcher};
 
 /// Talks to a running hub from any thread. Cloning it is cheap; it keeps no hub running.
 ///
@@ -53,6 +55,9 @@ pub(crate) enum Command {
     Send(Option<ListenerId>, String, OwnedMessage, Outcome<()>),
     Publish(OwnedMessage, Outcome<()>),
     Broadcast(Audience, OwnedMessage, Outcome<()>),
+    /// With the milliseconds that the answer may take.
+    Request(OwnedMessage, u32, Outcome<OwnedMessage>),
+    Watch(Watcher, Outcome<()>),
     /// The names of the authenticated peers, or of those who came by a listener.
     Names(Option<ListenerId>, Outcome<Vec<String>>),
     Peers(Outcome<Vec<PeerInfo>>),
@@ -190,6 +195,44 @@ impl HubHandle {
         self.tell(|outcome| Command::Publish(message, outcome))
     }
 
+    /// Asks a peer, or a handler of the hub's, for the program itself, and waits for the answer at most as long as
+    /// `timeout` and the hub's own limit (`max_request_ms`) say. Nobody's grant is asked for: a handler that asks for one of
+    /// its callers asks first whether that one may ([`Caller`](visorbus_core::dispatch::Caller)).
+    ///
+    /// The message's source is the address of the handler that asks, or empty: the hub. A JSON payload becomes what the
+    /// address takes, and the answer JSON, where the types are known; all others pass as they are.
+    ///
+    /// # Errors
+    /// What was answered, where that is an error; `Timeout` when nothing was in time, and then whoever was asked is told
+    /// that nobody waits any more; `Connection` when it went, or the hub has ended; `Serialization` when the payload is not
+    /// of the address's type; `Message` when nobody is there to be asked, or this cannot be asked; `Internal` in an inline
+    /// handler, which cannot wait for its own hub.
+    pub fn request(&self, message: OwnedMessage, timeout: Duration) -> Result<OwnedMessage> {
+        self.refuse_inline()?;
+        let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+        let destination = message.destination.clone();
+        let outcome = self.send(|outcome| Command::Request(message, timeout_ms, outcome))?;
+        // The hub says itself when the time is over, unless it is held up by an inline handler.
+        outcome.recv_timeout(timeout.saturating_add(GRACE)).map_err(|error| match error {
+            RecvTimeoutError::Disconnected => ended(),
+            RecvTimeoutError::Timeout => Error::Timeout(format!(
+                "the hub itself did not come to '{}' in time: a handler that runs inline holds it up",
+                said(&destination)
+            )),
+        })?
+    }
+
+    /// Tells of all who come and go from now on, at most `capacity` events that nobody has taken yet: of more the oldest are
+    /// lost, and counted.
+    ///
+    /// # Errors
+    /// `Connection` when the hub has ended.
+    pub fn watch(&self, capacity: usize) -> Result<HubWatch> {
+        let watch = HubWatch::new(capacity);
+        self.tell(|outcome| Command::Watch(watch.watcher(), outcome))?;
+        Ok(watch)
+    }
+
     /// The names of the authenticated peers, sorted.
     ///
     /// # Errors
@@ -301,11 +344,7 @@ impl HubHandle {
 
     /// Asks something that only the hub knows.
     fn ask<T>(&self, command: impl FnOnce(Outcome<T>) -> Command) -> Result<T> {
-        if self.is_on_hub_thread() {
-            let text =
-                "an inline handler cannot wait for its own hub: have the handler say that it may block";
-            return Err(Error::Internal(text.to_owned()));
-        }
+        self.refuse_inline()?;
         self.send(command)?.recv().map_err(|_| ended())?
     }
 
@@ -314,6 +353,15 @@ impl HubHandle {
         self.commands.send(command(outcome)).map_err(|_| ended())?;
         self.waker.wake();
         Ok(answer)
+    }
+
+    fn refuse_inline(&self) -> Result<()> {
+        if self.is_on_hub_thread() {
+            let text =
+                "an inline handler cannot wait for its own hub: have the handler say that it may block";
+            return Err(Error::Internal(text.to_owned()));
+        }
+        Ok(())
     }
 
     fn is_on_hub_thread(&self) -> bool {
@@ -336,6 +384,9 @@ pub(crate) fn audience(scope: &str) -> Option<(Option<(Operation, Pattern<'_>)>,
 fn ended() -> Error {
     Error::Connection("the hub has ended".to_owned())
 }
+
+/// What the hub may take beyond the time of a request to say that it is over.
+const GRACE: Duration = Duration::from_secs(1);
 
 impl std::fmt::Debug for HubHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -22,6 +22,7 @@ use visorbus_core::{Instant, Session};
 use crate::HashMap;
 use crate::accounts::{Asker, Purpose};
 use crate::admission::{check_link_key, check_suffix};
+use crate::asking::Questions;
 use crate::audit::Floods;
 use crate::budget::Budget;
 use crate::calls::{Callee, Calls};
@@ -37,6 +38,7 @@ use crate::poller::{Poller, Ready, WOKEN};
 use crate::queue::Queue;
 use crate::signals::Signals;
 use crate::subscriptions::Matches;
+use crate::watch::Watchers;
 
 /// A hub: attach transports to it through its [`HubHandle`], then [`Hub::run`] it.
 pub struct Hub {
@@ -45,6 +47,8 @@ pub struct Hub {
     pub(crate) names: HashMap<String, PeerKey>,
     pub(crate) registry: Registry,
     pub(crate) calls: Calls,
+    pub(crate) questions: Questions,
+    pub(crate) watchers: Watchers,
     pub(crate) matches: Matches,
     /// Where the hub writes what it says itself, answers of its handlers among it.
     pub(crate) out: Vec<u8>,
@@ -110,6 +114,8 @@ impl Hub {
             names: HashMap::default(),
             registry: Registry::default(),
             calls: Calls::default(),
+            questions: Questions::default(),
+            watchers: Watchers::default(),
             matches: Matches::default(),
             out,
             next_id: 1,
@@ -720,9 +726,10 @@ fn since(start: std::time::Instant) -> Instant {
     Instant::from_micros(u64::try_from(micros).unwrap_or(u64::MAX).saturating_add(1))
 }
 
-/// Whether a message answers what another peer asked, and not the hub's own question: the ids of both may be the same.
+/// Whether a message answers what another peer, or the program, asked, and not the hub's own question: the ids of both may be the same.
 fn is_for_another(message: &Message<'_>) -> bool {
-    message.is_reply() && message.destination.is_some_and(|to| to.component() != BUS)
+    let is_for_another = |to: Address<'_>| to.component() != BUS || Questions::is_one(message.id);
+    message.is_reply() && message.destination.is_some_and(is_for_another)
 }
 
 /// What a peer's alias stands for. Before hello, on a line, it may be one of a session that only the peer remembers: what

@@ -23,6 +23,7 @@ mod signals;
 
 mod accounts;
 mod admission;
+mod asking;
 mod audit;
 mod clocks;
 mod deliver;
@@ -52,6 +53,7 @@ mod handle;
 mod handlers;
 mod server;
 mod turns;
+mod watch;
 
 mod owned;
 pub mod schema;
@@ -71,3 +73,4 @@ pub use server::HubServer;
 pub use signals::LinkSignal;
 pub use statistics::HubStatistics;
 pub use value::Value;
+pub use watch::{HubEvent, HubWatch};

@@ -8,6 +8,7 @@ use crate::link::{Goodbye, Origin, Reopen};
 use crate::owned::Error;
 use crate::peers::{End, Peer, PeerKey, Presence};
 use crate::poller::Ready;
+use crate::watch::HubEvent;
 
 impl Hub {
     /// Parts from a peer that fails or has to go.
@@ -21,7 +22,7 @@ impl Hub {
     /// Ends what a session has meant to others: calls, name, components, subscriptions. The link stays.
     pub(crate) fn forget(&mut self, key: PeerKey, why: &str) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let label = peer.label();
+        let (label, transport) = (peer.label(), peer.origin.transport());
         let name = std::mem::take(&mut peer.name);
         peer.address = None;
         let components = std::mem::take(&mut peer.components);
@@ -52,6 +53,11 @@ impl Hub {
             return tracing::debug!("{label} is gone: {why}");
         }
         tracing::info!("{name} is gone: {why}");
+        self.watchers.tell(|| HubEvent::PeerDown {
+            name: name.clone(),
+            transport: transport.to_string(),
+            why: why.to_owned(),
+        });
         for own in components.iter().map(|component| &component.name).chain([&name]) {
             if self.names.get(own) == Some(&key) {
                 self.names.remove(own);

@@ -5,6 +5,7 @@ use visorbus_core::limits::MAX_TOKEN;
 use visorbus_core::message::Message;
 use visorbus_core::{IpcError, MessagePriority};
 
+use crate::asking::is_of_program;
 use crate::calls::{Call, CallKey};
 use crate::hub::{BUS_ADDRESS, Hub};
 use crate::owned::Error;
@@ -42,11 +43,17 @@ impl Hub {
 
     /// Answers a request that was on its way, in its callee's place.
     pub(crate) fn fail_call(&mut self, (caller, id): CallKey, call: &Call, error: &Error) {
+        if is_of_program((caller, id)) {
+            return self.end_question(id, Err(error.clone()));
+        }
         self.send_error(caller, &request_of(id, call), error);
     }
 
     /// Brings the answer of a handler of the hub's to who waits for it.
     pub(crate) fn answer_call(&mut self, (caller, id): CallKey, call: &Call, answer: &[u8]) {
+        if is_of_program((caller, id)) {
+            return self.take_handlers_answer(id, call.destination.as_address(), answer);
+        }
         let translated = match self.answer_for(caller, call, answer) {
             Ok(translated) => translated,
             Err(error) => return self.fail_call((caller, id), call, &error),

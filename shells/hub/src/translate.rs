@@ -103,6 +103,21 @@ impl Hub {
         self.in_form(message, None, ways, (address, side), self.peers.max_frame(to))
     }
 
+    /// The payload of what the program asks, or is answered, whose sender and reader have these forms: JSON where that is
+    /// true. `None` where it may go as it is.
+    pub(crate) fn payload_of_program(
+        &mut self,
+        message: &Message<'_>,
+        (from_json, to_json): (bool, bool),
+        typed: (Address<'_>, Side),
+        max: usize,
+    ) -> Result<Option<OwnedPayload>> {
+        if from_json == to_json {
+            return Ok(None);
+        }
+        self.in_form(message, None, Ways { from_json, to_json, payer: None }, typed, max)
+    }
+
     /// The answer of a handler in the hub, in a frame, as the asker reads it; `None` where it may go as it is.
     pub(crate) fn answer_for(
         &mut self,
