@@ -1,1 +1,22 @@
 //! Monitoring: what is measured, what was, and what is to be worried about.
+//!
+//! [`MonitoringManager`] takes a [`Sample`] of all figures at each interval, on a thread of its own, keeps the last of them
+//! in a ring whose bytes are bounded, and holds them against the [`Threshold`]s: what is over one for long enough is an
+//! [`Alert`], and all alerts together are the [`Health`]. It knows no file's place but the one where the machine's own
+//! figures are (`/proc`), and nothing of who asks.
+
+mod alert;
+mod catalogue;
+mod machine;
+mod manager;
+mod metric;
+mod peers;
+mod selector;
+mod threshold;
+
+pub use alert::{Alert, AlertState, Health, HealthStatus};
+pub use catalogue::{Descriptor, catalogue, describe};
+pub use manager::{MonitoringConfig, MonitoringEvent, MonitoringManager, Source};
+pub use metric::{Label, Metric, MetricKind, Sample};
+pub use selector::Selector;
+pub use threshold::{Comparison, Severity, Threshold, ThresholdError};

@@ -1,0 +1,124 @@
+//! Which figures are meant, as text: `peer.queued_bytes`, `peer.queued_bytes{peer="imu"}`, `rate(hub.refused)`.
+
+use std::fmt;
+
+use crate::monitoring::metric::{Escaped, Label, Metric, Series};
+
+/// Which figures are meant: those of a name, with all the labels that are given, as they are or as their rates.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Selector {
+    /// The name.
+    pub name: String,
+    /// What the labels must be, sorted; others may be there too.
+    pub labels: Vec<Label>,
+    /// Whether by how much a counter rises in a second is meant, in place of its value.
+    pub rate: bool,
+}
+
+impl Selector {
+    /// Reads its text.
+    ///
+    /// # Errors
+    /// What is wrong with it, for people.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (selector, rest) = Self::parse_start(text)?;
+        if rest.trim().is_empty() { Ok(selector) } else { Err(format!("'{}' is too much", short(rest))) }
+    }
+
+    /// Whether `metric` is meant.
+    pub fn selects(&self, metric: &Metric) -> bool {
+        self.name == metric.name && self.labels.iter().all(|label| metric.labels.contains(label))
+    }
+
+    /// Of a figure that is meant, what is: its value or its rate.
+    pub fn value(&self, metric: &Metric) -> Option<f64> {
+        if self.rate { metric.rate } else { Some(metric.value) }
+    }
+
+    /// Reads the selector that `text` begins with; the other part is what is left.
+    pub(crate) fn parse_start(text: &str) -> Result<(Self, &str), String> {
+        let text = text.trim_start();
+        if let Some(inner) = text.strip_prefix("rate(") {
+            let (selector, rest) = Self::parse_start(inner)?;
+            let rest = rest.trim_start().strip_prefix(')').ok_or("')' is missing after 'rate('")?;
+            return match selector.rate {
+                true => Err("a rate has no rate".to_owned()),
+                false => Ok((Self { rate: true, ..selector }, rest)),
+            };
+        }
+        let end = text.find(|c: char| !is_name(c)).unwrap_or(text.len());
+        let (name, rest) = text.split_at(end);
+        if name.is_empty() || name.len() > MAX_NAME || name.split('.').any(str::is_empty) {
+            return Err(format!("'{}' is no metric's name, such as machine.cpu_percent", short(text)));
+        }
+        let (labels, rest) = parse_labels(rest)?;
+        Ok((Self { name: name.to_owned(), labels, rate: false }, rest))
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let series = Series { name: &self.name, labels: &self.labels };
+        if self.rate { write!(f, "rate({series})") } else { write!(f, "{series}") }
+    }
+}
+
+/// The labels between `{` and `}` that `text` begins with, if it does.
+fn parse_labels(text: &str) -> Result<(Vec<Label>, &str), String> {
+    let mut labels = Vec::new();
+    let Some(mut rest) = text.strip_prefix('{') else { return Ok((labels, text)) };
+    loop {
+        rest = rest.trim_start();
+        if let Some(rest) = rest.strip_prefix('}') {
+            labels.sort();
+            return Ok((labels, rest));
+        }
+        let (label, after) = parse_label(rest)?;
+        if labels.len() == MAX_LABELS || labels.iter().any(|other: &Label| other.name == label.name) {
+            return Err(format!("the label '{}' is there twice, or one too many", label.name));
+        }
+        labels.push(label);
+        rest = after.trim_start();
+        rest = match rest.strip_prefix(',') {
+            Some(rest) => rest,
+            None if rest.starts_with('}') => rest,
+            None => return Err(format!("',' or '}}' is missing before '{}'", short(rest))),
+        };
+    }
+}
+
+fn parse_label(text: &str) -> Result<(Label, &str), String> {
+    let wrong = || format!("'{}' is no label, such as peer=\"imu\"", short(text));
+    let (name, rest) = text.split_once('=').ok_or_else(wrong)?;
+    let name = name.trim_end();
+    if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(|c| is_name(c) && c != '.') {
+        return Err(wrong());
+    }
+    let mut letters = rest.trim_start().strip_prefix('"').ok_or_else(wrong)?.chars();
+    let mut value = String::new();
+    loop {
+        match letters.next().ok_or_else(wrong)? {
+            '"' => return Ok((Label { name: name.to_owned(), value }, letters.as_str())),
+            '\\' => value.push(match letters.next().ok_or_else(wrong)? {
+                'n' => '\n',
+                other => other,
+            }),
+            other => value.push(other),
+        }
+    }
+}
+
+const fn is_name(c: char) -> bool {
+    c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '.')
+}
+
+/// The beginning of a text that may be long, or have anything in it.
+pub(crate) fn short(text: &str) -> String {
+    let text = &text[..text.floor_char_boundary(SHORT)];
+    Escaped(text).to_string().chars().filter(|c| !c.is_control()).collect()
+}
+
+/// Longest name, in bytes.
+const MAX_NAME: usize = 64;
+const MAX_LABELS: usize = 4;
+const SHORT: usize = 40;
