@@ -1,5 +1,7 @@
 //! What a distribution installs beside the service: who may do what on the system bus, how a bus and systemd start the
-//! service, and what its interfaces are. The files in this crate's folder `data` are these, for the default configuration.
+//! service, and what its interfaces are; units, user and directories for systemd among it. The files in this crate's folder `data` are these, for the default configuration.
+
+mod units;
 
 use dbus::strings::BusName;
 use visorbus_hub::{Error, Result};
@@ -7,6 +9,8 @@ use visorbus_hub::{Error, Result};
 use crate::config::DBusConfig;
 use crate::objects::fixed::{BUS, COMPONENT, Fixed, OF_COMPONENT, ROOT};
 use crate::xml::{self, Xml};
+
+pub use units::{session_socket, session_unit, system_socket, system_unit, sysusers, tmpfiles};
 
 /// A file to be installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,14 +28,12 @@ pub struct File {
 pub fn all(config: &DBusConfig, user: &str, group: &str, command: &str) -> Result<Vec<File>> {
     let name = &config.service_name;
     let file = |path: String, text: String| File { path: format!("share/{path}"), text };
-    let unit = |of: &str, text: String| File { path: format!("lib/systemd/{of}/{UNIT}"), text };
     let mut files = vec![
         file(format!("dbus-1/system.d/{name}.conf"), policy(config, user, group)?),
         file(format!("dbus-1/services/{name}.service"), session_activation(config, command)?),
         file(format!("dbus-1/system-services/{name}.service"), system_activation(config, command, user)?),
-        unit("user", session_unit(config, command)?),
-        unit("system", system_unit(config, command, user)?),
     ];
+    files.extend(units::all(config, user, group, command)?);
     files.extend(
         interfaces().into_iter().map(|(name, text)| file(format!("dbus-1/interfaces/{name}.xml"), text)),
     );
@@ -96,37 +98,6 @@ pub fn session_activation(config: &DBusConfig, command: &str) -> Result<String> 
 /// `Message` when one of these has a control character in it.
 pub fn system_activation(config: &DBusConfig, command: &str, user: &str) -> Result<String> {
     activation(config, &[("Exec", &format!("{command} serve --dbus system")), ("User", user)])
-}
-
-/// The unit by which systemd runs the service in a login session, `visorbus.service`; what [`session_activation`] names.
-///
-/// # Errors
-/// `Message` when the service's name is none, or `command` has a control character in it.
-pub fn session_unit(config: &DBusConfig, command: &str) -> Result<String> {
-    unit(config, &format!("{command} serve --dbus session"), "", "default.target")
-}
-
-/// As [`session_unit`], for the system bus, where the service runs as `user`.
-///
-/// # Errors
-/// As [`session_unit`]; `Message` when `user` has a control character in it.
-pub fn system_unit(config: &DBusConfig, command: &str, user: &str) -> Result<String> {
-    let user = line(user)?;
-    let own = format!(
-        "User={user}\nRuntimeDirectory=visorbus\nRuntimeDirectoryMode=0750\nStateDirectory=visorbus\n\
-         StateDirectoryMode=0700\nEnvironment=XDG_RUNTIME_DIR=%t XDG_STATE_HOME=%S\nNoNewPrivileges=yes\n\
-         ProtectSystem=strict\nProtectHome=yes\nPrivateTmp=yes\n"
-    );
-    unit(config, &format!("{command} serve --dbus system"), &own, "multi-user.target")
-}
-
-fn unit(config: &DBusConfig, command: &str, own: &str, target: &str) -> Result<String> {
-    let (name, command) = (service_name(config)?, line(command)?);
-    Ok(format!(
-        "[Unit]\nDescription=Visorbus, the message plane of a headset\n\n\
-         [Service]\nType=dbus\nBusName={name}\nExecStart={command}\nExecReload=/bin/kill -HUP $MAINPID\nRestart=on-failure\n{own}\n\
-         [Install]\nWantedBy={target}\n"
-    ))
 }
 
 fn activation(config: &DBusConfig, entries: &[(&str, &str)]) -> Result<String> {

@@ -1,7 +1,7 @@
 //! A whole server: its port, its hub, and clients of a foreign make.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tungstenite::{Message, WebSocket};
 use visorbus_auth::TokenText;
 use visorbus_core::auth::{Claims, Key, KeyRing, Scopes, Slot};
 use visorbus_hub::{Error, HubConfig, OwnedMessage, OwnedPayload, unix_micros};
-use visorbus_websocket::{Pages, Reason, WebSocketConfig, WebSocketServer};
+use visorbus_websocket::{Pages, Reason, WebSocketConfig, WebSocketListener, WebSocketServer};
 
 fn keys() -> KeyRing {
     let mut keys = KeyRing::new();
@@ -210,6 +210,23 @@ fn what_is_set_too_late_or_wrong_is_said() {
     let taken: SocketAddr = server.local_addr().unwrap();
     let mut second = WebSocketServer::new(taken.to_string(), HubConfig::new(keys(), 1)).unwrap();
     assert!(matches!(second.start(), Err(Error::Connection(text)) if text.contains("in use")));
+}
+
+#[test]
+fn a_port_that_was_inherited_is_served_under_the_same_rules() {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let local = socket.local_addr().unwrap();
+    let listener = WebSocketListener::from_inherited(socket, WebSocketConfig::default()).unwrap();
+    assert_eq!((listener.local_addr(), listener.door().local_addr()), (local, local));
+    let mut stream = TcpStream::connect(local).unwrap();
+    stream.write_all(b"GET /none HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 404");
+    // Everybody's without TLS is nobody's, whoever has opened it.
+    let open = TcpListener::bind("0.0.0.0:0").unwrap();
+    let refused = WebSocketListener::from_inherited(open, WebSocketConfig::default());
+    assert!(matches!(refused, Err(Error::Authorization(text)) if text.contains("without TLS")));
 }
 
 /// What is logged.

@@ -3,6 +3,7 @@
 mod account;
 mod client;
 mod connection;
+mod inherited;
 mod odd_wire;
 mod opposite;
 mod sealed;
