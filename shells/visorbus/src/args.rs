@@ -13,7 +13,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use nix::unistd::{Gid, Group};
 use visorbus_core::message::{Address, Pattern};
 use visorbus_mcu::{SerialSpec, SpiSpec};
 
@@ -112,8 +111,8 @@ pub(crate) struct Serve {
     pub(crate) place: PolicyPlace,
 
     /// Let the members of this group connect too: its name or number. Who of them may do what is the policy's
-    #[arg(long, value_name = "GROUP", value_parser = parse_group)]
-    pub(crate) socket_group: Option<Gid>,
+    #[arg(long, value_name = "GROUP", value_parser = visorbus::settings::group)]
+    pub(crate) socket_group: Option<u32>,
 
     /// A board on a serial line: PATH or PATH@BAUD, then, for a board without a link key, unkeyed=NAME or
     /// unauthenticated=NAME; may be given more than once
@@ -263,14 +262,6 @@ fn parse_time(text: &str) -> Result<Duration, String> {
         _ => return Err(wrong()),
     };
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(wrong)
-}
-
-fn parse_group(text: &str) -> Result<Gid, String> {
-    if let Ok(number) = text.parse() {
-        return Ok(Gid::from_raw(number));
-    }
-    let found = Group::from_name(text).map_err(|e| format!("cannot look up the group: {e}"))?;
-    found.map(|group| group.gid).ok_or_else(|| format!("there is no group '{text}' on this machine"))
 }
 
 fn parse_address(text: &str) -> Result<String, String> {

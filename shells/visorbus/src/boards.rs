@@ -7,10 +7,12 @@ use visorbus_core::secure::LinkKey;
 use visorbus_mcu::BoardKeys;
 
 /// Finds link keys in a store, as it was read last.
-pub(crate) struct StoredBoardKeys(Arc<Store>);
+#[derive(Debug)]
+pub struct StoredBoardKeys(Arc<Store>);
 
 impl StoredBoardKeys {
-    pub(crate) const fn new(store: Arc<Store>) -> Self {
+    /// The keys of `store`.
+    pub const fn new(store: Arc<Store>) -> Self {
         Self(store)
     }
 }

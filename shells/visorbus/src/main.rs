@@ -5,7 +5,6 @@
 
 mod args;
 mod auth;
-mod boards;
 mod client;
 mod commands;
 mod dbus;
@@ -13,7 +12,7 @@ mod demo;
 mod interrupt;
 mod key;
 mod output;
-mod places;
+mod place;
 mod prompt;
 mod reload;
 mod serve;

@@ -1,109 +1,38 @@
-//! Where the hub's socket and keys are when nobody says.
+//! Where a hub's files are when nobody says: the directories of the XDG base directory specification.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
-use visorbus_auth::{Accounts, KeyFile, KeyFileError, Policy, Store, StoreError};
-use visorbus_hub::{Error, Result};
-
-use crate::args::{Place, PolicyPlace};
-
-impl Place {
-    /// The hub's socket: what was said, else in the runtime directory of the user.
-    pub(crate) fn socket(&self) -> PathBuf {
-        self.socket.clone().unwrap_or_else(|| runtime_directory().join("visorbus").join("bus.sock"))
-    }
-
-    /// The hub's key file: what was said, else in the state directory of the user.
-    pub(crate) fn key_file(&self) -> PathBuf {
-        self.key_file.clone().unwrap_or_else(|| state_directory().join("visorbus").join("root.key"))
-    }
-
-    /// The hub's accounts, beside its keys.
-    pub(crate) fn store_file(&self) -> PathBuf {
-        self.key_file().with_file_name("accounts.json")
-    }
-
-    /// The certificates of the hub, beside its keys.
-    pub(crate) fn tls_directory(&self) -> PathBuf {
-        self.key_file().with_file_name("tls")
-    }
-
-    /// The keys of the hub that runs here.
-    pub(crate) fn keys(&self) -> Result<KeyFile> {
-        KeyFile::open(self.key_file()).map_err(|e| {
-            let missing = matches!(e, KeyFileError::Missing { .. });
-            let hint = if missing { "; `visorbus serve` makes one, or name it with --key-file" } else { "" };
-            Error::Authentication(format!("{e}{hint}"))
-        })
-    }
-
-    /// The accounts, to be changed; where there are none yet, an empty file of them. Beside keys that were here before
-    /// they are taken for lost, and no token of before counts.
-    pub(crate) fn store(&self) -> Result<Store> {
-        if !self.has_keys() {
-            return self.first_store();
-        }
-        let (store, is_new) = Store::open_or_replace(self.store_file()).map_err(refused)?;
-        if is_new {
-            eprintln!(
-                "visorbus: there were keys but no accounts, so {} is made anew; no token made before counts any more, and \
-                 who was shut out or removed is not known",
-                self.store_file().display()
-            );
-        }
-        Ok(store)
-    }
-
-    /// As [`Place::store`], for a hub that has just made its first key.
-    pub(crate) fn first_store(&self) -> Result<Store> {
-        Store::open_or_create(self.store_file()).map_err(refused)
-    }
-
-    /// Whether there is a key file, good or not.
-    pub(crate) fn has_keys(&self) -> bool {
-        self.key_file().symlink_metadata().is_ok()
-    }
-
-    /// The accounts, to be read: where there are none yet, none are made.
-    pub(crate) fn store_to_read(&self) -> Result<Store> {
-        match Store::open(self.store_file()) {
-            Err(StoreError::Missing { .. }) => Ok(Store::in_memory()),
-            other => other.map_err(refused),
-        }
-    }
-
-    /// What makes tokens that count at the hub that runs here; by no policy.
-    pub(crate) fn accounts(&self) -> Result<Accounts> {
-        let keys = self.keys()?;
-        Ok(Accounts::new(Arc::new(self.store_to_read()?), keys, Arc::new(Policy::empty())))
-    }
-
-    /// As [`Place::accounts`], where what is changed stays.
-    pub(crate) fn accounts_to_change(&self) -> Result<Accounts> {
-        let keys = self.keys()?;
-        Ok(Accounts::new(Arc::new(self.store()?), keys, Arc::new(Policy::empty())))
-    }
+/// The hub's socket: `visorbus/bus.sock` in the user's runtime directory.
+pub fn socket() -> PathBuf {
+    runtime_directory().join("visorbus").join("bus.sock")
 }
 
-impl PolicyPlace {
-    /// The policy's file: what was said, else beside the keys.
-    pub(crate) fn policy_file(&self) -> PathBuf {
-        self.policy.clone().unwrap_or_else(|| self.place.key_file().with_file_name("policy.toml"))
-    }
-
-    /// The policy. One that was named has to be there; where nobody has written any, there are no rules.
-    pub(crate) fn policy(&self) -> Result<Policy> {
-        let opened = match self.policy {
-            Some(_) => Policy::open(self.policy_file()),
-            None => Policy::open_if_there(self.policy_file()),
-        };
-        opened.map_err(|e| Error::Message(e.to_string()))
-    }
+/// The hub's keys: `visorbus/root.key` in the user's state directory.
+pub fn key_file() -> PathBuf {
+    state_directory().join("visorbus").join("root.key")
 }
 
-fn refused(error: StoreError) -> Error {
-    Error::Authentication(error.to_string())
+/// The directory of the hub's certificates: `tls` beside its keys.
+pub fn tls_directory(key_file: &Path) -> PathBuf {
+    key_file.with_file_name("tls")
+}
+
+/// The configuration: `$VISORBUS_CONFIG`; else `/etc/visorbus/visorbus.toml` for root, and `visorbus/visorbus.toml` in the
+/// configuration directory of everybody else.
+pub fn config_file() -> PathBuf {
+    if let Some(named) = named_config_file() {
+        return named;
+    }
+    if rustix::process::geteuid().is_root() {
+        return PathBuf::from("/etc/visorbus/visorbus.toml");
+    }
+    let directory = absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")));
+    directory.unwrap_or_else(|| PathBuf::from("/etc")).join("visorbus").join("visorbus.toml")
+}
+
+/// The configuration that `$VISORBUS_CONFIG` names, which has to be there.
+pub fn named_config_file() -> Option<PathBuf> {
+    std::env::var_os("VISORBUS_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// `XDG_RUNTIME_DIR`; `/run` for root without one; else a directory of this user's alone below `/tmp`.
@@ -130,3 +59,8 @@ fn state_directory() -> PathBuf {
 fn absolute(variable: &str) -> Option<PathBuf> {
     std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
 }
+
+/// What the file of the accounts is called, beside the keys.
+pub const ACCOUNTS: &str = "accounts.json";
+/// What the file of the policy is called, beside the keys.
+pub const POLICY: &str = "policy.toml";

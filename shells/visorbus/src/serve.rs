@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread;
 
 use nix::sys::signal::{SigSet, Signal};
+use visorbus::StoredBoardKeys;
 use visorbus_auth::{Accounts, AuthorizationProvider, KeyFile, Policy};
 use visorbus_dbus::DBusDoor;
 use visorbus_hub::{Error, Hub, HubConfig, HubHandle, Result};
@@ -13,7 +14,6 @@ use visorbus_mcu::{BoardKeys, SerialPort, SpiPort};
 use visorbus_unix::UnixSocketListener;
 use visorbus_websocket::{Door, WebSocketListener};
 
-use crate::boards::StoredBoardKeys;
 use crate::reload::count;
 use crate::{args, interrupt};
 
@@ -28,7 +28,7 @@ pub(crate) fn run(args: &args::Serve) -> Result<()> {
     let websockets = args.websocket.bind(place)?;
     let socket = place.socket();
     let listener = match args.socket_group {
-        Some(group) => UnixSocketListener::bind_for_group(&socket, group.as_raw())?,
+        Some(group) => UnixSocketListener::bind_for_group(&socket, group)?,
         None => UnixSocketListener::bind(&socket)?,
     };
     let door = websockets.as_ref().map(WebSocketListener::door);

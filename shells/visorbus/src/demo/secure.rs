@@ -6,6 +6,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use visorbus::StoredBoardKeys;
 use visorbus_auth::{
     Accounts, Asked, AuditEvent, AuthToken, AuthenticationProvider, Credentials, KeyFile, Policy, Secret,
     Store, TokenRequest, Transport,
@@ -24,7 +25,6 @@ use visorbus_unix::{Delivery, StateChange, Subscription, UnixSocketClient, UnixS
 
 use super::board::{Board, Kind, Running, SENSOR};
 use super::{Stage, call_info, micros, show, wait_for_boards};
-use crate::boards::StoredBoardKeys;
 
 /// Shows who may do what, and what becomes of those who may not.
 pub(crate) fn run(stage: Stage, running: &Running) -> Result<()> {

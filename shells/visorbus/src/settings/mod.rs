@@ -1,0 +1,348 @@
+//! What a hub with everything on it is set to: every option with its type, and what must be so between them. Knows no file;
+//! it opens nothing.
+
+mod limits;
+
+use std::path::PathBuf;
+
+use nix::unistd::Group;
+use visorbus_dbus::{BusAddress, DBusConfig};
+use visorbus_hub::Limits;
+use visorbus_mcu::{SerialSpec, SpiSpec};
+
+use crate::places;
+
+/// All settings, each of its type. The default of each is what a configuration without a word of it means.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub struct Settings {
+    /// The hub's socket for programs of this machine.
+    pub unix_socket: UnixSocketSettings,
+    /// The hub's name on a D-Bus.
+    pub dbus: DBusSettings,
+    /// The hub's port for WebSockets, and where a client of this program's finds one.
+    pub websocket: WebSocketSettings,
+    /// The lines to boards.
+    pub links: LinkSettings,
+    /// What one peer may cost the hub.
+    pub limits: Limits,
+    /// Where keys, accounts and policy are.
+    pub auth: AuthSettings,
+    /// What is written down of what happens.
+    pub log: LogSettings,
+}
+
+impl Settings {
+    /// Checks what no setting by itself can be checked for.
+    ///
+    /// # Errors
+    /// The first setting that does not go with the others, with what to do about it.
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        self.websocket.validate()?;
+        self.links.validate()?;
+        limits::validate(&self.limits)
+    }
+}
+
+/// The hub's socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnixSocketSettings {
+    /// Whether there is one. Default true.
+    pub enabled: bool,
+    /// Where it is. Default [`places::socket`].
+    pub path: PathBuf,
+    /// The number of the group whose members may connect too. Default none.
+    pub group: Option<u32>,
+}
+
+impl Default for UnixSocketSettings {
+    fn default() -> Self {
+        Self { enabled: true, path: places::socket(), group: None }
+    }
+}
+
+/// The hub's name on a bus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DBusSettings {
+    /// Whether it asks for one. Default false.
+    pub enabled: bool,
+    /// Which bus. Default the session's.
+    pub bus: BusAddress,
+    /// The name. Default `org.visorbus.Bus1`.
+    pub service_name: String,
+    /// The hub's object. Default `/org/visorbus/Bus1`.
+    pub object_path: String,
+}
+
+impl Default for DBusSettings {
+    fn default() -> Self {
+        let DBusConfig { bus, service_name, object_path, .. } = DBusConfig::default();
+        Self { enabled: false, bus, service_name, object_path }
+    }
+}
+
+/// The hub's port for WebSockets, and where a client of this program's finds a hub by one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WebSocketSettings {
+    /// Whether there is one. Default false.
+    pub enabled: bool,
+    /// Address and port. Default `127.0.0.1:7400`.
+    pub bind_address: String,
+    /// Whether the dashboard is served on it. Default false.
+    pub dashboard: bool,
+    /// Whether it speaks TLS. Default false.
+    pub tls_enabled: bool,
+    /// The certificate. Default `hub.crt` of [`places::tls_directory`].
+    pub tls_cert_path: Option<PathBuf>,
+    /// The certificate's key. Default `hub.key` of the same directory.
+    pub tls_key_path: Option<PathBuf>,
+    /// The authorities that vouch for clients; without them no client is asked for a certificate. Default none.
+    pub tls_client_ca_path: Option<PathBuf>,
+    /// Names that browsers reach the hub by, beside the address. Default none.
+    pub allowed_hosts: Vec<String>,
+    /// Origins whose pages may connect, beside the hub's own. Default none.
+    pub allowed_origins: Vec<String>,
+    /// Whether it may be reached from other machines without TLS. Default false.
+    pub allow_plaintext_network: bool,
+    /// The hub that clients made by [`IpcManager::create_websocket_client`](crate::IpcManager::create_websocket_client)
+    /// connect to. Default: the port of this one.
+    pub server_url: Option<String>,
+    /// The authorities that may vouch for that hub. Default: those of the system.
+    pub tls_ca_cert_path: Option<PathBuf>,
+}
+
+impl WebSocketSettings {
+    fn validate(&self) -> Result<(), SettingsError> {
+        let refuse = |key, text: &str| Err(SettingsError::new("websocket", key, text));
+        match (&self.tls_cert_path, &self.tls_key_path) {
+            (Some(_), None) => {
+                return refuse("tls_key_path", "a certificate needs its key: name it, or leave both out");
+            }
+            (None, Some(_)) => {
+                return refuse("tls_cert_path", "a key needs its certificate: name it, or leave both out");
+            }
+            _ => {}
+        }
+        if self.enabled && self.tls_client_ca_path.is_some() && !self.tls_enabled {
+            return refuse("tls_client_ca_path", "clients show certificates over TLS alone: set tls_enabled");
+        }
+        Ok(())
+    }
+}
+
+impl Default for WebSocketSettings {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            bind_address: "127.0.0.1:7400".to_owned(),
+            dashboard: false,
+            tls_enabled: false,
+            tls_cert_path: None,
+            tls_key_path: None,
+            tls_client_ca_path: None,
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
+            allow_plaintext_network: false,
+            server_url: None,
+            tls_ca_cert_path: None,
+        }
+    }
+}
+
+/// The lines to boards. Default none.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct LinkSettings {
+    /// Serial lines.
+    pub serial: Vec<SerialSpec>,
+    /// SPI buses.
+    pub spi: Vec<SpiSpec>,
+}
+
+impl LinkSettings {
+    /// One device has one link.
+    fn validate(&self) -> Result<(), SettingsError> {
+        let serial = self.serial.iter().map(|spec| ("serial", &spec.path));
+        let devices: Vec<_> = serial.chain(self.spi.iter().map(|spec| ("spi", &spec.path))).collect();
+        for (at, (key, path)) in devices.iter().enumerate() {
+            if devices[..at].iter().any(|(_, before)| before == path) {
+                let text = format!("'{}' is there twice: one device is one link", path.display());
+                return Err(SettingsError::new("links", key, &text));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where keys, accounts and policy are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AuthSettings {
+    /// The hub's keys, made at the first start. Default [`places::key_file`].
+    pub key_file: PathBuf,
+    /// Its accounts. Default `accounts.json` beside the keys.
+    pub accounts_file: PathBuf,
+    /// Its policy. `None`, the default, for `policy.toml` beside the keys, if it is there; one that is named has to be.
+    pub policy_file: Option<PathBuf>,
+}
+
+impl AuthSettings {
+    /// Keys in `key_file`, with all else beside them.
+    pub fn beside(key_file: PathBuf) -> Self {
+        let accounts_file = key_file.with_file_name(places::ACCOUNTS);
+        Self { key_file, accounts_file, policy_file: None }
+    }
+}
+
+impl Default for AuthSettings {
+    fn default() -> Self {
+        Self::beside(places::key_file())
+    }
+}
+
+/// What is written down of what happens.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct LogSettings {
+    /// How much. Default warnings.
+    pub level: LogLevel,
+    /// In which form. Default as it suits the place.
+    pub format: LogFormat,
+    /// Where. Default standard error.
+    pub output: LogOutput,
+}
+
+/// How much is written to the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum LogLevel {
+    /// Nothing.
+    Off,
+    /// What failed.
+    Error,
+    /// And what somebody should look at.
+    #[default]
+    Warn,
+    /// And what happens.
+    Info,
+    /// And why.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// The form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// To the journal where standard error goes there (`JOURNAL_STREAM`), else text.
+    #[default]
+    Auto,
+    /// Lines for people.
+    Text,
+    /// A JSON object a line.
+    Json,
+    /// Entries of systemd's journal with their fields.
+    Journald,
+}
+
+/// Where the log goes, unless it is the journal's.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum LogOutput {
+    /// Standard error.
+    #[default]
+    Stderr,
+    /// Standard output.
+    Stdout,
+    /// The end of a file, which is made with mode 0600, and opened again at each reload.
+    File(PathBuf),
+}
+
+/// A setting that does not go with the others.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{category}.{key}: {text}")]
+#[non_exhaustive]
+pub struct SettingsError {
+    /// The setting's category.
+    pub category: String,
+    /// Its key.
+    pub key: String,
+    /// What is wrong, and what to do about it.
+    pub text: String,
+}
+
+impl SettingsError {
+    pub(crate) fn new(category: &str, key: &str, text: &str) -> Self {
+        Self { category: category.to_owned(), key: key.to_owned(), text: text.to_owned() }
+    }
+}
+
+impl From<SettingsError> for visorbus_hub::Error {
+    fn from(error: SettingsError) -> Self {
+        Self::Message(error.to_string())
+    }
+}
+
+/// The number of a group of this machine, by its name or its number.
+///
+/// # Errors
+/// Why there is none, for people.
+pub fn group(text: &str) -> Result<u32, String> {
+    if let Ok(number) = text.parse() {
+        return Ok(number);
+    }
+    let found = Group::from_name(text).map_err(|e| format!("cannot look up the group: {e}"))?;
+    found.map(|group| group.gid.as_raw()).ok_or_else(|| format!("there is no group '{text}' on this machine"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(change: impl FnOnce(&mut Settings), key: &str) {
+        let mut settings = Settings::default();
+        change(&mut settings);
+        let error = settings.validate().unwrap_err();
+        assert_eq!(format!("{}.{}", error.category, error.key), key, "{error}");
+    }
+
+    #[test]
+    fn settings_that_nobody_has_changed_go_together() {
+        Settings::default().validate().unwrap();
+    }
+
+    #[test]
+    fn a_certificate_without_its_key_is_refused_by_the_name_of_what_is_missing() {
+        refused(|all| all.websocket.tls_cert_path = Some("hub.crt".into()), "websocket.tls_key_path");
+        refused(|all| all.websocket.tls_key_path = Some("hub.key".into()), "websocket.tls_cert_path");
+    }
+
+    #[test]
+    fn who_demands_certificates_of_clients_without_tls_is_told() {
+        refused(
+            |all| {
+                all.websocket.enabled = true;
+                all.websocket.tls_client_ca_path = Some("ca.pem".into());
+            },
+            "websocket.tls_client_ca_path",
+        );
+    }
+
+    #[test]
+    fn a_device_that_is_there_twice_is_refused() {
+        let spec = |text: &str| text.parse::<SerialSpec>().unwrap();
+        refused(
+            |all| all.links.serial = vec![spec("/dev/ttyACM0@9600"), spec("/dev/ttyACM0@115200")],
+            "links.serial",
+        );
+    }
+
+    #[test]
+    fn a_group_is_known_by_name_and_by_number() {
+        assert_eq!(group("0"), Ok(0));
+        assert_eq!(group("root"), Ok(0));
+        assert!(group("no-such-group").unwrap_err().contains("there is no group"));
+    }
+}
