@@ -54,6 +54,10 @@ impl Listener for DBusListener {
         Ok(link)
     }
 
+    fn carries_links(&self) -> bool {
+        true
+    }
+
     fn describe(&self) -> String {
         let config = self.shared.config();
         format!("{}, as {}", config.bus, config.service_name)

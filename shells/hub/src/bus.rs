@@ -387,6 +387,7 @@ impl Hub {
             | Command::Unlisten(..)
             | Command::Attach(..)
             | Command::Detach(..)
+            | Command::Shutdown(..)
             | Command::Stop => {}
         }
     }

@@ -18,6 +18,7 @@ use crate::expand::with_plain;
 use crate::gate::{Denied, Gate, OwnedGate, operation_of};
 use crate::handlers::Pool;
 use crate::hub::{BUS_ADDRESS, Hub, Incoming};
+use crate::listeners::stops;
 use crate::owned::{Error, OwnedPayload, Result};
 use crate::peers::{Frame, Notice, Peer, PeerKey, Unsent};
 use crate::queue::Timed;
@@ -63,6 +64,9 @@ impl Hub {
         let incoming =
             Incoming { message: Message { source: Some(source), auth_token, ..*message }, ..*incoming };
         let message = &incoming.message;
+        if self.ending.is_some() && message.message_type == MessageType::Request {
+            return Err(stops());
+        }
         let names = &self.names;
         match route(message.destination, |own| self.registry.contains(own), |other| names.get(other).copied())
         {

@@ -63,6 +63,7 @@ pub(crate) enum Command {
     Peers(Outcome<Vec<PeerInfo>>),
     Statistics(Outcome<Box<HubStatistics>>),
     Errand(Errand, Purpose, Outcome<Ended>),
+    Shutdown(Duration, Outcome<()>),
     Stop,
 }
 
@@ -330,6 +331,27 @@ impl HubHandle {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Has the hub end in good order, and waits until it has: nobody is listened to any more and no request taken; what
+    /// handlers and peers were asked before is answered, and what waits is written; then all are said goodbye to. After
+    /// `deadline` it ends as it is: a handler that does not return, or a peer that does not read, holds it up no longer. In
+    /// an inline handler it is only begun; one that may block is itself waited for, and so has another thread do this.
+    ///
+    /// # Errors
+    /// `Timeout` when something was left undone, the text says how much: the hub has ended all the same, unless a handler
+    /// that runs inline did not return. None when it had ended before.
+    pub fn shutdown(&self, deadline: Duration) -> Result<()> {
+        let Ok(outcome) = self.send(|outcome| Command::Shutdown(deadline, outcome)) else { return Ok(()) };
+        if self.is_on_hub_thread() {
+            return Ok(());
+        }
+        outcome.recv_timeout(deadline.saturating_add(GRACE)).unwrap_or_else(|error| match error {
+            RecvTimeoutError::Disconnected => Ok(()),
+            RecvTimeoutError::Timeout => Err(Error::Timeout(
+                "the hub has not ended in time: a handler that runs inline holds it up".to_owned(),
+            )),
+        })
+    }
+
     /// Has something done, and waits until it is, but on the hub's own thread.
     fn tell(&self, command: impl FnOnce(Outcome<()>) -> Command) -> Result<()> {
         let outcome = self.send(command)?;
@@ -385,7 +407,7 @@ fn ended() -> Error {
     Error::Connection("the hub has ended".to_owned())
 }
 
-/// What the hub may take beyond the time of a request to say that it is over.
+/// What the hub may take beyond the time that it was given to say that it is over.
 const GRACE: Duration = Duration::from_secs(1);
 
 impl std::fmt::Debug for HubHandle {

@@ -278,6 +278,11 @@ impl Pool {
         }
     }
 
+    /// The jobs that wait or run, and that somebody has a use for.
+    pub(crate) fn in_use(&self) -> usize {
+        self.running.values().filter(|(_, cancelled)| !cancelled.load(Ordering::Relaxed)).count()
+    }
+
     pub(crate) fn take_done(&mut self) -> Option<Done> {
         let done = self.done.try_recv().ok()?;
         self.running.remove(&done.number);

@@ -27,11 +27,12 @@ use crate::audit::Floods;
 use crate::budget::Budget;
 use crate::calls::{Callee, Calls};
 use crate::config::{HubConfig, Limits, unix_micros};
+use crate::ending::Ending;
 use crate::errands::{Errand, Errands};
 use crate::handle::{Command, HubHandle};
 use crate::handlers::{Pool, Registry};
 use crate::link::{Goodbye, HubLink, Origin, ReceiveBuffer};
-use crate::listeners::{Listeners, Via, drop_elsewhere};
+use crate::listeners::{Listeners, Via, drop_elsewhere, stops};
 use crate::owned::{Error, Result};
 use crate::peers::{Counters, Peer, PeerKey, Peers, Presence, Rows, Watched};
 use crate::poller::{Poller, Ready, WOKEN};
@@ -84,7 +85,8 @@ pub struct Hub {
     pub(crate) start_unix_us: u64,
     /// When the wall clock is read again.
     read_clock_at: Instant,
-    stopping: bool,
+    pub(crate) stopping: bool,
+    pub(crate) ending: Option<Ending>,
 }
 
 /// A message that passed its session, and who it came from.
@@ -140,6 +142,7 @@ impl Hub {
             start_unix_us: unix_micros(),
             read_clock_at: Instant::default(),
             stopping: false,
+            ending: None,
             config,
         })
     }
@@ -149,7 +152,7 @@ impl Hub {
         self.handle.clone()
     }
 
-    /// Runs until [`HubHandle::stop`]; then says goodbye to every peer.
+    /// Runs until [`HubHandle::stop`] or [`HubHandle::shutdown`], and says goodbye to every peer.
     ///
     /// # Errors
     /// `Internal` when the system's event queue fails.
@@ -160,7 +163,10 @@ impl Hub {
         while !self.stopping {
             self.turn(&mut events).map_err(|e| Error::Internal(format!("the hub's loop failed: {e}")))?;
         }
-        self.say_goodbye();
+        match self.ending {
+            None => self.say_goodbye(),
+            Some(_) => self.end(),
+        }
         Ok(())
     }
 
@@ -192,6 +198,7 @@ impl Hub {
         self.serve_signalled(events.len() <= 1, now);
         self.handle_deadlines(now);
         self.end_turn(now);
+        self.go_on_ending(now);
         Ok(())
     }
 
@@ -251,7 +258,8 @@ impl Hub {
     fn next_deadline(&self) -> Option<Instant> {
         let paused = self.listeners.next_deadline();
         let timer = self.timers.first().map(|(at, _)| *at);
-        [self.calls.next_deadline(), timer, paused, self.recheck_at, self.reload_at, self.floods.due]
+        let ending = self.ending.as_ref().map(Ending::deadline);
+        [ending, self.calls.next_deadline(), timer, paused, self.recheck_at, self.reload_at, self.floods.due]
             .into_iter()
             .flatten()
             .min()
@@ -275,6 +283,7 @@ impl Hub {
                     }
                 }
                 Command::Stop => self.stopping = true,
+                Command::Shutdown(deadline, done) => self.begin_ending(deadline, done, now),
                 other => self.handle_command(other, now),
             }
         }
@@ -298,6 +307,7 @@ impl Hub {
         let options = link.options();
         let origin = link.origin();
         let may_come = check_suffix(&options).and_then(|()| self.make_room_for(&origin, now));
+        let may_come = may_come.and(if self.ending.is_some() { Err(stops()) } else { Ok(()) });
         if let Err(error) = may_come {
             self.turn_away(&mut *link, &error);
             return Err(error);
@@ -663,7 +673,7 @@ impl Hub {
     }
 
     /// Writes what the turn has queued, and takes leave of those that have to go.
-    fn end_turn(&mut self, now: Instant) {
+    pub(crate) fn end_turn(&mut self, now: Instant) {
         loop {
             while let Some(key) = self.peers.take_dirty() {
                 self.flush(key, now);

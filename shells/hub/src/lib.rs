@@ -27,6 +27,7 @@ mod asking;
 mod audit;
 mod clocks;
 mod deliver;
+mod ending;
 mod errands;
 mod expand;
 mod gate;

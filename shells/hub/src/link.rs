@@ -144,6 +144,11 @@ pub trait Listener: Send {
     /// pauses the listener.
     fn accept(&mut self) -> io::Result<Option<Box<dyn HubLink>>>;
 
+    /// Whether what its links send goes through it: a hub that ends keeps it, bringing no more of them, until they are done.
+    fn carries_links(&self) -> bool {
+        false
+    }
+
     /// Where it listens, for people to read.
     fn describe(&self) -> String;
 }

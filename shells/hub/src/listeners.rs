@@ -86,6 +86,15 @@ impl Listeners {
         Ok(())
     }
 
+    /// Takes those away whose links go on without them.
+    pub(crate) fn take_independent(&mut self, poller: &Poller) -> Vec<Box<dyn Listener>> {
+        let independent =
+            |slot: &mut Option<Accepting>| slot.take_if(|accepting| !accepting.listener.carries_links());
+        let taken: Vec<Accepting> = self.slots.iter_mut().filter_map(independent).collect();
+        taken.iter().for_each(|accepting| poller.remove(accepting.listener.fd()));
+        taken.into_iter().map(|accepting| accepting.listener).collect()
+    }
+
     fn remove(&mut self, id: ListenerId, poller: &Poller) -> Option<Box<dyn Listener>> {
         let is_it = |slot: &&mut Option<Accepting>| slot.as_ref().is_some_and(|known| known.id == id);
         let listener = self.slots.iter_mut().find(is_it)?.take()?.listener;
@@ -96,6 +105,10 @@ impl Listeners {
 
 impl Hub {
     pub(crate) fn listen(&mut self, id: ListenerId, listener: Box<dyn Listener>) -> Result<()> {
+        if self.ending.is_some() {
+            drop_elsewhere(listener);
+            return Err(stops());
+        }
         let place = listener.describe();
         self.listeners.insert(id, listener, &self.poller).map_err(|(listener, error)| {
             drop_elsewhere(listener);
@@ -173,6 +186,11 @@ impl Hub {
             self.part_from(key, &End::Dismissed(Goodbye::Stopping, why.to_owned()), now);
         }
     }
+}
+
+/// What is told to whoever comes, or asks, when the hub ends.
+pub(crate) fn stops() -> Error {
+    Error::Connection("the hub stops: try again when it is back".to_owned())
 }
 
 /// Drops what may wait while it is dropped on a thread of its own; on this one where there is none to be had.
