@@ -20,6 +20,7 @@ use crate::carrier;
 use crate::described::Described;
 use crate::interface::DBusInterface;
 use crate::listener::DBusDoor;
+use crate::router::Router;
 use crate::step::GUEST;
 use crate::types::check;
 
@@ -110,6 +111,11 @@ impl DBusDoor {
     /// Has the router know of an interface whose handler the hub has.
     pub(crate) fn show(&self, described: Arc<Described>) -> Result<()> {
         self.with_router(|router| router.register(described))
+    }
+
+    /// Has the router know of no interface any more; those that it knew of.
+    pub(crate) fn take_interfaces(&self) -> Vec<Arc<Described>> {
+        self.with_router(Router::take_registered)
     }
 
     fn described(&self, name: &str) -> Result<Arc<Described>> {

@@ -88,6 +88,11 @@ impl Router {
         self.registered.remove(name).is_some()
     }
 
+    /// Forgets all registered interfaces, and gives them back.
+    pub(crate) fn take_registered(&mut self) -> Vec<Arc<Described>> {
+        std::mem::take(&mut self.registered).into_values().collect()
+    }
+
     /// The registered interface of this name.
     pub(crate) fn described(&self, name: &str) -> Option<Arc<Described>> {
         self.registered.get(name).cloned()

@@ -1,9 +1,10 @@
-//! A hub with a name on a bus, on a thread of its own.
+//! A hub with a name on a bus, on a thread of its own, or one name more of a hub that runs already.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use dbus::arg::messageitem::MessageItem;
-use visorbus_hub::{BoxedHandler, Error, HubConfig, HubHandle, HubServer, OwnedMessage, Result};
+use visorbus_hub::{Error, HubConfig, HubHandle, HubServer, Result};
 
 use crate::config::{BusAddress, DBusConfig};
 use crate::described::Described;
@@ -11,7 +12,8 @@ use crate::interface::DBusInterface;
 use crate::listener::{DBusDoor, DBusListener, DBusState, DBusStatistics};
 use crate::registered::{DoorSlot, prepare};
 
-/// Serves a bus: whoever is on it reaches what the hub reaches, by the same rules.
+/// Serves a bus: whoever is on it reaches what the hub reaches, by the same rules. Handlers, messages to programs and the
+/// hub's handle are those of the [`HubServer`] that it is.
 ///
 /// ```no_run
 /// use visorbus_core::auth::{Key, KeyRing, Slot};
@@ -48,10 +50,18 @@ impl DBusService {
         object_path: impl Into<String>,
         config: HubConfig,
     ) -> Result<Self> {
-        let (service_name, object_path) = (service_name.into(), object_path.into());
-        let config_of_bus = DBusConfig { service_name, object_path, ..DBusConfig::default() };
-        let (described, door) = (Vec::new(), DoorSlot::default());
-        Ok(Self { server: HubServer::new(config)?, config: config_of_bus, described, door })
+        Ok(Self::of(HubServer::new(config)?, service_name.into(), object_path.into()))
+    }
+
+    /// As [`DBusService::new`], on a hub that runs already, as [`HubServer::over`] says. The interfaces that it shows are
+    /// handlers of the hub as long as it serves.
+    pub fn over(service_name: impl Into<String>, object_path: impl Into<String>, handle: HubHandle) -> Self {
+        Self::of(HubServer::over(handle), service_name.into(), object_path.into())
+    }
+
+    fn of(server: HubServer, service_name: String, object_path: String) -> Self {
+        let config = DBusConfig { service_name, object_path, ..DBusConfig::default() };
+        Self { server, config, described: Vec::new(), door: DoorSlot::default() }
     }
 
     /// Everything about the bus at once, name and path too, in place of what was set before.
@@ -87,12 +97,21 @@ impl DBusService {
         })
     }
 
-    /// Ends every program's session, waits for the hub's end and leaves the bus. Nothing to do where it does not run.
+    /// Ends every program's session and leaves the bus; of a hub of its own, waits for its end. A hub that ran before serves
+    /// the interfaces no more. Nothing to do where it does not run.
     ///
     /// # Errors
-    /// Why the hub had ended before.
+    /// Why the hub had ended before, where it is its own.
     pub fn stop(&mut self) -> Result<()> {
-        self.server.stop()
+        let outcome = self.server.stop();
+        let mut shown = std::mem::take(&mut self.described);
+        shown.extend(self.door.get().map(DBusDoor::take_interfaces).unwrap_or_default());
+        let hub = self.server.handle();
+        for described in shown {
+            // Where the hub has ended, its handlers have too.
+            let _ = hub.unregister_handler(&described.component);
+        }
+        outcome
     }
 
     /// Shows an interface on the service's object. What is registered before the start is there from the moment that the
@@ -142,55 +161,6 @@ impl DBusService {
         self.started()?.property_changed(interface, property, value)
     }
 
-    /// Serves the component `handler.id()` in the hub.
-    ///
-    /// # Errors
-    /// `Message` when the id is no component's name or is taken; `Connection` when the service has stopped.
-    pub fn register_handler(&mut self, handler: BoxedHandler) -> Result<()> {
-        self.server.register_handler(handler)
-    }
-
-    /// Stops serving the component `id`.
-    ///
-    /// # Errors
-    /// `Message` when no handler has this id; `Connection` when the service has stopped.
-    pub fn unregister_handler(&mut self, id: &str) -> Result<()> {
-        self.server.unregister_handler(id)
-    }
-
-    /// The names of the authenticated programs, sorted; none while it does not serve yet.
-    ///
-    /// # Errors
-    /// `Connection` when the service has stopped.
-    pub fn active_connections(&self) -> Result<Vec<String>> {
-        self.server.active_connections()
-    }
-
-    /// Sends a notification to the program called `client_id` in the hub, which has it as a signal `Notification`.
-    ///
-    /// # Errors
-    /// `Message` when there is no such program or the message is no notification; `Connection` when the service does not
-    /// run.
-    pub fn send_message(&self, client_id: &str, message: OwnedMessage) -> Result<()> {
-        self.server.send_message(client_id, message)
-    }
-
-    /// Sends a notification to every authenticated program.
-    ///
-    /// # Errors
-    /// As [`HubServer::broadcast_message`].
-    pub fn broadcast_message(&self, message: OwnedMessage) -> Result<()> {
-        self.server.broadcast_message(message)
-    }
-
-    /// Sends a notification to every program that has `scope`.
-    ///
-    /// # Errors
-    /// As [`HubServer::broadcast_to_scope`].
-    pub fn broadcast_to_scope(&self, scope: &str, message: OwnedMessage) -> Result<()> {
-        self.server.broadcast_to_scope(scope, message)
-    }
-
     /// How it stands with its bus; `None` while it does not serve yet.
     pub fn state(&self) -> Option<DBusState> {
         self.door.get().map(DBusDoor::state)
@@ -206,11 +176,6 @@ impl DBusService {
         self.door.get().cloned()
     }
 
-    /// The hub: for what a bus does not know of, such as taking tokens back and reading accounts and policy again.
-    pub fn handle(&self) -> HubHandle {
-        self.server.handle()
-    }
-
     fn change(&mut self, change: impl FnOnce(&mut DBusConfig)) -> Result<()> {
         if self.door.get().is_some() {
             return Err(Error::Message(
@@ -224,5 +189,26 @@ impl DBusService {
     fn started(&self) -> Result<&DBusDoor> {
         let text = "this service does not serve yet: call start() first";
         self.door.get().ok_or_else(|| Error::Connection(text.to_owned()))
+    }
+}
+
+impl Deref for DBusService {
+    type Target = HubServer;
+
+    fn deref(&self) -> &HubServer {
+        &self.server
+    }
+}
+
+impl DerefMut for DBusService {
+    fn deref_mut(&mut self) -> &mut HubServer {
+        &mut self.server
+    }
+}
+
+impl Drop for DBusService {
+    fn drop(&mut self) {
+        // Nobody could be told why the hub had ended before.
+        let _ = self.stop();
     }
 }

@@ -1,13 +1,14 @@
-//! A hub with one Unix socket, on a thread of its own.
+//! A hub with one Unix socket, on a thread of its own, or one socket more of a hub that runs already.
 
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 
-use visorbus_hub::{BoxedHandler, HubConfig, HubHandle, HubServer, OwnedMessage, Result};
+use visorbus_hub::{HubConfig, HubHandle, HubServer, Result};
 
 use crate::address::address;
 use crate::listener::UnixSocketListener;
 
-/// Serves a Unix socket.
+/// Serves a Unix socket. Handlers, messages to clients and the hub's handle are those of the [`HubServer`] that it is.
 ///
 /// ```no_run
 /// use visorbus_core::auth::{Key, KeyRing, Slot};
@@ -24,86 +25,76 @@ use crate::listener::UnixSocketListener;
 /// ```
 pub struct UnixSocketServer {
     path: PathBuf,
+    /// Who may connect beside this user.
+    group: Option<u32>,
     server: HubServer,
 }
 
 impl UnixSocketServer {
-    /// A server at `path` that does not listen yet.
+    /// A server at `path`, with a hub of its own, that does not listen yet.
     ///
     /// # Errors
     /// `Message` when `path` cannot be a socket's, and what [`visorbus_hub::Hub::new`] says.
     pub fn new(path: impl Into<PathBuf>, config: HubConfig) -> Result<Self> {
         let path = path.into();
         address(&path)?;
-        Ok(Self { path, server: HubServer::new(config)? })
+        Ok(Self { path, group: None, server: HubServer::new(config)? })
+    }
+
+    /// A server at `path` on a hub that runs already, as [`HubServer::over`] says, that does not listen yet.
+    ///
+    /// # Errors
+    /// `Message` when `path` cannot be a socket's.
+    pub fn over(path: impl Into<PathBuf>, handle: HubHandle) -> Result<Self> {
+        let path = path.into();
+        address(&path)?;
+        Ok(Self { path, group: None, server: HubServer::over(handle) })
+    }
+
+    /// Lets the members of the group `gid` connect too, from the next start on; `None`: this user alone.
+    pub const fn set_group(&mut self, gid: Option<u32>) {
+        self.group = gid;
     }
 
     /// Listens and serves from now on; see [`UnixSocketListener::bind`] for whose socket it replaces.
     ///
     /// # Errors
-    /// `Message` when it was started before; what [`UnixSocketListener::bind`] says, after which it may be tried again.
+    /// `Message` when it was started before; what [`UnixSocketListener::bind`], or for a group
+    /// [`UnixSocketListener::bind_for_group`], says, after which it may be tried again.
     pub fn start(&mut self) -> Result<()> {
-        let path = &self.path;
-        self.server.start(|| Ok(Box::new(UnixSocketListener::bind(path)?)))
+        let Self { path, group, server } = self;
+        server.start(|| match group {
+            Some(gid) => Ok(Box::new(UnixSocketListener::bind_for_group(path, *gid)?)),
+            None => Ok(Box::new(UnixSocketListener::bind(path)?)),
+        })
     }
 
-    /// Says goodbye to every client, waits for the hub's end and removes the socket. Nothing to do where it does not
-    /// run.
+    /// Says goodbye to every client and removes the socket; of a hub of its own, waits for its end. Nothing to do where it
+    /// does not run.
     ///
     /// # Errors
-    /// Why the hub had ended before.
+    /// Why the hub had ended before, where it is its own.
     pub fn stop(&mut self) -> Result<()> {
         self.server.stop()
-    }
-
-    /// Serves the component `handler.id()` in the hub.
-    ///
-    /// # Errors
-    /// As [`HubServer::register_handler`].
-    pub fn register_handler(&mut self, handler: BoxedHandler) -> Result<()> {
-        self.server.register_handler(handler)
-    }
-
-    /// Stops serving the component `id`.
-    ///
-    /// # Errors
-    /// As [`HubServer::unregister_handler`].
-    pub fn unregister_handler(&mut self, id: &str) -> Result<()> {
-        self.server.unregister_handler(id)
-    }
-
-    /// The names of the authenticated clients, sorted; none while it does not serve yet.
-    ///
-    /// # Errors
-    /// `Connection` when the server has stopped.
-    pub fn active_connections(&self) -> Result<Vec<String>> {
-        self.server.active_connections()
-    }
-
-    /// Sends a notification to the client called `client_id`.
-    ///
-    /// # Errors
-    /// As [`HubServer::send_message`].
-    pub fn send_message(&self, client_id: &str, message: OwnedMessage) -> Result<()> {
-        self.server.send_message(client_id, message)
-    }
-
-    /// Sends a notification to every authenticated client.
-    ///
-    /// # Errors
-    /// As [`HubServer::broadcast_message`].
-    pub fn broadcast_message(&self, message: OwnedMessage) -> Result<()> {
-        self.server.broadcast_message(message)
-    }
-
-    /// The hub: for what a socket does not know of, such as taking tokens back and reading accounts and policy again.
-    pub fn handle(&self) -> HubHandle {
-        self.server.handle()
     }
 
     /// The socket.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+impl Deref for UnixSocketServer {
+    type Target = HubServer;
+
+    fn deref(&self) -> &HubServer {
+        &self.server
+    }
+}
+
+impl DerefMut for UnixSocketServer {
+    fn deref_mut(&mut self) -> &mut HubServer {
+        &mut self.server
     }
 }
 

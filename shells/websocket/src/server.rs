@@ -1,15 +1,17 @@
-//! A hub with one WebSocket port, on threads of its own.
+//! A hub with one WebSocket port, on threads of its own, or one port more of a hub that runs already.
 
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 
-use visorbus_hub::{BoxedHandler, Error, HubConfig, HubHandle, HubServer, OwnedMessage, Result};
+use visorbus_hub::{Error, HubConfig, HubHandle, HubServer, Result};
 
 use crate::door::DoorStats;
 use crate::listener::{Door, WebSocketConfig, WebSocketListener};
 use crate::pages::Pages;
 use crate::tls::TlsConfig;
 
-/// Serves WebSockets, over TLS where a certificate is given.
+/// Serves WebSockets, over TLS where a certificate is given. Handlers, messages to clients and the hub's handle are those of
+/// the [`HubServer`] that it is.
 ///
 /// ```no_run
 /// use visorbus_core::auth::{Key, KeyRing, Slot};
@@ -33,7 +35,7 @@ pub struct WebSocketServer {
 }
 
 impl WebSocketServer {
-    /// A server for `address`, `127.0.0.1:8080` for example, that does not serve yet. Without TLS it serves this machine
+    /// A server for `address`, `127.0.0.1:8080` for example, with a hub of its own, that does not serve yet. Without TLS it serves this machine
     /// alone, unless its [configuration](WebSocketServer::set_config) says otherwise.
     ///
     /// # Errors
@@ -41,6 +43,13 @@ impl WebSocketServer {
     pub fn new(address: impl Into<String>, config: HubConfig) -> Result<Self> {
         let server = HubServer::new(config)?;
         Ok(Self { server, address: address.into(), config: WebSocketConfig::default(), door: None })
+    }
+
+    /// A server for `address` on a hub that runs already, as [`HubServer::over`] says, that does not serve yet. By itself it
+    /// is as careful as [`WebSocketServer::new`] says.
+    pub fn over(address: impl Into<String>, handle: HubHandle) -> Self {
+        let (server, address) = (HubServer::over(handle), address.into());
+        Self { server, address, config: WebSocketConfig::default(), door: None }
     }
 
     /// Serves over TLS and nothing else.
@@ -98,61 +107,13 @@ impl WebSocketServer {
         Ok(())
     }
 
-    /// Says goodbye to every client, waits for the hub's end and closes the port. Nothing to do where it does not run.
+    /// Says goodbye to every client and closes the port; of a hub of its own, waits for its end. Nothing to do where it
+    /// does not run.
     ///
     /// # Errors
-    /// Why the hub had ended before.
+    /// Why the hub had ended before, where it is its own.
     pub fn stop(&mut self) -> Result<()> {
         self.server.stop()
-    }
-
-    /// Serves the component `handler.id()` in the hub.
-    ///
-    /// # Errors
-    /// `Message` when the id is no component's name or is taken; `Connection` when the server has stopped.
-    pub fn register_handler(&mut self, handler: BoxedHandler) -> Result<()> {
-        self.server.register_handler(handler)
-    }
-
-    /// Stops serving the component `id`.
-    ///
-    /// # Errors
-    /// `Message` when no handler has this id; `Connection` when the server has stopped.
-    pub fn unregister_handler(&mut self, id: &str) -> Result<()> {
-        self.server.unregister_handler(id)
-    }
-
-    /// The names of the authenticated clients, sorted; none while it does not serve yet.
-    ///
-    /// # Errors
-    /// `Connection` when the server has stopped.
-    pub fn active_connections(&self) -> Result<Vec<String>> {
-        self.server.active_connections()
-    }
-
-    /// Sends a notification to the client called `client_id`.
-    ///
-    /// # Errors
-    /// `Message` when there is no such client or the message is no notification; `Connection` when the server does not
-    /// run.
-    pub fn send_message(&self, client_id: &str, message: OwnedMessage) -> Result<()> {
-        self.server.send_message(client_id, message)
-    }
-
-    /// Sends a notification to every authenticated client.
-    ///
-    /// # Errors
-    /// As [`HubServer::broadcast_message`].
-    pub fn broadcast_message(&self, message: OwnedMessage) -> Result<()> {
-        self.server.broadcast_message(message)
-    }
-
-    /// Sends a notification to every client that has `scope`.
-    ///
-    /// # Errors
-    /// As [`HubServer::broadcast_to_scope`].
-    pub fn broadcast_to_scope(&self, scope: &str, message: OwnedMessage) -> Result<()> {
-        self.server.broadcast_to_scope(scope, message)
     }
 
     /// Reads certificate, key and authorities again, for connections that are made from now on; those that are there stay.
@@ -178,11 +139,6 @@ impl WebSocketServer {
         self.door.as_ref().map(Door::url)
     }
 
-    /// The hub: for what a port does not know of, such as taking tokens back and reading accounts and policy again.
-    pub fn handle(&self) -> HubHandle {
-        self.server.handle()
-    }
-
     fn change(&mut self, change: impl FnOnce(&mut WebSocketConfig)) -> Result<()> {
         if self.door.is_some() {
             return Err(Error::Message(
@@ -196,5 +152,19 @@ impl WebSocketServer {
     fn started(&self) -> Result<&Door> {
         let text = "this server does not serve yet: call start() first";
         self.door.as_ref().ok_or_else(|| Error::Connection(text.to_owned()))
+    }
+}
+
+impl Deref for WebSocketServer {
+    type Target = HubServer;
+
+    fn deref(&self) -> &HubServer {
+        &self.server
+    }
+}
+
+impl DerefMut for WebSocketServer {
+    fn deref_mut(&mut self) -> &mut HubServer {
+        &mut self.server
     }
 }
