@@ -25,7 +25,8 @@ fn main() -> Result<()> {
     let client = DBusClient::with_config("org.visorbus.Bus1", "/org/visorbus/Bus1", config)?;
     client.connect()?;
     if let Ok(token) = env::var("VISORBUS_TOKEN") {
-        let token = token.parse().map_err(|e| Error::Authentication(format!("VISORBUS_TOKEN is no token: {e}")))?;
+        let token =
+            token.parse().map_err(|e| Error::Authentication(format!("VISORBUS_TOKEN is no token: {e}")))?;
         client.set_auth_token(AuthToken::new(token)?)?;
     }
 

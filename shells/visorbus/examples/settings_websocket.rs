@@ -9,9 +9,10 @@
 use std::env;
 use std::time::Duration;
 
+use visorbus_core::bus::SlowConsumer;
 use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
 use visorbus_services::config::{ConfigChange, ConfigEntry};
-use visorbus_websocket::{Credentials, SlowConsumer, WebSocketClient};
+use visorbus_websocket::{Credentials, Delivery, WebSocketClient};
 
 fn main() -> Result<()> {
     let mut arguments = env::args().skip(1);
@@ -21,7 +22,8 @@ fn main() -> Result<()> {
 
     let client = WebSocketClient::new(&url, "panel.websocket")?;
     client.connect()?;
-    let token = token.parse().map_err(|e| Error::Authentication(format!("VISORBUS_TOKEN is no token: {e}")))?;
+    let token =
+        token.parse().map_err(|e| Error::Authentication(format!("VISORBUS_TOKEN is no token: {e}")))?;
     client.authenticate(&Credentials::Token(token))?;
 
     // First the subscription, so that no change falls between reading and hearing.
@@ -34,7 +36,7 @@ fn main() -> Result<()> {
         client.send_request(request, None)?;
     }
     loop {
-        if let Some(visorbus_websocket::Delivery::Message(message)) = changes.recv(None)? {
+        if let Some(Delivery::Message(message)) = changes.recv(None)? {
             let change: ConfigChange = message.payload.parse()?;
             println!("{setting} is now {}, by {}", change.value, change.by);
         }
