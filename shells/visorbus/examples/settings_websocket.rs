@@ -9,10 +9,11 @@
 use std::env;
 use std::time::Duration;
 
+use visorbus_client::{Credentials, Delivery};
 use visorbus_core::bus::SlowConsumer;
 use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
 use visorbus_services::config::{ConfigChange, ConfigEntry};
-use visorbus_websocket::{Credentials, Delivery, WebSocketClient};
+use visorbus_websocket::WebSocketClient;
 
 fn main() -> Result<()> {
     let mut arguments = env::args().skip(1);
