@@ -58,6 +58,16 @@ pub enum ConfigError {
         /// The key in it.
         key: String,
     },
+    /// A value that is right alone, and not beside the others.
+    #[error("'{category}.{key}': {why}")]
+    Conflict {
+        /// The category.
+        category: String,
+        /// The key to change.
+        key: String,
+        /// What does not go together, and what to do.
+        why: String,
+    },
     /// A text that is not of the form that it must be of: not TOML, no `category.key = value`.
     #[error("{what}")]
     Malformed {
@@ -100,6 +110,11 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
+    /// What does not go together: the key to change, and why.
+    pub fn conflict(category: &str, key: &str, why: impl Into<String>) -> Self {
+        Self::Conflict { category: category.to_owned(), key: key.to_owned(), why: why.into() }
+    }
+
     /// What is wrong with a value of a key.
     pub(crate) fn value(category: &str, key: &str, misvalue: Misvalue) -> Self {
         let (category, key) = (category.to_owned(), key.to_owned());

@@ -208,9 +208,8 @@ impl Key {
             Kind::Bool => plain.parse().map(Value::Bool).ok(),
             Kind::Integer { .. } => plain.parse().map(Value::Integer).ok(),
             Kind::Float { .. } => plain.parse().map(Value::Float).ok(),
-            Kind::Text { .. } | Kind::Choice(_) => {
-                Some(Value::Text(unquoted(plain).unwrap_or_else(|| plain.to_owned())))
-            }
+            Kind::Text { .. } => Some(Value::Text(unquoted(plain).unwrap_or_else(|| text.to_owned()))),
+            Kind::Choice(_) => Some(Value::Text(unquoted(plain).unwrap_or_else(|| plain.to_owned()))),
             Kind::Texts { .. } if plain.starts_with('[') => {
                 serde_json::from_str(plain).map(Value::Texts).ok()
             }

@@ -1,8 +1,7 @@
 //! Who is told of changes, and in which order: one change after the other, also where a listener changes something itself.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use visorbus_core::message::{Address, Pattern};
@@ -41,15 +40,19 @@ impl Listeners {
         let what =
             |error| format!("'{}' selects no keys: {error}", pattern.chars().take(64).collect::<String>());
         Pattern::new(pattern).map_err(|error| ConfigError::Malformed { what: what(error) })?;
-        let (sender, changes) = sync_channel(MAX_WAITING);
-        let pattern = pattern.to_owned();
-        let listener = self.add(move |change| tell(&sender, &pattern, change));
-        Ok(ConfigWatch { changes, _listener: listener })
+        let (waiting, pattern) = (Arc::<Waiting>::default(), pattern.to_owned());
+        let to = Arc::clone(&waiting);
+        let listener = self.add(move |change| {
+            if is_selected(&pattern, change) {
+                to.push(change.clone());
+            }
+        });
+        Ok(ConfigWatch { waiting, _listener: listener })
     }
 
     /// Puts changes behind those that wait.
-    pub(crate) fn push(&self, changes: Vec<ConfigChange>) {
-        self.state().waiting.extend(changes);
+    pub(crate) fn push(&self, changes: &[ConfigChange]) {
+        self.state().waiting.extend(changes.iter().cloned());
     }
 
     /// Tells of all that waits, unless somebody does so already.
@@ -100,22 +103,39 @@ impl std::fmt::Debug for ConfigListener {
 /// Changes as they come.
 #[derive(Debug)]
 pub struct ConfigWatch {
-    changes: Receiver<ConfigChange>,
+    waiting: Arc<Waiting>,
     _listener: ConfigListener,
 }
 
 impl ConfigWatch {
-    /// The next change; `None` when none has come within `timeout`, or there is nobody left to change anything.
+    /// The next change; `None` when none has come within `timeout`.
     pub fn recv_timeout(&self, timeout: Duration) -> Option<ConfigChange> {
-        match self.changes.recv_timeout(timeout) {
-            Ok(change) => Some(change),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        let changes = self.waiting.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let came = self.waiting.came.wait_timeout_while(changes, timeout, |changes| changes.is_empty());
+        came.unwrap_or_else(PoisonError::into_inner).0.pop_front()
     }
 
     /// A change that has come already.
     pub fn try_recv(&self) -> Option<ConfigChange> {
-        self.changes.try_recv().ok()
+        self.recv_timeout(Duration::ZERO)
+    }
+}
+
+/// What somebody who watches has not taken yet.
+#[derive(Debug, Default)]
+struct Waiting {
+    changes: Mutex<VecDeque<ConfigChange>>,
+    came: Condvar,
+}
+
+impl Waiting {
+    fn push(&self, change: ConfigChange) {
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        if changes.len() == MAX_WAITING {
+            changes.pop_front();
+        }
+        changes.push_back(change);
+        self.came.notify_one();
     }
 }
 
@@ -128,15 +148,10 @@ impl Drop for Over<'_> {
     }
 }
 
-fn tell(to: &SyncSender<ConfigChange>, pattern: &str, change: &ConfigChange) {
+fn is_selected(pattern: &str, change: &ConfigChange) -> bool {
     let address = format!("{}/{}", change.category, change.key);
-    let (Ok(pattern), Ok(address)) = (Pattern::new(pattern), Address::new(&address)) else { return };
-    if pattern.matches(address) {
-        match to.try_send(change.clone()) {
-            // Whoever does not take what it watches misses some of it.
-            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
-        }
-    }
+    let (Ok(pattern), Ok(address)) = (Pattern::new(pattern), Address::new(&address)) else { return false };
+    pattern.matches(address)
 }
 
 /// Changes that a watch keeps.

@@ -1,18 +1,19 @@
 //! Keeps the values: what holds of each key, whence, and who is told when that changes.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use visorbus_hub::Value;
 
-use super::document::{self, Values};
-use super::entry::{ConfigChange, ConfigEntry, Origin};
+use super::document;
+use super::entry::{ConfigChange, ConfigEntry};
 use super::error::ConfigError;
-use super::key::Key;
+use super::file::ConfigFile;
 use super::listeners::{ConfigListener, ConfigWatch, Listeners};
-use super::overrides::{Overrides, Resolved};
+use super::overrides::Overrides;
 use super::schema::ConfigSchema;
+use super::values::{ConfigValues, Kept, KeptValue};
 
 /// A configuration that is in use. Cloning it is cheap, and every clone is the same configuration.
 ///
@@ -32,19 +33,17 @@ use super::schema::ConfigSchema;
 pub struct ConfigManager(Arc<Shared>);
 
 struct Shared {
-    schema: ConfigSchema,
     /// Where the values are kept; `None`: nowhere.
-    path: Option<PathBuf>,
-    overrides: Resolved,
-    /// What the file gives, or whoever has set it.
-    values: Mutex<Values>,
+    file: Option<ConfigFile>,
+    values: Mutex<ConfigValues>,
     /// One change at a time.
     changing: Mutex<()>,
     listeners: Arc<Listeners>,
 }
 
 impl ConfigManager {
-    /// The configuration in the file `path`, which need not be there. The file is written when something is set.
+    /// The configuration in the file `path`, which need not be there: it is written when something is set. What the
+    /// schema says to be [declared in](ConfigSchema::declared_in) other files is read first.
     ///
     /// # Errors
     /// All that is wrong with file, environment and arguments, each with its place.
@@ -53,87 +52,84 @@ impl ConfigManager {
         path: impl AsRef<Path>,
         overrides: Overrides,
     ) -> Result<Self, ConfigError> {
-        let path = path.as_ref().to_owned();
-        let overrides = overrides.resolve(&schema)?;
-        let values = match std::fs::read_to_string(&path) {
-            Ok(text) => document::read(&path, &text, &schema)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Values::new(),
-            Err(error) => {
-                return Err(ConfigError::Unusable { doing: "read", path, why: error.to_string() });
-            }
+        let file = ConfigFile::new(path.as_ref());
+        let text = file.read()?;
+        let schema = declared(schema, &file, text.as_deref(), &overrides)?;
+        let kept = match &text {
+            Some(text) => document::read(file.path(), text, &schema)?,
+            None => Kept::new(),
         };
-        Ok(Self::with(schema, Some(path), overrides, values))
+        let overrides = Arc::new(overrides.resolve(&schema)?);
+        let values = ConfigValues::new(schema, overrides, kept);
+        values.check(Some(file.path()))?;
+        Ok(Self::with(Some(file), values))
     }
 
     /// A configuration that is kept nowhere.
+    ///
+    /// # Panics
+    /// When the schema's own check refuses its defaults.
     pub fn in_memory(schema: ConfigSchema) -> Self {
-        Self::with(schema, None, HashMap::new(), Values::new())
+        let values = ConfigValues::new(schema, Arc::new(HashMap::new()), Kept::new());
+        if let Err(error) = values.check(None) {
+            panic!("{error}");
+        }
+        Self::with(None, values)
     }
 
     /// What may be configured.
-    pub fn schema(&self) -> &ConfigSchema {
-        &self.0.schema
+    pub fn schema(&self) -> ConfigSchema {
+        self.values().schema().clone()
     }
 
     /// The file that it is kept in.
     pub fn path(&self) -> Option<&Path> {
-        self.0.path.as_deref()
+        self.0.file.as_ref().map(ConfigFile::path)
+    }
+
+    /// All that holds at this moment, for what is read together.
+    pub fn values(&self) -> ConfigValues {
+        self.0.values.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Yes or no of a key.
     ///
     /// # Panics
-    /// When there is no such key, or it has something else: a program knows its own keys. [`ConfigManager::get`] is for
-    /// names from outside.
+    /// As [`ConfigValues::bool`].
     pub fn bool(&self, category: &str, key: &str) -> bool {
-        match self.value(category, key) {
-            Value::Bool(value) => value,
-            other => not(category, key, "true or false", &other),
-        }
+        self.values().bool(category, key)
     }
 
     /// The whole number of a key.
     ///
     /// # Panics
-    /// As [`ConfigManager::bool`].
+    /// As [`ConfigValues::bool`].
     pub fn integer(&self, category: &str, key: &str) -> i64 {
-        match self.value(category, key) {
-            Value::Integer(value) => value,
-            other => not(category, key, "a whole number", &other),
-        }
+        self.values().integer(category, key)
     }
 
     /// The number of a key.
     ///
     /// # Panics
-    /// As [`ConfigManager::bool`].
+    /// As [`ConfigValues::bool`].
     pub fn float(&self, category: &str, key: &str) -> f64 {
-        match self.value(category, key) {
-            Value::Float(value) => value,
-            other => not(category, key, "a number", &other),
-        }
+        self.values().float(category, key)
     }
 
     /// The text of a key.
     ///
     /// # Panics
-    /// As [`ConfigManager::bool`].
+    /// As [`ConfigValues::bool`].
     pub fn text(&self, category: &str, key: &str) -> String {
-        match self.value(category, key) {
-            Value::Text(value) => value,
-            other => not(category, key, "a text", &other),
-        }
+        self.values().text(category, key)
     }
 
     /// The texts of a key.
     ///
     /// # Panics
-    /// As [`ConfigManager::bool`].
+    /// As [`ConfigValues::bool`].
     pub fn texts(&self, category: &str, key: &str) -> Vec<String> {
-        match self.value(category, key) {
-            Value::Texts(value) => value,
-            other => not(category, key, "a list of texts", &other),
-        }
+        self.values().texts(category, key)
     }
 
     /// A key with the value that holds.
@@ -141,8 +137,7 @@ impl ConfigManager {
     /// # Errors
     /// [`ConfigError::UnknownCategory`], [`ConfigError::UnknownKey`].
     pub fn get(&self, category: &str, key: &str) -> Result<ConfigEntry, ConfigError> {
-        let known = self.0.schema.key(category, key)?;
-        Ok(self.entry(&self.values(), category, known))
+        self.values().get(category, key)
     }
 
     /// All keys, or those of one category, in the schema's order.
@@ -150,26 +145,18 @@ impl ConfigManager {
     /// # Errors
     /// [`ConfigError::UnknownCategory`].
     pub fn list(&self, category: Option<&str>) -> Result<Vec<ConfigEntry>, ConfigError> {
-        let categories = match category {
-            Some(name) => std::slice::from_ref(self.0.schema.category(name)?),
-            None => self.0.schema.categories(),
-        };
-        let values = self.values();
-        let entries = categories
-            .iter()
-            .flat_map(|category| category.keys().iter().map(|key| self.entry(&values, category.name(), key)));
-        Ok(entries.collect())
+        self.values().list(category)
     }
 
     /// Has a key be `value` from now on, and keeps it. Says whether the value that holds is another one now: where
-    /// environment or command line give it, it is not, although it is kept. `by` is who is told to have changed it.
+    /// environment or command line give it, it is not, although it is kept. `by` is who is told to have changed it. What
+    /// somebody else has changed in the file meanwhile holds from now on too.
     ///
     /// # Errors
-    /// What is wrong with names or value, or why it cannot be kept: then nothing has changed.
+    /// What is wrong with names, value or file, or why it cannot be kept: then nothing has changed.
     pub fn set(&self, category: &str, key: &str, value: Value, by: &str) -> Result<bool, ConfigError> {
-        let known = self.0.schema.key(category, key)?;
-        let value = known.accept(value).map_err(|misvalue| ConfigError::value(category, key, misvalue))?;
-        self.change(by, |values| drop(values.insert((category.to_owned(), key.to_owned()), (value, 0))))
+        let changes = self.change(&[(category, key, Some(value))], by)?;
+        Ok(changes.iter().any(|change| change.category == category && change.key == key))
     }
 
     /// Takes the value of a key back, so that its default holds. Says whether the value that holds is another one now.
@@ -177,16 +164,53 @@ impl ConfigManager {
     /// # Errors
     /// As [`ConfigManager::set`].
     pub fn reset(&self, category: &str, key: &str, by: &str) -> Result<bool, ConfigError> {
-        self.0.schema.key(category, key)?;
-        self.change(by, |values| drop(values.remove(&(category.to_owned(), key.to_owned()))))
+        let changes = self.change(&[(category, key, None)], by)?;
+        Ok(changes.iter().any(|change| change.category == category && change.key == key))
     }
 
-    /// Reads the file again; says what has changed. Where it is wrong, all stays as it is.
+    /// Sets or, where there is no value, resets several keys: all of them or none. Says what holds otherwise now.
     ///
     /// # Errors
-    /// As [`ConfigManager::open`].
+    /// As [`ConfigManager::set`], with all that is wrong.
+    pub fn change(
+        &self,
+        keys: &[(&str, &str, Option<Value>)],
+        by: &str,
+    ) -> Result<Vec<ConfigChange>, ConfigError> {
+        let accepted = self.accept(keys)?;
+        let is_asked =
+            |category: &str, key: &str| accepted.iter().any(|one| (one.0, one.1) == (category, key));
+        let by = |category: &str, key: &str| if is_asked(category, key) { by } else { BY_FILE }.to_owned();
+        self.exchange(by, |before| {
+            let Some(file) = &self.0.file else { return self.changed_in_memory(before, &accepted) };
+            let mut after = before.clone();
+            let accepted: Vec<_> =
+                accepted.iter().map(|(category, key, value)| (*category, *key, value.as_ref())).collect();
+            file.replace(|text| {
+                let edited = document::edit(file.path(), text, &accepted)?;
+                after = before.with(document::read(file.path(), &edited, before.schema())?);
+                after.check(Some(file.path()))?;
+                Ok(edited)
+            })?;
+            Ok(after)
+        })
+    }
+
+    /// Reads the file again; says what holds otherwise now. Where it is wrong, all stays as it is.
+    ///
+    /// # Errors
+    /// All that is wrong with the file, each with its place.
     pub fn reload(&self) -> Result<Vec<ConfigChange>, ConfigError> {
-        Ok(Vec::new())
+        let Some(file) = &self.0.file else { return Ok(Vec::new()) };
+        self.exchange(
+            |_, _| BY_FILE.to_owned(),
+            |before| {
+                let text = file.read()?.unwrap_or_default();
+                let after = before.with(document::read(file.path(), &text, before.schema())?);
+                after.check(Some(file.path()))?;
+                Ok(after)
+            },
+        )
     }
 
     /// Calls `listener` with every change to come, in their order, on the thread that changes something, until what is
@@ -196,7 +220,7 @@ impl ConfigManager {
     }
 
     /// The changes to come of the keys that `pattern` selects, as of an address `category/key`: `display/*`, `**`. Of
-    /// what nobody takes from it the last 256 changes are kept.
+    /// what nobody takes from it the newest 256 are kept.
     ///
     /// # Errors
     /// [`ConfigError::Malformed`] when `pattern` is none.
@@ -204,100 +228,103 @@ impl ConfigManager {
         self.0.listeners.watch(pattern)
     }
 
-    fn with(schema: ConfigSchema, path: Option<PathBuf>, overrides: Resolved, values: Values) -> Self {
+    fn with(file: Option<ConfigFile>, values: ConfigValues) -> Self {
         let (values, changing, listeners) = (Mutex::new(values), Mutex::new(()), Arc::default());
-        Self(Arc::new(Shared { schema, path, overrides, values, changing, listeners }))
+        Self(Arc::new(Shared { file, values, changing, listeners }))
     }
 
-    /// Changes what is kept, and tells what holds otherwise from now on.
-    fn change(&self, by: &str, change: impl FnOnce(&mut Values)) -> Result<bool, ConfigError> {
-        let changing = self.0.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = self.values().clone();
-        let mut after = before.clone();
-        change(&mut after);
-        *self.values() = after.clone();
-        let changes = self.changes(&before, &after, by);
-        let changed = !changes.is_empty();
-        self.0.listeners.push(changes);
-        drop(changing);
-        self.0.listeners.deliver();
-        Ok(changed)
-    }
-
-    /// What holds otherwise after than before.
-    fn changes(&self, before: &Values, after: &Values, by: &str) -> Vec<ConfigChange> {
-        let mut changes = Vec::new();
-        for category in self.0.schema.categories() {
-            for key in category.keys() {
-                let (old, _) = self.held(before, category.name(), key);
-                let (value, _) = self.held(after, category.name(), key);
-                if old != value {
-                    let shown = |value: Value| if key.is_secret() { Value::Empty } else { value };
-                    changes.push(ConfigChange {
-                        category: category.name().to_owned(),
-                        key: key.name().to_owned(),
-                        value: shown(value),
-                        old: shown(old),
-                        by: by.to_owned(),
-                        applies: key.applies(),
-                    });
-                }
+    /// The values as their keys have them.
+    fn accept<'k>(
+        &self,
+        keys: &[(&'k str, &'k str, Option<Value>)],
+    ) -> Result<Vec<(&'k str, &'k str, Option<Value>)>, ConfigError> {
+        let (mut accepted, mut errors) = (Vec::new(), Vec::new());
+        let values = self.values();
+        for (category, key, value) in keys {
+            let known = values.schema().key(category, key);
+            let value = known.and_then(|known| {
+                let accept = |value: &Value| known.accept(value.clone());
+                let value = value.as_ref().map(accept).transpose();
+                value.map_err(|misvalue| ConfigError::value(category, key, misvalue))
+            });
+            match value {
+                Ok(value) => accepted.push((*category, *key, value)),
+                Err(error) => errors.push(error),
             }
         }
-        changes
+        ConfigError::all(errors).map(|()| accepted)
     }
 
-    fn entry(&self, values: &Values, category: &str, key: &Key) -> ConfigEntry {
-        let (value, origin) = self.held(values, category, key);
-        let shown = |value: Value| if key.is_secret() { Value::Empty } else { value };
-        ConfigEntry {
-            category: category.to_owned(),
-            key: key.name().to_owned(),
-            value: shown(value),
-            default: shown(key.default().clone()),
-            origin,
-            expected: key.expected(),
-            unit: key.unit_name().to_owned(),
-            description: key.description().to_owned(),
-            applies: key.applies(),
-            only_in_file: key.is_only_in_file(),
-            secret: key.is_secret(),
+    fn changed_in_memory(
+        &self,
+        before: &ConfigValues,
+        keys: &[(&str, &str, Option<Value>)],
+    ) -> Result<ConfigValues, ConfigError> {
+        let mut kept = before.kept().clone();
+        for (category, key, value) in keys {
+            let name = ((*category).to_owned(), (*key).to_owned());
+            match value {
+                Some(value) => drop(kept.insert(name, KeptValue { value: value.clone(), line: None })),
+                None => drop(kept.remove(&name)),
+            }
         }
+        let after = before.with(kept);
+        after.check(None).map(|()| after)
     }
 
-    /// What holds of a key, and whence.
-    fn held(&self, values: &Values, category: &str, key: &Key) -> (Value, Origin) {
-        let name = (category.to_owned(), key.name().to_owned());
-        if let Some((value, origin)) = self.0.overrides.get(&name) {
-            return (value.clone(), origin.clone());
-        }
-        match values.get(&name) {
-            Some((value, 0)) => (value.clone(), Origin::Memory),
-            Some((value, line)) => (value.clone(), Origin::File { line: *line }),
-            None => (key.default().clone(), Origin::Default),
-        }
-    }
-
-    /// What holds of a key of the program's own.
-    fn value(&self, category: &str, key: &str) -> Value {
-        match self.0.schema.key(category, key) {
-            Ok(known) => self.held(&self.values(), category, known).0,
-            Err(error) => panic!("{error}"),
-        }
-    }
-
-    fn values(&self) -> MutexGuard<'_, Values> {
-        self.0.values.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Puts other values in the place of those that hold, and tells of what is another one.
+    fn exchange(
+        &self,
+        by: impl Fn(&str, &str) -> String,
+        change: impl FnOnce(&ConfigValues) -> Result<ConfigValues, ConfigError>,
+    ) -> Result<Vec<ConfigChange>, ConfigError> {
+        let changing = self.0.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.values();
+        let after = change(&before)?;
+        let changes = before.changes(&after, by);
+        *self.0.values.lock().unwrap_or_else(PoisonError::into_inner) = after;
+        self.0.listeners.push(&changes);
+        drop(changing);
+        self.0.listeners.deliver();
+        Ok(changes)
     }
 }
 
 /// Without values, of which some are secret.
 impl std::fmt::Debug for ConfigManager {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ConfigManager").field("path", &self.0.path).finish_non_exhaustive()
+        f.debug_struct("ConfigManager").field("path", &self.path()).finish_non_exhaustive()
     }
 }
 
-fn not(category: &str, key: &str, wanted: &str, found: &Value) -> ! {
-    panic!("'{category}.{key}' is {}, not {wanted}", found.kind())
+/// The schema with what is declared in the files that the configuration itself names.
+fn declared(
+    schema: ConfigSchema,
+    file: &ConfigFile,
+    text: Option<&str>,
+    overrides: &Overrides,
+) -> Result<ConfigSchema, ConfigError> {
+    let Some((category, key)) = schema.declarations() else { return Ok(schema) };
+    let known = schema.key(category, key)?;
+    let from_file =
+        text.map_or(Ok(None), |text| document::read_one(file.path(), text, &schema, (category, key)))?;
+    let named = overrides.resolve_one(&schema, (category, key))?.or(from_file);
+    let Value::Texts(names) = named.unwrap_or_else(|| known.default().clone()) else { return Ok(schema) };
+    let beside = file.path().parent().unwrap_or(Path::new("."));
+    names.iter().try_fold(schema.clone(), |schema, name| {
+        let declarations = ConfigFile::new(&beside.join(name));
+        let missing = || ConfigError::Unusable {
+            doing: "read",
+            path: declarations.path().to_owned(),
+            why: format!("it is not there, and '{category}.{key}' names it"),
+        };
+        let text = declarations.read()?.ok_or_else(missing)?;
+        schema.declare(&text, declarations.path())
+    })
 }
+
+/// Who changed what somebody has changed in the file.
+const BY_FILE: &str = "file";
+
+#[cfg(test)]
+mod tests;

@@ -6,14 +6,18 @@
 
 mod schema;
 
+mod declare;
 mod key;
 mod nearest;
 
 mod manager;
+mod values;
 
 mod document;
+mod file;
 mod listeners;
 mod overrides;
+mod template;
 
 mod entry;
 mod error;
@@ -24,4 +28,6 @@ pub use key::{Applies, Check, Key, Kind};
 pub use listeners::{ConfigListener, ConfigWatch};
 pub use manager::ConfigManager;
 pub use overrides::{Overrides, variable};
-pub use schema::{Category, ConfigSchema};
+pub use schema::{Across, Category, ConfigSchema};
+pub use template::init_text;
+pub use values::ConfigValues;

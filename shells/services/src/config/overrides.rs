@@ -62,16 +62,14 @@ impl Overrides {
 
     /// What holds of it under a schema.
     pub(crate) fn resolve(&self, schema: &ConfigSchema) -> Result<Resolved, ConfigError> {
-        let mut resolved = Resolved::new();
-        let mut errors = Vec::new();
+        let (mut resolved, mut errors) = (Resolved::new(), Vec::new());
         for category in schema.categories() {
             for key in category.keys() {
-                let variable = variable(category.name(), key.name());
-                let Some(text) = self.environment.get(&variable) else { continue };
                 let name = (category.name().to_owned(), key.name().to_owned());
-                match value(schema, &name, &Given::Text(text.to_string_lossy().into_owned())) {
-                    Ok(value) => drop(resolved.insert(name, (value, Origin::Environment { variable }))),
-                    Err(error) => errors.push(from(variable, error)),
+                match self.of_environment(schema, &name) {
+                    Ok(Some(value)) => drop(resolved.insert(name, value)),
+                    Ok(None) => {}
+                    Err(error) => errors.push(error),
                 }
             }
         }
@@ -83,6 +81,36 @@ impl Overrides {
             }
         }
         ConfigError::all(errors).map(|()| resolved)
+    }
+
+    /// What holds of one key, whatever is wrong with others.
+    pub(crate) fn resolve_one(
+        &self,
+        schema: &ConfigSchema,
+        (category, key): (&str, &str),
+    ) -> Result<Option<Value>, ConfigError> {
+        let name = (category.to_owned(), key.to_owned());
+        let is_it = |given: &&(String, Given)| split(&given.0).is_ok_and(|of| of == name);
+        if let Some((argument, given)) = self.arguments.iter().rfind(is_it) {
+            return value(schema, &name, given)
+                .map(Some)
+                .map_err(|error| from(format!("--set {argument}"), error));
+        }
+        Ok(self.of_environment(schema, &name)?.map(|(value, _)| value))
+    }
+
+    fn of_environment(
+        &self,
+        schema: &ConfigSchema,
+        name: &(String, String),
+    ) -> Result<Option<(Value, Origin)>, ConfigError> {
+        let variable = variable(&name.0, &name.1);
+        let Some(text) = self.environment.get(&variable) else { return Ok(None) };
+        match text.to_str().map(|text| value(schema, name, &Given::Text(text.to_owned()))) {
+            Some(Ok(value)) => Ok(Some((value, Origin::Environment { variable }))),
+            Some(Err(error)) => Err(from(variable, error)),
+            None => Err(from(variable, ConfigError::Malformed { what: "this is not UTF-8".to_owned() })),
+        }
     }
 }
 

@@ -1,16 +1,20 @@
 //! What may be configured: categories of typed keys, declared once. Nothing here knows of a file or of a value in force.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::error::ConfigError;
 use super::key::{Key, is_name};
 use super::nearest::nearest;
+use super::overrides::variable;
+use super::values::ConfigValues;
 
 /// All that may be configured. Cloning it is cheap.
 #[derive(Debug, Clone, Default)]
 pub struct ConfigSchema {
     categories: Arc<Vec<Category>>,
     declared_in: Option<(String, String)>,
+    across: Option<Across>,
 }
 
 impl ConfigSchema {
@@ -24,7 +28,15 @@ impl ConfigSchema {
         if let Err(error) = check(&categories) {
             panic!("{error}");
         }
-        Self { categories: Arc::new(categories), declared_in: None }
+        Self { categories: Arc::new(categories), declared_in: None, across: None }
+    }
+
+    /// Has `check` say what is wrong with values together that are right alone, as a [`ConfigError::conflict`]: such
+    /// values are neither read nor set.
+    #[must_use]
+    pub fn across(mut self, check: Across) -> Self {
+        self.across = Some(check);
+        self
     }
 
     /// Says that the key `category.key`, a list of texts, names files with further categories: whoever
@@ -76,9 +88,17 @@ impl ConfigSchema {
         let mut categories = self.categories.to_vec();
         categories.extend(further);
         check(&categories)?;
-        Ok(Self { categories: Arc::new(categories), declared_in: self.declared_in.clone() })
+        Ok(Self { categories: Arc::new(categories), ..self.clone() })
+    }
+
+    /// What is wrong with values together.
+    pub(crate) fn check_across(&self, values: &ConfigValues) -> Result<(), ConfigError> {
+        self.across.map_or(Ok(()), |check| check(values))
     }
 }
+
+/// Says what is wrong with values together.
+pub type Across = fn(&ConfigValues) -> Result<(), ConfigError>;
 
 /// Keys that belong together: a table of the file.
 #[derive(Debug, Clone)]
@@ -120,6 +140,7 @@ impl Category {
 
 /// What is wrong with these categories together, if anything is.
 fn check(categories: &[Category]) -> Result<(), String> {
+    let mut variables = HashSet::new();
     for (at, category) in categories.iter().enumerate() {
         let name = &category.name;
         if !is_name(name) {
@@ -134,6 +155,10 @@ fn check(categories: &[Category]) -> Result<(), String> {
             key.check_itself().map_err(|why| format!("'{name}.{}': {why}", key.name()))?;
             if category.keys[..at].iter().any(|other| other.name() == key.name()) {
                 return Err(format!("there are two keys called '{name}.{}'", key.name()));
+            }
+            let variable = variable(name, key.name());
+            if !variables.insert(variable.clone()) {
+                return Err(format!("'{name}.{}' would be {variable}, as another key is", key.name()));
             }
         }
     }

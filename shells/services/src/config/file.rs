@@ -1,0 +1,222 @@
+//! The file of a configuration: read whole, and replaced whole or not at all.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, OFlags, flock};
+
+use super::document::position;
+use super::error::ConfigError;
+
+/// A file that may be there.
+#[derive(Debug, Clone)]
+pub(crate) struct ConfigFile {
+    path: PathBuf,
+}
+
+impl ConfigFile {
+    pub(crate) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What stands in it; `None` when it is not there.
+    ///
+    /// # Errors
+    /// [`ConfigError::Unusable`] when it is no file, longer than 1 MiB or may not be read; at its place what is not UTF-8.
+    pub(crate) fn read(&self) -> Result<Option<String>, ConfigError> {
+        let unusable = |why: String| ConfigError::Unusable { doing: "read", path: self.path.clone(), why };
+        let bytes = match read_bounded(&self.path) {
+            Ok(bytes) => bytes,
+            Err(Unread::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(Unread::Io(error)) => return Err(unusable(error.to_string())),
+            Err(Unread::NoFile(what)) => return Err(unusable(format!("it is {what}, not a file"))),
+            Err(Unread::TooLong) => {
+                return Err(unusable(format!("it has more than {MAX_FILE} bytes, the limit")));
+            }
+        };
+        String::from_utf8(bytes).map(Some).map_err(|error| {
+            let valid = error.utf8_error().valid_up_to();
+            let before = String::from_utf8_lossy(&error.as_bytes()[..valid]);
+            let (line, column) = position(&before, before.len());
+            let what = "this is not UTF-8: write the file as UTF-8 text".to_owned();
+            let error = Box::new(ConfigError::Malformed { what });
+            ConfigError::At { path: self.path.clone(), line, column, error }
+        })
+    }
+
+    /// Replaces what stands in it by what `change` makes of that, while no other program does; gives what it made. Where
+    /// that is the same nothing is written.
+    ///
+    /// # Errors
+    /// As [`ConfigFile::read`] and as `change`; [`ConfigError::Unusable`] when it cannot be written: then it is as it was.
+    pub(crate) fn replace(
+        &self,
+        change: impl FnOnce(&str) -> Result<String, ConfigError>,
+    ) -> Result<String, ConfigError> {
+        let unusable = |path: &Path, error: &io::Error| {
+            let why = match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                    format!("{error}: nothing was changed, make room and try again")
+                }
+                io::ErrorKind::TimedOut => "another program is writing it: try again".to_owned(),
+                _ => format!("{error}: nothing was changed"),
+            };
+            ConfigError::Unusable { doing: "write", path: path.to_owned(), why }
+        };
+        let target = Target::of(&self.path).map_err(|error| unusable(&self.path, &error))?;
+        let _lock = target.lock().map_err(|error| unusable(&target.path, &error))?;
+        let before = self.read()?;
+        let after = change(before.as_deref().unwrap_or_default())?;
+        if after.len() > MAX_FILE {
+            let error = io::Error::other(format!("it would have more than {MAX_FILE} bytes, the limit"));
+            return Err(unusable(&target.path, &error));
+        }
+        if before.as_deref() != Some(&after) {
+            target.write(after.as_bytes()).map_err(|error| unusable(&target.path, &error))?;
+        }
+        Ok(after)
+    }
+}
+
+/// The file that is really written, behind a link too.
+struct Target {
+    directory: PathBuf,
+    name: OsString,
+    path: PathBuf,
+}
+
+impl Target {
+    fn of(path: &Path) -> io::Result<Self> {
+        // A link stays a link: what it leads to is replaced, also where that is not there yet.
+        let path = match fs::canonicalize(path) {
+            Ok(real) => real,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::read_link(path) {
+                Ok(to) => directory_of(path).join(to),
+                Err(_) => path.to_owned(),
+            },
+            Err(error) => return Err(error),
+        };
+        let directory = directory_of(&path).to_owned();
+        if !directory.is_dir() {
+            let mut builder = fs::DirBuilder::new();
+            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+            builder.recursive(true).create(&directory)?;
+        }
+        let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?.to_owned();
+        Ok(Self { directory, name, path })
+    }
+
+    /// Waits until no other program writes. The lock's file stays, so that all lock the same.
+    fn lock(&self) -> io::Result<File> {
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(NO_LINK.bits() as i32)
+            .open(self.beside("lock"))?;
+        // Whoever may write the file may lock it, also when root made the lock.
+        let _ = self.as_the_file(&lock);
+        let deadline = Instant::now() + MAX_WAIT;
+        loop {
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(lock),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => thread::sleep(LOOK_AGAIN),
+                Err(rustix::io::Errno::WOULDBLOCK) => return Err(io::ErrorKind::TimedOut.into()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Puts a new file in the place of the old one; both are on the disk whole before and after.
+    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        let path = self.beside("new");
+        // What somebody left who was killed while writing: nobody else writes now.
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let written = self.fill(file, bytes).and_then(|()| fs::rename(&path, &self.path));
+        if written.is_err() {
+            // What is left of it harms nobody.
+            let _ = fs::remove_file(&path);
+        }
+        written?;
+        File::open(&self.directory)?.sync_all()
+    }
+
+    fn fill(&self, mut file: File, bytes: &[u8]) -> io::Result<()> {
+        self.as_the_file(&file)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    }
+
+    /// Gives a new file the owner and the mode of the one that it is for.
+    fn as_the_file(&self, new: &File) -> io::Result<()> {
+        let Ok(old) = fs::metadata(&self.path) else { return Ok(()) };
+        let made = new.metadata()?;
+        if (made.uid(), made.gid()) == (old.uid(), old.gid())
+            || fchown(new, Some(old.uid()), Some(old.gid())).is_ok()
+        {
+            return new.set_permissions(fs::Permissions::from_mode(old.mode() & 0o777));
+        }
+        // It belongs to whoever writes it, and to nobody else.
+        Ok(())
+    }
+
+    /// A file of ours beside it: `.visorbus.toml.lock`.
+    fn beside(&self, what: &str) -> PathBuf {
+        let mut name = OsString::from(".");
+        name.push(&self.name);
+        name.push(".");
+        name.push(what);
+        self.directory.join(name)
+    }
+}
+
+enum Unread {
+    Io(io::Error),
+    NoFile(&'static str),
+    TooLong,
+}
+
+impl From<io::Error> for Unread {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Reads a file that is one; what is none is not waited for.
+fn read_bounded(path: &Path) -> Result<Vec<u8>, Unread> {
+    let file = OpenOptions::new().read(true).custom_flags(NO_WAITING.bits() as i32).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if !kind.is_file() {
+        return Err(Unread::NoFile(if kind.is_dir() { "a directory" } else { "a device, pipe or socket" }));
+    }
+    let mut bytes = Vec::new();
+    let len = file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes)?;
+    if len > MAX_FILE { Err(Unread::TooLong) } else { Ok(bytes) }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Bytes of a configuration.
+const MAX_FILE: usize = 1 << 20;
+/// How long somebody else may write.
+const MAX_WAIT: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+const NO_LINK: OFlags = OFlags::NOFOLLOW;
+const NO_WAITING: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY);

@@ -1,0 +1,481 @@
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::super::{Category, Key, Origin, init_text};
+use super::*;
+
+fn port(text: &str) -> Result<(), String> {
+    text.parse::<u16>().map(drop).map_err(|_| "expected a port".to_owned())
+}
+
+fn together(values: &ConfigValues) -> Result<(), ConfigError> {
+    if values.bool("display", "hdr") && values.float("display", "brightness") > 0.9 {
+        return Err(ConfigError::conflict(
+            "display",
+            "brightness",
+            "it is at most 0.9 while 'display.hdr' is true",
+        ));
+    }
+    Ok(())
+}
+
+fn schema() -> ConfigSchema {
+    let display = Category::new("display", "What the eyes see.")
+        .key(Key::float("brightness", 0.0..=1.0, 0.5, "How bright it is."))
+        .key(Key::bool("hdr", false, "Whether it has a high range."))
+        .key(Key::choice("mode", ["fast", "calm"], "calm", "How it is drawn.").at_restart());
+    let net = Category::new("net", "Where it listens.")
+        .key(Key::text("port", "80", "Which port.").check(port))
+        .key(Key::texts("hosts", ["localhost"], "Which hosts."))
+        .key(Key::integer("peers", 1..=64, 8, "How many may come."))
+        .key(Key::text("password", "", "What they must say.").secret())
+        .key(Key::text("key_file", "", "Where the keys are.").only_in_file());
+    ConfigSchema::new([display, net]).across(together)
+}
+
+struct Fixture {
+    directory: TempDir,
+}
+
+impl Fixture {
+    fn new(text: &str) -> Self {
+        let fixture = Self { directory: TempDir::new().unwrap() };
+        fs::write(fixture.path(), text).unwrap();
+        fixture
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("visorbus.toml")
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(self.path()).unwrap()
+    }
+
+    fn open(&self) -> ConfigManager {
+        ConfigManager::open(schema(), self.path(), Overrides::none()).unwrap()
+    }
+
+    fn wrong(&self) -> String {
+        let error = ConfigManager::open(schema(), self.path(), Overrides::none()).unwrap_err();
+        error.to_string().replace(&*self.path().to_string_lossy(), "F")
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(self.directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+#[test]
+fn each_source_holds_above_the_one_before_and_says_that_it_does() {
+    let fixture = Fixture::new("[net]\nport = \"81\"\npeers = 3\nhosts = [\"a\", \"b\"]\n");
+    let overrides = Overrides::none()
+        .environment([("VISORBUS_NET_PORT", "82"), ("VISORBUS_NET_PEERS", " 4 "), ("NET_HOSTS", "x")])
+        .argument("net.peers=5")
+        .unwrap();
+    let config = ConfigManager::open(schema(), fixture.path(), overrides).unwrap();
+    let of = |category: &str, key: &str| {
+        let entry = config.get(category, key).unwrap();
+        (entry.value, entry.origin)
+    };
+    let variable = "VISORBUS_NET_PORT".to_owned();
+    assert_eq!(of("display", "mode"), (Value::Text("calm".to_owned()), Origin::Default));
+    let hosts = Value::Texts(vec!["a".to_owned(), "b".to_owned()]);
+    assert_eq!(of("net", "hosts"), (hosts, Origin::File { line: 4 }));
+    assert_eq!(of("net", "port"), (Value::Text("82".to_owned()), Origin::Environment { variable }));
+    assert_eq!(of("net", "peers"), (Value::Integer(5), Origin::CommandLine));
+
+    // It is kept, and does not hold, and nobody is told that it does.
+    let watch = config.watch("**").unwrap();
+    assert!(!config.set("net", "peers", Value::Integer(6), "somebody").unwrap());
+    assert_eq!(of("net", "peers"), (Value::Integer(5), Origin::CommandLine));
+    assert!(fixture.text().contains("peers = 6"));
+    assert_eq!(watch.try_recv(), None);
+}
+
+#[test]
+fn what_is_wrong_is_said_with_line_column_expectation_and_nearest_name() {
+    for (text, error) in [
+        (
+            "[display]\nbrightnes = 1.0\n",
+            "F:2:1: there is no key 'display.brightnes': did you mean 'brightness'?",
+        ),
+        ("[dysplay]\n", "F:1:2: there is no category 'dysplay': did you mean 'display'?"),
+        ("[zzz]\n", "F:1:2: there is no category 'zzz'"),
+        (
+            "[display]\nbrightness = \"x\"\n",
+            "F:2:14: 'display.brightness' is a number from 0 to 1, not \"x\"",
+        ),
+        ("[display]\nbrightness = 1.5\n", "F:2:14: 'display.brightness' is a number from 0 to 1, not 1.5"),
+        ("[display]\nbrightness = nan\n", "F:2:14: 'display.brightness' is a number from 0 to 1, not null"),
+        ("[display]\nmode = \"slow\"\n", "F:2:8: 'display.mode' is one of \"fast\", \"calm\", not \"slow\""),
+        ("[net]\n  peers = 65\n", "F:2:11: 'net.peers' is a whole number from 1 to 64, not 65"),
+        ("[net]\npeers = 2.0\n", "F:2:9: 'net.peers' is a whole number from 1 to 64, not 2.0"),
+        ("[net]\nport = \"x\"\n", "F:2:8: 'net.port' cannot be \"x\": expected a port"),
+        ("[net]\nhosts = [1]\n", "F:2:9: 'net.hosts' is a list of texts, not []"),
+        ("[net]\nhosts = \"a\"\n", "F:2:9: 'net.hosts' is a list of texts, not \"a\""),
+        ("[net.port]\n", "F:1:1: 'net.port' is a text, not {}"),
+        ("[[net]]\n", "F:1:3: 'net' is a category: its keys stand below a line [net]"),
+        ("net = 1\n", "F:1:1: 'net' is a category: its keys stand below a line [net]"),
+        ("[net]\nport = \"80\n", "F:2:11: this is no TOML: invalid basic string, expected `\"`"),
+        ("[net]\nport =", "F:2:7: this is no TOML: string values must be quoted, expected literal string"),
+        ("[net]\nport = \"a\"\nport = \"b\"\n", "F:3:1: this is no TOML: duplicate key"),
+        ("[net]\r\nport = \"ä\"\r\npärs = 1", "F:3:2: this is no TOML: "),
+        (
+            "[display]\nhdr = true\nbrightness = 1\n",
+            "F:3:1: 'display.brightness': it is at most 0.9 while 'display.hdr' is true",
+        ),
+    ] {
+        let said = Fixture::new(text).wrong();
+        assert!(said.starts_with(error), "{text:?}\n said {said}\n not  {error}");
+    }
+    let several = Fixture::new("[net]\npeers = 0\nprot = 1\n[displays]\n").wrong();
+    assert_eq!(several.lines().count(), 3, "{several}");
+}
+
+#[test]
+fn a_secret_is_in_no_entry_no_change_and_no_error() {
+    let fixture = Fixture::new("[net]\npassword = \"geheim\"\n");
+    let config = fixture.open();
+    assert_eq!(config.text("net", "password"), "geheim");
+    let watch = config.watch("**").unwrap();
+    assert!(config.set("net", "password", Value::Text("auch geheim".to_owned()), "x").unwrap());
+    let told = format!("{:?} {:?} {config:?}", config.list(None).unwrap(), watch.try_recv().unwrap());
+    assert!(!told.contains("geheim"), "{told}");
+    let error = config.set("net", "password", Value::Text("geheim\n".to_owned()), "x").unwrap_err();
+    assert!(!error.to_string().contains("geheim"), "{error}");
+    fs::write(fixture.path(), "[net]\npassword = [\"geheim\"]\n").unwrap();
+    assert!(!fixture.wrong().contains("geheim"));
+    let overrides = Overrides::none().environment([("VISORBUS_NET_PASSWORD", "geheim\n")]);
+    assert!(!format!("{overrides:?}").contains("geheim"));
+    fs::write(fixture.path(), "").unwrap();
+    let error = ConfigManager::open(schema(), fixture.path(), overrides).unwrap_err();
+    assert!(!error.to_string().contains("geheim") && error.to_string().contains("VISORBUS_NET_PASSWORD"));
+}
+
+#[test]
+fn what_is_set_is_in_the_file_and_all_else_there_stays_as_it_was_written() {
+    let text = "# mine\r\n\r\n[net] # where\r\n  # the port\r\n  port   =  '81'  # was 80\r\n#peers = 8\r\n\r\n# eyes\r\n[display]\r\nhdr=false";
+    let fixture = Fixture::new(text);
+    let config = fixture.open();
+    config.set("net", "port", Value::Text("82".to_owned()), "x").unwrap();
+    config.set("net", "peers", Value::Integer(9), "x").unwrap();
+    config.set("display", "brightness", Value::Integer(1), "x").unwrap();
+    let after = "# mine\r\n\r\n[net] # where\r\n  # the port\r\n  port   =  \"82\"  # was 80\r\n#peers = 8\r\npeers = 9\r\n\r\n# eyes\r\n[display]\r\nhdr=false\r\nbrightness = 1.0\r\n";
+    assert_eq!(fixture.text(), after);
+    assert_eq!(config.get("net", "peers").unwrap().origin, Origin::File { line: 7 });
+    for (category, key) in [("net", "port"), ("net", "peers"), ("display", "brightness")] {
+        assert!(config.reset(category, key, "x").unwrap());
+    }
+    let after = "# mine\r\n\r\n[net] # where\r\n  # the port\r\n# was 80\r\n#peers = 8\r\n\r\n# eyes\r\n[display]\r\nhdr=false\r\n";
+    assert_eq!(fixture.text(), after);
+    assert_eq!(config.text("net", "port"), "80");
+}
+
+#[test]
+fn a_key_is_changed_however_its_category_is_written() {
+    for (before, after) in [
+        ("", "[net]\npeers = 9\n"),
+        ("# only words", "# only words\n\n[net]\npeers = 9\n"),
+        ("net = { peers = 1, port = \"1\" } # all", "net = { peers = 9, port = \"1\" } # all\n"),
+        ("net = { port = \"1\" } # all\n", "net = { port = \"1\" , peers = 9 } # all\n"),
+        ("net.port = \"1\" # one\n", "net.port = \"1\" # one\nnet.peers = 9\n"),
+        ("net.peers = 1 # one\n", "net.peers = 9 # one\n"),
+        ("\"net\".'peers' = 1\n", "\"net\".'peers' = 9\n"),
+        (
+            "[net]\nhosts = [\n  \"[net]\", # a\n  \"#peers = 1\",\n]\n",
+            "[net]\nhosts = [\n  \"[net]\", # a\n  \"#peers = 1\",\n]\npeers = 9\n",
+        ),
+        ("[net]\nhosts = [\"\"\"\n#peers = 1\n\"\"\"]\n", ""),
+        ("[ net ]", "[ net ]\npeers = 9\n"),
+        ("[display]\n\n[net]\n\n\n", "[display]\n\n[net]\npeers = 9\n\n\n"),
+        ("\u{feff}[net]\npeers = 1\n", "\u{feff}[net]\npeers = 9\n"),
+    ] {
+        let fixture = Fixture::new(before);
+        let Ok(config) = ConfigManager::open(schema(), fixture.path(), Overrides::none()) else {
+            assert!(after.is_empty(), "{before}: {}", fixture.wrong());
+            continue;
+        };
+        let was: Vec<_> = config.list(None).unwrap().into_iter().map(|entry| entry.value).collect();
+        config.set("net", "peers", Value::Integer(9), "x").unwrap();
+        assert_eq!(fixture.text().trim_end(), after.trim_end(), "{before:?}");
+        let again: Vec<_> = fixture.open().list(None).unwrap().into_iter().map(|entry| entry.value).collect();
+        let others = |values: &[Value]| [&values[..5], &values[6..]].concat();
+        assert_eq!((others(&was), &Value::Integer(9)), (others(&again), &again[5]), "{before:?}");
+        config.reset("net", "peers", "x").unwrap();
+        assert_eq!(fixture.open().integer("net", "peers"), 8, "{before:?}");
+    }
+}
+
+#[test]
+fn nothing_is_written_or_told_when_nothing_changes() {
+    let fixture = Fixture::new("[net]\npeers = 0x9\n");
+    let config = fixture.open();
+    let watch = config.watch("**").unwrap();
+    fs::set_permissions(fixture.directory.path(), fs::Permissions::from_mode(0o555)).unwrap();
+    let written = fs::metadata(fixture.path()).unwrap().modified().unwrap();
+    assert!(!config.set("net", "peers", Value::Integer(9), "x").unwrap());
+    assert!(!config.reset("net", "port", "x").unwrap());
+    assert_eq!(config.reload().unwrap(), []);
+    fs::set_permissions(fixture.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(fs::metadata(fixture.path()).unwrap().modified().unwrap(), written);
+    assert_eq!(watch.try_recv(), None);
+}
+
+#[test]
+fn several_keys_are_changed_together_or_not_at_all() {
+    let fixture = Fixture::new("[display]\nbrightness = 0.95\n");
+    let config = fixture.open();
+    let watch = config.watch("display/*").unwrap();
+    let error = config.set("display", "hdr", Value::Bool(true), "x").unwrap_err();
+    assert!(error.to_string().ends_with("it is at most 0.9 while 'display.hdr' is true"), "{error}");
+    let wrong = config
+        .change(
+            &[
+                ("display", "hdr", Some(Value::Bool(true))),
+                ("net", "prot", None),
+                ("net", "peers", Some(Value::Empty)),
+            ],
+            "x",
+        )
+        .unwrap_err();
+    assert_eq!(wrong.each().len(), 2, "{wrong}");
+    assert_eq!(fixture.text(), "[display]\nbrightness = 0.95\n");
+    assert_eq!((watch.try_recv(), config.bool("display", "hdr")), (None, false));
+
+    let both = [("display", "hdr", Some(Value::Bool(true))), ("display", "brightness", None)];
+    assert_eq!(config.change(&both, "x").unwrap().len(), 2);
+    assert_eq!(fixture.text(), "[display]\nhdr = true\n");
+    assert_eq!(watch.try_recv().unwrap().key, "brightness");
+    assert_eq!(watch.try_recv().unwrap().key, "hdr");
+}
+
+#[test]
+fn what_an_editor_has_changed_meanwhile_stays_and_is_told_of() {
+    let fixture = Fixture::new("[net]\npeers = 2\n");
+    let config = fixture.open();
+    let watch = config.watch("**").unwrap();
+    fs::write(fixture.path(), "# by hand\n[net]\nport = \"99\"\n").unwrap();
+    assert!(config.set("display", "hdr", Value::Bool(true), "me").unwrap());
+    assert_eq!(fixture.text(), "# by hand\n[net]\nport = \"99\"\n\n[display]\nhdr = true\n");
+    let told: Vec<_> =
+        std::iter::from_fn(|| watch.try_recv()).map(|change| (change.key, change.by)).collect();
+    let expected = [("hdr", "me"), ("port", "file"), ("peers", "file")];
+    assert_eq!(told, expected.map(|(key, by)| (key.to_owned(), by.to_owned())));
+
+    // What somebody has half written is not written over.
+    fs::write(fixture.path(), "[net]\nport = ").unwrap();
+    let error = config.set("net", "peers", Value::Integer(5), "me").unwrap_err();
+    assert!(error.to_string().contains(":2:"), "{error}");
+    assert!(config.reload().is_err());
+    assert_eq!((fixture.text().as_str(), config.text("net", "port").as_str()), ("[net]\nport = ", "99"));
+
+    fs::remove_file(fixture.path()).unwrap();
+    assert_eq!(config.reload().unwrap().len(), 2);
+    assert_eq!(config.text("net", "port"), "80");
+}
+
+#[test]
+fn a_link_stays_a_link_and_the_file_behind_it_keeps_its_mode() {
+    let fixture = Fixture::new("");
+    let real = fixture.directory.path().join("real");
+    fs::create_dir(&real).unwrap();
+    let target = real.join("of-the-machine.toml");
+    fs::write(&target, "[net]\n").unwrap();
+    fs::set_permissions(&target, fs::Permissions::from_mode(0o640)).unwrap();
+    fs::remove_file(fixture.path()).unwrap();
+    symlink("real/of-the-machine.toml", fixture.path()).unwrap();
+    let config = fixture.open();
+    config.set("net", "peers", Value::Integer(3), "x").unwrap();
+    assert!(fs::symlink_metadata(fixture.path()).unwrap().is_symlink());
+    assert_eq!(fs::read_to_string(&target).unwrap(), "[net]\npeers = 3\n");
+    assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o640);
+    assert_eq!(fixture.names(), ["real", "visorbus.toml"]);
+
+    // Where it leads to nothing yet, that is made.
+    fs::remove_file(&target).unwrap();
+    config.set("net", "peers", Value::Integer(4), "x").unwrap();
+    assert_eq!(fs::read_to_string(&target).unwrap(), "[net]\npeers = 4\n");
+    assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn what_is_no_file_of_ours_is_refused_and_not_waited_for() {
+    let fixture = Fixture::new("");
+    let said = |make: &dyn Fn(&Path)| {
+        let _ = fs::remove_file(fixture.path());
+        make(&fixture.path());
+        fixture.wrong()
+    };
+    let long = |path: &Path| fs::write(path, "# long\n".repeat(200_000)).unwrap();
+    assert_eq!(said(&long), "cannot read F: it has more than 1048576 bytes, the limit");
+    assert_eq!(
+        said(&|path| fs::write(path, "[net]\nport = \"\u{0}\"").unwrap()).split(": ").next(),
+        Some("F:2:9")
+    );
+    assert_eq!(
+        said(&|path| fs::write(path, b"[net]\n\xff").unwrap()),
+        "F:2:1: this is not UTF-8: write the file as UTF-8 text"
+    );
+    let deep = format!("[net]\nhosts = {}", "[".repeat(100_000));
+    assert!(said(&|path| fs::write(path, &deep).unwrap()).starts_with("F:2:"));
+    let tables = format!("[net{}]\n", ".a".repeat(100_000));
+    assert!(said(&|path| fs::write(path, &tables).unwrap()).starts_with("F:1:"));
+    let fifo = |path: &Path| {
+        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    };
+    assert_eq!(said(&fifo), "cannot read F: it is a device, pipe or socket, not a file");
+    assert_eq!(
+        said(&|path| symlink(path, path).unwrap()),
+        "cannot read F: Too many levels of symbolic links (os error 40)"
+    );
+    assert_eq!(said(&|path| fs::create_dir(path).unwrap()), "cannot read F: it is a directory, not a file");
+    assert_eq!(fixture.names(), ["visorbus.toml"]);
+}
+
+#[test]
+fn a_configuration_that_is_not_there_is_all_defaults_and_is_made_when_something_is_set() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("a/b/visorbus.toml");
+    let config = ConfigManager::open(schema(), &path, Overrides::none()).unwrap();
+    assert!(!directory.path().join("a").exists());
+    assert!(config.set("net", "peers", Value::Integer(7), "x").unwrap());
+    assert_eq!(fs::read_to_string(&path).unwrap(), "[net]\npeers = 7\n");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn the_file_to_begin_with_says_everything_and_changes_nothing() {
+    let text = init_text(&schema());
+    let fixture = Fixture::new(&text);
+    let values = |config: &ConfigManager| -> Vec<Value> {
+        config.list(None).unwrap().into_iter().map(|entry| entry.value).collect()
+    };
+    let defaults = values(&ConfigManager::in_memory(schema()));
+    let config = fixture.open();
+    assert_eq!(values(&config), defaults);
+    config.set("display", "mode", Value::Text("fast".to_owned()), "x").unwrap();
+    assert!(fixture.text().contains("#mode = \"calm\"\nmode = \"fast\"\n"), "{}", fixture.text());
+
+    // Each line that shows a default is right without its '#'.
+    let open = text.lines().map(|line| match line.strip_prefix('#') {
+        Some(rest) if !rest.starts_with(' ') => rest,
+        _ => line,
+    });
+    fs::write(fixture.path(), open.collect::<Vec<_>>().join("\n")).unwrap();
+    let config = fixture.open();
+    assert_eq!(values(&config), defaults);
+    let is_in_file = |entry: ConfigEntry| matches!(entry.origin, Origin::File { .. });
+    assert!(config.list(None).unwrap().into_iter().all(is_in_file));
+}
+
+#[test]
+fn a_listener_may_change_something_itself_and_all_is_told_in_order() {
+    let config = ConfigManager::in_memory(schema());
+    let watch = config.watch("**").unwrap();
+    let clone = config.clone();
+    let listener = config.on_change(move |change| {
+        if change.key == "peers" {
+            clone.set("display", "hdr", Value::Bool(change.value == Value::Integer(2)), "listener").unwrap();
+        }
+    });
+    config.set("net", "peers", Value::Integer(2), "x").unwrap();
+    config.set("net", "peers", Value::Integer(3), "x").unwrap();
+    drop(listener);
+    config.set("net", "peers", Value::Integer(2), "x").unwrap();
+    let told: Vec<_> = std::iter::from_fn(|| watch.try_recv()).map(|change| change.value).collect();
+    let expected =
+        [Value::Integer(2), Value::Bool(true), Value::Integer(3), Value::Bool(false), Value::Integer(2)];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_listener_that_panics_keeps_nobody_from_hearing_of_the_next_change() {
+    let config = ConfigManager::in_memory(schema());
+    let listener = config.on_change(|_| panic!("a listener's own fault"));
+    let set = std::panic::AssertUnwindSafe(|| config.set("net", "peers", Value::Integer(2), "x"));
+    assert!(std::panic::catch_unwind(set).is_err());
+    drop(listener);
+    let watch = config.watch("net/peers").unwrap();
+    config.set("net", "peers", Value::Integer(3), "x").unwrap();
+    assert_eq!(watch.recv_timeout(Duration::from_secs(5)).unwrap().old, Value::Integer(2));
+}
+
+#[test]
+fn a_watch_that_nobody_reads_keeps_the_newest() {
+    let config = ConfigManager::in_memory(schema());
+    let watch = config.watch("*/peers").unwrap();
+    for round in 0..1000 {
+        config.set("net", "peers", Value::Integer(round % 64 + 1), "x").unwrap();
+    }
+    let told: Vec<_> = std::iter::from_fn(|| watch.try_recv()).collect();
+    assert_eq!((told.len(), &told[255].value), (256, &Value::Integer(999 % 64 + 1)));
+    assert!(config.watch("net.peers//").is_err());
+}
+
+#[test]
+fn further_categories_are_declared_in_files_that_the_configuration_names() {
+    let settings = Category::new("settings", "Of others.")
+        .key(Key::texts("declarations", [], "Which files.").only_in_file());
+    let schema = || ConfigSchema::new([settings.clone()]).declared_in("settings", "declarations");
+    let fixture = Fixture::new("[settings]\ndeclarations = [\"room.toml\"]\n[room]\nwidth = 3\n");
+    let open = |overrides: Overrides| ConfigManager::open(schema(), fixture.path(), overrides);
+    let declared = fixture.directory.path().join("room.toml");
+    let error = open(Overrides::none()).unwrap_err().to_string();
+    assert!(error.ends_with("it is not there, and 'settings.declarations' names it"), "{error}");
+    let declare = |text: &str| fs::write(&declared, text).unwrap();
+    let key = "[room.width]\nkind = \"float\"\ndefault = 2\nmin = 1\ndescription = \"How wide.\"\nunit = \"m\"\napplies = \"at_restart\"\n";
+    declare(key);
+    let config = open(Overrides::none().environment([("VISORBUS_ROOM_WIDTH", "4")])).unwrap();
+    assert_eq!(config.float("room", "width"), 4.0);
+    assert_eq!(config.get("room", "width").unwrap().unit, "m");
+
+    for (wrong, said) in [
+        ("[room]\nwidth = 1", "room.toml:2:1: 'room.width' declares no key: expected [room.width]"),
+        (
+            &key.replace("kind", "kinds"),
+            "room.toml:1:7: 'room.width': a key has no 'kinds': did you mean 'kind'?",
+        ),
+        (&key.replace("float", "flaot"), "room.toml:2:1: 'room.width': there is no kind 'flaot'"),
+        (&key.replace("= 2", "= \"a\""), "room.toml:3:1: 'room.width': the default is a text"),
+        (&key.replace("min = 1", "min = 3"), "room.toml:1:7: 'room.width': expected a number from 3"),
+        (&key.replace("[room.width]", "[Room.width]"), "room.toml:1:1: 'Room' cannot be a category's name"),
+        (
+            &key.replace("[room.width]", "[settings.width]"),
+            "room.toml:1:1: there are two categories called 'settings'",
+        ),
+        ("[room", "room.toml:1:6: this is no TOML"),
+    ] {
+        declare(wrong);
+        let error = open(Overrides::none()).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}\nnot {said}");
+    }
+}
+
+#[test]
+fn names_that_are_none_are_refused_where_they_are_declared() {
+    let names = ["", "A", "a.b", "a/b", "1a", "_a", "a b", "ä", &"a".repeat(25)];
+    for name in names {
+        let schema = || ConfigSchema::new([Category::new(name, "")]);
+        assert!(std::panic::catch_unwind(schema).is_err(), "{name}");
+        let schema = || ConfigSchema::new([Category::new("a", "").key(Key::bool(name, true, ""))]);
+        assert!(std::panic::catch_unwind(schema).is_err(), "{name}");
+    }
+    let twice = || {
+        let one = Category::new("a", "").key(Key::bool("b_c", true, ""));
+        ConfigSchema::new([one, Category::new("a_b", "").key(Key::bool("c", true, ""))])
+    };
+    assert!(std::panic::catch_unwind(twice).is_err(), "one variable would be two keys'");
+    let longest = "a".repeat(24);
+    let address = format!("config/changed/{longest}/{longest}");
+    assert!(visorbus_core::message::Address::new(&address).is_ok());
+}
