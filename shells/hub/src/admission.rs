@@ -77,8 +77,10 @@ impl Hub {
 
     pub(crate) fn handle_token(&mut self, key: PeerKey, request: &Message<'_>, token: &[u8], now: Instant) {
         let outcome = self.admit(key, token, now);
+        if let Err(error) = &outcome {
+            self.peers.refuse(key, error.kind());
+        }
         let Some(peer) = self.peers.get_mut(key) else { return };
-        peer.counters.refused += u64::from(outcome.is_err());
         let judged = match &outcome {
             Ok(grant) => Ok(grant.clone()),
             Err(error) => Err(IpcError::new(error.kind(), error.text().as_str())),

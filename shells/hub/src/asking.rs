@@ -84,8 +84,9 @@ impl Hub {
 
     /// Brings the answer of a peer to the program; `false` where that has not asked this peer, or waits no more.
     pub(crate) fn take_answer(&mut self, incoming: &Incoming<'_>) -> bool {
-        let Incoming { from, ref message, .. } = *incoming;
+        let Incoming { from, ref message, now, .. } = *incoming;
         let Some(call) = self.end_call((program(), message.id), Callee::Peer(from)) else { return false };
+        self.tally.peers.note(call.began, now);
         let outcome = self.read_answer(from, message, &call);
         if let Err(error) = &outcome
             && message.message_type != MessageType::Error
@@ -158,7 +159,8 @@ impl Hub {
         let deadline = now.plus_millis(timeout_ms);
         let head = Head::to_row(request, row).ok_or_else(too_long_header)?;
         let (head, payload) = (head.as_slice(), request.payload.as_bytes());
-        self.calls.insert(key, call(request, Callee::Peer(to), deadline));
+        self.count(request);
+        self.calls.insert(key, call(request, Callee::Peer(to), now, deadline));
         let timed = Timed::new(key, deadline, timeout_ms, head.len(), request.auth_token);
         let priority = request.flags.priority;
         let frame = Frame { head, payload, priority, at_once: true, call: Some(timed) };
@@ -178,6 +180,7 @@ impl Hub {
         if !self.registry.may_block(address.component()) {
             let ran = self.registry.run(&gate, request, &mut self.out).outcome;
             let dispatched = ran.map_err(|denied| denied.error)?;
+            self.count(request);
             let answer = self.out[..dispatched.answer].to_vec();
             self.take_handlers_answer(request.id, address, &answer);
             return Ok(());
@@ -194,7 +197,7 @@ impl Hub {
         let frame = [head.as_slice(), request.payload.as_bytes()].concat().into();
         self.run_on_pool((program(), request.id), address.component(), gate, frame, |hub, callee| {
             let deadline = now.plus_millis(request.flags.timeout_ms.unwrap_or_default());
-            hub.calls.insert((program(), request.id), call(request, callee, deadline));
+            hub.calls.insert((program(), request.id), call(request, callee, now, deadline));
             Ok(())
         })
     }
@@ -256,10 +259,10 @@ pub(crate) fn is_of_program((caller, _): CallKey) -> bool {
     caller == program()
 }
 
-fn call(request: &Message<'_>, callee: Callee, deadline: Instant) -> Call {
+fn call(request: &Message<'_>, callee: Callee, began: Instant, deadline: Instant) -> Call {
     let own = |address: Option<Address<'_>>| AddressBuf::from(address.unwrap_or(BUS_ADDRESS));
     let (source, destination) = (own(request.source), own(request.destination));
-    Call { callee, deadline, source, destination, priority: request.flags.priority }
+    Call { callee, began, deadline, source, destination, priority: request.flags.priority }
 }
 
 /// Whoever asks without a session: the key of no peer.

@@ -110,6 +110,7 @@ impl Hub {
 
     /// Somebody has not.
     pub(crate) fn audit_refused(&mut self, key: PeerKey, method: Option<AuthMethod>, error: &Error) {
+        self.tally.auth_refusals += 1;
         let event = self.event(AuditKind::Refused, key).reason(error.text());
         let event = match method {
             Some(method) => event.method(method),

@@ -24,6 +24,8 @@ pub(crate) struct Calls {
 pub(crate) struct Call {
     /// Who answers.
     pub(crate) callee: Callee,
+    /// When it came.
+    pub(crate) began: Instant,
     /// When the hub answers in its place.
     pub(crate) deadline: Instant,
     /// What the answer is addressed to.
@@ -92,6 +94,14 @@ impl Calls {
 
     pub(crate) fn len(&self) -> usize {
         self.by_key.len()
+    }
+
+    /// The jobs whose answers somebody waits for.
+    pub(crate) fn jobs(&self) -> impl Iterator<Item = u64> {
+        self.by_key.values().filter_map(|call| match call.callee {
+            Callee::Job(number) => Some(number),
+            Callee::Peer(_) => None,
+        })
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {

@@ -20,10 +20,11 @@ use crate::handlers::Pool;
 use crate::hub::{BUS_ADDRESS, Hub, Incoming};
 use crate::listeners::stops;
 use crate::owned::{Error, OwnedPayload, Result};
-use crate::peers::{Frame, Notice, Peer, PeerKey, Unsent};
+use crate::peers::{Frame, Given, Notice, Peer, PeerKey, Unsent};
 use crate::queue::Timed;
 use crate::sending::{Head, too_long_answer};
 use crate::subscriptions::Selected;
+use crate::tally::Count;
 use crate::translate::{Side, typed};
 
 impl Hub {
@@ -33,8 +34,8 @@ impl Hub {
             return self.forward_reply(incoming);
         }
         if let Err(error) = self.try_deliver(incoming) {
-            let Some(peer) = self.peers.get_mut(incoming.from) else { return };
-            peer.counters.refused += 1;
+            self.peers.refuse(incoming.from, error.kind());
+            let Some(peer) = self.peers.get(incoming.from) else { return };
             let to = incoming.message.destination.map_or(BUS, Address::as_str);
             tracing::debug!(
                 "{}: a {:?} to {to} was refused: {error}",
@@ -78,7 +79,11 @@ impl Hub {
                     _ => self.call_handler(&incoming, grant.as_ref()),
                 }
             }
-            Route::Bus => self.answer_bus(&incoming, grant.as_ref()),
+            Route::Bus => {
+                self.answer_bus(&incoming, grant.as_ref())?;
+                self.count(message);
+                Ok(())
+            }
             Route::Local => self.call_handler(&incoming, grant.as_ref()),
             Route::Peer(to) if message.message_type == MessageType::Request => {
                 self.forward_request(&incoming, grant.as_ref(), to)
@@ -153,8 +158,12 @@ impl Hub {
             self.deny(from, denied);
         }
         let dispatched = ran.outcome.map_err(|denied| self.deny(from, denied))?;
-        if let (Some(_), Some(peer)) = (dispatched.refused, self.peers.get_mut(from)) {
-            peer.counters.refused += 1;
+        if let Some(error) = &dispatched.refused {
+            self.peers.refuse(from, error.kind());
+        }
+        self.tally.handlers.note(now, self.now());
+        if dispatched.refused != Some(NOBODY) {
+            self.count(message);
         }
         if self.has_json(from) {
             return self.send_translated(incoming, dispatched.answer);
@@ -270,6 +279,7 @@ impl Hub {
         if message.wants_answer() {
             self.begin_call(incoming, Callee::Peer(to))?;
         }
+        self.count(message);
         let flags = MessageFlags { timeout_ms: Some(timeout_ms), ..message.flags };
         let row = self.peers.get(to).and_then(|peer| peer.alias_of(message.destination));
         let head = codec::encode_header_to(&Message { flags, ..*message }, row, &mut self.out);
@@ -319,13 +329,22 @@ impl Hub {
         let payload = message.payload.as_bytes();
         let sent = self.peers.send(to, head.as_slice(), payload, message.flags.priority, at_once);
         sent.map_err(|unsent| self.unsent_error(to, head.as_slice().len() + payload.len(), unsent))?;
+        if let Some(address) = message.destination {
+            self.tally.addresses.note(address, Count { deliveries: 1, ..Count::message(payload.len()) });
+        }
         self.acknowledge(incoming);
         Ok(())
     }
 
+    /// Counts a message that was let through.
+    pub(crate) fn count(&mut self, message: &Message<'_>) {
+        let address = message.destination.unwrap_or(BUS_ADDRESS);
+        self.tally.addresses.note(address, Count::message(message.payload.as_bytes().len()));
+    }
+
     /// Brings an answer to the peer that asked; one that nobody waits for is counted and dropped.
     pub(crate) fn forward_reply(&mut self, incoming: &Incoming<'_>) {
-        let Incoming { from, ref message, at_once, .. } = *incoming;
+        let Incoming { from, ref message, at_once, now } = *incoming;
         let asker = message.destination.and_then(|to| self.names.get(to.component()).copied());
         if asker.is_none() && self.take_answer(incoming) {
             return;
@@ -338,6 +357,7 @@ impl Hub {
             return;
         };
         let name = callee.address.clone();
+        self.tally.peers.note(call.began, now);
         let asked = call.destination.as_address();
         let held = match self.payload_for(message, from, asker, (asked, Side::Answered)) {
             Ok(held) => held,
@@ -395,6 +415,23 @@ impl Hub {
         now: visorbus_core::Instant,
     ) -> Result<()> {
         let Some(topic) = message.destination else { return Ok(()) };
+        let before = self.peers.given;
+        let published = self.publish_on(topic, from, message, at_once, now);
+        let Given { deliveries, missed } = self.peers.given;
+        let (deliveries, missed) = (deliveries - before.deliveries, missed - before.missed);
+        let count = Count { deliveries, missed, ..Count::message(message.payload.as_bytes().len()) };
+        self.tally.addresses.note(topic, count);
+        published
+    }
+
+    fn publish_on(
+        &mut self,
+        topic: Address<'_>,
+        from: Option<PeerKey>,
+        message: &Message<'_>,
+        at_once: bool,
+        now: visorbus_core::Instant,
+    ) -> Result<()> {
         let selected = self.matches.find(topic, &self.peers);
         if selected.is_empty() {
             return Ok(());
@@ -462,6 +499,7 @@ impl Hub {
         let own = |address: Option<Address<'_>>| AddressBuf::from(address.unwrap_or(BUS_ADDRESS));
         let call = Call {
             callee,
+            began: now,
             deadline,
             source: own(message.source),
             destination: own(message.destination),

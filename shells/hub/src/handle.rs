@@ -255,7 +255,9 @@ impl HubHandle {
     /// # Errors
     /// `Internal` from an inline handler of the hub's; `Connection` when the hub has ended.
     pub fn statistics(&self) -> Result<HubStatistics> {
-        self.ask(Command::Statistics).map(|statistics| *statistics)
+        let mut statistics = *self.ask(Command::Statistics)?;
+        statistics.addresses.sort_by(|a, b| (b.messages, &a.address).cmp(&(a.messages, &b.address)));
+        Ok(statistics)
     }
 
     /// Takes a token back; whoever came in by it is told so and cut off.

@@ -1,17 +1,19 @@
 //! The hub's own message handlers: inline ones, run in the loop, and ones that may block, run on a small pool.
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use visorbus_core::auth::Access;
 use visorbus_core::dispatch::{
     Caller, Dispatched, Handlers, MessageHandler, NOBODY, Reply, RowHead, dispatch,
 };
-use visorbus_core::message::{Address, Message, MessageType};
-use visorbus_core::{IpcError, codec};
+use visorbus_core::message::{Address, AddressBuf, Message, MessageType};
+use visorbus_core::{ErrorKind, IpcError, codec};
 
 use crate::HashMap;
 use crate::calls::CallKey;
@@ -87,7 +89,7 @@ impl Registry {
     /// no such handler.
     pub(crate) fn job(&self, component: &str, gate: OwnedGate, frame: Box<[u8]>) -> Option<Job> {
         let entry = self.by_id.get(component)?.clone();
-        Some(Job { entry, gate, frame, cancelled: Arc::default() })
+        Some(Job { entry, gate, frame, progress: Arc::default() })
     }
 }
 
@@ -169,7 +171,7 @@ pub(crate) struct Pool {
     /// Bytes of the messages that wait or run, by the peer whose they are, also after it has gone.
     waiting: HashMap<PeerKey, usize>,
     /// The jobs that wait or run, by their numbers.
-    running: HashMap<u64, (PeerKey, Arc<AtomicBool>)>,
+    running: HashMap<u64, (PeerKey, Arc<Progress>)>,
     next: u64,
 }
 
@@ -178,8 +180,25 @@ pub(crate) struct Job {
     entry: Entry,
     gate: OwnedGate,
     frame: Box<[u8]>,
+    progress: Arc<Progress>,
+}
+
+/// How far a job is.
+#[derive(Default)]
+struct Progress {
     /// Nobody waits for its answer any more.
-    cancelled: Arc<AtomicBool>,
+    cancelled: AtomicBool,
+    /// When a thread has begun with it.
+    began: OnceLock<Instant>,
+}
+
+/// The jobs of a pool.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Load {
+    pub(crate) running: u64,
+    pub(crate) waiting: u64,
+    /// Those that run for nobody, and long.
+    pub(crate) stuck: u64,
 }
 
 /// A job on its way.
@@ -198,6 +217,10 @@ pub(crate) struct Done {
     pub(crate) answer: Box<[u8]>,
     /// Its sender may not, and the handler did not run.
     pub(crate) refused: Option<Denied>,
+    /// What it failed with.
+    pub(crate) failed: Option<ErrorKind>,
+    /// The address that it served, and how long the message's payload was.
+    pub(crate) served: Option<(AddressBuf, usize)>,
     /// As [`Ran::denied`].
     pub(crate) denied: Vec<Denied>,
     cost: usize,
@@ -221,12 +244,15 @@ impl Pool {
                     jobs.done(handler);
                     let Ran { outcome, denied } =
                         ran.unwrap_or(Ran { outcome: Ok(NOTHING), denied: Vec::new() });
-                    let (len, refused) = match outcome {
-                        Ok(dispatched) => (dispatched.answer, None),
-                        Err(refused) => (0, Some(refused)),
+                    let (dispatched, refused) = match outcome {
+                        Ok(dispatched) => (dispatched, None),
+                        Err(refused) => (NOTHING, Some(refused)),
                     };
-                    let answer = out[..len].into();
-                    let done = Done { key, number, answer, refused, denied, cost: job.cost() };
+                    let is_served = refused.is_none() && dispatched.refused != Some(NOBODY);
+                    let served = job.served().filter(|_| is_served);
+                    let failed = dispatched.refused.map(|error| error.kind());
+                    let (answer, cost) = (out[..dispatched.answer].into(), job.cost());
+                    let done = Done { key, number, answer, refused, failed, served, denied, cost };
                     if finished.send(done).is_err() {
                         return;
                     }
@@ -255,7 +281,7 @@ impl Pool {
             return Err(PoolFull { waiting });
         }
         *own += job.cost();
-        self.running.insert(self.next, (key.0, Arc::clone(&job.cancelled)));
+        self.running.insert(self.next, (key.0, Arc::clone(&job.progress)));
         let task = Task { key, number: self.next, job };
         self.next += 1;
         self.jobs.push(task.job.entry.key(), task);
@@ -264,23 +290,37 @@ impl Pool {
 
     /// Has a job know that nobody waits for it any more; one that has not begun does not.
     pub(crate) fn cancel(&mut self, number: u64) {
-        if let Some((_, cancelled)) = self.running.get(&number) {
-            cancelled.store(true, Ordering::Relaxed);
+        if let Some((_, progress)) = self.running.get(&number) {
+            progress.cancelled.store(true, Ordering::Relaxed);
         }
     }
 
     /// As [`Pool::cancel`] for all that a peer has sent, whether it waits for answers or not.
     pub(crate) fn cancel_all(&mut self, of: PeerKey) {
-        for (peer, cancelled) in self.running.values() {
+        for (peer, progress) in self.running.values() {
             if *peer == of {
-                cancelled.store(true, Ordering::Relaxed);
+                progress.cancelled.store(true, Ordering::Relaxed);
             }
         }
     }
 
     /// The jobs that wait or run, and that somebody has a use for.
     pub(crate) fn in_use(&self) -> usize {
-        self.running.values().filter(|(_, cancelled)| !cancelled.load(Ordering::Relaxed)).count()
+        self.running.values().filter(|(_, progress)| !progress.cancelled.load(Ordering::Relaxed)).count()
+    }
+
+    /// How much it has to do, where somebody waits for the answers of the jobs in `awaited`.
+    pub(crate) fn load(&self, awaited: &HashSet<u64>) -> Load {
+        let mut load = Load::default();
+        for (number, (_, progress)) in &self.running {
+            let Some(began) = progress.began.get() else {
+                load.waiting += 1;
+                continue;
+            };
+            load.running += 1;
+            load.stuck += u64::from(began.elapsed() >= STUCK && !awaited.contains(number));
+        }
+        load
     }
 
     pub(crate) fn take_done(&mut self) -> Option<Done> {
@@ -305,12 +345,19 @@ impl Drop for Pool {
 impl Job {
     /// Runs the handler; `None` when that is no use any more.
     fn run(&self, out: &mut [u8]) -> Option<Ran> {
-        let cancelled = || self.cancelled.load(Ordering::Relaxed);
+        let cancelled = || self.progress.cancelled.load(Ordering::Relaxed);
         if cancelled() {
             return None;
         }
+        let _ = self.progress.began.set(Instant::now());
         let message = codec::decode(&self.frame).ok()?;
         Some(self.entry.run(&self.gate.borrow(), &message, &cancelled, out))
+    }
+
+    /// The address of its message, and how long the payload is.
+    fn served(&self) -> Option<(AddressBuf, usize)> {
+        let message = codec::decode(&self.frame).ok()?;
+        Some((message.destination?.into(), message.payload.as_bytes().len()))
     }
 
     const fn cost(&self) -> usize {
@@ -320,6 +367,8 @@ impl Job {
 
 /// So many peers may each have as much waiting as one may.
 const MANY: usize = 8;
+/// What runs for so long though nobody waits for it is stuck.
+const STUCK: Duration = Duration::from_secs(10);
 /// Of a run that was no use any more.
 const NOTHING: Dispatched = Dispatched { answer: 0, refused: None };
 const PANICKED: IpcError = IpcError::Internal("the handler panicked; the hub goes on, its log says where");

@@ -16,8 +16,8 @@ use visorbus_core::codec::{self, DecodeError};
 use visorbus_core::frame::length::{Split, split};
 use visorbus_core::message::{Address, AddressBuf, Message};
 use visorbus_core::peer::refuse_frame;
-use visorbus_core::session::{CloseReason, Expired, Name, Role, SessionConfig, Verdict};
-use visorbus_core::{Instant, Session};
+use visorbus_core::session::{CloseReason, DropReason, Expired, Name, Role, SessionConfig, Verdict};
+use visorbus_core::{ErrorKind, Instant, Session};
 
 use crate::HashMap;
 use crate::accounts::{Asker, Purpose};
@@ -39,6 +39,7 @@ use crate::poller::{Poller, Ready, WOKEN};
 use crate::queue::Queue;
 use crate::signals::Signals;
 use crate::subscriptions::Matches;
+use crate::tally::{Count, Tally};
 use crate::watch::Watchers;
 
 /// A hub: attach transports to it through its [`HubHandle`], then [`Hub::run`] it.
@@ -51,6 +52,7 @@ pub struct Hub {
     pub(crate) questions: Questions,
     pub(crate) watchers: Watchers,
     pub(crate) matches: Matches,
+    pub(crate) tally: Tally,
     /// Where the hub writes what it says itself, answers of its handlers among it.
     pub(crate) out: Vec<u8>,
     pub(crate) next_id: u64,
@@ -119,6 +121,7 @@ impl Hub {
             questions: Questions::default(),
             watchers: Watchers::default(),
             matches: Matches::default(),
+            tally: Tally::default(),
             out,
             next_id: 1,
             pool: None,
@@ -293,7 +296,16 @@ impl Hub {
             for denied in done.denied {
                 self.deny(done.key.0, denied);
             }
+            if let Some((address, len)) = &done.served {
+                self.tally.addresses.note(address.as_address(), Count::message(*len));
+            }
             let refused = done.refused.map(|refused| self.deny(done.key.0, refused));
+            if let Some(kind) = refused.as_ref().map(Error::kind).or(done.failed) {
+                self.peers.refuse(done.key.0, kind);
+            }
+            if let (Some(call), None) = (&call, &refused) {
+                self.tally.handlers.note(call.began, now);
+            }
             match (call, refused) {
                 (Some(call), Some(error)) => self.fail_call(done.key, &call, &error),
                 (Some(call), None) => self.answer_call(done.key, &call, &done.answer),
@@ -496,7 +508,10 @@ impl Hub {
             decoded = codec::decode_with(frame, |row| address_of(&aliases, row, is_early));
         }
         let message = match &mut decoded {
-            Ok(message) => message,
+            Ok(message) => {
+                peer.counters.messages_in[usize::from(message.message_type as u8 & 7)] += 1;
+                message
+            }
             Err(error) => {
                 peer.counters.undecodable += 1;
                 tracing::debug!("{}: a frame is no message: {error}", peer.label());
@@ -518,7 +533,7 @@ impl Hub {
         }
         let Some(peer) = self.peers.get_mut(key) else { return };
         if let Err(error) = check_link_key(peer, message) {
-            peer.counters.refused += 1;
+            self.peers.refuse(key, error.kind());
             self.audit_refused(key, Some(AuthMethod::LinkKey), &error);
             return self.send_error(key, message, &error);
         }
@@ -526,7 +541,8 @@ impl Hub {
             Verdict::Deliver => self.deliver(&Incoming { from: key, message: *message, at_once, now }),
             Verdict::Answer(len) => self.send_out(key, len, at_once),
             Verdict::Refused { answer } => {
-                peer.counters.refused += 1;
+                self.peers.refuse(key, kind_of(&self.out[..answer]));
+                let Some(peer) = self.peers.get_mut(key) else { return };
                 if message.destination.is_some_and(|to| to.as_str() == bus::HELLO) {
                     // Whoever says hello knows of no session; it is told in plain frames.
                     peer.link.reset(None);
@@ -559,7 +575,8 @@ impl Hub {
                 self.forget(key, "it said goodbye")
             }
             Verdict::Closed(_) => self.peers.dismiss_as(key, Goodbye::Normal, "it said goodbye"),
-            Verdict::Drop(_) => peer.counters.refused += 1,
+            Verdict::Drop(DropReason::Refused) => self.peers.refuse(key, ErrorKind::Authentication),
+            Verdict::Drop(_) => self.peers.refuse(key, ErrorKind::Protocol),
         }
     }
 
@@ -586,6 +603,7 @@ impl Hub {
 
     fn handle_deadlines(&mut self, now: Instant) {
         while let Some((key, call)) = self.calls.take_expired(now) {
+            self.tally.timeouts += 1;
             self.uncount_call(key.0);
             let text = format!("'{}' did not answer in time", call.destination.as_str());
             self.fail_call(key, &call, &Error::Timeout(text));
@@ -747,6 +765,12 @@ fn is_for_another(message: &Message<'_>) -> bool {
 fn address_of(aliases: &[AddressBuf], row: u16, is_early: bool) -> Option<Address<'_>> {
     let told = aliases.get(usize::from(row)).map(AddressBuf::as_address);
     told.or(is_early.then_some(const { Address::literal(bus::NO_SUCH_ROW) }))
+}
+
+/// The kind of the Error in an answer.
+fn kind_of(answer: &[u8]) -> ErrorKind {
+    let kind = codec::decode(answer).ok().and_then(|error| error.payload.as_bytes().first().copied());
+    kind.and_then(ErrorKind::from_code).unwrap_or(ErrorKind::Protocol)
 }
 
 pub(crate) const BUS_ADDRESS: Address<'static> = Address::literal(BUS);

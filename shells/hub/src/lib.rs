@@ -49,6 +49,7 @@ mod peers;
 mod queue;
 pub mod statistics;
 mod subscriptions;
+mod tally;
 
 mod handle;
 mod handlers;

@@ -89,8 +89,10 @@ impl Hub {
         method: Option<AuthMethod>,
         error: &Error,
     ) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        peer.counters.refused += 1;
+        if self.peers.get(key).is_none() {
+            return;
+        }
+        self.peers.refuse(key, error.kind());
         self.audit_refused(key, method, error);
         self.send_error(key, message, error);
     }

@@ -132,7 +132,7 @@ impl Hub {
         self.forget(key, why);
         let Some(peer) = self.peers.get_mut(key) else { return };
         let len = peer.session.close(why, now, &mut self.out);
-        peer.say_last(&self.out[..len]);
+        peer.say_last(&self.out[..len], now);
         if !peer.options.lossy {
             peer.goodbye = Some(Box::new((kind, why.to_owned())));
             return self.linger(key, why, now);

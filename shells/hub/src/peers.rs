@@ -10,7 +10,7 @@ use visorbus_core::bus::{RowKind, SlowConsumer};
 use visorbus_core::clock::ClockSync;
 use visorbus_core::message::{Address, AddressBuf, Pattern};
 use visorbus_core::time::earlier;
-use visorbus_core::{Instant, MessagePriority, Session};
+use visorbus_core::{ErrorKind, Instant, MessagePriority, Session};
 
 use crate::HashMap;
 use crate::admission::suffixed;
@@ -21,6 +21,7 @@ use crate::link::{Goodbye, HubLink, LinkOptions, Origin, Proven};
 use crate::listeners::Via;
 use crate::queue::{Queue, Queued, Timed};
 use crate::schema::Described;
+use crate::tally::{Failed, Times, Typed};
 
 slotmap::new_key_type! {
     /// Names a peer's slot; never names another peer later.
@@ -37,6 +38,12 @@ pub(crate) struct Peers {
     dirty: Vec<PeerKey>,
     /// Peers that are to be parted from at the end of this turn.
     ending: Vec<(PeerKey, End)>,
+    /// What those who left had counted.
+    gone: Counters,
+    /// What was refused, by the code of its error's kind.
+    pub(crate) refusals: Failed,
+    /// Notifications that were given to subscribers, or wait for them, and that subscribers missed.
+    pub(crate) given: Given,
     queue_bytes: usize,
     hub_max_frame: u32,
     /// When this turn of the loop began.
@@ -85,6 +92,7 @@ impl Peers {
 
     pub(crate) fn remove(&mut self, key: PeerKey) -> Option<Peer> {
         let peer = self.slots.remove(key)?;
+        self.gone.add(&peer.counters);
         let uid = peer.origin.counted_as();
         if let Some(Entry::Occupied(mut count)) = uid.map(|uid| self.of_user.entry(uid)) {
             *count.get_mut() -= 1;
@@ -93,6 +101,21 @@ impl Peers {
             }
         }
         Some(peer)
+    }
+
+    /// What all have counted, those who left among them.
+    pub(crate) fn counted(&self) -> Counters {
+        let mut all = self.gone.clone();
+        self.slots.values().for_each(|peer| all.add(&peer.counters));
+        all
+    }
+
+    /// Counts a message of a peer's that was refused.
+    pub(crate) fn refuse(&mut self, key: PeerKey, kind: ErrorKind) {
+        self.refusals[usize::from(kind.code())] += 1;
+        if let Some(peer) = self.slots.get_mut(key) {
+            peer.counters.refused += 1;
+        }
     }
 
     /// How many connections a user of this machine has.
@@ -171,7 +194,7 @@ impl Peers {
             }
         }
         let Some(peer) = self.slots.get_mut(key) else { return Err(Unsent::Gone) };
-        match peer.queue.push(join(head, payload), priority, call, limit) {
+        match peer.queue.push(join(head, payload), priority, call, limit, self.now) {
             Queued::Waits { .. } => Ok(()),
             Queued::Full { .. } => Err(Unsent::Full { waiting: peer.queue.bytes() }),
         }
@@ -190,13 +213,27 @@ impl Peers {
         let Some(peer) = self.slots.get_mut(key) else { return };
         let Some(subscription) = peer.subscriptions.iter_mut().find(own) else { return };
         let dropped = match sent {
-            Ok(true) | Err(Unsent::Gone) => return,
+            Ok(true) => {
+                self.given.deliveries += 1;
+                return;
+            }
+            Err(Unsent::Gone) => return,
             Err(_) => 1,
             Ok(false) => {
                 let frame = join(notice.head, notice.payload);
                 let topic = (number, notice.topic);
-                match peer.queue.push_topic(frame, notice.priority, limit, topic, subscription.policy) {
-                    Queued::Waits { dropped } => dropped,
+                match peer.queue.push_topic(
+                    frame,
+                    notice.priority,
+                    limit,
+                    topic,
+                    subscription.policy,
+                    self.now,
+                ) {
+                    Queued::Waits { dropped } => {
+                        self.given.deliveries += 1;
+                        dropped
+                    }
                     Queued::Full { .. } if subscription.policy == SlowConsumer::Disconnect => {
                         let why = format!(
                             "it does not read: {} bytes wait and its subscription '{}' asks to be disconnected then",
@@ -211,6 +248,7 @@ impl Peers {
         };
         subscription.missed = subscription.missed.saturating_add(dropped);
         peer.counters.missed += u64::from(dropped);
+        self.given.missed += u64::from(dropped);
     }
 
     /// Counts a notification that a peer's subscription `number` cannot have, to tell it of.
@@ -219,6 +257,7 @@ impl Peers {
         let Some(subscription) = peer.subscription_mut(number) else { return };
         subscription.missed = subscription.missed.saturating_add(1);
         peer.counters.missed += 1;
+        self.given.missed += 1;
         self.touch(key);
     }
 
@@ -283,8 +322,7 @@ impl Peers {
                 return Ok(false);
             }
         }
-        peer.counters.frames_out += 1;
-        peer.counters.bytes_out += len as u64;
+        peer.counters.gives(head, len);
         let sent = peer.link.send(head, payload, at_once);
         let is_done = peer.link.is_idle() && !peer.misses_any();
         if !is_done && !peer.dirty {
@@ -624,6 +662,43 @@ pub(crate) struct Counters {
     pub(crate) late: u64,
     /// Times its session began.
     pub(crate) sessions: u64,
+    pub(crate) messages_in: Typed,
+    pub(crate) messages_out: Typed,
+    /// How long frames have waited for it, where any had to.
+    pub(crate) waited: Option<Box<Times>>,
+}
+
+impl Counters {
+    /// Counts a frame of `len` bytes, which begins with `head`, that is given to the link.
+    fn gives(&mut self, head: &[u8], len: usize) {
+        self.frames_out += 1;
+        self.bytes_out += len as u64;
+        self.messages_out[usize::from(first(head) & 7)] += 1;
+    }
+
+    fn add(&mut self, more: &Self) {
+        self.frames_in += more.frames_in;
+        self.frames_out += more.frames_out;
+        self.bytes_in += more.bytes_in;
+        self.bytes_out += more.bytes_out;
+        self.undecodable += more.undecodable;
+        self.refused += more.refused;
+        self.missed += more.missed;
+        self.late += more.late;
+        self.sessions += more.sessions;
+        self.messages_in.iter_mut().zip(&more.messages_in).for_each(|(own, more)| *own += more);
+        self.messages_out.iter_mut().zip(&more.messages_out).for_each(|(own, more)| *own += more);
+        if let Some(waited) = &more.waited {
+            self.waited.get_or_insert_default().add(waited);
+        }
+    }
+}
+
+/// What came of notifications, by subscribers.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Given {
+    pub(crate) deliveries: u64,
+    pub(crate) missed: u64,
 }
 
 impl Peer {
@@ -707,9 +782,9 @@ impl Peer {
     }
 
     /// Lets a frame wait behind all others, whatever the limits say: nothing comes after it.
-    pub(crate) fn say_last(&mut self, frame: &[u8]) {
+    pub(crate) fn say_last(&mut self, frame: &[u8], now: Instant) {
         if !frame.is_empty() {
-            self.queue.push(frame.into(), MessagePriority::Low, None, usize::MAX);
+            self.queue.push(frame.into(), MessagePriority::Low, None, usize::MAX, now);
         }
     }
 
@@ -726,10 +801,11 @@ impl Peer {
                 if !self.link.has_room(first(frame), frame.len()) {
                     break;
                 }
-                self.counters.frames_out += 1;
-                self.counters.bytes_out += frame.len() as u64;
+                self.counters.gives(frame, frame.len());
                 self.link.send(frame, &[], false)?;
-                self.queue.pop();
+                if let Some(since) = self.queue.pop() {
+                    self.counters.waited.get_or_insert_default().note(since, now);
+                }
                 moved = true;
             }
             let flushed = self.link.flush(now)?;

@@ -33,6 +33,7 @@ struct Waiting {
     start: usize,
     topic: Option<(u32, Box<str>)>,
     call: Option<Timed>,
+    since: Instant,
 }
 
 /// A request that somebody waits for, and where its frame says for how long.
@@ -114,11 +115,12 @@ impl Queue {
         priority: MessagePriority,
         call: Option<Timed>,
         limit: usize,
+        now: Instant,
     ) -> Queued {
         if !self.fits(frame.len(), limit) {
             return Queued::Full { dropped: 0 };
         }
-        self.insert(Waiting { frame, start: 0, topic: None, call }, priority);
+        self.insert(Waiting { frame, start: 0, topic: None, call, since: now }, priority);
         Queued::Waits { dropped: 0 }
     }
 
@@ -130,6 +132,7 @@ impl Queue {
         limit: usize,
         (subscription, topic): (u32, &str),
         policy: SlowConsumer,
+        now: Instant,
     ) -> Queued {
         let mut dropped = 0;
         match policy {
@@ -149,7 +152,7 @@ impl Queue {
             return Queued::Full { dropped };
         }
         let topic = Some((subscription, topic.into()));
-        self.insert(Waiting { frame, start: 0, topic, call: None }, priority);
+        self.insert(Waiting { frame, start: 0, topic, call: None, since: now }, priority);
         Queued::Waits { dropped }
     }
 
@@ -173,11 +176,10 @@ impl Queue {
         waiting.frame.get(waiting.start..)
     }
 
-    /// Takes away what [`Queue::front`] showed.
-    pub(crate) fn pop(&mut self) {
-        if let Some(&place) = self.frames.keys().next() {
-            self.remove(place);
-        }
+    /// Takes away what [`Queue::front`] showed; since when it has waited.
+    pub(crate) fn pop(&mut self) -> Option<Instant> {
+        let place = *self.frames.keys().next()?;
+        self.remove(place)
     }
 
     /// Takes a request back that nobody waits for any more; `false` when it has left.
@@ -231,14 +233,16 @@ impl Queue {
         self.frames.insert(place, waiting);
     }
 
-    fn remove(&mut self, place: Place) {
-        let Some(waiting) = self.frames.remove(&place) else { return };
+    /// Takes a frame away; since when it has waited.
+    fn remove(&mut self, place: Place) -> Option<Instant> {
+        let waiting = self.frames.remove(&place)?;
         self.bytes -= waiting.frame.len() + KEEPING;
         if let Some(call) = &waiting.call {
             self.calls.remove(&call.key);
         }
-        let Some((subscription, topic)) = waiting.topic else { return };
-        let Some(held) = self.subscriptions.get_mut(&subscription) else { return };
+        let since = Some(waiting.since);
+        let Some((subscription, topic)) = waiting.topic else { return since };
+        let Some(held) = self.subscriptions.get_mut(&subscription) else { return since };
         held.places.remove(&place);
         if held.newest.get(&topic) == Some(&place) {
             held.newest.remove(&topic);
@@ -246,6 +250,7 @@ impl Queue {
         if held.places.is_empty() {
             self.subscriptions.remove(&subscription);
         }
+        since
     }
 }
 
@@ -264,6 +269,8 @@ mod tests {
     use super::*;
     use crate::peers::PeerKey;
     use crate::sending::Head;
+
+    const NOW: Instant = Instant::from_micros(0);
 
     fn frame(byte: u8) -> Box<[u8]> {
         Box::new([byte; 10])
@@ -291,7 +298,7 @@ mod tests {
             (3, MessagePriority::Critical),
             (4, MessagePriority::Normal),
         ] {
-            assert_eq!(queue.push(frame(byte), priority, None, 1000), Queued::Waits { dropped: 0 });
+            assert_eq!(queue.push(frame(byte), priority, None, 1000, NOW), Queued::Waits { dropped: 0 });
         }
         assert_eq!(drain(&mut queue), [3, 2, 4, 1]);
     }
@@ -300,11 +307,11 @@ mod tests {
     fn what_must_not_be_lost_is_refused_when_the_limit_is_reached() {
         let mut queue = Queue::default();
         assert_eq!(
-            queue.push(frame(1), MessagePriority::Normal, None, ONE + 5),
+            queue.push(frame(1), MessagePriority::Normal, None, ONE + 5, NOW),
             Queued::Waits { dropped: 0 }
         );
         assert_eq!(
-            queue.push(frame(2), MessagePriority::Critical, None, ONE + 5),
+            queue.push(frame(2), MessagePriority::Critical, None, ONE + 5, NOW),
             Queued::Full { dropped: 0 }
         );
         assert_eq!(drain(&mut queue), [1]);
@@ -314,7 +321,14 @@ mod tests {
     fn latest_keeps_one_of_each_topic() {
         let mut queue = Queue::default();
         let mut push = |byte, topic| {
-            queue.push_topic(frame(byte), MessagePriority::Normal, 1000, (0, topic), SlowConsumer::Latest)
+            queue.push_topic(
+                frame(byte),
+                MessagePriority::Normal,
+                1000,
+                (0, topic),
+                SlowConsumer::Latest,
+                NOW,
+            )
         };
         assert_eq!(push(1, "a/x"), Queued::Waits { dropped: 0 });
         assert_eq!(push(2, "a/y"), Queued::Waits { dropped: 0 });
@@ -326,9 +340,9 @@ mod tests {
     fn drop_oldest_keeps_the_newest_of_its_own_subscription_only() {
         let mut queue = Queue::default();
         let two = SlowConsumer::DropOldest(2);
-        queue.push_topic(frame(9), MessagePriority::Normal, 1000, (7, "b/x"), two);
+        queue.push_topic(frame(9), MessagePriority::Normal, 1000, (7, "b/x"), two, NOW);
         for byte in 1..=4 {
-            queue.push_topic(frame(byte), MessagePriority::Normal, 1000, (0, "a/x"), two);
+            queue.push_topic(frame(byte), MessagePriority::Normal, 1000, (0, "a/x"), two, NOW);
         }
         assert_eq!(drain(&mut queue), [9, 3, 4]);
     }
@@ -337,7 +351,7 @@ mod tests {
     fn drop_oldest_gives_way_to_the_byte_limit_and_disconnect_does_not() {
         let mut queue = Queue::default();
         let mut push = |byte, policy| {
-            queue.push_topic(frame(byte), MessagePriority::Normal, 2 * ONE, (0, "a/x"), policy)
+            queue.push_topic(frame(byte), MessagePriority::Normal, 2 * ONE, (0, "a/x"), policy, NOW)
         };
         for byte in 1..=4 {
             let dropped = u32::from(byte > 2);
@@ -354,7 +368,7 @@ mod tests {
         for (byte, priority) in
             [(1, MessagePriority::High), (2, MessagePriority::Low), (3, MessagePriority::Low)]
         {
-            queue.push_topic(frame(byte), priority, 1000, (0, "a/x"), two);
+            queue.push_topic(frame(byte), priority, 1000, (0, "a/x"), two, NOW);
         }
         assert_eq!(drain(&mut queue), [1, 3]);
     }
@@ -362,8 +376,9 @@ mod tests {
     #[test]
     fn a_policy_that_changes_while_frames_wait_loses_track_of_none() {
         let mut queue = Queue::default();
-        let mut push =
-            |byte, policy| queue.push_topic(frame(byte), MessagePriority::Normal, 1000, (0, "a/x"), policy);
+        let mut push = |byte, policy| {
+            queue.push_topic(frame(byte), MessagePriority::Normal, 1000, (0, "a/x"), policy, NOW)
+        };
         push(1, SlowConsumer::DropOldest(9));
         push(2, SlowConsumer::DropOldest(9));
         assert_eq!(push(3, SlowConsumer::Latest), Queued::Waits { dropped: 1 });
@@ -391,7 +406,7 @@ mod tests {
             for token in [None, Some(&[7; 20][..]), Some(&[7; 200])] {
                 let mut queue = Queue::default();
                 let (frame, timed) = timed(9, timeout_ms, token);
-                queue.push(frame.clone(), MessagePriority::Normal, Some(timed), 1000);
+                queue.push(frame.clone(), MessagePriority::Normal, Some(timed), 1000, NOW);
                 let before = visorbus_core::decode(&frame).unwrap();
                 let last = timeout_ms - 1;
                 for waited in [0, timeout_ms / 2, last - last / 9, last] {
@@ -412,7 +427,7 @@ mod tests {
         let mut queue = Queue::default();
         for (id, timeout_ms) in [(1, 10), (2, 20), (3, 30), (4, 40)] {
             let (frame, timed) = timed(id, timeout_ms, None);
-            queue.push(frame, MessagePriority::Normal, Some(timed), 10_000);
+            queue.push(frame, MessagePriority::Normal, Some(timed), 10_000, NOW);
         }
         assert!(queue.cancel((PeerKey::default(), 3)));
         assert!(!queue.cancel((PeerKey::default(), 3)));

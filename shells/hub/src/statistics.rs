@@ -2,6 +2,7 @@
 
 use postcard_schema::Schema;
 use serde::{Deserialize, Serialize};
+use visorbus_core::auth::BUS;
 
 use crate::hub::Hub;
 
@@ -27,7 +28,7 @@ pub struct HubStatistics {
 
     /// Messages that were refused, by what their senders were told, or would have been.
     pub refused: ByError,
-    /// Times that somebody could not prove who they are: at the door, with a token, a password, a key.
+    /// Times that somebody could not prove who they are: with a token, a password, a key.
     pub auth_refusals: u64,
     /// Frames that were no message.
     pub undecodable: u64,
@@ -145,22 +146,42 @@ pub struct AddressStatistics {
 }
 
 impl Hub {
-    /// The figures as they are now.
-    pub(crate) fn statistics(&self) -> HubStatistics {
-        let mut all = HubStatistics { uptime_us: self.now().as_micros(), ..HubStatistics::default() };
-        for (_, peer) in self.peers.iter() {
-            let counters = &peer.counters;
-            all.bytes_in += counters.bytes_in;
-            all.bytes_out += counters.bytes_out;
-            all.undecodable += counters.undecodable;
-            all.missed += counters.missed;
-            all.late += counters.late;
-            all.peers += 1;
-            all.sessions += u64::from(!peer.name.is_empty());
-            all.queued_bytes += peer.queue.bytes() as u64;
-            all.deepest_queue_bytes = all.deepest_queue_bytes.max(peer.queue.bytes() as u64);
-            all.pending_calls += peer.pending_calls as u64;
+    /// The figures as they are now; the addresses in no order.
+    pub(crate) fn statistics(&mut self) -> HubStatistics {
+        let (names, registry) = (&self.names, &self.registry);
+        let is_there = |component: &str| {
+            component == BUS || names.contains_key(component) || registry.contains(component)
+        };
+        self.tally.addresses.make_room(is_there);
+        let (addresses, other) = self.tally.addresses.tell();
+        let counted = self.peers.counted();
+        let queued = || self.peers.iter().map(|(_, peer)| peer.queue.bytes() as u64);
+        let load = self.pool.as_ref().map(|pool| pool.load(&self.calls.jobs().collect())).unwrap_or_default();
+        HubStatistics {
+            uptime_us: self.now().as_micros(),
+            messages_in: (&counted.messages_in).into(),
+            messages_out: (&counted.messages_out).into(),
+            bytes_in: counted.bytes_in,
+            bytes_out: counted.bytes_out,
+            refused: (&self.peers.refusals).into(),
+            auth_refusals: self.tally.auth_refusals,
+            undecodable: counted.undecodable,
+            missed: counted.missed,
+            late: counted.late,
+            timeouts: self.tally.timeouts,
+            peers: self.peers.len() as u64,
+            sessions: self.peers.iter().filter(|(_, peer)| !peer.name.is_empty()).count() as u64,
+            queued_bytes: queued().sum(),
+            deepest_queue_bytes: queued().max().unwrap_or_default(),
+            pending_calls: self.calls.len() as u64,
+            pool_running: load.running,
+            pool_waiting: load.waiting,
+            stuck_handlers: load.stuck,
+            peer_latency: (&self.tally.peers).into(),
+            handler_latency: (&self.tally.handlers).into(),
+            queue_time: counted.waited.as_deref().map(Histogram::from).unwrap_or_default(),
+            addresses,
+            other,
         }
-        all
     }
 }

@@ -5,6 +5,7 @@ mod harness;
 
 mod aliases;
 mod audit;
+mod authority;
 mod bytes;
 mod calls;
 mod clocks;
@@ -20,6 +21,7 @@ mod revocations;
 mod services;
 mod sessions;
 mod signalled;
+mod statistics;
 mod suffixes;
 mod tokens;
 mod topics;
