@@ -60,12 +60,13 @@ impl Hub {
         now: Instant,
     ) {
         let id = self.questions.take_id();
-        let is_full = self.questions.waiting.len() >= MAX_QUESTIONS;
+        let limit = self.config.limits.pending_calls;
+        let is_full = self.questions.waiting.len() >= limit;
         let json = matches!(message.payload, OwnedPayload::Json(_));
         self.questions.waiting.insert(id, Question { outcome, json });
         let asked = match is_full {
             true => Err(Error::Message(format!(
-                "{MAX_QUESTIONS} requests of this program wait for their answers, the limit: wait for some"
+                "{limit} requests of this program wait for their answers, the limit: wait for some"
             ))),
             false => self.try_ask(id, message, timeout_ms, now),
         };
@@ -272,5 +273,3 @@ fn program() -> PeerKey {
 
 /// A session's own questions to its peer are numbered from 1 and do not get here.
 const FIRST_QUESTION: u64 = 1 << 28;
-/// Requests of the program that wait for their answers.
-const MAX_QUESTIONS: usize = 1024;

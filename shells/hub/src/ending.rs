@@ -18,6 +18,8 @@ use crate::peers::{Peer, Presence};
 pub(crate) struct Ending {
     until: Instant,
     stage: Stage,
+    /// What was not finished when the time was over.
+    left: Result<()>,
     /// Those who wait for it.
     waiting: Vec<Outcome<()>>,
     /// Tells when what was closed on other threads is closed.
@@ -51,7 +53,8 @@ impl Hub {
         for listener in self.listeners.take_independent(&self.poller) {
             drop_elsewhere((listener, closing.0.clone()));
         }
-        self.ending = Some(Ending { until, stage: Stage::Finishing, waiting: vec![done], closing });
+        let (stage, waiting) = (Stage::Finishing, vec![done]);
+        self.ending = Some(Ending { until, stage, left: Ok(()), waiting, closing });
     }
 
     /// Goes on with the end, where it was asked for and is as far.
@@ -62,6 +65,9 @@ impl Hub {
             if !is_over && !self.has_finished() {
                 return;
             }
+            // Before it is given up.
+            let left = if is_over { self.what_is_left() } else { Ok(()) };
+            self.ending.iter_mut().for_each(|ending| ending.left = left.clone());
             for key in self.peers.keys() {
                 self.peers.dismiss_as(key, Goodbye::Stopping, "the hub stops");
             }
@@ -74,10 +80,11 @@ impl Hub {
 
     /// Drops the hub, and tells those who have asked for its end how it came about.
     pub(crate) fn end(mut self) {
-        let Some(Ending { until, waiting, closing: (token, closed), .. }) = self.ending.take() else {
+        let Some(Ending { until, left, waiting, closing: (token, closed), .. }) = self.ending.take() else {
             return;
         };
-        let (outcome, left) = (self.what_is_left(), until.duration_since(self.now()));
+        let outcome = left.and_then(|()| self.what_is_left());
+        let left = until.duration_since(self.now());
         // A line may wait for its device when it is closed.
         drop_elsewhere((self, token));
         // Nobody sends there: it ends with the last of those that are closed.
