@@ -127,3 +127,6 @@ impl DeviceChange {
         }
     }
 }
+
+/// The kind of a device that is a peer of the hub, and none of the machine's.
+pub(crate) const BOARD: &str = "board";

@@ -1,7 +1,6 @@
 //! Keeps the inventory up to date on threads of its own.
 
 use std::path::PathBuf;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -10,7 +9,7 @@ use visorbus_hub::{Error, HubHandle, Result, Value};
 
 use super::device::{Device, DeviceChange};
 use super::inventory::{Inventory, Listening};
-use super::sysfs;
+use super::machine::{Bell, Machine};
 
 /// Knows the boards of a hub and the devices of its machine. Cloning it is cheap; it ends with its last clone.
 #[derive(Clone)]
@@ -25,20 +24,12 @@ impl HardwareManager {
     /// `Internal` when the system starts no thread.
     pub fn new(config: HardwareConfig, hub: HubHandle) -> Result<Self> {
         let inventory = Arc::<Inventory>::default();
-        let (stop, stopped) = channel();
-        let looked = Arc::clone(&inventory);
-        let machine = thread::Builder::new().name("hardware".to_owned()).spawn(move || {
-            loop {
-                look(&config, &looked);
-                match stopped.recv_timeout(config.scan_interval) {
-                    Err(RecvTimeoutError::Timeout) | Ok(Ask::Look) => {}
-                    _ => break,
-                }
-            }
-        });
-        let machine =
-            machine.map_err(|e| Error::Internal(format!("cannot start a thread for hardware: {e}")))?;
-        let shared = Shared { inventory, hub, asks: stop, machine: Mutex::new(Some(machine)) };
+        let failed = |e: std::io::Error| Error::Internal(format!("hardware cannot be looked after: {e}"));
+        let bell = Arc::new(Bell::new().map_err(failed)?);
+        let machine = Machine::new(config, Arc::clone(&inventory), Arc::clone(&bell));
+        let thread =
+            thread::Builder::new().name("hardware".to_owned()).spawn(|| machine.run()).map_err(failed)?;
+        let shared = Shared { inventory, hub, bell, threads: Mutex::new(vec![thread]) };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -60,8 +51,7 @@ impl HardwareManager {
 
     /// Looks at the machine's devices now. It does not wait for that.
     pub fn look(&self) {
-        // A manager whose thread has ended looks no more.
-        let _ = self.shared.asks.send(Ask::Look);
+        self.shared.bell.ring();
     }
 
     /// Has the device called `id` do what its `command` does, with `argument` where it takes one; answers what the device
@@ -122,41 +112,28 @@ impl Default for HardwareConfig {
 struct Shared {
     inventory: Arc<Inventory>,
     hub: HubHandle,
-    asks: Sender<Ask>,
-    machine: Mutex<Option<JoinHandle<()>>>,
+    bell: Arc<Bell>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Shared {
     fn stop(&self) {
-        let _ = self.asks.send(Ask::Stop);
-        let thread = self.machine.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // A thread that panicked has ended as well.
-        let _ = thread.map(JoinHandle::join);
+        self.bell.end();
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // A thread that panicked has ended as well.
+            let _ = thread.join();
+        }
     }
 }
 
 /// Does not wait: a thread may wait for the hub, and the hub be what drops the last handler.
 impl Drop for Shared {
     fn drop(&mut self) {
-        // A thread that has ended needs no word.
-        let _ = self.asks.send(Ask::Stop);
+        self.bell.end();
     }
-}
-
-/// What the thread is asked for.
-enum Ask {
-    Look,
-    Stop,
-}
-
-fn look(config: &HardwareConfig, inventory: &Inventory) {
-    let scan = sysfs::scan(&config.sysfs_root, config.max_devices).unwrap_or_default();
-    inventory.replace(scan.devices, |device| device.kind != BOARD, "the kernel has it no more");
 }
 
 fn unknown(id: &str) -> Error {
     Error::Message(format!("there is no device '{}'", id.escape_debug()))
 }
-
-/// The kind of a device that is no device of the machine.
-const BOARD: &str = "board";

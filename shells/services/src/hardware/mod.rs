@@ -9,7 +9,9 @@
 mod handler;
 
 mod inventory;
+mod machine;
 mod manager;
+mod uevents;
 
 mod device;
 mod sysfs;

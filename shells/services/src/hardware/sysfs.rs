@@ -6,9 +6,14 @@
 mod classes;
 mod folder;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
 
 use super::device::Device;
+pub(crate) use classes::KINDS;
+
 use classes::CLASSES;
 use folder::Folder;
 

@@ -16,6 +16,17 @@ use crate::hardware::device::{Device, Property};
 pub(super) const CLASSES: [Class; 6] =
     [power_supply::CLASS, thermal::CLASS, iio::CLASS, hwmon::CLASS, input::CLASS, drm::CLASS];
 
+/// What the kernel's events call the classes.
+pub(crate) const KINDS: [&str; CLASSES.len()] = {
+    let mut kinds = [""; CLASSES.len()];
+    let mut number = 0;
+    while number < CLASSES.len() {
+        kinds[number] = CLASSES[number].kind;
+        number += 1;
+    }
+    kinds
+};
+
 /// A class of devices.
 pub(super) struct Class {
     /// Its name, which a device's id begins with.

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat, openat2, statat};
+use rustix::io::Errno;
 
 /// An open folder. What is read from it is of the one device whose folder it was when it was opened, whatever has taken
 /// its name since.
@@ -22,7 +23,10 @@ impl Folder {
     /// none, or it lies outside of this one.
     pub(crate) fn folder(&self, path: &str) -> Option<Self> {
         let within = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        openat2(&self.0, path, FOLDER, Mode::empty(), within).ok().map(Self)
+        let open = || openat2(&self.0, path, FOLDER, Mode::empty(), within);
+        // Whenever something is renamed anywhere meanwhile, the kernel cannot say that a `..` stayed within (openat2(2)).
+        let settled = (0..MOST_TRIES).map(|_| open()).find(|opened| !matches!(opened, Err(Errno::AGAIN)));
+        settled.and_then(std::result::Result::ok).map(Self)
     }
 
     /// The names in it, sorted; without those that are not UTF-8 or hold control characters, which no device of the
@@ -85,6 +89,8 @@ const FILE: OFlags = OFlags::RDONLY
 
 /// A file of sysfs has a page at most, where pages are smallest.
 const LONGEST: usize = 4096;
+
+const MOST_TRIES: usize = 100;
 
 /// Of one folder; a class of a machine has some dozens.
 const MOST_NAMES: usize = 65_536;

@@ -1,0 +1,170 @@
+//! Looks after the machine's devices on a thread of its own: a device that hangs while it is read holds up nobody else.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+
+use super::device::BOARD;
+use super::inventory::Inventory;
+use super::manager::HardwareConfig;
+use super::sysfs::{self, KINDS};
+use super::uevents::Uevents;
+
+/// The machine's devices, and when to look at them again.
+pub(crate) struct Machine {
+    config: HardwareConfig,
+    inventory: Arc<Inventory>,
+    bell: Arc<Bell>,
+    uevents: Option<Uevents>,
+    /// What the log was told of the last look.
+    told: Told,
+}
+
+impl Machine {
+    pub(crate) fn new(config: HardwareConfig, inventory: Arc<Inventory>, bell: Arc<Bell>) -> Self {
+        let open = || {
+            let told = |e| tracing::warn!("the kernel's device events cannot be heard, only looks tell: {e}");
+            Uevents::open().map_err(told).ok()
+        };
+        // Before the first look: what happens during it is not missed.
+        let uevents = config.kernel_events.then(open).flatten();
+        Self { config, inventory, bell, uevents, told: Told::default() }
+    }
+
+    /// Looks until the bell says that it is over.
+    pub(crate) fn run(mut self) {
+        while !self.bell.is_over() {
+            let looked = Instant::now();
+            self.look();
+            self.wait(looked);
+        }
+    }
+
+    fn look(&mut self) {
+        let found = sysfs::scan(&self.config.sysfs_root, self.config.max_devices);
+        let (scan, fault) = match found {
+            Ok(scan) => (scan, None),
+            Err(error) => (sysfs::Scan::default(), Some(error.to_string())),
+        };
+        let told = Told { fault, left_out: scan.left_out };
+        if told != self.told {
+            told.log(&self.config);
+            self.told = told;
+        }
+        self.inventory.replace(scan.devices, |device| device.kind != BOARD, "the kernel has it no more");
+    }
+
+    /// Until the next look: not at once again, for a thousand events may come of one device.
+    fn wait(&self, looked: Instant) {
+        let rest = |since: Instant, whole: Duration| whole.saturating_sub(since.elapsed());
+        loop {
+            let left = rest(looked, self.config.scan_interval.max(LEAST_REST));
+            match self.wait_for(left) {
+                Heard::Nothing | Heard::Bell => break,
+                Heard::Kernel(true) => break,
+                Heard::Kernel(false) => {}
+            }
+        }
+        let rest = rest(looked, LEAST_REST);
+        if !rest.is_zero() && !self.bell.is_over() {
+            self.bell.wait(rest);
+        }
+    }
+
+    fn wait_for(&self, left: Duration) -> Heard {
+        let mut fds = vec![PollFd::new(&self.bell.fd, PollFlags::IN)];
+        fds.extend(
+            self.uevents.as_ref().map(|events| PollFd::from_borrowed_fd(events.as_fd(), PollFlags::IN)),
+        );
+        let count = poll(&mut fds, timespec(left).as_ref()).unwrap_or(0);
+        let rang = !fds[0].revents().is_empty();
+        let told = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
+        drop(fds);
+        match (&self.uevents, rang, told) {
+            (_, true, _) => {
+                self.bell.hear();
+                Heard::Bell
+            }
+            (Some(events), _, true) => Heard::Kernel(events.take(&KINDS)),
+            _ if count == 0 && left.is_zero() => Heard::Nothing,
+            // Interrupted, or over: the time says which.
+            _ => Heard::Kernel(false),
+        }
+    }
+}
+
+/// Wakes the thread from others.
+#[derive(Debug)]
+pub(crate) struct Bell {
+    fd: OwnedFd,
+    over: AtomicBool,
+}
+
+impl Bell {
+    /// # Errors
+    /// What the system says when it has no more descriptors.
+    pub(crate) fn new() -> std::io::Result<Self> {
+        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self { fd, over: AtomicBool::new(false) })
+    }
+
+    pub(crate) fn ring(&self) {
+        // One that is full rings already.
+        let _ = rustix::io::write(&self.fd, &1_u64.to_ne_bytes());
+    }
+
+    pub(crate) fn end(&self) {
+        self.over.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    fn hear(&self) {
+        let _ = rustix::io::read(&self.fd, &mut [0; 8]);
+    }
+
+    /// Until it rings; that it has is still to be heard.
+    fn wait(&self, at_most: Duration) {
+        let _ = poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], timespec(at_most).as_ref());
+    }
+}
+
+enum Heard {
+    Nothing,
+    Bell,
+    /// Whether it was of a device that is looked at.
+    Kernel(bool),
+}
+
+/// What the log says once.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Told {
+    fault: Option<String>,
+    left_out: usize,
+}
+
+impl Told {
+    fn log(&self, config: &HardwareConfig) {
+        let HardwareConfig { sysfs_root, max_devices, .. } = config;
+        if let Some(fault) = &self.fault {
+            tracing::warn!("no devices of this machine are known: {}: {fault}", sysfs_root.display());
+        }
+        if self.left_out > 0 {
+            let left_out = self.left_out;
+            tracing::warn!("{left_out} devices of this machine are left out: at most {max_devices} are kept");
+        }
+    }
+}
+
+fn timespec(duration: Duration) -> Option<Timespec> {
+    Timespec::try_from(duration).ok()
+}
+
+/// From one look to the next.
+const LEAST_REST: Duration = Duration::from_millis(50);
