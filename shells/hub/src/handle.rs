@@ -14,7 +14,7 @@ use crate::accounts::Purpose;
 use crate::bus::said;
 use crate::errands::Errand;
 use crate::handlers::BoxedHandler;
-use crate::info::{Ended, PeerInfo};
+use crate::info::{Ended, PeerInfo, ServiceInfo};
 use crate::link::{HubLink, Listener};
 use crate::listeners::{LinkId, ListenerId};
 use crate::owned::{Error, OwnedMessage, Result};
@@ -61,6 +61,7 @@ pub(crate) enum Command {
     /// The names of the authenticated peers, or of those who came by a listener.
     Names(Option<ListenerId>, Outcome<Vec<String>>),
     Peers(Outcome<Vec<PeerInfo>>),
+    Services(Outcome<Vec<ServiceInfo>>),
     Statistics(Outcome<Box<HubStatistics>>),
     Errand(Errand, Purpose, Outcome<Ended>),
     Shutdown(Duration, Outcome<()>),
@@ -248,6 +249,14 @@ impl HubHandle {
     /// `Connection` when the hub has ended.
     pub fn peers(&self) -> Result<Vec<PeerInfo>> {
         self.ask(Command::Peers)
+    }
+
+    /// All components that can be reached, and what they offer, sorted by name.
+    ///
+    /// # Errors
+    /// As [`HubHandle::peers`].
+    pub fn services(&self) -> Result<Vec<ServiceInfo>> {
+        self.ask(Command::Services)
     }
 
     /// What the hub has done since it started, and how it stands.

@@ -41,6 +41,16 @@ impl HubWatch {
         }
     }
 
+    /// Has whoever waits for an event return at once, and tells of nothing more, as if the hub had ended: for a thread that is
+    /// to end before it does.
+    pub fn end(&self) {
+        let mut state = self.shared.lock();
+        state.waiting.clear();
+        state.missed = 0;
+        drop(state);
+        self.shared.end();
+    }
+
     /// Whether the hub has ended: nothing comes after what waits.
     pub fn has_ended(&self) -> bool {
         self.shared.lock().has_ended
@@ -138,6 +148,9 @@ impl Shared {
     /// The oldest event goes where there is no room.
     fn tell(&self, event: HubEvent) {
         let mut state = self.lock();
+        if state.has_ended {
+            return;
+        }
         if state.waiting.len() >= self.capacity {
             state.waiting.pop_front();
             state.missed += 1;
@@ -201,6 +214,20 @@ mod tests {
         watchers.tell(|| up(1));
         assert!(watchers.0.is_empty());
         watchers.tell(|| unreachable!("nobody watches"));
+    }
+
+    #[test]
+    fn a_watch_that_was_ended_wakes_who_waits_and_tells_of_nothing_more() {
+        let watch = HubWatch::new(2);
+        let mut watchers = Watchers::default();
+        watchers.insert(watch.watcher());
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| watch.recv_timeout(Duration::MAX));
+            watch.end();
+            assert_eq!(waiting.join().unwrap(), None);
+        });
+        watchers.tell(|| up(1));
+        assert_eq!(watch.recv_timeout(Duration::ZERO), None);
     }
 
     #[test]
