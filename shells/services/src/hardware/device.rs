@@ -2,6 +2,7 @@
 
 use postcard_schema::Schema;
 use serde::{Deserialize, Serialize};
+use visorbus_core::auth::Access;
 use visorbus_hub::Value;
 
 /// A device, as it was when it was last looked at.
@@ -39,12 +40,13 @@ impl Device {
         DeviceSummary { id, kind, name, state }
     }
 
-    /// What differs from `before` and is told: names of properties, `name`, `state` and `commands`. Readings are not.
-    pub(crate) fn differences(&self, before: &Self) -> Vec<String> {
-        let steady = |device: &Self| -> Vec<Property> {
-            device.properties.iter().filter(|property| !property.reading).cloned().collect()
+    /// What differs from `before` and is told: names of properties, `name`, `state` and `commands`. Readings only where
+    /// they are asked for.
+    pub(crate) fn differences(&self, before: &Self, readings: bool) -> Vec<String> {
+        let told = |device: &Self| -> Vec<Property> {
+            device.properties.iter().filter(|property| readings || !property.reading).cloned().collect()
         };
-        let (old, new) = (steady(before), steady(self));
+        let (old, new) = (told(before), told(self));
         let mut names: Vec<String> = [
             ("name", self.name != before.name),
             ("state", self.state != before.state),
@@ -83,6 +85,17 @@ pub struct Command {
     pub address: String,
     /// What a caller needs there: `open`, `permission`, or `scope NAME`.
     pub access: String,
+}
+
+impl Command {
+    /// What a caller needs there, as whoever decides is asked for it.
+    pub(crate) fn needs(&self) -> Access<'_> {
+        match (self.access.as_str(), self.access.strip_prefix("scope ")) {
+            ("open", _) => Access::Open,
+            (_, Some(scope)) => Access::Scope(scope),
+            _ => Access::Permission,
+        }
+    }
 }
 
 /// A device in a list.

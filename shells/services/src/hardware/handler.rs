@@ -1,41 +1,156 @@
-//! The component `hardware`: what anybody on the bus asks of the manager.
+//! The component `hardware`: what anybody on the bus asks of the manager, and what it tells.
 
-use visorbus_core::IpcError;
-use visorbus_core::dispatch::{MessageHandler, Reply};
-use visorbus_core::message::Message;
+use std::time::Duration;
 
-use super::manager::HardwareManager;
+use serde::Deserialize;
+use visorbus_core::auth::Operation;
+use visorbus_core::dispatch::{Caller, MessageHandler, Reply, RowHead};
+use visorbus_core::message::typed::{Endpoint, Topic};
+use visorbus_core::message::{Address, Message, MessageType};
+use visorbus_core::{ErrorKind, IpcError};
+use visorbus_hub::{Error, HubHandle, OwnedMessage, OwnedPayload, Value, error};
+
+use super::device::{Command, Device, DeviceChange, DeviceSummary};
+use super::inventory::Listening;
+use super::manager::{HardwareManager, unknown};
+use super::messages::{
+    COMPONENT, ChangedDevice, CommandDevice, CommandRequest, DeviceAdded, DeviceChanged, DeviceRemoved,
+    GetDevice, ListDevices, ROWS, RemovedDevice,
+};
+use crate::answer::{Asked, answer};
 
 /// Answers `hardware/list`, `hardware/device` and `hardware/command`, and publishes `hardware/added`, `hardware/removed` and
-/// `hardware/changed` as long as it lives.
+/// `hardware/changed` as long as it lives. [`messages`](super::messages) has all of them.
+///
+/// Payloads come as postcard, JSON, TOML or text, and are answered in the same form. One command runs at a time, and what is
+/// asked meanwhile waits for it: at most as long as [`HardwareConfig::command_timeout`](super::HardwareConfig) says.
 #[derive(Debug)]
 pub struct HardwareMessageHandler {
     manager: HardwareManager,
+    /// Publishes.
+    _listening: Listening,
 }
 
 impl HardwareMessageHandler {
-    /// The handler over `manager`.
+    /// The handler over `manager`, for the hub that the manager knows.
     pub fn new(manager: HardwareManager) -> Self {
-        Self { manager }
+        let hub = manager.hub().clone();
+        let listening = manager.on_change(move |change| publish(&hub, change));
+        Self { manager, _listening: listening }
+    }
+
+    fn list(&self, kind: &str) -> Vec<DeviceSummary> {
+        let devices = self.manager.list();
+        let asked = devices.iter().filter(|device| kind.is_empty() || device.kind == kind);
+        asked.map(Device::summary).collect()
+    }
+
+    /// The command itself is checked first: whoever may use `hardware/command` may learn which there are.
+    fn command(
+        &self,
+        caller: &Caller<'_>,
+        request: CommandRequest,
+        timeout: Duration,
+    ) -> Result<Value, Error> {
+        let CommandRequest { device, command, argument } = request;
+        let command = self.manager.command_of(&device, &command)?;
+        check(caller, &command)?;
+        self.manager.run(&device, &command, Some(argument), timeout)
     }
 }
 
 impl MessageHandler for HardwareMessageHandler {
     fn id(&self) -> &str {
-        "hardware"
+        COMPONENT
     }
 
+    fn supported_message_types(&self) -> &[MessageType] {
+        &[MessageType::Request]
+    }
+
+    /// A command waits for its board.
     fn may_block(&self) -> bool {
         true
     }
 
+    fn row(&self, number: usize) -> Option<RowHead<'_>> {
+        ROWS.get(number).copied()
+    }
+
     fn handle_message(&mut self, message: &Message<'_>, reply: &mut Reply<'_>) -> Result<(), IpcError> {
-        match message.destination.map(|to| to.as_str()) {
-            Some("hardware/list") => {
-                let devices: Vec<_> = self.manager.list().iter().map(|device| device.summary()).collect();
-                reply.send(&devices)
+        // Without a caller nobody may do what needs more than the address.
+        self.handle_for(&Caller::new(None, None), message, reply, &|| false)
+    }
+
+    fn handle_for(
+        &mut self,
+        caller: &Caller<'_>,
+        message: &Message<'_>,
+        reply: &mut Reply<'_>,
+        _cancelled: &dyn Fn() -> bool,
+    ) -> Result<(), IpcError> {
+        match message.destination {
+            Some(ListDevices::ADDRESS) => answer(message, reply, |Kind(kind)| Ok(self.list(&kind))),
+            Some(GetDevice::ADDRESS) => {
+                answer(message, reply, |id: String| self.manager.device(&id).ok_or_else(|| unknown(&id)))
             }
-            _ => Err(IpcError::Message("nobody answers there")),
+            Some(CommandDevice::ADDRESS) => {
+                let timeout =
+                    message.flags.timeout_ms.map_or(Duration::MAX, |ms| Duration::from_millis(ms.into()));
+                answer(message, reply, |request| self.command(caller, request, timeout))
+            }
+            _ => Err(IpcError::Message(
+                "the component hardware has only hardware/list, hardware/device and hardware/command",
+            )),
         }
     }
+}
+
+/// The kind of devices that is asked for; empty: any.
+#[derive(Deserialize)]
+struct Kind(String);
+
+impl Asked for Kind {
+    fn from_text(text: &str) -> Result<Self, String> {
+        Ok(Self(text.trim().to_owned()))
+    }
+
+    fn from_nothing() -> Option<Self> {
+        Some(Self(String::new()))
+    }
+}
+
+/// Whether a caller may do itself what the command does for it.
+///
+/// # Errors
+/// As [`Caller::may`], with the address that it may not send to.
+pub(crate) fn check(caller: &Caller<'_>, command: &Command) -> Result<(), Error> {
+    let address = Address::new(&command.address)
+        .map_err(|_| error(ErrorKind::Internal, "the command's address is none"))?;
+    caller
+        .may(Operation::Request, address, command.needs())
+        .map_err(|refusal| error(refusal.kind(), format!("{address}: {}", refusal.text())))
+}
+
+/// Tells whoever has subscribed.
+fn publish(hub: &HubHandle, change: &DeviceChange) {
+    let message = match change {
+        DeviceChange::Added(device) => notification::<DeviceAdded>(device),
+        DeviceChange::Removed { device, why } => {
+            let DeviceSummary { id, kind, name, .. } = device.summary();
+            notification::<DeviceRemoved>(&RemovedDevice { id, kind, name, why: why.clone() })
+        }
+        DeviceChange::Changed { device, changed } => {
+            let (device, changed) = (device.clone(), changed.clone());
+            notification::<DeviceChanged>(&ChangedDevice { device, changed })
+        }
+    };
+    // Before the handler is registered nobody has subscribed, and after the hub has ended nobody is there.
+    if let Err(error) = message.and_then(|message| hub.publish(message)) {
+        tracing::debug!("nobody was told of the device '{}': {error}", change.device().id);
+    }
+}
+
+fn notification<T: Topic>(message: &T::Message) -> Result<OwnedMessage, Error> {
+    Ok(OwnedMessage::notification(T::ADDRESS.as_str(), OwnedPayload::postcard(message)?))
 }

@@ -32,18 +32,13 @@ impl Inventory {
         Listening { inventory: Arc::downgrade(self), number }
     }
 
-    /// Puts a device in, or in the place of what it was.
-    pub(crate) fn put(&self, device: Device) {
-        let _order = lock(&self.order);
-        self.put_in_order(device);
-    }
-
-    /// Changes a device that is there; one that has gone in the meantime is not brought back.
-    pub(crate) fn update(&self, id: &str, change: impl FnOnce(&mut Device)) {
+    /// Changes a device that is there; one that has gone in the meantime is not brought back. With `readings`, a change of
+    /// those is told too.
+    pub(crate) fn update(&self, id: &str, readings: bool, change: impl FnOnce(&mut Device)) {
         let _order = lock(&self.order);
         let Some(mut device) = self.device(id) else { return };
         change(&mut device);
-        self.put_in_order(device);
+        self.put_in_order(device, readings);
     }
 
     pub(crate) fn remove(&self, id: &str, why: &str) {
@@ -51,8 +46,14 @@ impl Inventory {
         self.remove_in_order(id, why);
     }
 
-    /// Has `devices`, and no others, as those that `is_meant`.
-    pub(crate) fn replace(&self, devices: Vec<Device>, is_meant: impl Fn(&Device) -> bool, why: &str) {
+    /// Has `devices`, and no others, as those that `is_meant`. A new one may `keep` something of what it was.
+    pub(crate) fn replace(
+        &self,
+        devices: Vec<Device>,
+        is_meant: impl Fn(&Device) -> bool,
+        keep: impl Fn(&mut Device, &Device),
+        why: &str,
+    ) {
         let _order = lock(&self.order);
         let there: BTreeSet<&str> = devices.iter().map(|device| device.id.as_str()).collect();
         let is_gone = |device: &&Device| is_meant(device) && !there.contains(device.id.as_str());
@@ -61,15 +62,18 @@ impl Inventory {
         for id in gone {
             self.remove_in_order(&id, why);
         }
-        for device in devices {
-            self.put_in_order(device);
+        for mut device in devices {
+            if let Some(old) = self.device(&device.id) {
+                keep(&mut device, &old);
+            }
+            self.put_in_order(device, false);
         }
     }
 
-    fn put_in_order(&self, device: Device) {
+    fn put_in_order(&self, device: Device, readings: bool) {
         let before = lock(&self.devices).insert(device.id.clone(), device.clone());
         let Some(before) = before else { return self.tell(&DeviceChange::Added(device)) };
-        let changed = device.differences(&before);
+        let changed = device.differences(&before, readings);
         if !changed.is_empty() {
             self.tell(&DeviceChange::Changed { device, changed });
         }

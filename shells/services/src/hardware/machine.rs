@@ -54,7 +54,12 @@ impl Machine {
             told.log(&self.config);
             self.told = told;
         }
-        self.inventory.replace(scan.devices, |device| device.kind != BOARD, "the kernel has it no more");
+        self.inventory.replace(
+            scan.devices,
+            |device| device.kind != BOARD,
+            |_, _| {},
+            "the kernel has it no more",
+        );
     }
 
     /// Until the next look: not at once again, for a thousand events may come of one device.

@@ -1,13 +1,17 @@
 //! Keeps the inventory up to date on threads of its own.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use visorbus_hub::{Error, HubHandle, Result, Value};
+use visorbus_hub::schema::to_json;
+use visorbus_hub::{Error, HubHandle, HubWatch, OwnedMessage, OwnedPayload, Result, Value};
 
-use super::device::{Device, DeviceChange};
+use super::boards::{Boards, Inquiry};
+use super::device::{Command, Device, DeviceChange};
+use super::inquiries::Inquiries;
 use super::inventory::{Inventory, Listening};
 use super::machine::{Bell, Machine};
 
@@ -26,11 +30,32 @@ impl HardwareManager {
         let inventory = Arc::<Inventory>::default();
         let failed = |e: std::io::Error| Error::Internal(format!("hardware cannot be looked after: {e}"));
         let bell = Arc::new(Bell::new().map_err(failed)?);
+        let watch = Arc::new(hub.watch(EVENTS)?);
+        let (inquire, waiting) = sync_channel(INQUIRIES);
+        let inquiries = Inquiries { hub: hub.clone(), inventory: Arc::clone(&inventory), waiting };
+        let boards = Boards {
+            hub: hub.clone(),
+            inventory: Arc::clone(&inventory),
+            watch: Arc::clone(&watch),
+            interval: config.scan_interval.max(LEAST_INTERVAL),
+            inquiries: inquire.clone(),
+        };
+        let command_timeout = config.command_timeout;
         let machine = Machine::new(config, Arc::clone(&inventory), Arc::clone(&bell));
-        let thread =
-            thread::Builder::new().name("hardware".to_owned()).spawn(|| machine.run()).map_err(failed)?;
-        let shared = Shared { inventory, hub, bell, threads: Mutex::new(vec![thread]) };
-        Ok(Self { shared: Arc::new(shared) })
+        let shared = Arc::new(Shared {
+            inventory,
+            hub,
+            command_timeout,
+            bell,
+            watch,
+            inquire: Mutex::new(Some(inquire)),
+            threads: Mutex::default(),
+        });
+        // If one cannot be started, those before it end with `shared`.
+        shared.start("hardware-machine", || machine.run()).map_err(failed)?;
+        shared.start("hardware-boards", || boards.run()).map_err(failed)?;
+        shared.start("hardware-info", || inquiries.run()).map_err(failed)?;
+        Ok(Self { shared })
     }
 
     /// All devices by their ids, in their order; as they were when they were last looked at.
@@ -61,17 +86,46 @@ impl HardwareManager {
     /// `Message` when there is no such device, or it has no such command; what the device says; `Timeout` when it does not
     /// say anything in time; `Connection` when it goes away meanwhile, or the hub has ended.
     pub fn command(&self, id: &str, command: &str, argument: Option<Value>) -> Result<Value> {
-        let device = self.device(id).ok_or_else(|| unknown(id))?;
-        let Some(command) = device.command(command) else {
-            return Err(Error::Message(format!("the device '{id}' has no command '{command}'")));
-        };
-        let _ = (argument, &self.shared.hub);
-        Err(Error::Message(format!("nobody answers at '{}'", command.address)))
+        let command = self.command_of(id, command)?;
+        self.run(id, &command, argument, self.shared.command_timeout)
     }
 
-    /// Ends its threads. The inventory stays as it is.
+    /// What the device called `id` can be told to do by the name `command`.
+    ///
+    /// # Errors
+    /// `Message` when there is no such device, or it has no such command.
+    pub(crate) fn command_of(&self, id: &str, command: &str) -> Result<Command> {
+        let device = self.device(id).ok_or_else(|| unknown(id))?;
+        device.command(command).cloned().ok_or_else(|| no_command(&device, command))
+    }
+
+    /// As [`HardwareManager::command`] of a command that was looked up, within `timeout` and what the manager allows.
+    pub(crate) fn run(
+        &self,
+        id: &str,
+        command: &Command,
+        argument: Option<Value>,
+        timeout: Duration,
+    ) -> Result<Value> {
+        let json = argument.unwrap_or_default().to_string();
+        let request = OwnedMessage::request(command.address.clone(), OwnedPayload::Json(json));
+        let answer = self.shared.hub.request(request, timeout.min(self.shared.command_timeout))?;
+        self.shared.inquire(Inquiry { device: id.to_owned(), commanded: true });
+        to_json(&answer.payload).map(Value::from)
+    }
+
+    pub(crate) fn hub(&self) -> &HubHandle {
+        &self.shared.hub
+    }
+
+    /// Ends its threads, and waits for that, which may take as long as a board takes to answer. Boards are no longer in the
+    /// inventory then; what was known of the machine stays. Not for a listener, nor for an inline handler.
     pub fn stop(&self) {
-        self.shared.stop();
+        self.shared.end();
+        for thread in std::mem::take(&mut *lock(&self.shared.threads)) {
+            // A thread that panicked has ended as well.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -93,7 +147,7 @@ pub struct HardwareConfig {
     pub kernel_events: bool,
     /// Devices of the machine that are kept; more are counted, and said in the log. Default 1024.
     pub max_devices: usize,
-    /// How long a board has to answer a command. Default 5 s.
+    /// How long a board has to answer a command. Default 2 s.
     pub command_timeout: Duration,
 }
 
@@ -104,7 +158,7 @@ impl Default for HardwareConfig {
             scan_interval: Duration::from_secs(5),
             kernel_events: true,
             max_devices: 1024,
-            command_timeout: Duration::from_secs(5),
+            command_timeout: Duration::from_secs(2),
         }
     }
 }
@@ -112,28 +166,67 @@ impl Default for HardwareConfig {
 struct Shared {
     inventory: Arc<Inventory>,
     hub: HubHandle,
+    command_timeout: Duration,
     bell: Arc<Bell>,
+    watch: Arc<HubWatch>,
+    /// While boards are asked.
+    inquire: Mutex<Option<SyncSender<Inquiry>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Shared {
-    fn stop(&self) {
-        self.bell.end();
-        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        for thread in threads {
-            // A thread that panicked has ended as well.
-            let _ = thread.join();
+    fn start(&self, name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(work)?;
+        lock(&self.threads).push(thread);
+        Ok(())
+    }
+
+    fn inquire(&self, inquiry: Inquiry) {
+        if let Some(inquire) = &*lock(&self.inquire) {
+            // Where many wait to be asked, the next look asks again.
+            let _ = inquire.try_send(inquiry);
         }
+    }
+
+    /// Has the threads end, and waits for none.
+    fn end(&self) {
+        self.bell.end();
+        self.watch.end();
+        *lock(&self.inquire) = None;
     }
 }
 
 /// Does not wait: a thread may wait for the hub, and the hub be what drops the last handler.
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.bell.end();
+        self.end();
     }
 }
 
-fn unknown(id: &str) -> Error {
-    Error::Message(format!("there is no device '{}'", id.escape_debug()))
+fn no_command(device: &Device, command: &str) -> Error {
+    let Device { id, commands, .. } = device;
+    let names: Vec<&str> = commands.iter().map(|command| command.name.as_str()).collect();
+    let there = match &*names {
+        [] => "it has none".to_owned(),
+        names => format!("it has {}", names.join(", ")),
+    };
+    Error::Message(format!("the device '{id}' has no command '{}': {there}", command.escape_debug()))
 }
+
+pub(super) fn unknown(id: &str) -> Error {
+    Error::Message(format!("there is no device '{}': hardware/list tells which there are", id.escape_debug()))
+}
+
+/// What is behind a lock is whole between any two lines that could panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Of the hub's, until they are taken; of more the oldest are lost, and all is looked at again.
+const EVENTS: usize = 256;
+
+/// Boards that wait to be asked.
+const INQUIRIES: usize = 64;
+
+/// Between two looks at all boards.
+const LEAST_INTERVAL: Duration = Duration::from_millis(50);

@@ -7,10 +7,15 @@
 //! Nothing here writes to a device of the machine. A command goes to the board that offers it, as a request.
 
 mod handler;
+pub mod messages;
 
 mod inventory;
-mod machine;
 mod manager;
+
+mod boards;
+mod inquiries;
+
+mod machine;
 mod uevents;
 
 mod device;

@@ -1,0 +1,197 @@
+//! The boards of a hub: the peers on its serial and SPI lines, as the hub knows them and as they tell of themselves.
+
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+use visorbus_hub::info::{AddressInfo, PeerInfo, ServiceInfo};
+use visorbus_hub::{HubEvent, HubHandle, HubWatch, Value};
+
+use super::device::{BOARD, Command, Device, Property};
+use super::inventory::Inventory;
+
+/// Keeps the boards of the inventory as the hub has them. It asks no board anything itself: one that does not answer holds
+/// up what is told of the others by nothing.
+pub(crate) struct Boards {
+    pub(crate) hub: HubHandle,
+    pub(crate) inventory: Arc<Inventory>,
+    pub(crate) watch: Arc<HubWatch>,
+    /// From one look at all of them to the next.
+    pub(crate) interval: Duration,
+    /// Whom to ask what it tells of itself.
+    pub(crate) inquiries: SyncSender<Inquiry>,
+}
+
+impl Boards {
+    /// Until the watch ends.
+    pub(crate) fn run(self) {
+        let mut looked = Instant::now();
+        self.look_and_ask(|_| true);
+        loop {
+            let event = self.watch.recv_timeout(self.interval.saturating_sub(looked.elapsed()));
+            if self.watch.has_ended() {
+                break self.inventory.replace(Vec::new(), is_board, |_, _| {}, "the hub has ended");
+            }
+            match event {
+                None | Some(HubEvent::Missed { .. }) => {
+                    looked = Instant::now();
+                    self.look_and_ask(|_| true);
+                }
+                Some(HubEvent::PeerUp { name, transport }) if is_line(&transport) => {
+                    // What it offers is known later, and then it is asked.
+                    self.look_and_ask(|_| false);
+                    tracing::debug!("the board '{name}' is there");
+                }
+                Some(HubEvent::ComponentUp { component, peer }) if component == peer => {
+                    self.look_and_ask(|name| name == component);
+                }
+                Some(HubEvent::PeerDown { name, transport, why }) if is_line(&transport) => {
+                    self.inventory.remove(&id(&name), &why);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Takes over what the hub has now, and has some boards asked what they tell of themselves.
+    fn look_and_ask(&self, is_asked: impl Fn(&str) -> bool) {
+        // A hub that says nothing has ended, and that is noticed next.
+        let (Ok(peers), Ok(services)) = (self.hub.peers(), self.hub.services()) else { return };
+        let boards: Vec<&PeerInfo> =
+            peers.iter().filter(|peer| peer.authenticated && is_line(&peer.transport)).collect();
+        let devices = boards.iter().map(|peer| device(peer, &services)).collect();
+        self.inventory.replace(devices, is_board, keep_told, "the hub has it no more");
+        for peer in boards.into_iter().filter(|peer| is_asked(&peer.name)) {
+            // Where many wait to be asked, the next look asks again.
+            let _ = self.inquiries.try_send(Inquiry { device: id(&peer.name), commanded: false });
+        }
+    }
+}
+
+/// A board as the hub knows it.
+fn device(peer: &PeerInfo, services: &[ServiceInfo]) -> Device {
+    let service = services.iter().find(|service| service.component == peer.name);
+    let addresses = service.map_or(&[][..], |service| &service.addresses);
+    let commands = addresses.iter().filter_map(|address| command(&peer.name, address)).collect();
+    Device {
+        id: id(&peer.name),
+        kind: BOARD.to_owned(),
+        name: peer.name.clone(),
+        state: "ready".to_owned(),
+        properties: properties(peer),
+        commands,
+    }
+}
+
+fn command(board: &str, address: &AddressInfo) -> Option<Command> {
+    let name = address.address.strip_prefix(board)?.strip_prefix('/')?;
+    (address.kind == "endpoint").then(|| Command {
+        name: name.to_owned(),
+        address: address.address.clone(),
+        access: address.access.clone(),
+    })
+}
+
+fn properties(peer: &PeerInfo) -> Vec<Property> {
+    let text = |text: &str| Value::Text(text.to_owned());
+    let fact = |name: &str, value: Value| Property { name: name.to_owned(), value, ..blank() };
+    let reading = |name: &str, value: i64, unit: &str| Property {
+        name: name.to_owned(),
+        value: Value::Integer(value),
+        unit: unit.to_owned(),
+        reading: true,
+    };
+    let count = |name: &str, count: u64| reading(name, i64::try_from(count).unwrap_or(i64::MAX), "");
+    let mut properties = vec![
+        fact("transport", text(&peer.transport)),
+        fact("line", text(&peer.origin)),
+        fact("capabilities", Value::Texts(peer.capabilities.clone())),
+    ];
+    properties.extend(peer.boot_id.as_deref().map(|boot_id| fact(BOOT_ID, text(boot_id))));
+    properties.extend(peer.wire_version.map(|version| fact("wire-version", Value::Integer(version.into()))));
+    properties.extend(peer.round_trip_us.map(|time| reading("round-trip", time.into(), "µs")));
+    if let Some(clock) = &peer.clock {
+        properties.extend(clock.bound_us.map(|bound| reading("clock-bound", bound.into(), "µs")));
+        properties.extend(clock.drift_ppb.map(|drift| reading("clock-drift", drift.into(), "ppb")));
+    }
+    properties.extend([
+        count("frames-in", peer.frames_in),
+        count("frames-out", peer.frames_out),
+        count("undecodable", peer.undecodable),
+        count("refused", peer.refused),
+        count("missed", peer.missed),
+        count("late", peer.late),
+    ]);
+    let faults = peer.faults.iter().filter(|fault| fault.count > 0);
+    properties.extend(faults.map(|fault| count(&format!("{FAULT}{}", fault.name), fault.count)));
+    properties
+}
+
+/// What a board has told of itself holds until it starts again.
+fn keep_told(new: &mut Device, old: &Device) {
+    let boot = |device: &Device| device.property(BOOT_ID).map(|property| property.value.clone());
+    if boot(new) == boot(old) {
+        new.properties.extend(old.properties.iter().filter(|old| !is_the_hub_s(&old.name)).cloned());
+    }
+}
+
+/// Takes over what a board has told of itself, but nothing that the hub knows itself.
+pub(crate) fn merge_told(device: &mut Device, told: Vec<Property>) {
+    let is_told = |name: &str| told.iter().any(|told| told.name == name);
+    device.properties.retain(|property| is_the_hub_s(&property.name) || !is_told(&property.name));
+    device.properties.extend(told.into_iter().filter(|told| !is_the_hub_s(&told.name)));
+}
+
+/// Whether a property is one that the hub tells of a board.
+fn is_the_hub_s(name: &str) -> bool {
+    HUB_S.contains(&name) || name.starts_with(FAULT)
+}
+
+/// That a board is to be asked what it tells of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Inquiry {
+    /// The id of its device.
+    pub(crate) device: String,
+    /// It was told to do something: what is different now may be because of that, readings too.
+    pub(crate) commanded: bool,
+}
+
+/// Who is on a line that leads to a board.
+fn is_line(transport: &str) -> bool {
+    matches!(transport, "serial" | "spi")
+}
+
+fn is_board(device: &Device) -> bool {
+    device.kind == BOARD
+}
+
+fn id(name: &str) -> String {
+    format!("{BOARD}/{name}")
+}
+
+fn blank() -> Property {
+    Property { name: String::new(), value: Value::Empty, unit: String::new(), reading: false }
+}
+
+const BOOT_ID: &str = "boot-id";
+
+/// What the counters of a line's faults begin with.
+const FAULT: &str = "fault.";
+
+/// The names of all that [`properties`] may give, but for the faults.
+const HUB_S: [&str; 14] = [
+    "transport",
+    "line",
+    "capabilities",
+    BOOT_ID,
+    "wire-version",
+    "round-trip",
+    "clock-bound",
+    "clock-drift",
+    "frames-in",
+    "frames-out",
+    "undecodable",
+    "refused",
+    "missed",
+    "late",
+];
