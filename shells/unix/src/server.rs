@@ -1,9 +1,10 @@
 //! A hub with one Unix socket, on a thread of its own, or one socket more of a hub that runs already.
 
 use std::ops::{Deref, DerefMut};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use visorbus_hub::{HubConfig, HubHandle, HubServer, Result};
+use visorbus_hub::{Error, HubConfig, HubHandle, HubServer, Result};
 
 use crate::address::address;
 use crate::listener::UnixSocketListener;
@@ -27,6 +28,8 @@ pub struct UnixSocketServer {
     path: PathBuf,
     /// Who may connect beside this user.
     group: Option<u32>,
+    /// A socket that another process has made.
+    inherited: Option<UnixListener>,
     server: HubServer,
 }
 
@@ -38,7 +41,7 @@ impl UnixSocketServer {
     pub fn new(path: impl Into<PathBuf>, config: HubConfig) -> Result<Self> {
         let path = path.into();
         address(&path)?;
-        Ok(Self { path, group: None, server: HubServer::new(config)? })
+        Ok(Self { path, group: None, inherited: None, server: HubServer::new(config)? })
     }
 
     /// A server at `path` on a hub that runs already, as [`HubServer::over`] says, that does not listen yet.
@@ -48,12 +51,26 @@ impl UnixSocketServer {
     pub fn over(path: impl Into<PathBuf>, handle: HubHandle) -> Result<Self> {
         let path = path.into();
         address(&path)?;
-        Ok(Self { path, group: None, server: HubServer::over(handle) })
+        Ok(Self { path, group: None, inherited: None, server: HubServer::over(handle) })
     }
 
     /// Lets the members of the group `gid` connect too, from the next start on; `None`: this user alone.
     pub const fn set_group(&mut self, gid: Option<u32>) {
         self.group = gid;
+    }
+
+    /// Listens on a socket that another process has made, as [`UnixSocketListener::from_inherited`] says, from the next start
+    /// on; path and mode are that one's.
+    ///
+    /// # Errors
+    /// `Message` when the socket has no path.
+    pub fn set_inherited(&mut self, socket: UnixListener) -> Result<()> {
+        let address = socket.local_addr().ok();
+        let path = address.as_ref().and_then(|address| address.as_pathname());
+        let text = "the inherited socket has no path";
+        self.path = path.ok_or_else(|| Error::Message(text.to_owned()))?.to_owned();
+        self.inherited = Some(socket);
+        Ok(())
     }
 
     /// Listens and serves from now on; see [`UnixSocketListener::bind`] for whose socket it replaces.
@@ -62,10 +79,11 @@ impl UnixSocketServer {
     /// `Message` when it was started before; what [`UnixSocketListener::bind`], or for a group
     /// [`UnixSocketListener::bind_for_group`], says, after which it may be tried again.
     pub fn start(&mut self) -> Result<()> {
-        let Self { path, group, server } = self;
-        server.start(|| match group {
-            Some(gid) => Ok(Box::new(UnixSocketListener::bind_for_group(path, *gid)?)),
-            None => Ok(Box::new(UnixSocketListener::bind(path)?)),
+        let Self { path, group, inherited, server } = self;
+        server.start(|| match (inherited.take(), group) {
+            (Some(socket), _) => Ok(Box::new(UnixSocketListener::from_inherited(socket)?)),
+            (None, Some(gid)) => Ok(Box::new(UnixSocketListener::bind_for_group(path, *gid)?)),
+            (None, None) => Ok(Box::new(UnixSocketListener::bind(path)?)),
         })
     }
 

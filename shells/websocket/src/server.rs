@@ -1,6 +1,6 @@
 //! A hub with one WebSocket port, on threads of its own, or one port more of a hub that runs already.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::ops::{Deref, DerefMut};
 
 use visorbus_hub::{Error, HubConfig, HubHandle, HubServer, Result};
@@ -32,6 +32,8 @@ pub struct WebSocketServer {
     address: String,
     config: WebSocketConfig,
     door: Option<Door>,
+    /// A socket that another process has made.
+    inherited: Option<TcpListener>,
 }
 
 impl WebSocketServer {
@@ -42,14 +44,20 @@ impl WebSocketServer {
     /// What [`HubServer::new`] says.
     pub fn new(address: impl Into<String>, config: HubConfig) -> Result<Self> {
         let server = HubServer::new(config)?;
-        Ok(Self { server, address: address.into(), config: WebSocketConfig::default(), door: None })
+        Ok(Self {
+            server,
+            address: address.into(),
+            config: WebSocketConfig::default(),
+            door: None,
+            inherited: None,
+        })
     }
 
     /// A server for `address` on a hub that runs already, as [`HubServer::over`] says, that does not serve yet. By itself it
     /// is as careful as [`WebSocketServer::new`] says.
     pub fn over(address: impl Into<String>, handle: HubHandle) -> Self {
         let (server, address) = (HubServer::over(handle), address.into());
-        Self { server, address, config: WebSocketConfig::default(), door: None }
+        Self { server, address, config: WebSocketConfig::default(), door: None, inherited: None }
     }
 
     /// Serves over TLS and nothing else.
@@ -92,6 +100,17 @@ impl WebSocketServer {
         self.change(|old| *old = config)
     }
 
+    /// Listens on a socket that another process has made, as [`WebSocketListener::from_inherited`] says; the address is that
+    /// one's.
+    ///
+    /// # Errors
+    /// `Message` when the server was started already.
+    pub fn set_inherited(&mut self, socket: TcpListener) -> Result<()> {
+        self.change(|_| {})?;
+        self.inherited = Some(socket);
+        Ok(())
+    }
+
     /// Binds the port and serves it on threads of its own.
     ///
     /// # Errors
@@ -99,7 +118,11 @@ impl WebSocketServer {
     pub fn start(&mut self) -> Result<()> {
         let mut door = None;
         self.server.start(|| {
-            let listener = WebSocketListener::bind(&self.address, self.config.clone())?;
+            let config = self.config.clone();
+            let listener = match self.inherited.take() {
+                Some(socket) => WebSocketListener::from_inherited(socket, config)?,
+                None => WebSocketListener::bind(&self.address, config)?,
+            };
             door = Some(listener.door());
             Ok(Box::new(listener))
         })?;

@@ -3,7 +3,7 @@
 use visorbus_dbus::{DBusClient, DBusClientConfig};
 use visorbus_hub::Result;
 use visorbus_unix::UnixSocketClient;
-use visorbus_websocket::{TlsClientConfig, WebSocketClient};
+use visorbus_websocket::{TlsClientConfig, WebSocketClient, WebSocketServer};
 
 use super::IpcManager;
 
@@ -33,7 +33,7 @@ impl IpcManager {
     /// As [`WebSocketClient::new`] and [`WebSocketClient::set_tls_config`].
     pub fn create_websocket_client(&self, client_id: &str) -> Result<WebSocketClient> {
         let websocket = &self.settings.websocket;
-        let own = || match self.running.as_ref().and_then(super::Running::websocket_url) {
+        let own = || match self.websocket_server().and_then(WebSocketServer::url) {
             Some(url) => url,
             None => {
                 let scheme = if websocket.tls_enabled { "wss" } else { "ws" };

@@ -1,198 +1,199 @@
 //! What runs: the hub on its thread, and the parts that were given to it.
 
-use std::path::Path;
-use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::Duration;
 
-use visorbus_auth::{Accounts, KeyFile, Policy, Store};
-use visorbus_dbus::{DBusConfig, DBusDoor, DBusListener};
+use visorbus_auth::Policy;
 use visorbus_hub::{Error, Hub, HubConfig, HubHandle, Result};
-use visorbus_mcu::{BoardKeys, SerialPort, SpiPort};
-use visorbus_unix::UnixSocketListener;
-use visorbus_websocket::{Door, Pages, TlsConfig, WebSocketConfig, WebSocketListener};
 
-use super::Providers;
+use super::control::ManagerControl;
+use super::handler::ManagerHandler;
+use super::identity::{Identity, Providers};
+use super::links::Links;
+use super::services::Services;
 use super::shelf::Shelf;
-use crate::boards::StoredBoardKeys;
-use crate::places;
-use crate::settings::{AuthSettings, LinkSettings, Settings, WebSocketSettings};
+use super::status::{PartStatus, SharedStatus};
+use super::ways::{self, Inherited, Ways};
+use crate::settings::Settings;
 
 /// A hub that runs, and what is on it. Dropping it ends all of it.
 pub(super) struct Running {
+    /// Which one of its manager's hubs.
+    pub(super) number: u64,
     handle: HubHandle,
-    hub: Option<JoinHandle<Result<()>>>,
-    door: Option<Door>,
-    bus: Option<DBusDoor>,
+    /// What came of the hub, once it has ended.
+    outcome: Receiver<Result<()>>,
+    has_ended: bool,
+    identity: Identity,
+    links: Links,
+    pub(super) services: Services,
+    pub(super) ways: Ways,
+}
+
+/// What a hub is started with.
+pub(super) struct Start<'s> {
+    pub(super) number: u64,
+    pub(super) settings: &'s Settings,
+    pub(super) providers: Option<&'s Providers>,
+    pub(super) shelf: &'s Shelf,
+    pub(super) inherited: &'s Inherited,
+    pub(super) control: &'s ManagerControl,
+    pub(super) status: &'s SharedStatus,
 }
 
 impl Running {
-    /// Starts everything, or nothing.
-    pub(super) fn start(settings: &Settings, providers: Option<&Providers>, shelf: &Shelf) -> Result<Self> {
-        let identity = Identity::open(&settings.auth, providers).map_err(|e| failed("auth", e))?;
-        let mut config = HubConfig::with_providers(identity.providers.auth, identity.providers.policy);
+    /// Starts everything, or nothing: who can be reached last comes last.
+    pub(super) fn start(start: &Start<'_>) -> Result<Self> {
+        let settings = start.settings;
+        let identity = Identity::open(&settings.auth, start.providers).map_err(|e| failed("auth", &e))?;
+        let providers = identity.providers.clone();
+        let mut config = HubConfig::with_providers(providers.auth, providers.policy);
         config.limits = settings.limits.clone();
+        // From here on a failure ends what was started: it is dropped.
+        let mut running = Self::run(config, identity, start).map_err(|e| failed("hub", &e))?;
+        let hub = running.handle();
+        let manager = ManagerHandler::new(start.control.clone(), start.status.clone());
+        hub.register_handler(Box::new(manager)).map_err(|e| failed("manager", &e))?;
+        for handler in start.shelf.lend() {
+            let id = handler.id().to_owned();
+            hub.register_handler(handler).map_err(|e| failed(&id, &e))?;
+        }
+        running.apply_hardware(settings).map_err(|e| failed("hardware", &e))?;
+        running.apply_monitoring(settings).map_err(|e| failed("monitoring", &e))?;
+        running.apply_links(settings).map_err(|e| failed("links", &e))?;
+        let ways = &mut running.ways;
+        ways.unix =
+            start.inherited.serve_unix(&settings.unix_socket, &hub).map_err(|e| failed("unix_socket", &e))?;
+        ways.websocket =
+            start.inherited.serve_websocket(settings, &hub).map_err(|e| failed("websocket", &e))?;
+        running.serve_dbus(settings).map_err(|e| failed("dbus", &e))?;
+        Ok(running)
+    }
+
+    /// Starts the hub alone.
+    fn run(config: HubConfig, identity: Identity, start: &Start<'_>) -> Result<Self> {
         let hub = Hub::new(config)?;
         let handle = hub.handle();
-        let thread = thread::Builder::new().name("visorbus-hub".to_owned()).spawn(move || hub.run());
-        let thread = thread.map_err(|e| Error::Internal(format!("no thread for the hub: {e}")))?;
-        // From here on a failure ends what was started: it is dropped.
-        let mut running = Self { handle, hub: Some(thread), door: None, bus: None };
-        for handler in shelf.lend() {
-            let id = handler.id().to_owned();
-            running.handle.register_handler(handler).map_err(|e| failed(&id, e))?;
-        }
-        running.attach(&settings.links, identity.store).map_err(|e| failed("links", e))?;
-        running.serve(settings)?;
-        Ok(running)
+        let (told, outcome) = sync_channel(1);
+        let (control, number) = (start.control.clone(), start.number);
+        let run = move || {
+            // Whoever waits for it has waited long enough, or is gone.
+            let _ = told.send(hub.run());
+            control.ended(number);
+        };
+        thread::Builder::new()
+            .name("visorbus-hub".to_owned())
+            .spawn(run)
+            .map_err(|e| Error::Internal(format!("there is no thread for it: {e}")))?;
+        let links = Links::new(std::sync::Arc::clone(&identity.board_keys));
+        let (services, ways) = (Services::default(), Ways::default());
+        Ok(Self { number, handle, outcome, has_ended: false, identity, links, services, ways })
     }
 
     pub(super) fn handle(&self) -> HubHandle {
         self.handle.clone()
     }
 
-    /// Where clients of this machine find its port.
-    pub(super) fn websocket_url(&self) -> Option<String> {
-        self.door.as_ref().map(Door::url)
+    /// The policy, where it is the files'.
+    pub(super) fn policy(&self) -> Option<&Policy> {
+        self.identity.policy.as_deref()
     }
 
-    /// Ends everything.
+    pub(super) fn apply_links(&mut self, settings: &Settings) -> Result<()> {
+        self.links.apply(&settings.links, &self.handle)
+    }
+
+    pub(super) fn apply_hardware(&mut self, settings: &Settings) -> Result<()> {
+        self.services.apply_hardware(&settings.hardware, &self.handle)
+    }
+
+    pub(super) fn apply_monitoring(&mut self, settings: &Settings) -> Result<()> {
+        self.services.apply_monitoring(&settings.monitoring, &self.handle)
+    }
+
+    /// Serves the bus, if one is to be served, with the interfaces of the standard services.
+    pub(super) fn serve_dbus(&mut self, settings: &Settings) -> Result<()> {
+        let Some(mut service) = ways::dbus(&settings.dbus, &self.handle)? else { return Ok(()) };
+        service.start()?;
+        self.ways.dbus = Some(service);
+        Ok(())
+    }
+
+    /// How the parts are.
+    pub(super) fn parts(&self) -> Vec<PartStatus> {
+        let Ways { unix, websocket, dbus } = &self.ways;
+        let one = |name: &str, place: Option<String>| match place {
+            Some(place) => PartStatus::on(name, place),
+            None => PartStatus::off(name),
+        };
+        let is_on = |is: bool| is.then(String::new);
+        let mut parts = vec![
+            one("unix_socket", unix.as_ref().map(|server| server.path().display().to_string())),
+            one(
+                "dbus",
+                dbus.as_ref()
+                    .and_then(|service| service.state())
+                    .map(|state| format!("{} on {}", state.service_name, state.bus)),
+            ),
+            one("websocket", websocket.as_ref().and_then(|server| server.url())),
+        ];
+        parts.extend(self.links.names().map(|line| PartStatus::on("links", line)));
+        parts.push(one("hardware", is_on(self.services.hardware.is_some())));
+        parts.push(one("monitoring", is_on(self.services.monitoring.is_some())));
+        parts
+    }
+
+    /// Ends everything in good order.
     pub(super) fn end(mut self) -> Result<()> {
         self.stop()
     }
 
-    fn attach(&self, links: &LinkSettings, store: Option<Arc<Store>>) -> Result<()> {
-        let keys: Arc<dyn BoardKeys> =
-            Arc::new(StoredBoardKeys::new(store.unwrap_or_else(|| Arc::new(Store::in_memory()))));
-        for spec in &links.serial {
-            self.handle.attach(Box::new(SerialPort::new(spec.clone(), Arc::clone(&keys))))?;
-        }
-        for spec in &links.spi {
-            self.handle.attach(Box::new(SpiPort::new(spec.clone(), Arc::clone(&keys))))?;
-        }
-        Ok(())
-    }
-
-    /// Opens the ways in.
-    fn serve(&mut self, settings: &Settings) -> Result<()> {
-        let Settings { unix_socket, websocket, dbus, .. } = settings;
-        if unix_socket.enabled {
-            let bound = match unix_socket.group {
-                Some(group) => UnixSocketListener::bind_for_group(&unix_socket.path, group),
-                None => UnixSocketListener::bind(&unix_socket.path),
-            };
-            bound
-                .and_then(|listener| self.handle.listen(Box::new(listener)))
-                .map_err(|e| failed("unix_socket", e))?;
-        }
-        if websocket.enabled {
-            let listener = websocket_config(websocket, &settings.auth.key_file)
-                .and_then(|config| WebSocketListener::bind(&websocket.bind_address, config))
-                .map_err(|e| failed("websocket", e))?;
-            self.door = Some(listener.door());
-            self.handle.listen(Box::new(listener)).map_err(|e| failed("websocket", e))?;
-        }
-        if dbus.enabled {
-            let mut config = DBusConfig::default();
-            config.bus = dbus.bus.clone();
-            config.service_name.clone_from(&dbus.service_name);
-            config.object_path.clone_from(&dbus.object_path);
-            let (listener, door) = DBusListener::new(config, &self.handle).map_err(|e| failed("dbus", e))?;
-            self.handle.listen(Box::new(listener)).map_err(|e| failed("dbus", e))?;
-            self.bus = Some(door);
-        }
-        Ok(())
+    /// Why the hub has ended by itself.
+    pub(super) fn take_outcome(&mut self) -> Result<()> {
+        self.has_ended = true;
+        self.outcome.recv().unwrap_or_else(|_| Err(panicked()))
     }
 
     fn stop(&mut self) -> Result<()> {
-        let Some(hub) = self.hub.take() else { return Ok(()) };
-        self.handle.stop();
-        hub.join().unwrap_or_else(|_| Err(Error::Internal("the hub's thread has panicked".to_owned())))
+        let mut ended = Ok(());
+        if !self.has_ended {
+            self.has_ended = true;
+            ended = self.handle.shutdown(SHUTDOWN);
+            let outcome = match self.outcome.recv_timeout(LAST) {
+                Ok(outcome) => outcome,
+                Err(RecvTimeoutError::Disconnected) => Err(panicked()),
+                Err(RecvTimeoutError::Timeout) => Err(Error::Timeout(
+                    "the hub does not end: a handler that must not block does not return".to_owned(),
+                )),
+            };
+            ended = ended.and(outcome);
+        }
+        // What they have listened on went with the hub.
+        self.ways = Ways::default();
+        self.services.end();
+        ended
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Nobody could be told why it had ended before.
-        let _ = self.stop();
-    }
-}
-
-/// Who says who somebody is, and where link keys of boards are.
-struct Identity {
-    providers: Providers,
-    store: Option<Arc<Store>>,
-}
-
-impl Identity {
-    /// Those of the program, else those of the files; a first start makes keys and accounts.
-    fn open(auth: &AuthSettings, providers: Option<&Providers>) -> Result<Self> {
-        if let Some(providers) = providers {
-            return Ok(Self { providers: providers.clone(), store: None });
+        if let Err(error) = self.stop() {
+            tracing::warn!("{}", error.text());
         }
-        let refused = |text: String| Error::Authentication(text);
-        let is_first = auth.key_file.symlink_metadata().is_err();
-        let keys = KeyFile::open_or_create(auth.key_file.clone()).map_err(|e| refused(e.to_string()))?;
-        let store = Arc::new(open_store(&auth.accounts_file, is_first)?);
-        let policy = match &auth.policy_file {
-            Some(named) => Policy::open(named.clone()),
-            None => Policy::open_if_there(auth.key_file.with_file_name(places::POLICY)),
-        };
-        let policy = Arc::new(policy.map_err(|e| Error::Message(e.to_string()))?);
-        let accounts = Accounts::new(Arc::clone(&store), keys, Arc::clone(&policy));
-        Ok(Self { providers: Providers { auth: Arc::new(accounts), policy }, store: Some(store) })
     }
-}
-
-/// The accounts. Where there are none beside keys that were here before, they are taken for lost, and no token of before
-/// counts.
-fn open_store(path: &Path, is_first: bool) -> Result<Store> {
-    let refused = |e: visorbus_auth::StoreError| Error::Authentication(e.to_string());
-    if is_first {
-        return Store::open_or_create(path).map_err(refused);
-    }
-    let (store, is_new) = Store::open_or_replace(path).map_err(refused)?;
-    if is_new {
-        tracing::warn!(
-            "there were keys but no accounts, so {} is made anew; no token made before counts any more, and who was shut \
-             out or removed is not known",
-            path.display()
-        );
-    }
-    Ok(store)
-}
-
-fn websocket_config(settings: &WebSocketSettings, key_file: &Path) -> Result<WebSocketConfig> {
-    let mut config = WebSocketConfig::default();
-    config.tls = tls(settings, key_file)?;
-    config.allow_plaintext_network = settings.allow_plaintext_network;
-    config.allowed_hosts.clone_from(&settings.allowed_hosts);
-    config.allowed_origins.clone_from(&settings.allowed_origins);
-    if settings.dashboard {
-        config.pages = Pages::dashboard();
-    }
-    Ok(config)
-}
-
-fn tls(settings: &WebSocketSettings, key_file: &Path) -> Result<Option<TlsConfig>> {
-    if !settings.tls_enabled {
-        return Ok(None);
-    }
-    let own = places::tls_directory(key_file);
-    let mut tls = match (&settings.tls_cert_path, &settings.tls_key_path) {
-        (Some(certificate), Some(key)) => TlsConfig::new(certificate, key),
-        _ => TlsConfig::new(own.join("hub.crt"), own.join("hub.key")),
-    };
-    if settings.tls_cert_path.is_none() && !tls.cert_path.exists() {
-        return Err(Error::Message(format!(
-            "there is no certificate in {}: `visorbus tls init` makes one, or name yours with --tls-cert and --tls-key",
-            own.display()
-        )));
-    }
-    tls.ca_cert_path.clone_from(&settings.tls_client_ca_path);
-    Ok(Some(tls))
 }
 
 /// The error of a part that did not start.
-fn failed(part: &str, error: Error) -> Error {
+fn failed(part: &str, error: &Error) -> Error {
     Error::new(error.kind(), format!("{} ({part}; nothing was started)", error.text()))
 }
+
+fn panicked() -> Error {
+    Error::Internal("the hub's thread has panicked; its message stands in the log".to_owned())
+}
+
+/// How long what is under way may take to come to its end.
+const SHUTDOWN: Duration = Duration::from_secs(3);
+/// And the hub itself after that.
+const LAST: Duration = Duration::from_secs(1);

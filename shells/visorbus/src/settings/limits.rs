@@ -1,12 +1,11 @@
 //! What must be so between the limits of a hub.
 
 use visorbus_hub::Limits;
-
-use super::SettingsError;
+use visorbus_services::config::ConfigError;
 
 /// Checks that no limit makes another one void.
-pub(super) fn validate(limits: &Limits) -> Result<(), SettingsError> {
-    let refuse = |key, text: String| Err(SettingsError::new("limits", key, &text));
+pub(super) fn validate(limits: &Limits) -> Result<(), ConfigError> {
+    let refuse = |key, text: String| Err(ConfigError::conflict("limits", key, text));
     let frame = limits.max_frame as usize;
     if limits.queue_bytes < frame {
         return refuse(
@@ -30,9 +29,9 @@ mod tests {
     #[test]
     fn limits_that_void_each_other_are_refused() {
         let mut limits = Limits { queue_bytes: 100, ..Limits::default() };
-        assert_eq!(validate(&limits).unwrap_err().key, "queue_bytes");
+        assert!(validate(&limits).unwrap_err().to_string().contains("'limits.queue_bytes'"));
         limits = Limits { max_request_ms: 10, ..Limits::default() };
-        assert_eq!(validate(&limits).unwrap_err().key, "max_request_ms");
+        assert!(validate(&limits).unwrap_err().to_string().contains("'limits.max_request_ms'"));
         assert_eq!(validate(&Limits::default()), Ok(()));
     }
 }

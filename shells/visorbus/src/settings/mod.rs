@@ -2,15 +2,23 @@
 //! it opens nothing.
 
 mod limits;
+mod read;
+mod schema;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::unistd::Group;
 use visorbus_dbus::{BusAddress, DBusConfig};
 use visorbus_hub::Limits;
 use visorbus_mcu::{SerialSpec, SpiSpec};
+use visorbus_services::config::ConfigError;
+use visorbus_services::hardware::HardwareConfig;
+use visorbus_services::monitoring::{MonitoringConfig, Threshold};
 
 use crate::places;
+
+pub use schema::schema;
 
 /// All settings, each of its type. The default of each is what a configuration without a word of it means.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -30,14 +38,18 @@ pub struct Settings {
     pub auth: AuthSettings,
     /// What is written down of what happens.
     pub log: LogSettings,
+    /// The inventory of boards and devices.
+    pub hardware: HardwareSettings,
+    /// What is measured.
+    pub monitoring: MonitoringSettings,
 }
 
 impl Settings {
     /// Checks what no setting by itself can be checked for.
     ///
     /// # Errors
-    /// The first setting that does not go with the others, with what to do about it.
-    pub fn validate(&self) -> Result<(), SettingsError> {
+    /// [`ConfigError::Conflict`] for the first setting that does not go with the others, with what to do about it.
+    pub fn validate(&self) -> Result<(), ConfigError> {
         self.websocket.validate()?;
         self.links.validate()?;
         limits::validate(&self.limits)
@@ -115,8 +127,8 @@ pub struct WebSocketSettings {
 }
 
 impl WebSocketSettings {
-    fn validate(&self) -> Result<(), SettingsError> {
-        let refuse = |key, text: &str| Err(SettingsError::new("websocket", key, text));
+    fn validate(&self) -> Result<(), ConfigError> {
+        let refuse = |key, text: &str| Err(ConfigError::conflict("websocket", key, text));
         match (&self.tls_cert_path, &self.tls_key_path) {
             (Some(_), None) => {
                 return refuse("tls_key_path", "a certificate needs its key: name it, or leave both out");
@@ -164,13 +176,13 @@ pub struct LinkSettings {
 
 impl LinkSettings {
     /// One device has one link.
-    fn validate(&self) -> Result<(), SettingsError> {
+    fn validate(&self) -> Result<(), ConfigError> {
         let serial = self.serial.iter().map(|spec| ("serial", &spec.path));
         let devices: Vec<_> = serial.chain(self.spi.iter().map(|spec| ("spi", &spec.path))).collect();
         for (at, (key, path)) in devices.iter().enumerate() {
             if devices[..at].iter().any(|(_, before)| before == path) {
                 let text = format!("'{}' is there twice: one device is one link", path.display());
-                return Err(SettingsError::new("links", key, &text));
+                return Err(ConfigError::conflict("links", key, text));
             }
         }
         Ok(())
@@ -259,28 +271,68 @@ pub enum LogOutput {
     File(PathBuf),
 }
 
-/// A setting that does not go with the others.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{category}.{key}: {text}")]
+/// The inventory of boards and of the machine's devices.
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct SettingsError {
-    /// The setting's category.
-    pub category: String,
-    /// Its key.
-    pub key: String,
-    /// What is wrong, and what to do about it.
-    pub text: String,
+pub struct HardwareSettings {
+    /// Whether there is one. Default true.
+    pub enabled: bool,
+    /// As [`HardwareConfig::sysfs_root`].
+    pub sysfs_root: PathBuf,
+    /// As [`HardwareConfig::scan_interval`].
+    pub scan_interval: Duration,
+    /// As [`HardwareConfig::kernel_events`].
+    pub kernel_events: bool,
+    /// As [`HardwareConfig::max_devices`].
+    pub max_devices: usize,
+    /// As [`HardwareConfig::command_timeout`].
+    pub command_timeout: Duration,
 }
 
-impl SettingsError {
-    pub(crate) fn new(category: &str, key: &str, text: &str) -> Self {
-        Self { category: category.to_owned(), key: key.to_owned(), text: text.to_owned() }
+impl Default for HardwareSettings {
+    fn default() -> Self {
+        let HardwareConfig { sysfs_root, scan_interval, kernel_events, max_devices, command_timeout, .. } =
+            HardwareConfig::default();
+        Self { enabled: true, sysfs_root, scan_interval, kernel_events, max_devices, command_timeout }
     }
 }
 
-impl From<SettingsError> for visorbus_hub::Error {
-    fn from(error: SettingsError) -> Self {
-        Self::Message(error.to_string())
+/// What is measured.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct MonitoringSettings {
+    /// Whether anything is. Default true.
+    pub enabled: bool,
+    /// As [`MonitoringConfig::interval`].
+    pub interval: Duration,
+    /// As [`MonitoringConfig::publish`]; zero for none.
+    pub publish: Duration,
+    /// As [`MonitoringConfig::history`].
+    pub history: Duration,
+    /// As [`MonitoringConfig::history_bytes`].
+    pub history_bytes: usize,
+    /// As [`MonitoringConfig::max_series`].
+    pub max_series: usize,
+    /// As [`MonitoringConfig::thresholds`].
+    pub thresholds: Vec<Threshold>,
+    /// As [`MonitoringConfig::proc_root`].
+    pub proc_root: PathBuf,
+}
+
+impl Default for MonitoringSettings {
+    fn default() -> Self {
+        let MonitoringConfig {
+            interval,
+            publish,
+            history,
+            history_bytes,
+            max_series,
+            thresholds,
+            proc_root,
+            ..
+        } = MonitoringConfig::default();
+        let publish = publish.unwrap_or_default();
+        Self { enabled: true, interval, publish, history, history_bytes, max_series, thresholds, proc_root }
     }
 }
 
@@ -304,8 +356,8 @@ mod tests {
     fn refused(change: impl FnOnce(&mut Settings), key: &str) {
         let mut settings = Settings::default();
         change(&mut settings);
-        let error = settings.validate().unwrap_err();
-        assert_eq!(format!("{}.{}", error.category, error.key), key, "{error}");
+        let error = settings.validate().unwrap_err().to_string();
+        assert!(error.starts_with(&format!("'{key}'")), "{error}");
     }
 
     #[test]

@@ -1,0 +1,78 @@
+//! The standard services: what they are set to, their handlers in the hub, and what others use them by.
+
+use std::time::Duration;
+
+use visorbus_hub::{BoxedHandler, HubHandle, Result};
+use visorbus_services::hardware::{HardwareConfig, HardwareManager, HardwareMessageHandler};
+use visorbus_services::monitoring::{MonitoringConfig, MonitoringManager};
+
+use crate::settings::{HardwareSettings, MonitoringSettings};
+
+/// The services that there are.
+#[derive(Default)]
+pub(super) struct Services {
+    pub(super) hardware: Option<HardwareManager>,
+    pub(super) monitoring: Option<MonitoringManager>,
+}
+
+impl Services {
+    /// Has the inventory as the settings say: it is made anew where they have changed.
+    pub(super) fn apply_hardware(&mut self, settings: &HardwareSettings, hub: &HubHandle) -> Result<()> {
+        if let Some(before) = self.hardware.take() {
+            before.stop();
+            hub.unregister_handler(HARDWARE)?;
+        }
+        if settings.enabled {
+            let manager = HardwareManager::new(hardware(settings), hub.clone())?;
+            let handler: BoxedHandler = Box::new(HardwareMessageHandler::new(manager.clone()));
+            hub.register_handler(handler).inspect_err(|_| manager.stop())?;
+            self.hardware = Some(manager);
+        }
+        Ok(())
+    }
+
+    /// Has measured what the settings say.
+    pub(super) fn apply_monitoring(&mut self, settings: &MonitoringSettings, hub: &HubHandle) -> Result<()> {
+        match &self.monitoring {
+            Some(manager) if settings.enabled => manager.reconfigure(monitoring(settings)),
+            None if settings.enabled => {
+                self.monitoring =
+                    Some(MonitoringManager::new(monitoring(settings), hub.clone(), Vec::new())?);
+            }
+            _ => self.monitoring = None,
+        }
+        Ok(())
+    }
+
+    /// Ends their threads.
+    pub(super) fn end(&mut self) {
+        if let Some(hardware) = self.hardware.take() {
+            hardware.stop();
+        }
+        self.monitoring = None;
+    }
+}
+
+fn hardware(settings: &HardwareSettings) -> HardwareConfig {
+    let mut config = HardwareConfig::default();
+    config.sysfs_root.clone_from(&settings.sysfs_root);
+    config.scan_interval = settings.scan_interval;
+    config.kernel_events = settings.kernel_events;
+    config.max_devices = settings.max_devices;
+    config.command_timeout = settings.command_timeout;
+    config
+}
+
+fn monitoring(settings: &MonitoringSettings) -> MonitoringConfig {
+    let mut config = MonitoringConfig::default();
+    config.interval = settings.interval;
+    config.publish = Some(settings.publish).filter(|publish| *publish != Duration::ZERO);
+    config.history = settings.history;
+    config.history_bytes = settings.history_bytes;
+    config.max_series = settings.max_series;
+    config.thresholds.clone_from(&settings.thresholds);
+    config.proc_root.clone_from(&settings.proc_root);
+    config
+}
+
+const HARDWARE: &str = "hardware";
