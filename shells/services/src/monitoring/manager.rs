@@ -6,13 +6,21 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use visorbus_hub::{Error, HubHandle, Result, unix_micros};
+use visorbus_core::message::typed::Topic;
+use visorbus_hub::statistics::HubStatistics;
+use visorbus_hub::{Error, HubHandle, OwnedMessage, OwnedPayload, Result, unix_micros};
 
 use crate::monitoring::alert::{Alert, Health};
+use crate::monitoring::history::{SeriesHistory, Time};
 use crate::monitoring::machine::Machine;
+use crate::monitoring::messages::{AlertTopic, HealthTopic, SampleTopic, ThresholdInfo};
 use crate::monitoring::metric::{Metric, Sample};
+use crate::monitoring::monitor::Monitor;
 use crate::monitoring::peers::peer_metrics;
+use crate::monitoring::prometheus::render;
+use crate::monitoring::selector::{Selector, short};
 use crate::monitoring::threshold::Threshold;
+use crate::monitoring::watches::MOST_THRESHOLDS;
 
 /// Measures at each interval, on a thread of its own, until the last clone is gone or the hub has ended. Cloning it is
 /// cheap.
@@ -28,16 +36,17 @@ impl MonitoringManager {
     /// # Errors
     /// `Internal` when there can be no further thread.
     pub fn new(config: MonitoringConfig, hub: HubHandle, sources: Vec<Source>) -> Result<Self> {
+        let began = Instant::now();
+        let machine = Machine::new(config.proc_root.clone());
+        let monitor = Monitor::new(config, Time { now: Duration::ZERO, at_us: unix_micros() });
         let inner = Arc::new(Inner {
-            machine: Mutex::new(Machine::new(config.proc_root.clone())),
-            state: Mutex::new(State { config, sample: Sample::default(), stopped: false }),
+            state: Mutex::new(State { monitor, changes: 0, stopped: false }),
             changed: Condvar::new(),
             listeners: Mutex::default(),
-            began: Instant::now(),
+            began,
             hub,
-            sources,
         });
-        let runner = Arc::clone(&inner);
+        let runner = Runner { inner: Arc::clone(&inner), machine, sources, published: None };
         thread::Builder::new()
             .name("visorbus-monitor".to_owned())
             .spawn(move || runner.run())
@@ -45,27 +54,132 @@ impl MonitoringManager {
         Ok(Self { owner: Arc::new(Owner(inner)) })
     }
 
-    /// Goes on with another configuration from now on; all that was measured stays, as far as it has room.
+    /// Goes on with another configuration from now on; all that was measured stays, as far as it has room. Where the
+    /// machine's figures are stays as it was.
     pub fn reconfigure(&self, config: MonitoringConfig) {
         let inner = &self.owner.0;
-        lock(&inner.state).config = config;
+        let time = inner.time();
+        let mut state = lock(&inner.state);
+        let events = state.monitor.set_thresholds(config.thresholds.clone(), time);
+        state.monitor.config = MonitoringConfig { proc_root: state.monitor.config.proc_root.clone(), ..config };
+        state.changes += 1;
+        drop(state);
         inner.changed.notify_all();
+        inner.tell_all(events);
     }
 
     /// How it is configured.
     pub fn config(&self) -> MonitoringConfig {
-        lock(&self.owner.0.state).config.clone()
+        self.state().monitor.config.clone()
     }
 
-    /// All figures as they were last measured.
-    pub fn sample(&self) -> Sample {
-        lock(&self.owner.0.state).sample.clone()
+    /// All figures as they were last measured; none before the first time.
+    pub fn sample(&self) -> Arc<Sample> {
+        Arc::clone(&self.state().monitor.sample)
     }
 
-    /// Has `listener` know of what happens, on the manager's thread, in order. It should be quick; one that panics is
-    /// asked no more.
+    /// How the figures that `selector` selects went in the last `length`, each as at most `points` points, of at most 16
+    /// figures; and how many more there are.
+    pub fn history(&self, selector: &Selector, length: Duration, points: usize) -> (Vec<SeriesHistory>, u32) {
+        let time = self.owner.0.time();
+        self.state().monitor.history.read(selector, time.now, length, points)
+    }
+
+    /// What is watched, and how it stands.
+    pub fn thresholds(&self) -> Vec<ThresholdInfo> {
+        let state = self.state();
+        let monitor = &state.monitor;
+        monitor.watches.thresholds().map(|(of, counts)| ThresholdInfo::new(of, counts, &monitor.sample)).collect()
+    }
+
+    /// Watches `threshold` too, in place of one that it [replaces](Threshold::replaces). That lasts until the manager is
+    /// configured again; who is to keep it hears of it by [`MonitoringEvent::ThresholdsChanged`].
+    ///
+    /// # Errors
+    /// `Message` when there are 64 already.
+    pub fn set_threshold(&self, threshold: Threshold) -> Result<()> {
+        let mut all = self.config().thresholds;
+        match all.iter_mut().find(|other| threshold.replaces(other)) {
+            Some(other) => *other = threshold,
+            None if all.len() >= MOST_THRESHOLDS => {
+                return Err(Error::Message(format!("there are {MOST_THRESHOLDS} thresholds already: remove one")));
+            }
+            None => all.push(threshold),
+        }
+        self.set_thresholds(all);
+        Ok(())
+    }
+
+    /// Watches `which` no longer: the text of one threshold, or what is watched by it, such as `machine.cpu_percent`. How
+    /// many there were.
+    ///
+    /// # Errors
+    /// `Message` when there is none.
+    pub fn remove_threshold(&self, which: &str) -> Result<usize> {
+        let mut all = self.config().thresholds;
+        let before = all.len();
+        let exact = which.parse::<Threshold>().ok();
+        let metric = Selector::parse(which).ok();
+        all.retain(|other| exact.as_ref() != Some(other) && metric.as_ref() != Some(&other.metric));
+        let removed = before - all.len();
+        if removed == 0 {
+            let which = short(which);
+            let text = format!("there is no threshold '{which}': 'monitoring/thresholds' tells which there are");
+            return Err(Error::Message(text));
+        }
+        self.set_thresholds(all);
+        Ok(removed)
+    }
+
+    /// What is to be worried about now, the worst first.
+    pub fn alerts(&self) -> Vec<Alert> {
+        self.state().monitor.watches.raised()
+    }
+
+    /// What came and went of late, the oldest first; at most 256.
+    pub fn recent_alerts(&self) -> Vec<Alert> {
+        self.state().monitor.watches.recent().to_vec()
+    }
+
+    /// How all is. That nothing was measured for long is `failing` too.
+    pub fn health(&self) -> Health {
+        let time = self.owner.0.time();
+        self.state().monitor.health(time)
+    }
+
+    /// All figures for Prometheus: OpenMetrics text, version 1.0.
+    pub fn prometheus(&self) -> String {
+        let health = self.health();
+        let state = self.state();
+        let (sample, statistics) = (Arc::clone(&state.monitor.sample), state.monitor.statistics.clone());
+        drop(state);
+        render(&sample, statistics.as_deref(), &health)
+    }
+
+    /// The hub's figures as they were last measured.
+    pub fn statistics(&self) -> Option<Arc<HubStatistics>> {
+        self.state().monitor.statistics.clone()
+    }
+
+    /// Has samples be published on `monitoring/sample`, each so long after the one before, or none.
+    pub fn publish_every(&self, time: Option<Duration>) {
+        self.state().monitor.config.publish = time;
+    }
+
+    /// Has `listener` know of what happens, on the manager's thread, or on that of whoever changes thresholds. It should be
+    /// quick; one that panics is asked no more.
     pub fn on_event(&self, listener: impl Fn(&MonitoringEvent) + Send + Sync + 'static) {
         lock(&self.owner.0.listeners).push(Arc::new(listener));
+    }
+
+    fn set_thresholds(&self, thresholds: Vec<Threshold>) {
+        let inner = &self.owner.0;
+        let events = lock(&inner.state).monitor.set_thresholds(thresholds, inner.time());
+        inner.tell_all(events);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.owner.0.state)
     }
 }
 
@@ -129,6 +243,8 @@ pub enum MonitoringEvent {
     Alert(Alert),
     /// The health has another status, or other reasons.
     HealthChanged(Health),
+    /// Other thresholds are watched from now on: these.
+    ThresholdsChanged(Vec<Threshold>),
 }
 
 /// Ends the thread with the last manager.
@@ -144,8 +260,6 @@ impl Drop for Owner {
 /// What the managers and their thread share.
 struct Inner {
     hub: HubHandle,
-    sources: Vec<Source>,
-    machine: Mutex<Machine>,
     state: Mutex<State>,
     changed: Condvar,
     listeners: Mutex<Vec<Listener>>,
@@ -155,43 +269,119 @@ struct Inner {
 type Listener = Arc<dyn Fn(&MonitoringEvent) + Send + Sync>;
 
 struct State {
-    config: MonitoringConfig,
-    sample: Sample,
+    monitor: Monitor,
+    /// How often it was configured again.
+    changes: u64,
     stopped: bool,
 }
 
 impl Inner {
-    fn run(&self) {
-        loop {
-            let sample = self.measure();
-            lock(&self.state).sample = sample.clone();
-            self.tell(&MonitoringEvent::Sample(Arc::new(sample)));
-            let state = lock(&self.state);
-            let interval = state.config.interval.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL);
-            let wait = self.changed.wait_timeout_while(state, interval, |state| !state.stopped);
-            if wait.unwrap_or_else(PoisonError::into_inner).0.stopped {
+    fn time(&self) -> Time {
+        Time { now: self.began.elapsed(), at_us: unix_micros() }
+    }
+
+    fn tell_all(&self, events: Vec<MonitoringEvent>) {
+        for event in events {
+            self.publish(&event);
+            let listeners = lock(&self.listeners).clone();
+            for listener in listeners {
+                if catch_unwind(AssertUnwindSafe(|| listener(&event))).is_err() {
+                    tracing::error!("what listens to the monitoring panicked, and is told no more");
+                    lock(&self.listeners).retain(|other| !Arc::ptr_eq(other, &listener));
+                }
+            }
+        }
+    }
+
+    /// Gives what happened to its subscribers. Without the handler of `monitoring/…` there are none.
+    fn publish(&self, event: &MonitoringEvent) {
+        let message = match event {
+            MonitoringEvent::Alert(alert) => notification::<AlertTopic>(alert),
+            MonitoringEvent::HealthChanged(health) => notification::<HealthTopic>(health),
+            MonitoringEvent::Sample(_) | MonitoringEvent::ThresholdsChanged(_) => return,
+        };
+        if let Err(error) = message.and_then(|message| self.hub.publish(message)) {
+            tracing::debug!("an alert has reached no subscriber: {error}");
+        }
+    }
+}
+
+/// The manager's thread.
+struct Runner {
+    inner: Arc<Inner>,
+    machine: Machine,
+    sources: Vec<Source>,
+    /// When a sample was published last.
+    published: Option<Duration>,
+}
+
+impl Runner {
+    fn run(mut self) {
+        while let Ok(statistics) = self.inner.hub.statistics() {
+            let others = self.measure();
+            let time = self.inner.time();
+            let mut state = lock(&self.inner.state);
+            let events = state.monitor.take(Some(statistics), others, time);
+            let (sample, wanted) = (Arc::clone(&state.monitor.sample), state.monitor.config.publish);
+            drop(state);
+            self.inner.tell_all(events);
+            self.publish(&sample, wanted, time.now);
+            if !self.wait(time.now) {
                 return;
             }
         }
+        tracing::debug!("the hub has ended, and with it its monitoring");
     }
 
-    fn measure(&self) -> Sample {
-        let now = self.began.elapsed();
-        let mut metrics = self.hub.peers().map(|peers| peer_metrics(&peers)).unwrap_or_default();
-        metrics.extend(lock(&self.machine).read(now));
-        metrics.extend(self.sources.iter().flat_map(|source| source()));
-        Sample { at_us: unix_micros(), metrics, left_out: 0 }
+    /// What is to be measured beside the hub's own.
+    fn measure(&mut self) -> Vec<Metric> {
+        let mut metrics = self.inner.hub.peers().map(|peers| peer_metrics(&peers)).unwrap_or_default();
+        metrics.extend(self.machine.read(self.inner.began.elapsed()));
+        self.sources.retain(|source| {
+            let asked = catch_unwind(AssertUnwindSafe(source));
+            let _ = asked.as_ref().inspect_err(|_| tracing::error!("what gives figures panicked, and is asked no more"));
+            asked.map(|more| metrics.extend(more)).is_ok()
+        });
+        metrics
     }
 
-    fn tell(&self, event: &MonitoringEvent) {
-        let listeners = lock(&self.listeners).clone();
-        for listener in listeners {
-            if catch_unwind(AssertUnwindSafe(|| listener(event))).is_err() {
-                tracing::error!("what listens to the monitoring panicked, and is told no more");
-                lock(&self.listeners).retain(|other| !Arc::ptr_eq(other, &listener));
-            }
+    fn publish(&mut self, sample: &Sample, wanted: Option<Duration>, now: Duration) {
+        let Some(wanted) = wanted else { return };
+        // A sample that comes a little early is not left for the next interval.
+        let early = wanted / 8;
+        if self.published.is_some_and(|last| now.saturating_sub(last) + early < wanted) {
+            return;
+        }
+        self.published = Some(now);
+        let published = notification::<SampleTopic>(sample).and_then(|message| self.inner.hub.publish(message));
+        if let Err(error) = published {
+            tracing::debug!("a sample has reached no subscriber: {error}");
         }
     }
+
+    /// Waits until the next sample is due; `false` when there is to be none.
+    fn wait(&self, last: Duration) -> bool {
+        let mut state = lock(&self.inner.state);
+        loop {
+            let interval = state.monitor.config.interval.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL);
+            let left = (last + interval).saturating_sub(self.inner.began.elapsed());
+            if state.stopped || left.is_zero() {
+                return !state.stopped;
+            }
+            let changes = state.changes;
+            let waited = self
+                .inner
+                .changed
+                .wait_timeout_while(state, left, |state| !state.stopped && state.changes == changes);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+fn notification<T: Topic<Message: Sized>>(message: &T::Message) -> Result<OwnedMessage> {
+    let mut notification = OwnedMessage::notification(T::ADDRESS.as_str(), OwnedPayload::postcard(message)?);
+    notification.flags.priority = T::PRIORITY;
+    Ok(notification)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -205,4 +395,8 @@ const DEFAULT_THRESHOLDS: &[&str] = &[
     "machine.memory_percent > 90 for 30s, clear < 85: warning",
     "machine.memory_percent > 97 for 10s, clear < 95: critical",
     "process.fds_percent > 80 for 10s, clear < 70: warning",
+    "hub.stuck_handlers > 0 for 5s: warning",
+    "hub.pool_waiting > 100 for 10s, clear < 10: warning",
+    "rate(hub.auth_refusals) > 5 for 10s, clear < 1 for 30s: warning",
+    "rate(peer.missed) > 0 for 10s: warning",
 ];

@@ -38,7 +38,7 @@ impl Metric {
     /// The same of `value`, which may be any text; what is longer than 128 bytes is cut.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
-        let value = value[..value.floor_char_boundary(MAX_LABEL)].to_owned();
+        let value = cut(value, MAX_LABEL).to_owned();
         let at = self.labels.partition_point(|label| label.name.as_str() < name);
         self.labels.insert(at, Label { name: name.to_owned(), value });
         self
@@ -46,7 +46,7 @@ impl Metric {
 
     /// Its name with its labels: what two figures that are not the same differ in.
     pub fn series(&self) -> String {
-        Series { name: &self.name, labels: &self.labels }.to_string()
+        format!("{}{}", self.name, Labels(&self.labels))
     }
 }
 
@@ -87,21 +87,17 @@ impl Sample {
     }
 }
 
-/// A name with labels, as text: `peer.bytes_in{peer="imu"}`; in a value, `"` and `\` have a `\` before them, and a new
-/// line is `\n`.
-pub(crate) struct Series<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) labels: &'a [Label],
-}
+/// Labels as they stand after a name: `{peer="imu"}`, nothing where there are none; in a value, `"` and `\` have a `\`
+/// before them, and a new line is `\n`.
+pub(crate) struct Labels<'a>(pub(crate) &'a [Label]);
 
-impl fmt::Display for Series<'_> {
+impl fmt::Display for Labels<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name)?;
-        for (number, label) in self.labels.iter().enumerate() {
+        for (number, label) in self.0.iter().enumerate() {
             f.write_str(if number == 0 { "{" } else { "," })?;
             write!(f, "{}=\"{}\"", label.name, Escaped(&label.value))?;
         }
-        f.write_str(if self.labels.is_empty() { "" } else { "}" })
+        f.write_str(if self.0.is_empty() { "" } else { "}" })
     }
 }
 
@@ -117,6 +113,15 @@ impl fmt::Display for Escaped<'_> {
             other => fmt::Write::write_char(f, other),
         })
     }
+}
+
+/// The beginning of a text, at most `max` bytes.
+pub(crate) fn cut(text: &str, max: usize) -> &str {
+    let mut end = text.len().min(max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 /// Longest value of a label, in bytes.

@@ -5,18 +5,34 @@
 //! [`Alert`], and all alerts together are the [`Health`]. It knows no file's place but the one where the machine's own
 //! figures are (`/proc`), and nothing of who asks.
 
-mod alert;
-mod catalogue;
-mod machine;
+mod handler;
+mod messages;
+
 mod manager;
-mod metric;
+mod monitor;
+
+mod machine;
 mod peers;
+mod statistics;
+
+mod catalogue;
+mod metric;
 mod selector;
+
+mod history;
+
+mod alert;
 mod threshold;
+mod watches;
+
+mod prometheus;
 
 pub use alert::{Alert, AlertState, Health, HealthStatus};
 pub use catalogue::{Descriptor, catalogue, describe};
+pub use handler::MonitoringMessageHandler;
+pub use history::{HistoryPoint, SeriesHistory};
 pub use manager::{MonitoringConfig, MonitoringEvent, MonitoringManager, Source};
+pub use messages::{AddressFigures, Alerts, HistoryAnswer, HistoryRequest, ThresholdInfo, ThresholdState, Topics};
 pub use metric::{Label, Metric, MetricKind, Sample};
 pub use selector::Selector;
 pub use threshold::{Comparison, Severity, Threshold, ThresholdError};

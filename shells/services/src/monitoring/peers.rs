@@ -4,16 +4,11 @@ use visorbus_hub::info::{ClockInfo, PeerInfo};
 
 use crate::monitoring::metric::Metric;
 
-/// The figures of `peers`. Those that have proven no name are counted and not named: whoever connects could have any
-/// number of names otherwise.
+/// The figures of `peers`. Those that have proven no name have none: whoever connects could make up any number of
+/// figures otherwise.
 pub(crate) fn peer_metrics(peers: &[PeerInfo]) -> Vec<Metric> {
-    let (named, nameless): (Vec<_>, Vec<_>) = peers.iter().partition(|peer| peer.authenticated);
-    let count = |peers: &[&PeerInfo]| peers.len() as f64;
-    let mut metrics = vec![
-        Metric::gauge("hub.peers", count(&named)),
-        Metric::gauge("hub.peers_unauthenticated", count(&nameless)),
-    ];
-    for peer in named {
+    let mut metrics = Vec::new();
+    for peer in peers.iter().filter(|peer| peer.authenticated) {
         push_peer(peer, &mut metrics);
     }
     metrics

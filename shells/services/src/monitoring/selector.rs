@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::monitoring::metric::{Escaped, Label, Metric, Series};
+use crate::monitoring::metric::{Escaped, Label, Labels, Metric, cut};
 
 /// Which figures are meant: those of a name, with all the labels that are given, as they are or as their rates.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -48,7 +48,7 @@ impl Selector {
         }
         let end = text.find(|c: char| !is_name(c)).unwrap_or(text.len());
         let (name, rest) = text.split_at(end);
-        if name.is_empty() || name.len() > MAX_NAME || name.split('.').any(str::is_empty) {
+        if !is_metric_name(name) {
             return Err(format!("'{}' is no metric's name, such as machine.cpu_percent", short(text)));
         }
         let (labels, rest) = parse_labels(rest)?;
@@ -58,8 +58,8 @@ impl Selector {
 
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let series = Series { name: &self.name, labels: &self.labels };
-        if self.rate { write!(f, "rate({series})") } else { write!(f, "{series}") }
+        let (name, labels) = (&self.name, Labels(&self.labels));
+        if self.rate { write!(f, "rate({name}{labels})") } else { write!(f, "{name}{labels}") }
     }
 }
 
@@ -91,7 +91,7 @@ fn parse_label(text: &str) -> Result<(Label, &str), String> {
     let wrong = || format!("'{}' is no label, such as peer=\"imu\"", short(text));
     let (name, rest) = text.split_once('=').ok_or_else(wrong)?;
     let name = name.trim_end();
-    if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(|c| is_name(c) && c != '.') {
+    if !is_label_name(name) {
         return Err(wrong());
     }
     let mut letters = rest.trim_start().strip_prefix('"').ok_or_else(wrong)?.chars();
@@ -108,14 +108,24 @@ fn parse_label(text: &str) -> Result<(Label, &str), String> {
     }
 }
 
+/// Whether a figure may be called so.
+pub(crate) fn is_metric_name(name: &str) -> bool {
+    let begins = |word: &str| word.starts_with(|c: char| c.is_ascii_lowercase());
+    name.len() <= MAX_NAME && name.chars().all(is_name) && name.split('.').all(begins)
+}
+
+/// Whether a label may be called so.
+pub(crate) fn is_label_name(name: &str) -> bool {
+    is_metric_name(name) && !name.contains('.')
+}
+
 const fn is_name(c: char) -> bool {
     c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '.')
 }
 
 /// The beginning of a text that may be long, or have anything in it.
 pub(crate) fn short(text: &str) -> String {
-    let text = &text[..text.floor_char_boundary(SHORT)];
-    Escaped(text).to_string().chars().filter(|c| !c.is_control()).collect()
+    Escaped(cut(text, SHORT)).to_string().chars().filter(|c| !c.is_control()).collect()
 }
 
 /// Longest name, in bytes.
