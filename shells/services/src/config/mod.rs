@@ -8,7 +8,7 @@ mod schema;
 
 mod declare;
 mod key;
-mod nearest;
+pub(crate) mod nearest;
 
 mod manager;
 mod values;

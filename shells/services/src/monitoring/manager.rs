@@ -61,7 +61,8 @@ impl MonitoringManager {
         let time = inner.time();
         let mut state = lock(&inner.state);
         let events = state.monitor.set_thresholds(config.thresholds.clone(), time);
-        state.monitor.config = MonitoringConfig { proc_root: state.monitor.config.proc_root.clone(), ..config };
+        state.monitor.config =
+            MonitoringConfig { proc_root: state.monitor.config.proc_root.clone(), ..config };
         state.changes += 1;
         drop(state);
         inner.changed.notify_all();
@@ -89,7 +90,11 @@ impl MonitoringManager {
     pub fn thresholds(&self) -> Vec<ThresholdInfo> {
         let state = self.state();
         let monitor = &state.monitor;
-        monitor.watches.thresholds().map(|(of, counts)| ThresholdInfo::new(of, counts, &monitor.sample)).collect()
+        monitor
+            .watches
+            .thresholds()
+            .map(|(of, counts)| ThresholdInfo::new(of, counts, &monitor.sample))
+            .collect()
     }
 
     /// Watches `threshold` too, in place of one that it [replaces](Threshold::replaces). That lasts until the manager is
@@ -99,10 +104,11 @@ impl MonitoringManager {
     /// `Message` when there are 64 already.
     pub fn set_threshold(&self, threshold: Threshold) -> Result<()> {
         let mut all = self.config().thresholds;
-        match all.iter_mut().find(|other| threshold.replaces(other)) {
-            Some(other) => *other = threshold,
+        match all.iter().position(|other| threshold.replaces(other)) {
+            Some(at) => all[at] = threshold,
             None if all.len() >= MOST_THRESHOLDS => {
-                return Err(Error::Message(format!("there are {MOST_THRESHOLDS} thresholds already: remove one")));
+                let text = format!("there are {MOST_THRESHOLDS} thresholds already: remove one");
+                return Err(Error::Message(text));
             }
             None => all.push(threshold),
         }
@@ -124,7 +130,8 @@ impl MonitoringManager {
         let removed = before - all.len();
         if removed == 0 {
             let which = short(which);
-            let text = format!("there is no threshold '{which}': 'monitoring/thresholds' tells which there are");
+            let text =
+                format!("there is no threshold '{which}': 'monitoring/thresholds' tells which there are");
             return Err(Error::Message(text));
         }
         self.set_thresholds(all);
@@ -339,7 +346,9 @@ impl Runner {
         metrics.extend(self.machine.read(self.inner.began.elapsed()));
         self.sources.retain(|source| {
             let asked = catch_unwind(AssertUnwindSafe(source));
-            let _ = asked.as_ref().inspect_err(|_| tracing::error!("what gives figures panicked, and is asked no more"));
+            let _ = asked
+                .as_ref()
+                .inspect_err(|_| tracing::error!("what gives figures panicked, and is asked no more"));
             asked.map(|more| metrics.extend(more)).is_ok()
         });
         metrics
@@ -353,7 +362,8 @@ impl Runner {
             return;
         }
         self.published = Some(now);
-        let published = notification::<SampleTopic>(sample).and_then(|message| self.inner.hub.publish(message));
+        let published =
+            notification::<SampleTopic>(sample).and_then(|message| self.inner.hub.publish(message));
         if let Err(error) = published {
             tracing::debug!("a sample has reached no subscriber: {error}");
         }

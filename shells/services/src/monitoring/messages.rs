@@ -7,7 +7,7 @@ use visorbus_core::message::typed::Topic;
 use visorbus_core::message::{Address, MessagePriority};
 use visorbus_hub::statistics::AddressStatistics;
 
-use crate::config::nearest;
+use crate::config::nearest::nearest;
 use crate::monitoring::alert::{Alert, Health};
 use crate::monitoring::catalogue::catalogue;
 use crate::monitoring::history::SeriesHistory;

@@ -32,7 +32,9 @@ pub use catalogue::{Descriptor, catalogue, describe};
 pub use handler::MonitoringMessageHandler;
 pub use history::{HistoryPoint, SeriesHistory};
 pub use manager::{MonitoringConfig, MonitoringEvent, MonitoringManager, Source};
-pub use messages::{AddressFigures, Alerts, HistoryAnswer, HistoryRequest, ThresholdInfo, ThresholdState, Topics};
+pub use messages::{
+    AddressFigures, Alerts, HistoryAnswer, HistoryRequest, ThresholdInfo, ThresholdState, Topics,
+};
 pub use metric::{Label, Metric, MetricKind, Sample};
 pub use selector::Selector;
 pub use threshold::{Comparison, Severity, Threshold, ThresholdError};

@@ -27,15 +27,13 @@ fn write(
     for family in families(sample).values() {
         family.write(out)?;
     }
-    let histograms: [(_, _, fn(&HubStatistics) -> &Histogram); 3] = [
-        ("visorbus_hub_peer_latency_seconds", "From a request to the answer of a peer.", |all| &all.peer_latency),
-        ("visorbus_hub_handler_latency_seconds", "From a request to the answer of a handler.", |all| {
-            &all.handler_latency
-        }),
-        ("visorbus_hub_queue_time_seconds", "How long what was not sent at once waited.", |all| &all.queue_time),
-    ];
-    for (name, help, of) in histograms {
-        statistics.map_or(Ok(()), |all| write_histogram(name, help, of(all), out))?;
+    if let Some(all) = statistics {
+        let name = "visorbus_hub_peer_latency_seconds";
+        write_histogram(name, "From a request to the answer of a peer.", &all.peer_latency, out)?;
+        let name = "visorbus_hub_handler_latency_seconds";
+        write_histogram(name, "From a request to the answer of a handler.", &all.handler_latency, out)?;
+        let name = "visorbus_hub_queue_time_seconds";
+        write_histogram(name, "How long what was not sent at once waited.", &all.queue_time, out)?;
     }
     out.write_str("# EOF\n")
 }

@@ -32,13 +32,16 @@ pub(crate) fn hub_metrics(now: &HubStatistics, before: Option<&HubStatistics>) -
     ];
     metrics.extend(gauges.map(|(name, value)| Metric::gauge(name, float(value))));
     metrics.push(Metric::gauge("hub.uptime_seconds", float(now.uptime_us) / 1e6));
-    let latencies: [(_, _, fn(&HubStatistics) -> &Histogram); 3] = [
-        ("hub.peer_latency_p50_us", "hub.peer_latency_p99_us", |all| &all.peer_latency),
-        ("hub.handler_latency_p50_us", "hub.handler_latency_p99_us", |all| &all.handler_latency),
-        ("hub.queue_time_p50_us", "hub.queue_time_p99_us", |all| &all.queue_time),
+    let latencies = [
+        ("hub.peer_latency_p50_us", "hub.peer_latency_p99_us", latest(now, before, |all| &all.peer_latency)),
+        (
+            "hub.handler_latency_p50_us",
+            "hub.handler_latency_p99_us",
+            latest(now, before, |all| &all.handler_latency),
+        ),
+        ("hub.queue_time_p50_us", "hub.queue_time_p99_us", latest(now, before, |all| &all.queue_time)),
     ];
-    for (median, high, of) in latencies {
-        let since = since(of(now), before.map(of));
+    for (median, high, since) in latencies {
         metrics.extend(quantile(&since, 0.5).map(|value| Metric::gauge(median, value)));
         metrics.extend(quantile(&since, 0.99).map(|value| Metric::gauge(high, value)));
     }
@@ -68,7 +71,8 @@ fn push_refused(by: &ByError, metrics: &mut Vec<Metric>) {
         ("protocol", by.protocol),
         ("internal", by.internal),
     ];
-    metrics.extend(reasons.map(|(reason, count)| Metric::counter("hub.refused", count).with("reason", reason)));
+    metrics
+        .extend(reasons.map(|(reason, count)| Metric::counter("hub.refused", count).with("reason", reason)));
 }
 
 fn address_metrics(of: &AddressStatistics) -> impl Iterator<Item = Metric> {
@@ -79,6 +83,15 @@ fn address_metrics(of: &AddressStatistics) -> impl Iterator<Item = Metric> {
         ("address.missed", of.missed),
     ];
     counters.into_iter().map(|(name, value)| Metric::counter(name, value).with("address", &of.address))
+}
+
+/// What came into each bucket of a histogram since the sample before.
+fn latest(
+    now: &HubStatistics,
+    before: Option<&HubStatistics>,
+    of: impl Fn(&HubStatistics) -> &Histogram,
+) -> Vec<u64> {
+    since(of(now), before.map(of))
 }
 
 /// What came into each bucket since `before`; all of it where the hub is another one.
@@ -127,7 +140,10 @@ mod tests {
         let before = histogram(&[(10, 1_000)]);
         let now = histogram(&[(3, 99), (5, 1), (10, 1_000)]);
         let since = since(&now, Some(&before));
-        assert_eq!((quantile(&since, 0.5), quantile(&since, 0.99), quantile(&since, 1.0)), (Some(15.0), Some(15.0), Some(63.0)));
+        assert_eq!(
+            (quantile(&since, 0.5), quantile(&since, 0.99), quantile(&since, 1.0)),
+            (Some(15.0), Some(15.0), Some(63.0))
+        );
     }
 
     #[test]

@@ -30,8 +30,9 @@ impl Watches {
         let over = before.into_iter().flat_map(|watched| {
             let Watched { threshold, series, .. } = watched;
             let raised = series.into_iter().filter_map(|(series, watch)| Some((series, watch.raised()?)));
-            let ended = raised
-                .map(|(series, raised)| raised.over(&series, &threshold, time, "the threshold was taken away"));
+            let ended = raised.map(|(series, raised)| {
+                raised.over(&series, &threshold, time, "the threshold was taken away")
+            });
             ended.collect::<Vec<_>>()
         });
         let over = over.collect();
@@ -41,7 +42,8 @@ impl Watches {
     /// Holds `metrics`, with their series' texts, against all thresholds; what is to be told.
     pub(crate) fn take(&mut self, metrics: &[Metric], series: &[String], time: Time) -> Vec<Alert> {
         let mut room = MOST_WATCHES.saturating_sub(self.watched.iter().map(|w| w.series.len()).sum());
-        let alerts = self.watched.iter_mut().flat_map(|watched| watched.take(metrics, series, time, &mut room));
+        let alerts =
+            self.watched.iter_mut().flat_map(|watched| watched.take(metrics, series, time, &mut room));
         let alerts = alerts.collect();
         self.told(alerts, time)
     }
@@ -52,13 +54,14 @@ impl Watches {
             .watched
             .iter()
             .flat_map(|watched| {
-                let all = watched.series.iter().filter_map(|(series, watch)| Some((series, watch.clone().raised()?)));
+                let all = watched
+                    .series
+                    .iter()
+                    .filter_map(|(series, watch)| Some((series, watch.clone().raised()?)));
                 all.map(|(series, raised)| raised.alert(series, &watched.threshold))
             })
             .collect();
-        raised.sort_by(|a, b| {
-            (b.severity, a.since_us, &a.metric).cmp(&(a.severity, b.since_us, &b.metric))
-        });
+        raised.sort_by(|a, b| (b.severity, a.since_us, &a.metric).cmp(&(a.severity, b.since_us, &b.metric)));
         raised
     }
 
@@ -76,7 +79,8 @@ impl Watches {
             Severity::Critical => HealthStatus::Failing,
         });
         let serious = raised.iter().filter(|alert| alert.severity > Severity::Info);
-        let mut reasons: Vec<String> = serious.clone().take(MOST_REASONS).map(|alert| alert.text.clone()).collect();
+        let mut reasons: Vec<String> =
+            serious.clone().take(MOST_REASONS).map(|alert| alert.text.clone()).collect();
         let more = serious.count().saturating_sub(MOST_REASONS);
         if more > 0 {
             reasons.push(format!("and {more} more"));
@@ -153,7 +157,9 @@ impl Watched {
             }
         }
         seen.sort_unstable();
-        for (series, watch) in watches.iter_mut().filter(|(series, _)| seen.binary_search(&series.as_str()).is_err()) {
+        for (series, watch) in
+            watches.iter_mut().filter(|(series, _)| seen.binary_search(&series.as_str()).is_err())
+        {
             alerts.extend(watch.take(series, threshold, None, time));
         }
         watches.retain(|_, watch| !matches!(watch, Watch::Over));
@@ -182,7 +188,8 @@ impl Watch {
                     None
                 }
                 Some(value) if time.now.saturating_sub(since.now) >= threshold.hold => {
-                    let raised = Raised { since: *since, at_us: time.at_us, first: value, value, clear_since: None };
+                    let raised =
+                        Raised { since: *since, at_us: time.at_us, first: value, value, clear_since: None };
                     let alert = raised.alert(series, threshold);
                     *self = Self::Raised(raised);
                     Some(alert)
