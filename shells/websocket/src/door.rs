@@ -2,6 +2,7 @@
 //! only what has become a WebSocket is handed on. Strangers take no time and no place of the hub's.
 
 mod keeper;
+mod maker;
 mod shared;
 mod visitor;
 

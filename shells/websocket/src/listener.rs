@@ -13,6 +13,7 @@ use visorbus_hub::{Error, HubLink, Listener, Result};
 
 use crate::door::{DoorLimits, DoorStats, Keeper, Places, Rules, Shared};
 use crate::link::LinkConfig;
+use crate::live::LivePages;
 use crate::pages::Pages;
 use crate::tls::TlsConfig;
 
@@ -35,6 +36,8 @@ pub struct WebSocketConfig {
     pub allowed_origins: Vec<String>,
     /// What else is served on this port.
     pub pages: Pages,
+    /// What is made at the moment somebody asks for it.
+    pub live: LivePages,
     /// What strangers may cost.
     pub door: DoorLimits,
     /// What one connection may cost.
@@ -85,6 +88,7 @@ impl WebSocketListener {
         let rules = Rules {
             places: Places::new(&config.allowed_hosts, &config.allowed_origins).map_err(Error::Message)?,
             pages: config.pages,
+            live: config.live,
         };
         let tls = config.tls.as_ref().map(TlsConfig::load).transpose()?;
         if tls.is_none() && !config.allow_plaintext_network {

@@ -35,11 +35,7 @@ impl Pages {
     /// When `path` is no such path, or `content_type` is no header's value.
     #[must_use]
     pub fn with(mut self, path: &str, content_type: &str, bytes: impl Into<Cow<'static, [u8]>>) -> Self {
-        let is_plain = |text: &str| text.bytes().all(|byte| (b' '..0x7f).contains(&byte));
-        assert!(
-            path.starts_with('/') && !path.contains(['?', '#', ' ']) && is_plain(path),
-            "'{path}' is no path"
-        );
+        assert!(is_path(path), "'{path}' is no path");
         assert!(is_plain(content_type), "{content_type:?} is no content type");
         let bytes = bytes.into();
         let hash = foldhash::quality::FixedState::with_seed(0).hash_one(&bytes);
@@ -68,6 +64,16 @@ impl std::fmt::Debug for Pages {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
+}
+
+/// Whether something can be served at `path`.
+pub(crate) fn is_path(path: &str) -> bool {
+    path.starts_with('/') && !path.contains(['?', '#', ' ']) && is_plain(path)
+}
+
+/// Whether a header may have this value.
+pub(crate) fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| (b' '..0x7f).contains(&byte))
 }
 
 /// One file.

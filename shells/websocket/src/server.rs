@@ -7,6 +7,7 @@ use visorbus_hub::{Error, HubConfig, HubHandle, HubServer, Result};
 
 use crate::door::DoorStats;
 use crate::listener::{Door, WebSocketConfig, WebSocketListener};
+use crate::live::LivePages;
 use crate::pages::Pages;
 use crate::tls::TlsConfig;
 
@@ -74,6 +75,14 @@ impl WebSocketServer {
     /// `Message` when the server was started already.
     pub fn set_pages(&mut self, pages: Pages) -> Result<()> {
         self.change(|config| config.pages = pages)
+    }
+
+    /// Makes these pages on the same port, at the moment somebody asks for one.
+    ///
+    /// # Errors
+    /// `Message` when the server was started already.
+    pub fn set_live_pages(&mut self, live: LivePages) -> Result<()> {
+        self.change(|config| config.live = live)
     }
 
     /// Goes by this name too; as [`WebSocketConfig::allowed_hosts`] says.

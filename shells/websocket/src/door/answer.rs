@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::door::refusal::Refusal;
+use crate::live::PageAnswer;
 use crate::pages::Page;
 
 /// An answer on its way. The connection ends with it.
@@ -47,6 +48,18 @@ impl Answer {
         Self::new(head, if is_head || is_known { Body::None } else { Body::Page(Arc::clone(page)) })
     }
 
+    /// Gives a live page; only its head for a HEAD.
+    pub(crate) fn live(page: PageAnswer, is_head: bool) -> Self {
+        let PageAnswer { status, content_type, header, body } = page;
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n{header}\
+             Cache-Control: no-store\r\n{}{CLOSED}\r\n",
+            body.len(),
+            policy("")
+        );
+        Self::new(head, if is_head { Body::None } else { Body::Bytes(body) })
+    }
+
     fn new(head: String, body: Body) -> Self {
         Self { head: head.into_bytes(), body, written: 0 }
     }
@@ -59,6 +72,7 @@ impl Answer {
         let body = match &self.body {
             Body::None => &[],
             Body::Text(text) => text.as_bytes(),
+            Body::Bytes(bytes) => bytes,
             Body::Page(page) => &page.bytes[..],
         };
         &body[self.written - self.head.len()..]
@@ -73,6 +87,7 @@ impl Answer {
 enum Body {
     None,
     Text(String),
+    Bytes(Vec<u8>),
     Page(Arc<Page>),
 }
 

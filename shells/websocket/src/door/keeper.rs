@@ -12,9 +12,10 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::HashMap;
+use crate::door::maker::Maker;
 use crate::door::refusal::Refusal;
 use crate::door::shared::Shared;
-use crate::door::visitor::{Step, Visitor, Wish};
+use crate::door::visitor::{NOTHING, Step, Visitor, Wish};
 
 /// Takes connections and brings each to where it is the hub's or gone.
 pub(crate) struct Keeper {
@@ -24,6 +25,7 @@ pub(crate) struct Keeper {
     visitors: HashMap<u64, (Visitor, Wish)>,
     deadlines: BTreeSet<(Instant, u64)>,
     next: u64,
+    maker: Maker,
     /// Given up to be able to take a connection and close it when there are no descriptors left: while it waits in the
     /// listener's queue, the listener cannot be waited on.
     spare: Option<File>,
@@ -36,6 +38,12 @@ impl Keeper {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
         epoll.add(shared.wake_event(), EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
+        let waking = Arc::clone(&shared);
+        let wake = move || {
+            // It fails only when it is set already.
+            let _ = waking.wake_event().write(1);
+        };
+        let maker = Maker::new(shared.rules.live.clone(), wake);
         Ok(Self {
             shared,
             listener,
@@ -43,6 +51,7 @@ impl Keeper {
             visitors: HashMap::default(),
             deadlines: BTreeSet::new(),
             next: 0,
+            maker,
             spare: spare(),
             paused_until: None,
         })
@@ -63,7 +72,7 @@ impl Keeper {
             let now = Instant::now();
             for event in &events[..count] {
                 match event.data() {
-                    WAKE => {}
+                    WAKE => self.give(now),
                     LISTENER => self.accept(now),
                     id => self.step(id, now),
                 }
@@ -186,6 +195,18 @@ impl Keeper {
         self.go_on(id, |visitor, shared| visitor.step(shared, now));
     }
 
+    /// Gives live pages that are made to those who wait for them.
+    fn give(&mut self, now: Instant) {
+        // It fails only when it is not set.
+        let _ = self.shared.wake_event().read();
+        for (id, page) in self.maker.take() {
+            // It may have had another answer, or have gone.
+            if self.visitors.get(&id).is_some_and(|(visitor, _)| visitor.is_awaiting()) {
+                self.go_on(id, |visitor, shared| visitor.give(Some(page), shared, now));
+            }
+        }
+    }
+
     fn expire(&mut self, now: Instant) {
         if self.paused_until.is_some_and(|until| until <= now) {
             self.paused_until = None;
@@ -204,7 +225,14 @@ impl Keeper {
         let Some((visitor, wish)) = self.visitors.get_mut(&id) else { return };
         let before = visitor.deadline;
         let fd_before = *wish;
-        match step(visitor, &self.shared) {
+        let mut done = step(visitor, &self.shared);
+        if let Step::Order(path, order) = done {
+            done = match self.maker.order(id, &path, order) {
+                true => Step::Wait(NOTHING),
+                false => visitor.give(None, &self.shared, Instant::now()),
+            };
+        }
+        match done {
             Step::Wait(now_wanted) => {
                 *wish = now_wanted;
                 let deadline = visitor.deadline;
@@ -226,7 +254,7 @@ impl Keeper {
                 self.shared.tally.count(&self.shared.tally.upgraded);
                 self.shared.push(link);
             }
-            Step::Gone => {
+            Step::Gone | Step::Order(..) => {
                 self.deadlines.remove(&(before, id));
                 self.visitors.remove(&id);
             }

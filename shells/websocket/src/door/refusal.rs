@@ -42,6 +42,8 @@ pub(crate) enum Refusal {
     Address,
     /// There are too many connections that have not said yet what they want.
     Busy,
+    /// A live page was not made in time.
+    Unmade,
     /// The process has no descriptors left.
     Descriptors,
 }
@@ -56,7 +58,7 @@ impl Refusal {
             Self::Late => "408 Request Timeout",
             Self::NotWebSocket | Self::WebSocketVersion => "426 Upgrade Required",
             Self::HeadTooLong => "431 Request Header Fields Too Large",
-            Self::Busy | Self::Address | Self::Descriptors => "503 Service Unavailable",
+            Self::Busy | Self::Address | Self::Unmade | Self::Descriptors => "503 Service Unavailable",
             Self::HttpVersion => "505 HTTP Version Not Supported",
             _ => "400 Bad Request",
         }
@@ -68,7 +70,7 @@ impl Refusal {
             Self::Method => "Allow: GET, HEAD\r\n",
             Self::NotWebSocket => "Upgrade: websocket\r\n",
             Self::WebSocketVersion => "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
-            Self::Busy | Self::Address | Self::Descriptors => "Retry-After: 5\r\n",
+            Self::Busy | Self::Address | Self::Unmade | Self::Descriptors => "Retry-After: 5\r\n",
             _ => "",
         }
     }
@@ -123,6 +125,10 @@ impl Refusal {
             Self::Handshake => "TLS did not come about".to_owned(),
             Self::Late => "the request took too long".to_owned(),
             Self::Address => "your address has too many connections here: close some".to_owned(),
+            Self::Unmade => {
+                "this page could not be made in time, or too many ask for it: try again in some seconds"
+                    .to_owned()
+            }
             Self::Busy => "too many are at the door: try again in some seconds".to_owned(),
             Self::Descriptors => {
                 "this server cannot open more connections: try again in some seconds".to_owned()
@@ -148,7 +154,7 @@ impl Refusal {
             Self::PlainOnTls | Self::Handshake => Reason::Tls,
             Self::Late => Reason::Late,
             Self::Address => Reason::Address,
-            Self::Busy => Reason::Busy,
+            Self::Busy | Self::Unmade => Reason::Busy,
             Self::Descriptors => Reason::Descriptors,
         }
     }
@@ -182,7 +188,7 @@ pub enum Reason {
     Late,
     /// Its address had too many connections.
     Address,
-    /// Too many others were at the door.
+    /// Too many others were at the door, or a live page was not made in time.
     Busy,
     /// The process had no file descriptors left.
     Descriptors,

@@ -10,7 +10,8 @@ pub(crate) struct Request<'a> {
     pub(crate) is_head: bool,
     /// From its first `/` on, without the query.
     pub(crate) path: &'a str,
-    query: &'a str,
+    /// What follows the `?`.
+    pub(crate) query: &'a str,
     headers: Vec<(&'a str, &'a str)>,
 }
 

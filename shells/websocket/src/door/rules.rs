@@ -7,6 +7,7 @@ use crate::door::places::Places;
 use crate::door::refusal::Refusal;
 use crate::door::request::Request;
 use crate::door::upgrade::Upgrade;
+use crate::live::LivePages;
 use crate::pages::Pages;
 
 /// What an operator has allowed, and what is served.
@@ -14,6 +15,7 @@ use crate::pages::Pages;
 pub(crate) struct Rules {
     pub(crate) places: Places,
     pub(crate) pages: Pages,
+    pub(crate) live: LivePages,
 }
 
 impl Rules {
@@ -40,6 +42,9 @@ impl Rules {
                 Err(Refusal::NotFound)
             };
         }
+        if self.live.at(request.path).is_some() {
+            return Ok(Verdict::Live { path: request.path.to_owned(), is_head: request.is_head });
+        }
         match self.pages.at(request.path) {
             Some(page) => {
                 let host = request.value("Host").unwrap_or_default();
@@ -58,6 +63,8 @@ pub(crate) enum Verdict {
     Upgrade(Upgrade),
     /// It gets a page.
     Page(Answer),
+    /// It gets the live page at this path, once that is made.
+    Live { path: String, is_head: bool },
     /// It gets this answer, which says why.
     Refuse(Answer, Refusal),
 }
@@ -78,6 +85,7 @@ mod tests {
         match rules.decide(head.as_bytes(), "127.0.0.1:80".parse().unwrap(), false) {
             Verdict::Upgrade(upgrade) => Ok(upgrade.protocol.to_string()),
             Verdict::Page(answer) => Ok(String::from_utf8_lossy(answer.rest()).into_owned()),
+            Verdict::Live { path, is_head } => Ok(format!("live {path} {is_head}")),
             Verdict::Refuse(_, refusal) => Err(refusal),
         }
     }
@@ -95,14 +103,16 @@ mod tests {
     fn pages() -> Rules {
         let pages =
             Pages::new().with("/", "text/html", &b"root"[..]).with("/app.js", "text/javascript", &b"app"[..]);
-        Rules { pages, places: Places::default() }
+        let live = LivePages::new().with("/app.js", |_| unreachable!("it is not made here"));
+        Rules { pages, live, places: Places::default() }
     }
 
     #[test]
     fn one_path_serves_a_page_and_websockets() {
         assert_eq!(decide(&pages(), "GET /", &UPGRADE).unwrap(), "visorbus.v1.postcard");
         assert!(decide(&pages(), "GET /", &[HOST]).unwrap().starts_with("HTTP/1.1 200 "));
-        assert!(decide(&pages(), "HEAD /app.js", &[HOST]).unwrap().starts_with("HTTP/1.1 200 "));
+        assert!(decide(&pages(), "HEAD /", &[HOST]).unwrap().starts_with("HTTP/1.1 200 "));
+        assert_eq!(decide(&pages(), "HEAD /app.js?x", &[HOST]).unwrap(), "live /app.js true");
         assert_eq!(decide(&pages(), "GET /app.js", &UPGRADE), Err(Refusal::NotFound));
         assert_eq!(decide(&pages(), "GET /../etc/passwd", &[HOST]), Err(Refusal::NotFound));
         assert!(decide(&pages(), "GET /?cache=1", &[HOST]).is_ok());

@@ -1,5 +1,7 @@
 //! The door with real sockets and real TLS, attacked from many addresses: 127.0.0.0/8 has enough of them.
 
+mod live;
+
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::os::fd::AsRawFd;

@@ -7,15 +7,18 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use visorbus_hub::{HubLink, Origin};
+use zeroize::Zeroizing;
 
 use crate::channel::Channel;
 use crate::door::answer::Answer;
+use crate::door::maker::Order;
 use crate::door::refusal::Refusal;
 use crate::door::request::{MAX_HEAD, end_of_head};
 use crate::door::rules::Verdict;
 use crate::door::shared::Shared;
 use crate::door::upgrade::Upgrade;
 use crate::link::WebSocketLink;
+use crate::live::PageAnswer;
 use crate::seat::{Seat, owner};
 
 /// One connection that is not a WebSocket yet.
@@ -40,6 +43,8 @@ pub(crate) struct Wish {
 /// What came of a step.
 pub(crate) enum Step {
     Wait(Wish),
+    /// The live page at this path is to be made for it: see [`Visitor::give`].
+    Order(String, Order),
     /// It is a WebSocket; nothing of it is left here.
     Upgraded(Box<dyn HubLink>),
     Gone,
@@ -53,6 +58,11 @@ enum Stage {
         channel: Channel,
         head: Vec<u8>,
         checked: usize,
+    },
+    /// The page that it asked for is being made.
+    Awaiting {
+        channel: Channel,
+        is_head: bool,
     },
     /// It is being answered.
     Answered {
@@ -124,6 +134,7 @@ impl Visitor {
         match &self.stage {
             Stage::Silent(stream) => Some(stream.as_fd()),
             Stage::Asking { channel, .. }
+            | Stage::Awaiting { channel, .. }
             | Stage::Answered { channel, .. }
             | Stage::Leaving { channel, .. } => Some(channel.as_fd()),
             Stage::Gone => None,
@@ -137,6 +148,8 @@ impl Visitor {
                 Stage::Silent(stream) => self.begin(stream, shared, now),
                 Stage::Asking { channel, head, checked } => self.read(channel, head, checked, shared, now),
                 Stage::Answered { channel, answer } => self.write(channel, answer, shared, now),
+                // Nothing but its end wakes it.
+                Stage::Awaiting { .. } => return Step::Gone,
                 Stage::Leaving { channel, left } => leave(channel, left),
                 Stage::Gone => return Step::Gone,
             };
@@ -145,6 +158,10 @@ impl Visitor {
                 Next::Wait(stage, wish) => {
                     self.stage = stage;
                     return Step::Wait(wish);
+                }
+                Next::Order(stage, path, order) => {
+                    self.stage = stage;
+                    return Step::Order(path, order);
                 }
                 Next::Upgraded(link) => return Step::Upgraded(link),
             }
@@ -161,12 +178,44 @@ impl Visitor {
                 self.stage = stage;
                 self.step(shared, now)
             }
+            Stage::Awaiting { channel, .. } => {
+                let Next::Stage(stage) = self.refuse(channel, &Refusal::Unmade, shared, now) else {
+                    return Step::Gone;
+                };
+                self.stage = stage;
+                self.step(shared, now)
+            }
             Stage::Leaving { .. } | Stage::Gone => Step::Gone,
             _ => {
                 shared.tally.refuse(&Refusal::Late, Some(self.address));
                 Step::Gone
             }
         }
+    }
+
+    /// Has it given the page that was made for it; `None` where that cannot be. One that waits for none goes on.
+    pub(crate) fn give(&mut self, page: Option<PageAnswer>, shared: &Shared, now: Instant) -> Step {
+        let Stage::Awaiting { channel, is_head } = std::mem::replace(&mut self.stage, Stage::Gone) else {
+            return Step::Gone;
+        };
+        self.deadline = now + shared.limits.answer;
+        let answer = match page {
+            Some(page) => {
+                shared.tally.count(&shared.tally.pages);
+                Answer::live(page, is_head)
+            }
+            None => {
+                shared.tally.refuse(&Refusal::Unmade, Some(self.address));
+                Answer::refuse(&Refusal::Unmade, is_head)
+            }
+        };
+        self.stage = Stage::Answered { channel, answer };
+        self.step(shared, now)
+    }
+
+    /// Whether a page is being made for it.
+    pub(crate) const fn is_awaiting(&self) -> bool {
+        matches!(self.stage, Stage::Awaiting { .. })
     }
 
     /// Whether it has had its answer, or whatever it is to have.
@@ -219,7 +268,7 @@ impl Visitor {
         };
         match end_of_head(&head, &mut checked) {
             Err(refusal) => self.refuse(channel, &refusal, shared, now),
-            Ok(Some(end)) => self.decide(channel, &head, end, shared, now),
+            Ok(Some(end)) => self.decide(channel, head, end, shared, now),
             Ok(None) if more => {
                 let wish = Wish { input: true, output: channel.wants_write() };
                 Next::Wait(Stage::Asking { channel, head, checked }, wish)
@@ -228,12 +277,26 @@ impl Visitor {
         }
     }
 
-    fn decide(&mut self, channel: Channel, head: &[u8], end: usize, shared: &Shared, now: Instant) -> Next {
+    fn decide(
+        &mut self,
+        channel: Channel,
+        mut head: Vec<u8>,
+        end: usize,
+        shared: &Shared,
+        now: Instant,
+    ) -> Next {
         match shared.rules.decide(&head[..end], self.local, channel.is_tls()) {
             // RFC 6455 section 4.1: a client says nothing more before it is answered.
             Verdict::Upgrade(_) if head.len() > end => self.refuse(channel, &Refusal::TooEarly, shared, now),
             Verdict::Upgrade(_) if shared.is_full() => self.refuse(channel, &Refusal::Busy, shared, now),
             Verdict::Upgrade(upgrade) => self.upgrade(channel, &upgrade, shared),
+            Verdict::Live { path, is_head } => {
+                head.truncate(end);
+                let (peer, is_tls) = (self.address, channel.is_tls());
+                let order = Order { head: Zeroizing::new(head), peer, is_tls };
+                self.deadline = now + shared.limits.answer;
+                Next::Order(Stage::Awaiting { channel, is_head }, path, order)
+            }
             Verdict::Page(answer) => {
                 shared.tally.count(&shared.tally.pages);
                 self.deadline = now + shared.limits.answer;
@@ -296,6 +359,7 @@ impl Visitor {
 enum Next {
     Stage(Stage),
     Wait(Stage, Wish),
+    Order(Stage, String, Order),
     Upgraded(Box<dyn HubLink>),
 }
 
@@ -339,6 +403,8 @@ fn leave(channel: Channel, mut left: usize) -> Next {
 /// As a connection without TLS begins that wants it (RFC 8446 section 5.1, ContentType handshake).
 const TLS_HANDSHAKE: u8 = 22;
 
+/// Nothing but the end of the connection is waited for.
+pub(crate) const NOTHING: Wish = Wish { input: false, output: false };
 const INPUT: Wish = Wish { input: true, output: false };
 const OUTPUT: Wish = Wish { input: false, output: true };
 
