@@ -50,15 +50,8 @@ impl MonitoringMessageHandler {
         Self { manager }
     }
 
-    fn metrics(&self, which: &str) -> Result<Sample> {
-        let sample = self.manager.sample();
-        let wanted = Wanted::parse(which)?;
-        let metrics = sample.metrics.iter().filter(|metric| wanted.has(metric)).cloned().collect();
-        Ok(Sample { metrics, ..*sample })
-    }
-
     fn history(&self, of: &HistoryRequest) -> Result<HistoryAnswer> {
-        let selector = Selector::parse(&of.metric).map_err(Error::Message)?;
+        let selector: Selector = of.metric.parse().map_err(Error::Message)?;
         let length = if of.seconds == 0 { Duration::MAX } else { Duration::from_secs(of.seconds.into()) };
         let points = if of.points == 0 { DEFAULT_POINTS } else { of.points as usize };
         let (series, left_out) = self.manager.history(&selector, length, points);
@@ -126,7 +119,7 @@ impl MessageHandler for MonitoringMessageHandler {
     ) -> std::result::Result<(), IpcError> {
         let address = message.destination.map_or("", |address| address.as_str());
         match address.strip_prefix("monitoring/").unwrap_or_default() {
-            "metrics" => answer(message, reply, |which: Which| self.metrics(&which.0)),
+            "metrics" => answer(message, reply, |which: Which| self.manager.metrics(&which.0)),
             "history" => answer(message, reply, |of: HistoryRequest| self.history(&of)),
             "thresholds" => answer(message, reply, |()| Ok(self.manager.thresholds())),
             "set-threshold" => answer(message, reply, |text: String| self.set_threshold(&text)),
@@ -155,29 +148,6 @@ impl Asked for Which {
 
     fn from_nothing() -> Option<Self> {
         Some(Self(String::new()))
-    }
-}
-
-/// The same, read.
-enum Wanted<'w> {
-    Beginning(&'w str),
-    Selected(Selector),
-}
-
-impl<'w> Wanted<'w> {
-    fn parse(which: &'w str) -> Result<Self> {
-        match which.strip_suffix('*') {
-            Some(beginning) => Ok(Self::Beginning(beginning)),
-            None if which.is_empty() => Ok(Self::Beginning("")),
-            None => Selector::parse(which).map(Self::Selected).map_err(Error::Message),
-        }
-    }
-
-    fn has(&self, metric: &Metric) -> bool {
-        match self {
-            Self::Beginning(beginning) => metric.name.starts_with(beginning),
-            Self::Selected(selector) => selector.selects(metric),
-        }
     }
 }
 

@@ -236,7 +236,7 @@ mod tests {
         let mut history = History::default();
         (0..1_000).for_each(|second| push(&mut history, second, &[Metric::gauge("a", second as f64)], WIDE));
         assert_eq!(history.len(), 601);
-        let (found, _) = history.read(&Selector::parse("a").unwrap(), at(999).now, WIDE.length, 10_000);
+        let (found, _) = history.read(&"a".parse().unwrap(), at(999).now, WIDE.length, 10_000);
         assert_eq!((found[0].points[0].mean, found[0].points.last().unwrap().mean), (399.5, 999.0));
     }
 
@@ -260,7 +260,7 @@ mod tests {
         for (second, value) in [(0, 100), (1, 200), (2, 5), (3, 15)] {
             push(&mut history, second, &[Metric::counter("a", value)], WIDE);
         }
-        let (found, _) = history.read(&Selector::parse("rate(a)").unwrap(), at(3).now, WIDE.length, 100);
+        let (found, _) = history.read(&"rate(a)".parse().unwrap(), at(3).now, WIDE.length, 100);
         let rates: Vec<f64> = found[0].points.iter().map(|point| point.mean).collect();
         assert_eq!(rates, [100.0, 10.0]);
     }
@@ -271,7 +271,7 @@ mod tests {
         push(&mut history, 0, &[Metric::gauge("a", 1.0)], WIDE);
         push(&mut history, 1, &[], WIDE);
         push(&mut history, 2, &[Metric::gauge("a", 3.0)], WIDE);
-        let (found, _) = history.read(&Selector::parse("a").unwrap(), at(2).now, WIDE.length, 100);
+        let (found, _) = history.read(&"a".parse().unwrap(), at(2).now, WIDE.length, 100);
         let points: Vec<_> = found[0].points.iter().map(|point| (point.at_us, point.mean)).collect();
         assert_eq!(points, [(0, 1.0), (2_000_000, 3.0)]);
     }
@@ -283,7 +283,7 @@ mod tests {
             let value = if second == 41 { 9.0 } else { 1.0 };
             push(&mut history, second, &[Metric::gauge("a", value)], WIDE);
         });
-        let (found, _) = history.read(&Selector::parse("a").unwrap(), at(99).now, WIDE.length, 10);
+        let (found, _) = history.read(&"a".parse().unwrap(), at(99).now, WIDE.length, 10);
         assert_eq!(found[0].points.len(), 10);
         assert_eq!(found[0].points.iter().map(|point| point.max).fold(0.0, f64::max), 9.0);
     }

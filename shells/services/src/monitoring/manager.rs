@@ -18,7 +18,7 @@ use crate::monitoring::metric::{Metric, Sample};
 use crate::monitoring::monitor::Monitor;
 use crate::monitoring::peers::peer_metrics;
 use crate::monitoring::prometheus::render;
-use crate::monitoring::selector::{Selector, short};
+use crate::monitoring::selector::{Selector, Wanted, short};
 use crate::monitoring::threshold::Threshold;
 use crate::monitoring::watches::MOST_THRESHOLDS;
 
@@ -79,6 +79,17 @@ impl MonitoringManager {
         Arc::clone(&self.state().monitor.sample)
     }
 
+    /// Those of them that `which` means: a [`Selector`]'s text, a beginning such as `peer.*`, or nothing for all.
+    ///
+    /// # Errors
+    /// `Message` when it is none of these.
+    pub fn metrics(&self, which: &str) -> Result<Sample> {
+        let wanted = Wanted::parse(which).map_err(Error::Message)?;
+        let sample = self.sample();
+        let metrics = sample.metrics.iter().filter(|metric| wanted.has(metric)).cloned().collect();
+        Ok(Sample { metrics, ..*sample })
+    }
+
     /// How the figures that `selector` selects went in the last `length`, each as at most `points` points, of at most 16
     /// figures; and how many more there are.
     pub fn history(&self, selector: &Selector, length: Duration, points: usize) -> (Vec<SeriesHistory>, u32) {
@@ -125,7 +136,7 @@ impl MonitoringManager {
         let mut all = self.config().thresholds;
         let before = all.len();
         let exact = which.parse::<Threshold>().ok();
-        let metric = Selector::parse(which).ok();
+        let metric = which.parse::<Selector>().ok();
         all.retain(|other| exact.as_ref() != Some(other) && metric.as_ref() != Some(&other.metric));
         let removed = before - all.len();
         if removed == 0 {
@@ -174,8 +185,8 @@ impl MonitoringManager {
     }
 
     /// Has `listener` know of what happens, on the manager's thread, or on that of whoever changes thresholds. It should be
-    /// quick; one that panics is asked no more.
-    pub fn on_event(&self, listener: impl Fn(&MonitoringEvent) + Send + Sync + 'static) {
+    /// quick; one that says `false`, or panics, is told no more.
+    pub fn on_event(&self, listener: impl Fn(&MonitoringEvent) -> bool + Send + Sync + 'static) {
         lock(&self.owner.0.listeners).push(Arc::new(listener));
     }
 
@@ -273,7 +284,7 @@ struct Inner {
     began: Instant,
 }
 
-type Listener = Arc<dyn Fn(&MonitoringEvent) + Send + Sync>;
+type Listener = Arc<dyn Fn(&MonitoringEvent) -> bool + Send + Sync>;
 
 struct State {
     monitor: Monitor,
@@ -292,8 +303,11 @@ impl Inner {
             self.publish(&event);
             let listeners = lock(&self.listeners).clone();
             for listener in listeners {
-                if catch_unwind(AssertUnwindSafe(|| listener(&event))).is_err() {
+                let told = catch_unwind(AssertUnwindSafe(|| listener(&event)));
+                if told.is_err() {
                     tracing::error!("what listens to the monitoring panicked, and is told no more");
+                }
+                if !told.unwrap_or(false) {
                     lock(&self.listeners).retain(|other| !Arc::ptr_eq(other, &listener));
                 }
             }

@@ -90,6 +90,18 @@ pub enum ThresholdState {
     Raised,
 }
 
+impl ThresholdState {
+    /// Its word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Ok => "ok",
+            Self::Pending => "pending",
+            Self::Raised => "raised",
+        }
+    }
+}
+
 /// What is to be worried about; the answer of `monitoring/alerts`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, Schema)]
 pub struct Alerts {

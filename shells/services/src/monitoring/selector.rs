@@ -1,6 +1,7 @@
 //! Which figures are meant, as text: `peer.queued_bytes`, `peer.queued_bytes{peer="imu"}`, `rate(hub.refused)`.
 
 use std::fmt;
+use std::str::FromStr;
 
 use crate::monitoring::metric::{Escaped, Label, Labels, Metric, cut};
 
@@ -16,15 +17,6 @@ pub struct Selector {
 }
 
 impl Selector {
-    /// Reads its text.
-    ///
-    /// # Errors
-    /// What is wrong with it, for people.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let (selector, rest) = Self::parse_start(text)?;
-        if rest.trim().is_empty() { Ok(selector) } else { Err(format!("'{}' is too much", short(rest))) }
-    }
-
     /// Whether `metric` is meant.
     pub fn selects(&self, metric: &Metric) -> bool {
         self.name == metric.name && self.labels.iter().all(|label| metric.labels.contains(label))
@@ -56,10 +48,44 @@ impl Selector {
     }
 }
 
+/// Its text; what is wrong with it is told for people.
+impl FromStr for Selector {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (selector, rest) = Self::parse_start(text)?;
+        if rest.trim().is_empty() { Ok(selector) } else { Err(format!("'{}' is too much", short(rest))) }
+    }
+}
+
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, labels) = (&self.name, Labels(&self.labels));
         if self.rate { write!(f, "rate({name}{labels})") } else { write!(f, "{name}{labels}") }
+    }
+}
+
+/// Which figures are wanted: a selector's, or all whose names begin so.
+pub(crate) enum Wanted<'w> {
+    Beginning(&'w str),
+    Selected(Selector),
+}
+
+impl<'w> Wanted<'w> {
+    /// Reads a selector, a beginning with a `*` after it, or nothing, which is all.
+    pub(crate) fn parse(which: &'w str) -> Result<Self, String> {
+        match which.strip_suffix('*') {
+            Some(beginning) => Ok(Self::Beginning(beginning)),
+            None if which.is_empty() => Ok(Self::Beginning("")),
+            None => which.parse().map(Self::Selected),
+        }
+    }
+
+    pub(crate) fn has(&self, metric: &Metric) -> bool {
+        match self {
+            Self::Beginning(beginning) => metric.name.starts_with(beginning),
+            Self::Selected(selector) => selector.selects(metric),
+        }
     }
 }
 

@@ -44,7 +44,7 @@ fn a_clock_of_the_day_that_jumps_changes_neither_rates_nor_what_is_raised() {
     let alerts = events.iter().filter(|event| matches!(event, MonitoringEvent::Alert(_)));
     assert_eq!(alerts.count(), 1);
     assert_eq!(monitor.sample.metric("b").unwrap().rate, Some(10.0));
-    let (found, _) = monitor.history.read(&Selector::parse("a").unwrap(), at(3_000).now, Duration::MAX, 100);
+    let (found, _) = monitor.history.read(&"a".parse().unwrap(), at(3_000).now, Duration::MAX, 100);
     assert_eq!(found[0].points.len(), 4);
 }
 

@@ -1,0 +1,271 @@
+//! `org.visorbus.Monitoring1`: what is measured, what is watched, and how all is.
+
+use std::time::Duration;
+
+use dbus::Signature;
+use dbus::arg::messageitem::{MessageItem, MessageItemArray, MessageItemDict};
+use visorbus_core::ErrorKind;
+use visorbus_core::dispatch::Caller;
+use visorbus_hub::{Error, Result};
+use visorbus_services::monitoring::{
+    Alert, AlertState, Metric, MonitoringEvent, MonitoringManager, SeriesHistory, Threshold,
+};
+
+use crate::interface::{DBusInterface, DBusMethod, DBusProperty, DBusPropertyAccess, DBusSignal};
+use crate::listener::DBusDoor;
+
+/// The monitoring on a bus. Everything needs a permission for its address, such as
+/// `request:org.visorbus.monitoring1/get-metrics`, or `request:org.visorbus.monitoring1/**` for all of it.
+///
+/// | member | arguments | answer |
+/// |---|---|---|
+/// | `GetMetrics` | `s`: a figure, a beginning such as `peer.*`, or nothing for all | `a{sd}`: each figure's value |
+/// | `GetRates` | the same | `a{sd}`: by how much each counter rises in a second |
+/// | `GetHistory` | `suu`: a figure, seconds back (0: all), at most so many points (0: 60) | `a(sa(td))`: µs since 1970 and the mean |
+/// | `ListThresholds` | | `a(ssss)`: text, figure, severity, state |
+/// | `SetThreshold` | `s`: its text | `s`: what may be wrong with it |
+/// | `RemoveThreshold` | `s`: its text, or what it watches | `u`: how many there were |
+/// | `ListAlerts` | | `a(ssdts)`: severity, figure, value, since when in µs since 1970, a sentence |
+/// | `Prometheus` | | `s`: OpenMetrics text |
+///
+/// The signal `Alert` (`bssds`: whether it has come, severity, figure, value, a sentence) tells what is to be worried
+/// about, and what no longer; the properties `Health` (`ok`, `degraded`, `failing`), `HealthReasons` and `Alerts` (how many
+/// are raised) tell of their changes.
+#[derive(Debug)]
+pub struct MonitoringInterface {
+    manager: MonitoringManager,
+}
+
+impl MonitoringInterface {
+    /// The interface over `manager`. By itself it tells of nothing; [`MonitoringInterface::register`] has it do that too.
+    pub const fn new(manager: MonitoringManager) -> Self {
+        Self { manager }
+    }
+
+    /// Shows the interface at `door`, and tells there of alerts and of changes of the health, until it is taken away again.
+    ///
+    /// # Errors
+    /// As [`DBusDoor::register_interface`].
+    pub fn register(manager: &MonitoringManager, door: &DBusDoor) -> Result<()> {
+        door.register_interface(Box::new(Self::new(manager.clone())))?;
+        let door = door.clone();
+        let told = |outcome: Result<()>| !matches!(outcome, Err(error) if error.kind() == ErrorKind::Message);
+        manager.on_event(move |event| match event {
+            MonitoringEvent::Alert(alert) => told(door.emit_signal(NAME, "Alert", &alert_arguments(alert))),
+            MonitoringEvent::HealthChanged(health) => {
+                let status = MessageItem::Str(health.status.to_string());
+                told(door.property_changed(NAME, "Health", &status))
+                    && told(door.property_changed(NAME, "HealthReasons", &texts(&health.reasons)))
+            }
+            _ => true,
+        });
+        Ok(())
+    }
+
+    fn metrics(&self, which: &str, value: impl Fn(&Metric) -> Option<f64>) -> Result<MessageItem> {
+        let sample = self.manager.metrics(which)?;
+        let entries = sample.metrics.iter().filter_map(|metric| {
+            Some((MessageItem::Str(metric.series()), MessageItem::Double(value(metric)?)))
+        });
+        dict(entries.collect())
+    }
+
+    fn history(&self, metric: &str, seconds: u32, points: u32) -> Result<MessageItem> {
+        let selector = metric.parse().map_err(Error::Message)?;
+        let length = if seconds == 0 { Duration::MAX } else { Duration::from_secs(seconds.into()) };
+        let points = if points == 0 { DEFAULT_POINTS } else { points as usize };
+        let (series, _) = self.manager.history(&selector, length, points);
+        let all = series.iter().map(history_item).collect::<Result<Vec<_>>>()?;
+        array(all, "a(sa(td))")
+    }
+
+    fn thresholds(&self) -> Result<MessageItem> {
+        let all = self.manager.thresholds().into_iter().map(|info| {
+            let state = info.state.as_str().to_owned();
+            let severity = info.severity.to_string();
+            let texts = [info.threshold, info.metric, severity, state];
+            MessageItem::Struct(texts.map(MessageItem::Str).to_vec())
+        });
+        array(all.collect(), "a(ssss)")
+    }
+
+    fn set_threshold(&self, text: &str) -> Result<MessageItem> {
+        let threshold: Threshold = text.parse().map_err(|error| Error::Message(format!("{error}")))?;
+        let text = threshold.to_string();
+        self.manager.set_threshold(threshold)?;
+        let info = self.manager.thresholds().into_iter().find(|info| info.threshold == text);
+        Ok(MessageItem::Str(info.map(|info| info.hint).unwrap_or_default()))
+    }
+
+    fn alerts(&self) -> Result<MessageItem> {
+        let all = self.manager.alerts().into_iter().take(MOST_ALERTS).map(|alert| {
+            MessageItem::Struct(vec![
+                MessageItem::Str(alert.severity.to_string()),
+                MessageItem::Str(alert.metric),
+                MessageItem::Double(alert.value),
+                MessageItem::UInt64(alert.since_us),
+                MessageItem::Str(alert.text),
+            ])
+        });
+        array(all.collect(), "a(ssdts)")
+    }
+}
+
+impl DBusInterface for MonitoringInterface {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn methods(&self) -> Vec<DBusMethod> {
+        let method = |(name, input, output, description): (&str, &str, &str, &str)| DBusMethod {
+            name: name.to_owned(),
+            input_signature: input.to_owned(),
+            output_signature: output.to_owned(),
+            description: description.to_owned(),
+            requires_auth: true,
+        };
+        METHODS.map(method).to_vec()
+    }
+
+    fn signals(&self) -> Vec<DBusSignal> {
+        vec![DBusSignal {
+            name: "Alert".to_owned(),
+            signature: "bssds".to_owned(),
+            description:
+                "Something is to be worried about (true), or no longer: severity, figure, value, a sentence."
+                    .to_owned(),
+            requires_auth: true,
+        }]
+    }
+
+    fn properties(&self) -> Vec<DBusProperty> {
+        let property = |(name, signature, description): (&str, &str, &str)| DBusProperty {
+            name: name.to_owned(),
+            signature: signature.to_owned(),
+            description: description.to_owned(),
+            access: DBusPropertyAccess::Read,
+            requires_auth_read: true,
+            requires_auth_write: true,
+        };
+        PROPERTIES.map(property).to_vec()
+    }
+
+    fn handle_method_call(
+        &self,
+        method_name: &str,
+        args: &[MessageItem],
+        _caller: &Caller<'_>,
+    ) -> Result<Vec<MessageItem>> {
+        use MessageItem::{Str, UInt32};
+        let answer = match (method_name, args) {
+            ("GetMetrics", [Str(which)]) => self.metrics(which, |metric| Some(metric.value))?,
+            ("GetRates", [Str(which)]) => self.metrics(which, |metric| metric.rate)?,
+            ("GetHistory", [Str(metric), UInt32(seconds), UInt32(points)]) => {
+                self.history(metric, *seconds, *points)?
+            }
+            ("ListThresholds", []) => self.thresholds()?,
+            ("SetThreshold", [Str(text)]) => self.set_threshold(text)?,
+            ("RemoveThreshold", [Str(which)]) => number(self.manager.remove_threshold(which)?),
+            ("ListAlerts", []) => self.alerts()?,
+            ("Prometheus", []) => Str(self.manager.prometheus()),
+            _ => return Err(unknown(method_name)),
+        };
+        Ok(vec![answer])
+    }
+
+    fn get_property(&self, property_name: &str, _caller: &Caller<'_>) -> Result<MessageItem> {
+        match property_name {
+            "Health" => Ok(MessageItem::Str(self.manager.health().status.to_string())),
+            "HealthReasons" => Ok(texts(&self.manager.health().reasons)),
+            "Alerts" => Ok(number(self.manager.alerts().len())),
+            "Interval" => {
+                let interval = self.manager.config().interval.as_millis();
+                Ok(MessageItem::UInt32(u32::try_from(interval).unwrap_or(u32::MAX)))
+            }
+            _ => Err(unknown(property_name)),
+        }
+    }
+
+    fn set_property(&self, property_name: &str, _value: MessageItem, _caller: &Caller<'_>) -> Result<()> {
+        Err(Error::Message(format!("the property '{property_name}' can only be read")))
+    }
+}
+
+fn alert_arguments(alert: &Alert) -> [MessageItem; 5] {
+    [
+        MessageItem::Bool(alert.state == AlertState::Raised),
+        MessageItem::Str(alert.severity.to_string()),
+        MessageItem::Str(alert.metric.clone()),
+        MessageItem::Double(alert.value),
+        MessageItem::Str(alert.text.clone()),
+    ]
+}
+
+fn history_item(of: &SeriesHistory) -> Result<MessageItem> {
+    let points = of.points.iter().map(|point| {
+        MessageItem::Struct(vec![MessageItem::UInt64(point.at_us), MessageItem::Double(point.mean)])
+    });
+    Ok(MessageItem::Struct(vec![MessageItem::Str(of.series.clone()), array(points.collect(), "a(td)")?]))
+}
+
+fn texts(all: &[String]) -> MessageItem {
+    let items = all.iter().cloned().map(MessageItem::Str).collect();
+    // A list of texts is one, also when it is empty.
+    array(items, "as").unwrap_or_else(|_| MessageItem::Str(String::new()))
+}
+
+fn array(items: Vec<MessageItem>, signature: &'static str) -> Result<MessageItem> {
+    MessageItemArray::new(items, signature.into())
+        .map(MessageItem::Array)
+        .map_err(|_| Error::Internal(format!("what is no {signature} was to be told")))
+}
+
+fn dict(entries: Vec<(MessageItem, MessageItem)>) -> Result<MessageItem> {
+    MessageItemDict::new(entries, Signature::make::<String>(), Signature::make::<f64>())
+        .map(MessageItem::Dict)
+        .map_err(|_| Error::Internal("what is no a{sd} was to be told".to_owned()))
+}
+
+fn number(count: usize) -> MessageItem {
+    MessageItem::UInt32(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+fn unknown(member: &str) -> Error {
+    Error::Message(format!("'{NAME}' has no '{member}' that takes this"))
+}
+
+const NAME: &str = "org.visorbus.Monitoring1";
+
+/// Name, arguments, answer, what it does.
+const METHODS: [(&str, &str, &str, &str); 8] = [
+    (
+        "GetMetrics",
+        "s",
+        "a{sd}",
+        "The values of a figure, of all that begin like 'peer.*', or of all there are.",
+    ),
+    ("GetRates", "s", "a{sd}", "By how much each of these counters rises in a second."),
+    ("GetHistory", "suu", "a(sa(td))", "How a figure went: so many seconds back, in at most so many points."),
+    ("ListThresholds", "", "a(ssss)", "What is watched: text, figure, severity, state."),
+    ("SetThreshold", "s", "s", "Watches one more, such as 'machine.cpu_percent > 90 for 10s: warning'."),
+    ("RemoveThreshold", "s", "u", "Watches it no longer: its text, or what it watches."),
+    (
+        "ListAlerts",
+        "",
+        "a(ssdts)",
+        "What is to be worried about: severity, figure, value, since when, a sentence.",
+    ),
+    ("Prometheus", "", "s", "All figures as OpenMetrics text."),
+];
+
+/// Name, type, what it is.
+const PROPERTIES: [(&str, &str, &str); 4] = [
+    ("Health", "s", "How all is: 'ok', 'degraded' or 'failing'."),
+    ("HealthReasons", "as", "Why it is not ok, the worst first."),
+    ("Alerts", "u", "How many alerts are raised."),
+    ("Interval", "u", "Milliseconds from one measurement to the next."),
+];
+
+const DEFAULT_POINTS: usize = 60;
+/// Most alerts in one answer.
+const MOST_ALERTS: usize = 64;
