@@ -192,6 +192,28 @@ fn a_server_stops_at_once_and_another_takes_its_port() {
 }
 
 #[test]
+fn a_server_over_a_running_hub_closes_its_port_and_leaves_the_others_alone() {
+    let first = started();
+    let mut stays = logged_in(&first, "stays", &["request:**"]);
+    let mut second = WebSocketServer::over("127.0.0.1:0", first.handle());
+    for name in ["a", "b", "c"] {
+        second.start().unwrap();
+        let address = second.local_addr().unwrap();
+        let mut socket = logged_in(&second, name, &["request:**"]);
+        let mut silent = connect(&second);
+        assert_eq!(second.active_connections(), Ok(vec![name.to_owned()]));
+        assert_eq!(first.active_connections(), Ok(vec![name.to_owned(), "stays".to_owned()]));
+        second.stop().unwrap();
+        assert_eq!(silent.read(&mut [0]).unwrap_or(0), 0);
+        while socket.read().is_ok() {}
+        assert!(TcpStream::connect(address).is_err(), "the port is closed");
+        let beat = json!({"message_type": "Heartbeat", "payload": {"id": "1"}});
+        assert_eq!(say(&mut stays, &beat)["message_type"], "Heartbeat", "it was never disturbed");
+        second = WebSocketServer::over(address.to_string(), first.handle());
+    }
+}
+
+#[test]
 fn what_is_set_too_late_or_wrong_is_said() {
     let mut server = server();
     assert!(matches!(server.reload_tls(), Err(Error::Connection(_))));

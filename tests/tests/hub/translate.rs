@@ -475,3 +475,52 @@ impl MessageHandler for Doubler {
         reply.send(&(u32::from(number) * 2))
     }
 }
+
+#[test]
+fn what_the_program_asks_in_json_is_turned_and_answered_in_json() {
+    let hub = TestHub::start();
+    let mut board = board(&hub);
+    let handle = hub.handle.clone();
+    let ask = |to: &str, payload: OwnedPayload| {
+        let (handle, message) = (handle.clone(), OwnedMessage::request(to, payload));
+        std::thread::spawn(move || handle.request(message, visorbus_tests::raw_peer::PATIENCE))
+    };
+    let json = |text: &str| OwnedPayload::Json(text.to_owned());
+    let asked = ask("imu/set-rate", json(RATE));
+    let call = board.read_call();
+    assert_eq!(call.payload, OwnedPayload::postcard(&rate()).unwrap());
+    answer(&mut board, &call, &OwnedPayload::postcard(&200u32).unwrap());
+    assert_eq!(asked.join().unwrap().unwrap().payload, json("200"));
+    let asked = ask("imu/rate", json("null"));
+    let call = board.read_call();
+    assert_eq!(call.payload, OwnedPayload::Binary(Vec::new()));
+    answer(&mut board, &call, &OwnedPayload::postcard(&rate()).unwrap());
+    assert_eq!(asked.join().unwrap().unwrap().payload, json(RATE));
+    // What is asked in postcard passes as it is.
+    let asked = ask("imu/set-rate", OwnedPayload::postcard(&rate()).unwrap());
+    let call = board.read_call();
+    answer(&mut board, &call, &OwnedPayload::postcard(&200u32).unwrap());
+    assert_eq!(asked.join().unwrap().unwrap().payload, OwnedPayload::postcard(&200u32).unwrap());
+    // What is not of the type reaches nobody, and what is answered that is not of it is told.
+    let wrong = ask("imu/set-rate", json(r#"{"sensor":"Gyro"}"#)).join().unwrap();
+    expect_error(wrong, ErrorKind::Serialization, "'imu/set-rate' takes");
+    let asked = ask("imu/rate", json("null"));
+    let call = board.read_call();
+    answer(&mut board, &call, &OwnedPayload::Binary(vec![0xff; 3]));
+    expect_error(asked.join().unwrap(), ErrorKind::Serialization, "'imu/rate' answers with");
+    board.read_topic(bus::MISMATCH);
+}
+
+#[test]
+fn the_program_asks_a_peer_that_has_json_and_no_postcard() {
+    let hub = TestHub::start();
+    let mut panel = json_peer(&hub, "panel", &["*"]);
+    tell_json::<Rate, u32>(&mut panel, "endpoint", "panel/show");
+    let handle = hub.handle.clone();
+    let message = OwnedMessage::request("panel/show", OwnedPayload::postcard(&rate()).unwrap());
+    let asked = std::thread::spawn(move || handle.request(message, visorbus_tests::raw_peer::PATIENCE));
+    let call = panel.read_call();
+    assert_eq!(call.payload, OwnedPayload::Json(RATE.to_owned()));
+    answer(&mut panel, &call, &OwnedPayload::Json("7".to_owned()));
+    assert_eq!(asked.join().unwrap().unwrap().payload, OwnedPayload::postcard(&7u32).unwrap());
+}

@@ -3,6 +3,7 @@
 mod access;
 mod faults;
 mod members;
+mod over;
 mod peers;
 mod program;
 mod thermostat;

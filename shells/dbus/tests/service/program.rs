@@ -32,6 +32,21 @@ impl Program {
     ) -> Result<Vec<MessageItem>, Refusal> {
         let mut call = Message::new_method_call(SERVICE, PATH, interface, member).unwrap();
         call.append_items(args);
+        self.ask(call)
+    }
+
+    /// As [`Program::call`] without arguments, of another service.
+    pub(crate) fn call_of(
+        &self,
+        service: &str,
+        path: &str,
+        interface: &str,
+        member: &str,
+    ) -> Result<Vec<MessageItem>, Refusal> {
+        self.ask(Message::new_method_call(service, path, interface, member).unwrap())
+    }
+
+    fn ask(&self, call: Message) -> Result<Vec<MessageItem>, Refusal> {
         match self.channel.send_with_reply_and_block(call, PATIENCE) {
             Ok(answer) => Ok(answer.get_items()),
             Err(e) => {
