@@ -11,6 +11,7 @@ mod calls;
 mod clocks;
 mod comings;
 mod compressed;
+mod configuration;
 mod endings;
 mod endurance;
 mod handlers;

@@ -148,6 +148,17 @@ impl ConfigManager {
         self.values().list(category)
     }
 
+    /// The value that a text stands for, as the command line takes it: `true`, `0.5`, a text without quotation marks, a list
+    /// with commas between or as JSON.
+    ///
+    /// # Errors
+    /// What is wrong with names or text.
+    pub fn parse(&self, category: &str, key: &str, text: &str) -> Result<Value, ConfigError> {
+        let values = self.values();
+        let parsed = values.schema().key(category, key)?.parse(text);
+        parsed.map_err(|misvalue| ConfigError::value(category, key, misvalue))
+    }
+
     /// Has a key be `value` from now on, and keeps it. Says whether the value that holds is another one now: where
     /// environment or command line give it, it is not, although it is kept. `by` is who is told to have changed it. What
     /// somebody else has changed in the file meanwhile holds from now on too.

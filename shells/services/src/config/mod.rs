@@ -2,6 +2,7 @@
 //!
 //! - [`ConfigSchema`] says what may be configured: [`Category`]s of [`Key`]s.
 //! - [`ConfigManager`] keeps the values: default, file, environment and command line, each above the one before.
+//! - [`ConfigMessageHandler`] makes it the component `config` of a hub, [`PermittedConfig`] is what one caller may do.
 //! - [`ConfigEntry`] and [`ConfigChange`] are what is told of them.
 
 mod schema;
@@ -19,15 +20,24 @@ mod listeners;
 mod overrides;
 mod template;
 
+mod handler;
+mod permitted;
+
 mod entry;
 mod error;
+mod exchange;
+mod requests;
 
 pub use entry::{ConfigChange, ConfigEntry, Origin};
 pub use error::ConfigError;
+pub use exchange::Format;
+pub use handler::ConfigMessageHandler;
 pub use key::{Applies, Check, Key, Kind};
 pub use listeners::{ConfigListener, ConfigWatch};
 pub use manager::ConfigManager;
 pub use overrides::{Overrides, variable};
+pub use permitted::PermittedConfig;
+pub use requests::{CategoryInfo, ConfigKey, ConfigOutcome, ConfigSet, KeyInfo};
 pub use schema::{Across, Category, ConfigSchema};
 pub use template::init_text;
 pub use values::ConfigValues;
