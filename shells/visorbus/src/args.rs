@@ -6,6 +6,7 @@ mod dbus;
 mod key;
 mod payload;
 mod policy;
+mod shell;
 mod tls;
 mod websocket;
 
@@ -13,8 +14,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
 use visorbus_core::message::{Address, Pattern};
 use visorbus_mcu::{SerialSpec, SpiSpec};
+
+use crate::complete;
+use shell::COMPLETIONS_EXAMPLES;
 
 pub(crate) use accounts::{Certificate, Listed, Named, ProgramKey, ProgramKeyAdd, User};
 pub(crate) use auth::{Auth, Check, LogIn, Login, Mint, Refresh, Revoke, Token};
@@ -22,6 +27,7 @@ pub(crate) use dbus::{DBus, DBusAction, DBusCommand, DBusFiles, DBusPlace};
 pub(crate) use key::{Key, Provision, Rotate};
 pub(crate) use payload::{Compression, Sealing};
 pub(crate) use policy::{Explain, Moment, Policy, PolicyCheck, PolicyPlace};
+pub(crate) use shell::{Completions, Manual, Shell};
 pub(crate) use tls::{Tls, TlsClient, TlsInit, TlsPlace};
 pub(crate) use websocket::{Reach, WebSocket};
 
@@ -71,6 +77,12 @@ pub(crate) enum Command {
     DBus(DBusCommand),
     /// Show the whole system at work: a hub, two boards, clients, a crash
     Demo(Demo),
+    /// Print what has a shell complete the words of this command
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(Completions),
+    /// Write the manual pages
+    #[command(name = "man")]
+    Manual(Manual),
     /// A board of the demonstration, on a pseudo-terminal
     #[command(hide = true)]
     DemoNode(DemoNode),
@@ -134,7 +146,7 @@ pub(crate) struct Serve {
 #[derive(Debug, Args)]
 pub(crate) struct Call {
     /// The address, for example imu/info
-    #[arg(value_parser = parse_address)]
+    #[arg(value_parser = parse_address, add = ArgValueCompleter::new(complete::endpoints))]
     pub(crate) address: String,
 
     /// The request as JSON; nothing for addresses that take nothing
@@ -158,7 +170,7 @@ pub(crate) struct Call {
 #[derive(Debug, Args)]
 pub(crate) struct Publish {
     /// The topic, for example room/light
-    #[arg(value_parser = parse_address)]
+    #[arg(value_parser = parse_address, add = ArgValueCompleter::new(complete::heard_topics))]
     pub(crate) topic: String,
 
     /// The notification as JSON
@@ -178,7 +190,7 @@ pub(crate) struct Publish {
 #[derive(Debug, Args)]
 pub(crate) struct Subscribe {
     /// The pattern: * is one segment, ** the rest, for example 'imu/**'
-    #[arg(value_parser = parse_pattern)]
+    #[arg(value_parser = parse_pattern, add = ArgValueCompleter::new(complete::patterns))]
     pub(crate) pattern: String,
 
     /// End after so many messages

@@ -7,10 +7,12 @@ mod args;
 mod auth;
 mod client;
 mod commands;
+mod complete;
 mod dbus;
 mod demo;
 mod interrupt;
 mod key;
+mod manual;
 mod output;
 mod place;
 mod prompt;
@@ -27,6 +29,7 @@ use clap::Parser;
 use crate::args::{Cli, Command};
 
 fn main() -> ExitCode {
+    complete::answer_shell();
     let cli = Cli::parse();
     start_log(&cli);
     let done = match &cli.command {
@@ -41,6 +44,8 @@ fn main() -> ExitCode {
         Command::Key(args) => key::run(args, cli.json),
         Command::Tls(args) => tls::run(args, cli.json),
         Command::DBus(args) => dbus::run(args, cli.json),
+        Command::Completions(args) => complete::print_script(args.shell),
+        Command::Manual(args) => manual::run(args, cli.json),
         Command::Demo(args) => demo::run(args, cli.json),
         Command::DemoNode(args) => demo::run_node(args.node),
     };
