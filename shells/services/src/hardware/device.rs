@@ -34,6 +34,11 @@ impl Device {
         self.commands.iter().find(|command| command.name == name)
     }
 
+    /// Whether it is a peer of the hub's, and no device of the machine's.
+    pub fn is_board(&self) -> bool {
+        self.kind == BOARD
+    }
+
     /// What stands in a list.
     pub fn summary(&self) -> DeviceSummary {
         let Self { id, kind, name, state, .. } = self.clone();

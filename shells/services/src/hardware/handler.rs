@@ -3,16 +3,15 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use visorbus_core::auth::Operation;
+use visorbus_core::IpcError;
 use visorbus_core::dispatch::{Caller, MessageHandler, Reply, RowHead};
 use visorbus_core::message::typed::{Endpoint, Topic};
-use visorbus_core::message::{Address, Message, MessageType};
-use visorbus_core::{ErrorKind, IpcError};
-use visorbus_hub::{Error, HubHandle, OwnedMessage, OwnedPayload, Value, error};
+use visorbus_core::message::{Message, MessageType};
+use visorbus_hub::{Error, HubHandle, OwnedMessage, OwnedPayload};
 
-use super::device::{Command, Device, DeviceChange, DeviceSummary};
+use super::device::{Device, DeviceChange, DeviceSummary};
 use super::inventory::Listening;
-use super::manager::{HardwareManager, unknown};
+use super::manager::HardwareManager;
 use super::messages::{
     COMPONENT, ChangedDevice, CommandDevice, CommandRequest, DeviceAdded, DeviceChanged, DeviceRemoved,
     GetDevice, ListDevices, ROWS, RemovedDevice,
@@ -43,19 +42,6 @@ impl HardwareMessageHandler {
         let devices = self.manager.list();
         let asked = devices.iter().filter(|device| kind.is_empty() || device.kind == kind);
         asked.map(Device::summary).collect()
-    }
-
-    /// The command itself is checked first: whoever may use `hardware/command` may learn which there are.
-    fn command(
-        &self,
-        caller: &Caller<'_>,
-        request: CommandRequest,
-        timeout: Duration,
-    ) -> Result<Value, Error> {
-        let CommandRequest { device, command, argument } = request;
-        let command = self.manager.command_of(&device, &command)?;
-        check(caller, &command)?;
-        self.manager.run(&device, &command, Some(argument), timeout)
     }
 }
 
@@ -91,13 +77,13 @@ impl MessageHandler for HardwareMessageHandler {
     ) -> Result<(), IpcError> {
         match message.destination {
             Some(ListDevices::ADDRESS) => answer(message, reply, |Kind(kind)| Ok(self.list(&kind))),
-            Some(GetDevice::ADDRESS) => {
-                answer(message, reply, |id: String| self.manager.device(&id).ok_or_else(|| unknown(&id)))
-            }
+            Some(GetDevice::ADDRESS) => answer(message, reply, |id: String| self.manager.find(&id)),
             Some(CommandDevice::ADDRESS) => {
                 let timeout =
                     message.flags.timeout_ms.map_or(Duration::MAX, |ms| Duration::from_millis(ms.into()));
-                answer(message, reply, |request| self.command(caller, request, timeout))
+                answer(message, reply, |CommandRequest { device, command, argument }| {
+                    self.manager.command_for(caller, &device, &command, Some(argument), timeout)
+                })
             }
             _ => Err(IpcError::Message(
                 "the component hardware has only hardware/list, hardware/device and hardware/command",
@@ -118,18 +104,6 @@ impl Asked for Kind {
     fn from_nothing() -> Option<Self> {
         Some(Self(String::new()))
     }
-}
-
-/// Whether a caller may do itself what the command does for it.
-///
-/// # Errors
-/// As [`Caller::may`], with the address that it may not send to.
-pub(crate) fn check(caller: &Caller<'_>, command: &Command) -> Result<(), Error> {
-    let address = Address::new(&command.address)
-        .map_err(|_| error(ErrorKind::Internal, "the command's address is none"))?;
-    caller
-        .may(Operation::Request, address, command.needs())
-        .map_err(|refusal| error(refusal.kind(), format!("{address}: {}", refusal.text())))
 }
 
 /// Tells whoever has subscribed.

@@ -6,8 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use visorbus_core::auth::Operation;
+use visorbus_core::dispatch::Caller;
+use visorbus_core::message::Address;
 use visorbus_hub::schema::to_json;
-use visorbus_hub::{Error, HubHandle, HubWatch, OwnedMessage, OwnedPayload, Result, Value};
+use visorbus_hub::{Error, HubHandle, HubWatch, OwnedMessage, OwnedPayload, Result, Value, error};
 
 use super::boards::{Boards, Inquiry};
 use super::device::{Command, Device, DeviceChange};
@@ -68,6 +71,14 @@ impl HardwareManager {
         self.shared.inventory.device(id)
     }
 
+    /// As [`HardwareManager::device`], for whoever is told that there is none.
+    ///
+    /// # Errors
+    /// `Message` when there is none.
+    pub fn find(&self, id: &str) -> Result<Device> {
+        self.device(id).ok_or_else(|| unknown(id))
+    }
+
     /// Has `listener` called with every change from now on, in the order in which they happen, until the answer is dropped.
     /// It runs on the manager's threads, which wait for it.
     pub fn on_change(&self, listener: impl Fn(&DeviceChange) + Send + Sync + 'static) -> Listening {
@@ -90,28 +101,27 @@ impl HardwareManager {
         self.run(id, &command, argument, self.shared.command_timeout)
     }
 
-    /// What the device called `id` can be told to do by the name `command`.
+    /// As [`HardwareManager::command`] for somebody else, within `timeout` too: it is done only if `caller` may itself send
+    /// the request that it takes. Which commands there are, anybody may know who gets here.
     ///
     /// # Errors
-    /// `Message` when there is no such device, or it has no such command.
-    pub(crate) fn command_of(&self, id: &str, command: &str) -> Result<Command> {
-        let device = self.device(id).ok_or_else(|| unknown(id))?;
-        device.command(command).cloned().ok_or_else(|| no_command(&device, command))
-    }
-
-    /// As [`HardwareManager::command`] of a command that was looked up, within `timeout` and what the manager allows.
-    pub(crate) fn run(
+    /// As [`HardwareManager::command`]; and as [`Caller::may`], with the address that the caller may not send to: the device
+    /// is not reached.
+    pub fn command_for(
         &self,
+        caller: &Caller<'_>,
         id: &str,
-        command: &Command,
+        command: &str,
         argument: Option<Value>,
         timeout: Duration,
     ) -> Result<Value> {
-        let json = argument.unwrap_or_default().to_string();
-        let request = OwnedMessage::request(command.address.clone(), OwnedPayload::Json(json));
-        let answer = self.shared.hub.request(request, timeout.min(self.shared.command_timeout))?;
-        self.shared.inquire(Inquiry { device: id.to_owned(), commanded: true });
-        to_json(&answer.payload).map(Value::from)
+        let command = self.command_of(id, command)?;
+        let address = Address::new(&command.address)
+            .map_err(|_| Error::Internal(format!("'{}' is no address", command.address)))?;
+        caller
+            .may(Operation::Request, address, command.needs())
+            .map_err(|refusal| error(refusal.kind(), format!("{address}: {}", refusal.text())))?;
+        self.run(id, &command, argument, timeout)
     }
 
     pub(crate) fn hub(&self) -> &HubHandle {
@@ -126,6 +136,19 @@ impl HardwareManager {
             // A thread that panicked has ended as well.
             let _ = thread.join();
         }
+    }
+
+    fn run(&self, id: &str, command: &Command, argument: Option<Value>, timeout: Duration) -> Result<Value> {
+        let json = argument.unwrap_or_default().to_string();
+        let request = OwnedMessage::request(command.address.clone(), OwnedPayload::Json(json));
+        let answer = self.shared.hub.request(request, timeout.min(self.shared.command_timeout))?;
+        self.shared.inquire(Inquiry { device: id.to_owned(), commanded: true });
+        to_json(&answer.payload).map(Value::from)
+    }
+
+    fn command_of(&self, id: &str, command: &str) -> Result<Command> {
+        let device = self.find(id)?;
+        device.command(command).cloned().ok_or_else(|| no_command(&device, command))
     }
 }
 
@@ -213,7 +236,7 @@ fn no_command(device: &Device, command: &str) -> Error {
     Error::Message(format!("the device '{id}' has no command '{}': {there}", command.escape_debug()))
 }
 
-pub(super) fn unknown(id: &str) -> Error {
+fn unknown(id: &str) -> Error {
     Error::Message(format!("there is no device '{}': hardware/list tells which there are", id.escape_debug()))
 }
 

@@ -1,0 +1,363 @@
+//! The hardware of a hub: boards on real pseudo-terminals, and the machine's devices in a prepared tree.
+
+#[allow(dead_code, reason = "other test programs use the rest of it")]
+mod line;
+#[allow(dead_code, reason = "other test programs use the rest of it")]
+#[path = "line/node.rs"]
+mod node;
+
+use std::fs;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use visorbus_core::bus::SlowConsumer;
+use visorbus_core::error::ErrorKind;
+use visorbus_hub::{OwnedMessage, OwnedPayload, Value};
+use visorbus_imu::device_key;
+use visorbus_services::hardware::messages::{
+    ChangedDevice, CommandDevice, CommandRequest, GetDevice, ListDevices, RemovedDevice,
+};
+use visorbus_services::hardware::{
+    Device, DeviceChange, HardwareConfig, HardwareManager, HardwareMessageHandler, Listening,
+};
+use visorbus_unix::{Delivery, Subscription};
+
+use line::{AT_ONCE, PATIENCE, Pty, TestHub};
+use node::Node;
+
+/// A hub whose hardware is looked after, without devices of a machine.
+struct World {
+    hub: TestHub,
+    manager: HardwareManager,
+    changes: Receiver<DeviceChange>,
+    _listening: Listening,
+    sysfs: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let (hub, sysfs) = (TestHub::start(), tempfile::tempdir().unwrap());
+        let config = HardwareConfig {
+            sysfs_root: sysfs.path().to_owned(),
+            kernel_events: false,
+            scan_interval: Duration::from_millis(100),
+            command_timeout: PATIENCE,
+            ..HardwareConfig::default()
+        };
+        let manager = HardwareManager::new(config, hub.handle.clone()).unwrap();
+        let (told, changes) = channel();
+        let listening = manager.on_change(move |change| drop(told.send(change.clone())));
+        let handler = HardwareMessageHandler::new(manager.clone());
+        hub.handle.register_handler(Box::new(handler)).unwrap();
+        Self { hub, manager, changes, _listening: listening, sysfs }
+    }
+
+    fn plug(&self, boot_id: u64) -> (Pty, Node) {
+        let pty = Pty::open();
+        pty.plug(&self.hub.line("imu-line"));
+        let node = Node::sensor(&pty, boot_id, device_key());
+        (pty, node)
+    }
+
+    /// The sensor on its line, with its commands and what it tells of itself.
+    fn sensor(&self) -> (Pty, Node) {
+        let plugged = self.plug(7);
+        self.hub.attach("imu-line", ",unkeyed=imu");
+        self.wait(|change| {
+            change.device().property("firmware").is_some() && change.device().command("set-rate").is_some()
+        });
+        plugged
+    }
+
+    fn wait(&self, is_it: impl Fn(&DeviceChange) -> bool) -> DeviceChange {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let change = self.changes.recv_timeout(left).expect("waited in vain");
+            if is_it(&change) {
+                return change;
+            }
+        }
+    }
+
+    fn battery(&self, status: &str) {
+        let folder = self.sysfs.path().join("class/power_supply/BAT0");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("type"), "Battery").unwrap();
+        fs::write(folder.join("status"), status).unwrap();
+    }
+}
+
+fn command(device: &str, command: &str, argument: Value) -> CommandRequest {
+    CommandRequest { device: device.to_owned(), command: command.to_owned(), argument }
+}
+
+fn next<T: serde::de::DeserializeOwned>(subscription: &Subscription) -> T {
+    match subscription.recv(Some(PATIENCE)) {
+        Ok(Some(Delivery::Message(message))) => message.payload.parse().unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn value<'d>(device: &'d Device, name: &str) -> &'d Value {
+    &device.property(name).unwrap_or_else(|| panic!("no {name} in {device:?}")).value
+}
+
+#[test]
+fn a_board_is_listed_with_what_the_hub_knows_and_what_it_tells_of_itself() {
+    let world = World::new();
+    let (_pty, _node) = world.sensor();
+    let viewer = world.hub.client("viewer", &["request:hardware/list", "request:hardware/device"]);
+    let listed = viewer.call::<ListDevices>(&String::new(), None).unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!((listed[0].id.as_str(), listed[0].state.as_str()), ("board/imu", "ready"));
+    assert!(viewer.call::<ListDevices>(&"input".to_owned(), None).unwrap().is_empty());
+    let board = viewer.call::<GetDevice>(&"board/imu".to_owned(), None).unwrap();
+    assert_eq!(value(&board, "transport"), &Value::Text("serial".to_owned()));
+    assert_eq!(value(&board, "boot-id"), &Value::Text("0000000000000007".to_owned()));
+    assert_eq!(value(&board, "firmware"), &Value::Text(env!("CARGO_PKG_VERSION").to_owned()));
+    assert_eq!(
+        (value(&board, "rate"), board.property("rate").unwrap().unit.as_str()),
+        (&Value::Integer(100), "Hz")
+    );
+    let commands: Vec<&str> = board.commands.iter().map(|command| command.name.as_str()).collect();
+    assert_eq!(commands, ["info", "set-rate", "self-test"]);
+    assert_eq!(board.command("set-rate").unwrap().access, "scope imu.control");
+    for form in [OwnedPayload::Empty, OwnedPayload::String("board".to_owned())] {
+        let answer = viewer.send_request(OwnedMessage::request("hardware/list", form.clone()), None).unwrap();
+        assert!(!matches!(answer.payload, OwnedPayload::Empty), "{form:?}");
+    }
+}
+
+#[test]
+fn a_command_reaches_its_board_and_what_it_changed_is_told() {
+    let world = World::new();
+    let (_pty, _node) = world.sensor();
+    let operator = world.hub.client("operator", &["request:**", "subscribe:hardware/*", "imu.control"]);
+    let changed = operator.subscribe("hardware/changed", SlowConsumer::default()).unwrap();
+    let set_rate = command("board/imu", "set-rate", Value::Integer(250));
+    assert_eq!(operator.call::<CommandDevice>(&set_rate, None).unwrap(), Value::Integer(250));
+    let has_it = |change: &ChangedDevice| change.changed.iter().any(|name| name == "rate");
+    let told = std::iter::repeat_with(|| next::<ChangedDevice>(&changed)).find(has_it).unwrap();
+    assert_eq!(value(&told.device, "rate"), &Value::Integer(250));
+    let report =
+        operator.call::<CommandDevice>(&command("board/imu", "self-test", Value::Empty), None).unwrap();
+    let Value::Json(report) = report else { panic!("{report:?}") };
+    assert!(report.contains("\"passed\":true"), "{report}");
+    // What the board refuses, it refuses for who asked.
+    let wrong = command("board/imu", "set-rate", Value::Integer(0));
+    let refusal = operator.call::<CommandDevice>(&wrong, None).unwrap_err();
+    assert_eq!(
+        (refusal.kind(), refusal.text().as_str()),
+        (ErrorKind::Message, "the rate goes from 1 to 1000 Hz")
+    );
+    let wrong = command("board/imu", "set-rate", Value::Text("fast".to_owned()));
+    assert_eq!(operator.call::<CommandDevice>(&wrong, None).unwrap_err().kind(), ErrorKind::Serialization);
+    for (text, rate) in [("board/imu set-rate 300", "300"), ("board/imu set-rate 200", "200")] {
+        let request = OwnedMessage::request("hardware/command", OwnedPayload::String(text.to_owned()));
+        let answer = operator.send_request(request, None).unwrap();
+        assert_eq!(answer.payload, OwnedPayload::String(rate.to_owned()));
+    }
+}
+
+#[test]
+fn whoever_may_give_commands_but_not_this_one_is_refused_and_the_board_is_not_reached() {
+    let world = World::new();
+    let (_pty, _node) = world.sensor();
+    let rate = || {
+        let board = world.hub.client("reader", &["request:imu/info"]);
+        let info = board.call::<visorbus_imu::messages::GetInfo>(&(), None).unwrap();
+        (info.rate_hz, world.hub.peer("imu").unwrap().refused)
+    };
+    let set_rate = command("board/imu", "set-rate", Value::Integer(900));
+    // Neither the permission without the scope, nor the scope of another, nor no permission for the handler.
+    for scopes in [
+        &["request:hardware/command"][..],
+        &["request:hardware/*", "request:imu/*"],
+        &["request:hardware/*", "request:imu/set-rate", "controller.control"],
+        &["imu.control", "request:imu/*"],
+    ] {
+        let caller = world.hub.client("caller", scopes);
+        let refusal = caller.call::<CommandDevice>(&set_rate, None).unwrap_err();
+        assert_eq!(refusal.kind(), ErrorKind::Authorization, "{scopes:?}: {refusal}");
+        assert_eq!(rate(), (100, 0), "{scopes:?}: no handler of the board ran");
+    }
+    let caller = world.hub.client("caller", &["request:hardware/command", "imu.control"]);
+    assert_eq!(caller.call::<CommandDevice>(&set_rate, None).unwrap(), Value::Integer(900));
+}
+
+#[test]
+fn an_id_or_a_command_that_is_none_reaches_nobody() {
+    let world = World::new();
+    let (_pty, _node) = world.sensor();
+    fs::write(world.sysfs.path().join("type"), "outside").unwrap();
+    world.battery("Full");
+    world.wait(|change| change.device().id == "power_supply/BAT0");
+    let operator = world.hub.client("operator", &["request:**", "imu.control"]);
+    for id in [
+        "",
+        "/",
+        "..",
+        "board",
+        "board/",
+        "board/imu/",
+        "board/imu/..",
+        "board/../board/imu",
+        "imu",
+        "hardware",
+        "power_supply/..",
+        "power_supply/../power_supply/BAT0",
+        "power_supply/BAT0/type",
+        "/etc/passwd",
+        "board/\0",
+        "board/imu\n",
+        "board/\u{1b}[2J",
+        "BOARD/imu",
+        "board/bus",
+    ] {
+        let unknown = operator.call::<GetDevice>(&id.to_owned(), None).unwrap_err();
+        assert_eq!(unknown.kind(), ErrorKind::Message, "{id:?}");
+        assert!(!unknown.text().chars().any(char::is_control), "{id:?}: {unknown}");
+        let unknown =
+            operator.call::<CommandDevice>(&command(id, "set-rate", Value::Integer(9)), None).unwrap_err();
+        assert_eq!(unknown.kind(), ErrorKind::Message, "{id:?}");
+    }
+    for name in
+        ["", "../imu/set-rate", "imu/set-rate", "set-rate/", "SET-RATE", "sample", "set rate", "\u{7}"]
+    {
+        let unknown = operator.call::<CommandDevice>(&command("board/imu", name, Value::Integer(9)), None);
+        let unknown = unknown.unwrap_err();
+        assert_eq!(unknown.kind(), ErrorKind::Message, "{name:?}");
+        assert!(unknown.text().contains("it has info, set-rate, self-test"), "{unknown}");
+    }
+    let none =
+        operator.call::<CommandDevice>(&command("power_supply/BAT0", "off", Value::Empty), None).unwrap_err();
+    assert!(none.text().ends_with("it has none"), "{none}");
+    let id = "x".repeat(1 << 16);
+    assert_eq!(operator.call::<GetDevice>(&id, None).unwrap_err().kind(), ErrorKind::Message);
+}
+
+#[test]
+fn a_board_that_is_unplugged_in_the_middle_of_a_command_fails_it_at_once() {
+    let world = World::new();
+    let (pty, node) = world.sensor();
+    let operator = world.hub.client("operator", &["request:**", "subscribe:hardware/*", "imu.control"]);
+    let removed = operator.subscribe("hardware/removed", SlowConsumer::default()).unwrap();
+    // From here on the board hears nothing, but the line is there.
+    node.hears.store(false, Ordering::Relaxed);
+    let before = world.hub.peer("imu").unwrap().frames_out;
+    let caller = world.hub.client("caller", &["request:hardware/command", "imu.control"]);
+    let set_rate = command("board/imu", "set-rate", Value::Integer(9));
+    let waiting = thread::spawn(move || {
+        let failed = caller.call::<CommandDevice>(&set_rate, Some(PATIENCE)).unwrap_err();
+        (failed, Instant::now())
+    });
+    world.hub.wait_for_peer("imu", |imu| imu.frames_out > before);
+    let pulled = Instant::now();
+    drop((node, pty));
+    let (failed, at) = waiting.join().unwrap();
+    assert_eq!(failed.kind(), ErrorKind::Connection, "{failed}");
+    assert!(at.duration_since(pulled) < AT_ONCE, "{:?}", at.duration_since(pulled));
+    let gone: RemovedDevice = next(&removed);
+    assert_eq!((gone.id.as_str(), gone.kind.as_str()), ("board/imu", "board"));
+    assert!(!gone.why.is_empty());
+    assert!(world.manager.device("board/imu").is_none());
+}
+
+#[test]
+fn what_comes_and_goes_is_told_once_and_in_order() {
+    let world = World::new();
+    let viewer = world.hub.client("viewer", &["subscribe:hardware/*", "request:hardware/list"]);
+    let all = viewer.subscribe("hardware/*", SlowConsumer::default()).unwrap();
+    let topic = || match all.recv(Some(PATIENCE)) {
+        Ok(Some(Delivery::Message(message))) => message.destination,
+        other => panic!("{other:?}"),
+    };
+    world.battery("Charging");
+    assert_eq!(topic(), "hardware/added");
+    world.battery("Full");
+    assert_eq!(topic(), "hardware/changed");
+    world.battery("Full");
+    fs::remove_dir_all(world.sysfs.path().join("class")).unwrap();
+    assert_eq!(topic(), "hardware/removed", "what did not change was not told");
+    let deaf = world.hub.client("deaf", &["request:hardware/list"]);
+    assert!(deaf.subscribe("hardware/added", SlowConsumer::default()).is_err());
+    drop(deaf);
+
+    let expect = |up: bool| {
+        let change = world.wait(|change| {
+            change.device().kind == "board" && !matches!(change, DeviceChange::Changed { .. })
+        });
+        assert_eq!(matches!(change, DeviceChange::Added(_)), up, "{change:?}");
+    };
+    let (pty, node) = world.plug(1);
+    world.hub.attach("imu-line", ",unkeyed=imu");
+    expect(true);
+    drop((pty, node));
+    expect(false);
+    let (_pty, node) = world.plug(2);
+    expect(true);
+    // A board that starts again is another.
+    drop(node);
+    let _node = Node::sensor(&_pty, 3, device_key());
+    expect(false);
+    expect(true);
+}
+
+#[test]
+fn a_board_is_told_of_within_milliseconds_of_the_hub_s_own_notice() {
+    let world = World::new();
+    let watch = world.hub.handle.watch(64).unwrap();
+    let mut times = Vec::new();
+    world.hub.attach("imu-line", ",unkeyed=imu");
+    for boot_id in 1..=10 {
+        let (pty, node) = world.plug(boot_id);
+        world.wait(|change| matches!(change, DeviceChange::Added(_)));
+        drop((pty, node));
+        let down = |event| matches!(event, visorbus_hub::HubEvent::PeerDown { .. });
+        while !down(watch.recv_timeout(PATIENCE).unwrap()) {}
+        let noticed = Instant::now();
+        world.wait(|change| matches!(change, DeviceChange::Removed { .. }));
+        times.push(noticed.elapsed());
+    }
+    times.sort();
+    println!("from the hub's notice to the listener: median {:?}, worst {:?}", times[5], times[9]);
+    assert!(times[5] < Duration::from_millis(50), "{times:?}");
+}
+
+#[test]
+fn boards_that_do_not_answer_hold_up_nobody_s_coming_and_going() {
+    let world = World::new();
+    let (_pty, node) = world.sensor();
+    // It is asked again and again now, and does not answer.
+    node.hears.store(false, Ordering::Relaxed);
+    let began = Instant::now();
+    world.battery("Full");
+    world.wait(|change| change.device().id == "power_supply/BAT0");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    let viewer = world.hub.client("viewer", &["request:hardware/*"]);
+    assert!(!viewer.call::<ListDevices>(&String::new(), Some(AT_ONCE)).unwrap().is_empty());
+}
+
+#[test]
+fn it_ends_with_its_hub_and_when_it_is_told_to() {
+    let world = World::new();
+    let (_pty, _node) = world.sensor();
+    let began = Instant::now();
+    world.manager.stop();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(world.manager.device("board/imu").is_none());
+    let operator = world.hub.client("operator", &["request:**", "imu.control"]);
+    let gone = operator.call::<CommandDevice>(&command("board/imu", "info", Value::Empty), None).unwrap_err();
+    assert_eq!(gone.kind(), ErrorKind::Message);
+
+    let other = World::new();
+    let (_pty, _node) = other.sensor();
+    let World { hub, changes, .. } = other;
+    drop(hub);
+    let removed = std::iter::repeat_with(|| changes.recv_timeout(PATIENCE).unwrap())
+        .find(|change| matches!(change, DeviceChange::Removed { .. }));
+    assert!(matches!(removed, Some(DeviceChange::Removed { why, .. }) if why == "the hub has ended"));
+}
