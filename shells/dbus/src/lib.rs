@@ -36,4 +36,4 @@ pub use dbus::arg::messageitem::MessageItem;
 pub use interface::{DBusInterface, DBusMethod, DBusProperty, DBusPropertyAccess, DBusSignal};
 pub use listener::{DBusDoor, DBusListener, DBusState, DBusStatistics};
 pub use service::DBusService;
-pub use standard::{HardwareInterface, MonitoringInterface};
+pub use standard::{ConfigInterface, HardwareInterface, MonitoringInterface};

@@ -1,6 +1,7 @@
 //! A service with an interface of one's own, on a real private bus, asked by programs that know nothing of Visorbus.
 
 mod access;
+mod configuration;
 mod faults;
 mod members;
 mod over;
