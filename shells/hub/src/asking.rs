@@ -128,7 +128,7 @@ impl Hub {
         request.source = Some(source);
         request.flags.compressed = false;
         request.flags.requires_response = true;
-        let timeout_ms = timeout_ms.clamp(1, self.config.limits.max_request_ms);
+        let timeout_ms = timeout_ms.min(self.config.limits.max_request_ms).max(1);
         request.flags.timeout_ms = Some(timeout_ms);
         let json = self.questions.is_json(id);
         if self.registry.contains(to.component()) {

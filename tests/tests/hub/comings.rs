@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use visorbus_core::IpcError;
-use visorbus_core::bus::{self, SlowConsumer};
+use visorbus_core::bus::{self, Identity, SlowConsumer};
 use visorbus_core::dispatch::{MessageHandler, Reply};
 use visorbus_core::error::ErrorKind;
 use visorbus_core::message::{Message, MessagePayload};
@@ -14,7 +14,7 @@ use visorbus_hub::{
     Error, HubEvent, HubHandle, HubServer, LinkId, LinkOptions, ListenerId, Origin, OwnedMessage,
     OwnedPayload,
 };
-use visorbus_tests::raw_peer::{PATIENCE, RawPeer, expect_error};
+use visorbus_tests::raw_peer::{PATIENCE, RawPeer, expect_error, identity};
 use visorbus_unix::UnixSocketListener;
 
 use crate::desk::Disguised;
@@ -269,6 +269,24 @@ fn what_is_told_of_a_peer_is_what_its_hello_and_its_link_say() {
     silent.hello("imu").unwrap();
     let told = hub.peer("imu?");
     assert_eq!((told.boot_id.map(|id| id.len()), told.wire_version), (Some(16), Some(1)));
+    let capabilities = bus::REQUIRES_AUTHENTICATION | bus::HAS_LANE | bus::COMPRESSES | 1 << 30;
+    let identity = Identity { boot_id: 0xf00, capabilities, ..identity("camera") };
+    let (_link, mut camera) = attach(&hub, LinkOptions { json: true, ..line() });
+    camera.hello_as(&identity).unwrap();
+    let told = hub.peer("camera?");
+    assert_eq!(told.boot_id.as_deref(), Some("0000000000000f00"));
+    assert_eq!(told.capabilities, ["requires-authentication", "lane", "compression", "json"]);
+    // The same in JSON, for those who have no postcard.
+    let mut admin = hub.connect("admin", &["*"]);
+    let answer = admin.request(bus::PEERS, MessagePayload::Json("null")).unwrap();
+    let peers: serde_json::Value = answer.payload.parse().unwrap();
+    let camera = peers.as_array().unwrap().iter().find(|peer| peer["name"] == "camera?").unwrap();
+    assert_eq!((&camera["boot_id"], &camera["wire_version"]), (&"0000000000000f00".into(), &1.into()));
+    assert_eq!(
+        (&camera["transport"], &camera["round_trip_us"]),
+        (&"serial".into(), &serde_json::Value::Null)
+    );
+    assert_eq!(camera["capabilities"][3], "json");
 }
 
 fn listen(hub: &TestHub, path: &Path) -> ListenerId {

@@ -1,5 +1,6 @@
 //! The client, the connection by hand and the server with the real hub between them.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -279,6 +280,36 @@ fn a_stopped_server_says_goodbye_removes_its_socket_and_a_new_one_is_found_again
     let other = house.client("other");
     let answer = other.send_request(OwnedMessage::request("mirror/a", text("again")), None).unwrap();
     assert_eq!(answer.payload, text("again"));
+}
+
+#[test]
+fn a_server_over_a_running_hub_is_one_socket_more_and_goes_alone() {
+    let house = House::new();
+    let first = house.server();
+    let stays = house.client("stays");
+    let path = house.path().with_extension("second");
+    for _ in 0..3 {
+        let mut second = UnixSocketServer::over(&path, first.handle()).unwrap();
+        second.set_group(Some(nix::unistd::getegid().as_raw()));
+        second.start().unwrap();
+        assert!(matches!(second.start(), Err(Error::Message(text)) if text.contains("was started before")));
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o660, "its group may connect");
+        second.register_handler(Box::new(Echo("echo"))).unwrap();
+        let mut guest = UnixSocketConnection::connect(&path, "guest").unwrap();
+        guest.set_auth_token(House::token_text("guest", &["*"]));
+        guest.wait_authenticated(SOON).unwrap();
+        assert_eq!(second.active_connections(), Ok(vec!["guest".to_owned()]));
+        assert_eq!(first.active_connections(), Ok(vec!["guest".to_owned(), "stays".to_owned()]));
+        let asked = OwnedMessage::request("echo/a", text("of the hub's"));
+        assert_eq!(stays.send_request(asked.clone(), None).unwrap().payload, text("of the hub's"));
+        drop(second);
+        assert!(!path.exists() && house.path().exists());
+        assert!(UnixStream::connect(&path).is_err());
+        assert_eq!(first.active_connections(), Ok(vec!["stays".to_owned()]));
+        assert_eq!(stays.send_request(asked, None).unwrap().payload, text("of the hub's"), "it stays");
+        first.handle().unregister_handler("echo").unwrap();
+    }
 }
 
 #[test]
