@@ -155,6 +155,8 @@ fn place(at: &str) -> String {
 const MAX_DEPTH: usize = 32;
 /// Variants within each other in a message.
 const MAX_VARIANTS: usize = 8;
+/// Structures within each other in a value whose type only its owner knows.
+const MAX_LEVELS: usize = 3;
 /// Values in a message.
 const MAX_ITEMS: usize = 65_536;
 /// Values that are read one by one in the hub's loop: what takes it well under a millisecond.

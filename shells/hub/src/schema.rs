@@ -1,6 +1,6 @@
 //! JSON for typed addresses: what a person or a script writes, turned into the postcard that the address takes.
 
-use postcard_schema::schema::owned::OwnedDataModelType as Type;
+use postcard_schema::schema::owned::{OwnedDataModelType as Type, OwnedNamedVariant};
 
 use crate::info::SchemaInfo;
 use crate::owned::{Error, OwnedPayload, Result};
@@ -119,6 +119,9 @@ pub enum Misfit {
     /// A text is not UTF-8.
     #[error("a text in it is not UTF-8")]
     NotText,
+    /// The structure in a [`Value`](crate::Value) is no JSON.
+    #[error("the text of a structure in it is no JSON")]
+    NoStructure,
     /// The type has something that JSON has no form for.
     #[error("JSON has no form for this type")]
     Untranslatable,
@@ -136,6 +139,11 @@ pub fn to_json(payload: &OwnedPayload) -> Result<serde_json::Value> {
         OwnedPayload::Json(text) => serde_json::from_str(text)
             .map_err(|e| Error::Serialization(format!("the payload is no JSON: {e}")))?,
     })
+}
+
+/// Whether an enum with these variants is a [`Value`](crate::Value), which has a form of its own in JSON and on a desktop bus.
+pub fn is_value(variants: &[OwnedNamedVariant]) -> bool {
+    crate::value::is_value(variants)
 }
 
 /// The least and the most that a whole number of this type may be; of `u128` half.

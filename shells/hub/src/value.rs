@@ -3,6 +3,9 @@
 use std::fmt;
 
 use postcard_schema::Schema;
+use postcard_schema::schema::owned::{
+    OwnedDataModelType as Type, OwnedDataModelVariant as Variant, OwnedNamedVariant,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A value of any of these types. It has one form in each place: in postcard the variant with its number, in JSON and TOML
@@ -176,6 +179,49 @@ impl From<OwnedVariants> for Value {
         }
     }
 }
+
+/// Whether an enum with these variants is a [`Value`], whoever described it: by their names and contents, in this order.
+/// Nothing else has its forms.
+pub(crate) fn is_value(variants: &[OwnedNamedVariant]) -> bool {
+    let is = |(variant, (name, content)): (&OwnedNamedVariant, &(&str, Option<Content>))| {
+        variant.name == *name
+            && match (&variant.ty, content) {
+                (Variant::UnitVariant, None) => true,
+                (Variant::NewtypeVariant(inner), Some(content)) => content.is(&inner.ty),
+                _ => false,
+            }
+    };
+    variants.len() == VARIANTS.len() && variants.iter().zip(&VARIANTS).all(is)
+}
+
+/// What a variant of [`Value`] has in it.
+#[derive(Debug, Clone, Copy)]
+enum Content {
+    One(&'static Type),
+    Many(&'static Type),
+}
+
+impl Content {
+    fn is(self, ty: &Type) -> bool {
+        match self {
+            Self::One(one) => ty == one,
+            Self::Many(one) => matches!(ty, Type::Seq(item) if item.ty == *one),
+        }
+    }
+}
+
+/// Names and contents of the variants of [`Value`].
+const VARIANTS: [(&str, Option<Content>); 9] = [
+    ("Empty", None),
+    ("Bool", Some(Content::One(&Type::Bool))),
+    ("Integer", Some(Content::One(&Type::I64))),
+    ("Float", Some(Content::One(&Type::F64))),
+    ("Text", Some(Content::One(&Type::String))),
+    ("Texts", Some(Content::Many(&Type::String))),
+    ("Integers", Some(Content::Many(&Type::I64))),
+    ("Floats", Some(Content::Many(&Type::F64))),
+    ("Json", Some(Content::One(&Type::String))),
+];
 
 #[cfg(test)]
 mod tests {

@@ -8,11 +8,11 @@ use postcard_schema::schema::owned::{
     OwnedDataModelType as Type, OwnedDataModelVariant as Variant, OwnedNamedType, OwnedNamedValue,
     OwnedNamedVariant,
 };
-use visorbus_hub::schema::Shape;
+use visorbus_hub::schema::{Shape, is_value};
 
 use super::signature::{is_basic, is_signature};
 use super::take::Taker;
-use super::{MAX_DEPTH, MAX_VARIANTS, Misfit};
+use super::{MAX_DEPTH, MAX_LEVELS, MAX_VARIANTS, Misfit};
 
 /// What an address takes or gives, as D-Bus sees it. It is cheap to clone.
 ///
@@ -134,6 +134,8 @@ pub(super) enum Form {
     Fixed(List, usize),
     Map(Map),
     Struct(Vec<Field>),
+    /// A [`visorbus_hub::Value`].
+    Any,
     /// An enum of unit variants alone.
     Names(Variants),
     /// Any other enum, with the contents of its variants.
@@ -235,6 +237,12 @@ impl Room {
         Some(Self { depth: self.depth.checked_sub(count)?, ..self })
     }
 
+    /// A variant, and the arrays and dictionaries of variants that may be in it.
+    fn any(self) -> Option<()> {
+        let variants = self.variants.checked_sub(1 + MAX_LEVELS);
+        variants.and(self.depth.checked_sub(2 + 3 * MAX_LEVELS)).map(drop)
+    }
+
     /// In the variant that is in the struct of an enum.
     fn choice(self) -> Option<Self> {
         let variants = self.variants.checked_sub(1)?;
@@ -272,6 +280,7 @@ impl Form {
             Type::Tuple(items) | Type::TupleStruct(items) => Self::items(items, room)?,
             Type::Map { key, val } => Self::Map(Map::new(key, val, room)?),
             Type::Struct(fields) => Self::fields(fields, room)?,
+            Type::Enum(variants) if is_value(variants) => room.any().map(|()| Self::Any)?,
             Type::Enum(variants) if variants.iter().all(|variant| variant.ty == Variant::UnitVariant) => {
                 Self::Names(Variants::new(variants))
             }
@@ -352,6 +361,7 @@ impl Form {
             Self::F32 | Self::F64 => "d",
             Self::Bytes | Self::FixedBytes(_) => "ay",
             Self::Choice(..) => "(sv)",
+            Self::Any => "v",
             _ => "s",
         }
     }

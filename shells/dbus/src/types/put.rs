@@ -1,17 +1,19 @@
 //! From postcard into a message, by a form, without making values of it: once to see whether it can be, once to do it.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use dbus::arg::messageitem::MessageItem;
-use dbus::arg::{Append, Arg, IterAppend};
+use dbus::arg::{Append, Arg, IterAppend, Variant};
 use dbus::{Message, Signature};
+use serde_json::Value as Json;
 use visorbus_hub::schema::Misfit as Bytes;
 
 use super::append::{self, Walk};
 use super::form::{Field, Form, List, Map, Pair, Typed};
 use super::signature::MAX_LEN;
 use super::take::SIGNATURE_PER_ITEM;
-use super::{DEPTH_PER_ITEM, MAX_ITEMS, Misfit, Unfit};
+use super::{DEPTH_PER_ITEM, MAX_ITEMS, MAX_LEVELS, Misfit, Unfit};
 
 /// Arguments of a message, made or still as they came.
 #[derive(Debug, Clone)]
@@ -288,6 +290,10 @@ impl<'a> Reader<'a> {
             Form::Fixed(list, count) => self.list(list, *count, sink, depth),
             Form::Map(map) => self.map(map, sink, depth),
             Form::Struct(fields) => sink.structure(|sink| self.fields(fields, sink, depth + 1)),
+            Form::Any => {
+                let number = self.number()?;
+                self.any(number, sink)
+            }
             Form::Names(variants) => {
                 let number = self.number()?;
                 sink.text(named(variants.name(number).ok_or(Bytes::OutOfRange)?)?)
@@ -301,6 +307,99 @@ impl<'a> Reader<'a> {
                 sink.structure(|sink| {
                     sink.text(named(name)?)?;
                     sink.variant(&content.signature, |sink| self.value(&content.form, sink, depth + 2))
+                })
+            }
+        }
+    }
+
+    /// A [`visorbus_hub::Value`] of this variant, as the variant that it is on the bus.
+    fn any(&mut self, number: usize, sink: &mut impl Sink) -> Result<(), Misfit> {
+        match number {
+            0 => nothing(sink),
+            1 => {
+                let value = self.flag()?;
+                sink.variant(&Signature::make::<bool>(), |sink| sink.fixed(value, 4))
+            }
+            2 => {
+                let value = self.signed(64)?;
+                sink.variant(&Signature::make::<i64>(), |sink| sink.fixed(value, 8))
+            }
+            3 => {
+                let value = f64::from_le_bytes(self.array()?);
+                sink.variant(&Signature::make::<f64>(), |sink| sink.fixed(value, 8))
+            }
+            4 => {
+                let text = self.text()?;
+                sink.variant(&Signature::make::<String>(), |sink| sink.text(text))
+            }
+            5 => {
+                let count = self.len()?;
+                self.take(count)?;
+                sink.variant(&Signature::make::<Vec<String>>(), |sink| {
+                    sink.array(&Signature::make::<String>(), |sink| {
+                        (0..count).try_for_each(|_| sink.text(self.text()?))
+                    })
+                })
+            }
+            6 => {
+                let count = self.len()?;
+                let values = self.run(count, |this| this.signed(64))?;
+                sink.variant(&Signature::make::<Vec<i64>>(), |sink| sink.slice(&values))
+            }
+            7 => {
+                let count = self.len()?;
+                let values = self.run(count, |this| Ok(f64::from_le_bytes(this.array()?)))?;
+                sink.variant(&Signature::make::<Vec<f64>>(), |sink| sink.slice(&values))
+            }
+            8 => {
+                let json = serde_json::from_str(self.text()?).map_err(|_| Bytes::NoStructure)?;
+                self.structure(&json, sink, 0)
+            }
+            _ => Err(Bytes::OutOfRange.into()),
+        }
+    }
+
+    /// JSON as the variant that it is on the bus, within so many others.
+    fn structure(&mut self, json: &Json, sink: &mut impl Sink, level: usize) -> Result<(), Misfit> {
+        self.take(1 + level)?;
+        if level >= MAX_LEVELS && (json.is_array() || json.is_object()) {
+            return Err(Unfit::VariantsTooDeep { max: MAX_LEVELS }.into());
+        }
+        match json {
+            Json::Null => nothing(sink),
+            Json::Bool(value) => sink.variant(&Signature::make::<bool>(), |sink| sink.fixed(*value, 4)),
+            Json::Number(number) => match (number.as_i64(), number.as_f64()) {
+                (Some(value), _) => sink.variant(&Signature::make::<i64>(), |sink| sink.fixed(value, 8)),
+                (None, value) => {
+                    let value = value.unwrap_or(f64::NAN);
+                    sink.variant(&Signature::make::<f64>(), |sink| sink.fixed(value, 8))
+                }
+            },
+            Json::String(text) => {
+                let text = named(text)?;
+                sink.variant(&Signature::make::<String>(), |sink| sink.text(text))
+            }
+            // An empty one of variants is nothing.
+            Json::Array(items) if items.is_empty() => {
+                let element = Signature::make::<String>();
+                sink.variant(&Signature::make::<Vec<String>>(), |sink| sink.array(&element, |_| Ok(())))
+            }
+            Json::Array(items) => sink.variant(&Signature::make::<Vec<AnyVariant>>(), |sink| {
+                sink.array(&Signature::make::<AnyVariant>(), |sink| {
+                    items.iter().try_for_each(|item| self.structure(item, sink, level + 1))
+                })
+            }),
+            Json::Object(entries) => {
+                let (key, value) = (Signature::make::<String>(), Signature::make::<AnyVariant>());
+                sink.variant(&Signature::make::<HashMap<String, AnyVariant>>(), |sink| {
+                    sink.dictionary((&key, &value), |sink| {
+                        entries.iter().try_for_each(|(name, item)| {
+                            sink.entry(|sink| {
+                                sink.text(named(name)?)?;
+                                self.structure(item, sink, level + 1)
+                            })
+                        })
+                    })
                 })
             }
         }
@@ -455,6 +554,16 @@ impl<'a> Reader<'a> {
         if count > self.room { Err(Misfit::TooMany { max: MAX_ITEMS }) } else { Ok(()) }
     }
 }
+
+/// What stands for nothing where anything may stand: an empty array of variants.
+fn nothing(sink: &mut impl Sink) -> Result<(), Misfit> {
+    sink.variant(&Signature::make::<Vec<AnyVariant>>(), |sink| {
+        sink.array(&Signature::make::<AnyVariant>(), |_| Ok(()))
+    })
+}
+
+/// A variant, for its signature.
+type AnyVariant = Variant<u8>;
 
 /// The name of a variant; whoever described the type may have put anything there.
 fn named(name: &str) -> Result<&str, Misfit> {

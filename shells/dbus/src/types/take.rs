@@ -4,9 +4,12 @@
 use std::collections::HashSet;
 
 use dbus::arg::{ArgType, FixedArray, Get, Iter};
+use dbus::{Path, Signature};
+use serde_json::Value as Json;
+use visorbus_hub::Value;
 
 use super::form::{Content, Field, Form, List, Map, Pair, Variants};
-use super::{DEPTH_PER_ITEM, MAX_POSTCARD, MAX_READ, Misfit};
+use super::{DEPTH_PER_ITEM, MAX_DEPTH, MAX_POSTCARD, MAX_READ, Misfit, Unfit};
 
 /// Postcard that grows.
 pub(super) struct Taker {
@@ -84,10 +87,134 @@ impl Taker {
                 let mut inner = item.recurse(ArgType::Struct).ok_or_else(|| wrong(form, item))?;
                 self.fields(fields, &mut inner, depth + 1)?;
             }
+            Form::Any => {
+                let mut content = item.recurse(ArgType::Variant).ok_or_else(|| wrong(form, item))?;
+                self.any(form, &mut content, depth + 1)?;
+            }
             Form::Names(variants) => self.variant(variants, text(form, item)?).map(drop)?,
             Form::Choice(variants, contents) => self.choice(form, variants, contents, item, depth)?,
         }
         if self.out.len() > MAX_POSTCARD { Err(TOO_LONG) } else { Ok(()) }
+    }
+
+    /// Takes whatever a variant holds as a [`visorbus_hub::Value`].
+    fn any(&mut self, form: &Form, item: &mut Iter<'_>, depth: usize) -> Result<(), Misfit> {
+        match item.arg_type() {
+            ArgType::Boolean => self.out.extend([1, got::<bool>(form, item)?.into()]),
+            ArgType::Byte => self.integer(got::<u8>(form, item)?.into()),
+            ArgType::Int16 => self.integer(got::<i16>(form, item)?.into()),
+            ArgType::UInt16 => self.integer(got::<u16>(form, item)?.into()),
+            ArgType::Int32 => self.integer(got::<i32>(form, item)?.into()),
+            ArgType::UInt32 => self.integer(got::<u32>(form, item)?.into()),
+            ArgType::Int64 => self.integer(got(form, item)?),
+            ArgType::UInt64 => {
+                self.integer(i64::try_from(got::<u64>(form, item)?).map_err(|_| beyond("i64"))?)
+            }
+            ArgType::Double => {
+                self.out.push(3);
+                self.out.extend_from_slice(&got::<f64>(form, item)?.to_le_bytes());
+            }
+            ArgType::String => {
+                self.out.push(4);
+                self.bytes(text(form, item)?.as_bytes())?;
+            }
+            ArgType::Array => return self.any_list(form, item, depth),
+            _ => return self.structure(form, item, depth),
+        }
+        Ok(())
+    }
+
+    fn integer(&mut self, value: i64) {
+        self.out.push(2);
+        signed(&mut self.out, value);
+    }
+
+    fn any_list(&mut self, form: &Form, item: &mut Iter<'_>, depth: usize) -> Result<(), Misfit> {
+        let signature = item.signature();
+        let (variant, element) = match signature.as_bytes() {
+            b"as" => (5, Form::Text),
+            b"ay" => (6, Form::U8),
+            b"an" => (6, Form::I16),
+            b"aq" => (6, Form::U16),
+            b"ai" => (6, Form::I32),
+            b"au" => (6, Form::U32),
+            b"ax" => (6, Form::I64),
+            b"ad" => (7, Form::F64),
+            _ => return self.structure(form, item, depth),
+        };
+        self.out.push(variant);
+        self.counted(item, |taker, item| match element {
+            Form::U8 => taker.run(form, item, |out, value: u8| signed(out, value.into())),
+            Form::U16 => taker.run(form, item, |out, value: u16| signed(out, value.into())),
+            Form::U32 => taker.run(form, item, |out, value: u32| signed(out, value.into())),
+            element => taker.elements(&element, item, depth + 1),
+        })
+    }
+
+    /// Takes what has no variant of its own.
+    fn structure(&mut self, form: &Form, item: &mut Iter<'_>, depth: usize) -> Result<(), Misfit> {
+        let value = Value::from(self.json(form, item, depth)?);
+        let bytes = postcard::to_stdvec(&value).map_err(|_| wrong(form, item))?;
+        self.piece(&bytes)
+    }
+
+    /// Any value as JSON; an empty array of variants is `null`.
+    fn json(&mut self, form: &Form, item: &mut Iter<'_>, depth: usize) -> Result<Json, Misfit> {
+        self.take(1 + depth / DEPTH_PER_ITEM)?;
+        if depth > MAX_DEPTH {
+            return Err(Unfit::TooDeep { max: MAX_DEPTH }.into());
+        }
+        Ok(match item.arg_type() {
+            ArgType::Boolean => got::<bool>(form, item)?.into(),
+            ArgType::Byte => got::<u8>(form, item)?.into(),
+            ArgType::Int16 => got::<i16>(form, item)?.into(),
+            ArgType::UInt16 => got::<u16>(form, item)?.into(),
+            ArgType::Int32 => got::<i32>(form, item)?.into(),
+            ArgType::UInt32 => got::<u32>(form, item)?.into(),
+            ArgType::Int64 => got::<i64>(form, item)?.into(),
+            ArgType::UInt64 => got::<u64>(form, item)?.into(),
+            ArgType::Double => got::<f64>(form, item)?.into(),
+            ArgType::String => text(form, item)?.into(),
+            ArgType::ObjectPath => got::<Path<'_>>(form, item)?.to_string().into(),
+            ArgType::Signature => got::<Signature<'_>>(form, item)?.to_string().into(),
+            ArgType::Array if item.signature().as_bytes().get(1) == Some(&b'{') => {
+                self.entries(form, item, depth)?
+            }
+            ArgType::Variant => {
+                let mut content = item.recurse(ArgType::Variant).ok_or_else(|| wrong(form, item))?;
+                self.json(form, &mut content, depth + 1)?
+            }
+            kind @ (ArgType::Array | ArgType::Struct) => {
+                let is_of_variants = kind == ArgType::Array && item.signature().as_bytes() == b"av";
+                let mut items = item.recurse(kind).ok_or_else(|| wrong(form, item))?;
+                let mut all = Vec::new();
+                while items.arg_type() != ArgType::Invalid {
+                    all.push(self.json(form, &mut items, depth + 1)?);
+                    items.next();
+                }
+                if is_of_variants && all.is_empty() { Json::Null } else { Json::Array(all) }
+            }
+            _ => return Err(wrong(form, item)),
+        })
+    }
+
+    /// A dictionary, in which no key may come twice.
+    fn entries(&mut self, form: &Form, item: &mut Iter<'_>, depth: usize) -> Result<Json, Misfit> {
+        let mut items = item.recurse(ArgType::Array).ok_or_else(|| wrong(form, item))?;
+        let mut all = serde_json::Map::new();
+        while let Some(mut pair) = items.recurse(ArgType::DictEntry) {
+            let number = all.len();
+            let key = match self.json(form, &mut pair, depth + 2)? {
+                Json::String(key) => key,
+                key => key.to_string(),
+            };
+            pair.next();
+            if all.insert(key, self.json(form, &mut pair, depth + 2)?).is_some() {
+                return Err(Misfit::Twice { at: number.to_string() });
+            }
+            items.next();
+        }
+        Ok(Json::Object(all))
     }
 
     /// Takes the elements of an array; how many there were.

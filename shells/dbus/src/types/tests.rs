@@ -18,6 +18,7 @@ use visorbus_hub::schema::Shape;
 
 use super::*;
 
+mod any;
 mod by_items;
 mod chance;
 mod in_place;

@@ -5,10 +5,11 @@ use std::fmt;
 use postcard_schema::schema::owned::{
     OwnedDataModelType as Type, OwnedDataModelVariant as Variant, OwnedNamedType, OwnedNamedValue,
 };
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize as _, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::{Misfit, range};
+use super::{Misfit, is_value, range};
 use crate::owned::without_values;
+use crate::value::Value;
 
 /// Adds to `work` what it has cost, in bytes, also where nothing came of it.
 pub(super) fn to_postcard(ty: &Type, json: &str, max: usize, work: &mut usize) -> Result<Vec<u8>, Misfit> {
@@ -61,6 +62,12 @@ impl Sink {
         let len = self.out.len() - end;
         self.out[start..].rotate_right(len);
         self.step((end - start) / MOVED_PER_STEP)
+    }
+
+    fn any<E: Error>(&mut self, value: Value) -> Result<(), E> {
+        let bytes = postcard::to_stdvec(&value).map_err(E::custom)?;
+        self.out.extend_from_slice(&bytes);
+        self.step(bytes.len() / MOVED_PER_STEP)
     }
 
     fn text<E: Error>(&mut self, text: &str) -> Result<(), E> {
@@ -201,6 +208,9 @@ impl<'de> DeserializeSeed<'de> for Place<'_> {
         match self.ty {
             Type::Option(_) => deserializer.deserialize_option(self),
             Type::NewtypeStruct(inner) => Place { ty: &inner.ty, sink: self.sink }.deserialize(deserializer),
+            Type::Enum(variants) if is_value(variants) => {
+                serde_json::Value::deserialize(deserializer).and_then(|json| self.sink.any(json.into()))
+            }
             Type::U128 => deserializer.deserialize_u128(self),
             Type::I128 => deserializer.deserialize_i128(self),
             Type::Schema => Err(D::Error::custom("it is a type, which has no form in JSON")),

@@ -4,7 +4,9 @@ use std::io::Write as _;
 
 use postcard_schema::schema::owned::{
     OwnedDataModelType as Type, OwnedDataModelVariant as Variant, OwnedNamedType, OwnedNamedValue,
+    OwnedNamedVariant,
 };
+use serde::de::IgnoredAny;
 
 use super::Misfit;
 
@@ -79,6 +81,7 @@ impl<'a> Writer<'a> {
             Type::Tuple(items) | Type::TupleStruct(items) => self.items(items),
             Type::Map { key, val } => self.map(&key.ty, &val.ty),
             Type::Struct(fields) => self.fields(fields),
+            Type::Enum(variants) if super::is_value(variants) => self.any(variants),
             Type::Enum(_) => self.variant(ty),
             Type::Schema => Err(Misfit::Untranslatable),
         }
@@ -149,6 +152,21 @@ impl<'a> Writer<'a> {
             Variant::StructVariant(fields) => self.fields(fields)?,
         }
         self.put(b"}")
+    }
+
+    /// Writes a [`crate::Value`], which these are the variants of, as the plain value.
+    fn any(&mut self, variants: &[OwnedNamedVariant]) -> Result<(), Misfit> {
+        let number = usize::try_from(self.varint(32)?).unwrap_or(usize::MAX);
+        let variant = variants.get(number).ok_or(Misfit::OutOfRange)?;
+        match &variant.ty {
+            Variant::NewtypeVariant(_) if number + 1 == variants.len() => {
+                let text = self.text()?;
+                serde_json::from_str::<IgnoredAny>(text).map_err(|_| Misfit::NoStructure)?;
+                self.put(text.as_bytes())
+            }
+            Variant::NewtypeVariant(inner) => self.value(&inner.ty),
+            _ => self.put(b"null"),
+        }
     }
 
     /// How many elements there are. More than the text can hold, at one byte and a comma each, are not begun with.

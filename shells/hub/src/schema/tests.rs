@@ -6,6 +6,7 @@ use postcard_schema::Schema;
 use serde::{Deserialize, Serialize};
 
 use super::*;
+use crate::value::Value;
 
 #[derive(Schema, Serialize, Deserialize, Debug, PartialEq, Clone)]
 struct Wrapped(u64);
@@ -306,3 +307,108 @@ impl Noise {
 
 const MAX: usize = 1 << 20;
 const SMALL: usize = 4096;
+
+#[derive(Schema, Serialize, Deserialize, Debug, PartialEq, Clone)]
+struct Setting {
+    key: String,
+    value: Value,
+    old: Option<Value>,
+    all: Vec<Value>,
+}
+
+#[test]
+fn a_value_is_plain_json_and_comes_back() {
+    let shape = shape::<Setting>();
+    let json =
+        r#"{"key":"a","value":{"b":[1,"c"]},"old":0.5,"all":[null,true,-3,"x",["a"],[],[1,2],[1.5,2.0]]}"#;
+    let setting = Setting {
+        key: "a".to_owned(),
+        value: Value::Json(r#"{"b":[1,"c"]}"#.to_owned()),
+        old: Some(Value::Float(0.5)),
+        all: vec![
+            Value::Empty,
+            Value::Bool(true),
+            Value::Integer(-3),
+            Value::Text("x".to_owned()),
+            Value::Texts(vec!["a".to_owned()]),
+            Value::Texts(Vec::new()),
+            Value::Integers(vec![1, 2]),
+            Value::Floats(vec![1.5, 2.0]),
+        ],
+    };
+    let bytes = postcard::to_stdvec(&setting).unwrap();
+    assert_eq!(shape.to_json(&bytes, 10_000).unwrap(), json);
+    assert_eq!(serde_json::to_string(&setting).unwrap(), json, "as a program writes it that has the type");
+    assert_eq!(shape.to_postcard(json, 10_000).unwrap(), bytes);
+    let short = shape.to_postcard(r#"{"all":[],"value":18446744073709551615,"key":"a"}"#, 10_000).unwrap();
+    let short: Setting = postcard::from_bytes(&short).unwrap();
+    assert_eq!((short.value, short.old), (Value::Float(18446744073709551615.0), None));
+    assert!(shape.to_postcard(r#"{"all":[],"key":"a"}"#, 10_000).is_err(), "it says what it is");
+}
+
+#[test]
+fn a_value_that_is_none_harms_nobody() {
+    let shape = shape::<Value>();
+    for (bytes, misfit) in [
+        (&[9][..], Misfit::OutOfRange),
+        (&[1, 2], Misfit::OutOfRange),
+        (&[8, 1, b'{'], Misfit::NoStructure),
+        (&[8, 3, b'1', b',', b'2'], Misfit::NoStructure),
+        (&[8, 0], Misfit::NoStructure),
+        (&[4, 1, 0xff], Misfit::NotText),
+        (&[0, 0], Misfit::LeftOver { bytes: 1 }),
+    ] {
+        assert_eq!(shape.to_json(bytes, 1_000), Err(misfit), "{bytes:?}");
+    }
+    let deep = "[".repeat(100_000);
+    assert!(shape.to_postcard(&deep, usize::MAX >> 1).is_err());
+    let deep = [&[8][..], &postcard::to_stdvec(&deep).unwrap()].concat();
+    assert_eq!(shape.to_json(&deep, usize::MAX >> 1), Err(Misfit::NoStructure));
+    let long = format!("[{}0]", "0,".repeat(10_000));
+    assert_eq!(shape.to_postcard(&long, 100), Err(Misfit::TooLong { max: 100 }));
+    let bytes = shape.to_postcard(&long, 100_000).unwrap();
+    assert_eq!(shape.to_json(&bytes, 100), Err(Misfit::TooLong { max: 100 }));
+}
+
+#[test]
+fn a_type_that_is_almost_a_value_keeps_its_variants() {
+    #[derive(Schema, Serialize)]
+    #[allow(dead_code)]
+    enum Shorter {
+        Empty,
+        Bool(bool),
+    }
+    #[derive(Schema, Serialize)]
+    #[allow(dead_code)]
+    enum Narrower {
+        Empty,
+        Bool(bool),
+        Integer(i64),
+        Float(f64),
+        Text(String),
+        Texts(Vec<String>),
+        Integers(Vec<i64>),
+        Floats(Vec<f32>),
+        Json(String),
+    }
+    #[derive(Schema, Serialize)]
+    #[allow(dead_code)]
+    enum Renamed {
+        Empty,
+        Bool(bool),
+        Integer(i64),
+        Float(f64),
+        Text(String),
+        Texts(Vec<String>),
+        Integers(Vec<i64>),
+        Floats(Vec<f64>),
+        Structure(String),
+    }
+    let bytes = [1, 1];
+    for shape in [shape::<Shorter>(), shape::<Narrower>(), shape::<Renamed>()] {
+        assert_eq!(shape.to_json(&bytes, 1_000).unwrap(), r#"{"Bool":true}"#);
+        assert_eq!(shape.to_postcard(r#"{"Bool":true}"#, 1_000).unwrap(), bytes);
+        assert!(shape.to_postcard("true", 1_000).is_err());
+    }
+    assert_eq!(self::shape::<Value>().to_json(&bytes, 1_000).unwrap(), "true");
+}

@@ -57,6 +57,8 @@ impl<'a> Reader<'a> {
             Form::Fixed(list, count) => self.list(list, *count)?,
             Form::Map(map) => self.map(map)?,
             Form::Struct(fields) => MessageItem::Struct(self.fields(fields)?),
+            // It is tested by itself.
+            Form::Any => return Err(Bytes::Untranslatable.into()),
             Form::Names(variants) => {
                 let name = variants.name(self.number()?).ok_or(Bytes::OutOfRange)?;
                 named(name)?
