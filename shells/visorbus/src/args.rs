@@ -4,6 +4,7 @@ mod accounts;
 mod auth;
 mod dbus;
 mod key;
+mod monitor;
 mod payload;
 mod policy;
 mod shell;
@@ -25,6 +26,9 @@ pub(crate) use accounts::{Certificate, Listed, Named, ProgramKey, ProgramKeyAdd,
 pub(crate) use auth::{Auth, Check, LogIn, Login, Mint, Refresh, Revoke, Token};
 pub(crate) use dbus::{DBus, DBusAction, DBusCommand, DBusFiles, DBusPlace};
 pub(crate) use key::{Key, Provision, Rotate};
+pub(crate) use monitor::{
+    Monitor, MonitorAction, MonitorHistory, MonitorMetrics, MonitorShow, MonitorThresholds, Top,
+};
 pub(crate) use payload::{Compression, Sealing};
 pub(crate) use policy::{Explain, Moment, Policy, PolicyCheck, PolicyPlace};
 pub(crate) use shell::{Completions, Manual, Shell};
@@ -63,6 +67,12 @@ pub(crate) enum Command {
     Services(Services),
     /// List the hub's connections: what went over them, and how far the clocks of boards are off
     Peers(Peers),
+    /// How the hub, its peers and this machine are doing: figures, thresholds, alerts, the health
+    #[command(after_help = MONITOR_EXAMPLES)]
+    Monitor(Monitor),
+    /// Watch the hub live: its peers, what goes to which address, queues, latencies, alerts
+    #[command(after_help = TOP_EXAMPLES)]
+    Top(Top),
     /// Who may come in, and what they may do: accounts, tokens, the policy
     #[command(subcommand)]
     Auth(Auth),
@@ -320,6 +330,24 @@ Examples:
   visorbus call imu/info
   visorbus call imu/set-rate 50
   visorbus call bus/services --json";
+
+const MONITOR_EXAMPLES: &str = "\
+Examples:
+  visorbus monitor                               the health, what is to be worried about, the figures
+  visorbus monitor metrics 'peer.*'              of each peer
+  visorbus monitor history machine.cpu_percent --since 5m
+  visorbus monitor thresholds --set 'machine.cpu_percent > 90 for 10s, clear < 80: warning'
+  visorbus monitor health                        ends with 1 unless all is well
+
+A threshold is FIGURE > NUMBER [for TIME][, clear < NUMBER [for TIME]][: info|warning|critical], with >, >=, < or <=;
+rate(FIGURE) is by how much a counter rises in a second.";
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  visorbus top --once                            the same once, as text
+
+Keys: q ends it, p or space halts it, tab goes to the other table, s and S sort by the next and the previous column, r turns
+the order round, the arrows and page keys scroll.";
 
 const DBUS_EXAMPLES: &str = "\
 Examples:

@@ -195,6 +195,17 @@ impl Client {
         }
     }
 
+    /// Keeps the token fresh, for those who go on calling.
+    ///
+    /// # Errors
+    /// `Authentication` when it is over and was given; what the hub says of a new one.
+    pub(crate) fn keep_fresh(&mut self) -> Result<()> {
+        match self.renew_at {
+            Some(at) if SystemTime::now() >= at => self.renew(),
+            _ => Ok(()),
+        }
+    }
+
     /// Shows the hub a new token. One that was given cannot be replaced: whoever gave it may use it too.
     fn renew(&mut self) -> Result<()> {
         let Some(accounts) = &self.accounts else {

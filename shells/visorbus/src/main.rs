@@ -13,12 +13,14 @@ mod demo;
 mod interrupt;
 mod key;
 mod manual;
+mod monitor;
 mod output;
 mod place;
 mod prompt;
 mod reload;
 mod serve;
 mod tls;
+mod top;
 mod websocket;
 
 use std::io::IsTerminal;
@@ -39,6 +41,8 @@ fn main() -> ExitCode {
         Command::Publish(args) => commands::publish(args, cli.json),
         Command::Subscribe(args) => commands::subscribe(args),
         Command::Services(args) => commands::services(args, cli.json),
+        Command::Monitor(args) => return finish(&cli, monitor::run(args, cli.json)),
+        Command::Top(args) => top::run(args, cli.json),
         Command::Peers(args) => commands::peers(args, cli.json),
         Command::Auth(args) => auth::run(args, cli.json),
         Command::Key(args) => key::run(args, cli.json),
