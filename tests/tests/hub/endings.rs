@@ -35,7 +35,7 @@ fn an_idle_hub_ends_at_once_and_says_goodbye() {
     assert!(!path.exists(), "nothing is left of it");
     for peer in &mut peers {
         let last = peer.read_to_end();
-        assert!(last.iter().any(|message| says_goodbye(message)), "{last:?}");
+        assert!(last.iter().any(says_goodbye), "{last:?}");
     }
     while watch.recv_timeout(Duration::ZERO).is_some() {}
     assert!(watch.has_ended());
