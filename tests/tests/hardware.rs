@@ -12,8 +12,11 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use dbus::Message;
+use dbus::arg::{PropMap, Variant};
 use visorbus_core::bus::SlowConsumer;
 use visorbus_core::error::ErrorKind;
+use visorbus_dbus::{BusAddress, DBusConfig, DBusListener, HardwareInterface};
 use visorbus_hub::{OwnedMessage, OwnedPayload, Value};
 use visorbus_imu::device_key;
 use visorbus_services::hardware::messages::{
@@ -22,6 +25,7 @@ use visorbus_services::hardware::messages::{
 use visorbus_services::hardware::{
     Device, DeviceChange, HardwareConfig, HardwareManager, HardwareMessageHandler, Listening,
 };
+use visorbus_tests::dbus_daemon::DbusDaemon;
 use visorbus_unix::{Delivery, Subscription};
 
 use line::{AT_ONCE, PATIENCE, Pty, TestHub};
@@ -110,10 +114,10 @@ fn a_board_is_listed_with_what_the_hub_knows_and_what_it_tells_of_itself() {
     let world = World::new();
     let (_pty, _node) = world.sensor();
     let viewer = world.hub.client("viewer", &["request:hardware/list", "request:hardware/device"]);
-    let listed = viewer.call::<ListDevices>(&String::new(), None).unwrap();
+    let listed = viewer.call::<ListDevices>(&None, None).unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!((listed[0].id.as_str(), listed[0].state.as_str()), ("board/imu", "ready"));
-    assert!(viewer.call::<ListDevices>(&"input".to_owned(), None).unwrap().is_empty());
+    assert!(viewer.call::<ListDevices>(&Some("input".to_owned()), None).unwrap().is_empty());
     let board = viewer.call::<GetDevice>(&"board/imu".to_owned(), None).unwrap();
     assert_eq!(value(&board, "transport"), &Value::Text("serial".to_owned()));
     assert_eq!(value(&board, "boot-id"), &Value::Text("0000000000000007".to_owned()));
@@ -338,7 +342,7 @@ fn boards_that_do_not_answer_hold_up_nobody_s_coming_and_going() {
     world.wait(|change| change.device().id == "power_supply/BAT0");
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     let viewer = world.hub.client("viewer", &["request:hardware/*"]);
-    assert!(!viewer.call::<ListDevices>(&String::new(), Some(AT_ONCE)).unwrap().is_empty());
+    assert!(!viewer.call::<ListDevices>(&None, Some(AT_ONCE)).unwrap().is_empty());
 }
 
 #[test]
@@ -361,3 +365,103 @@ fn it_ends_with_its_hub_and_when_it_is_told_to() {
         .find(|change| matches!(change, DeviceChange::Removed { .. }));
     assert!(matches!(removed, Some(DeviceChange::Removed { why, .. }) if why == "the hub has ended"));
 }
+
+#[test]
+fn a_program_on_the_bus_sees_devices_come_change_and_go_and_commands_them_by_its_own_rights() {
+    let world = World::new();
+    let bus = DbusDaemon::start();
+    let mut config = DBusConfig::default();
+    config.bus = BusAddress::Address(bus.address().to_owned());
+    let (listener, door) = DBusListener::new(config, &world.hub.handle).unwrap();
+    world.hub.handle.listen(Box::new(listener)).unwrap();
+    let listening = HardwareInterface::register(&world.manager, &door).unwrap();
+    while !door.state().owns_name {
+        thread::yield_now();
+    }
+    let (pty, node) = world.sensor();
+    world.battery("Charging");
+    world.wait(|change| change.device().id == "power_supply/BAT0");
+
+    let panel = Program::new(
+        &world,
+        &bus,
+        &["request:org.visorbus.hardware1/**", "subscribe:org.visorbus.hardware1/**"],
+    );
+    let listed = panel.call("ListDevices", ("board",)).unwrap();
+    let listed: Vec<(String, String, String, String)> = listed.read1().unwrap();
+    assert_eq!(
+        listed,
+        [("board/imu", "board", "imu", "ready")].map(|(a, b, c, d)| (a.into(), b.into(), c.into(), d.into()))
+    );
+    let shown = panel.call("GetDevice", ("power_supply/BAT0",)).unwrap();
+    let (kind, _name, state, properties): (String, String, String, PropMap) = shown.read4().unwrap();
+    assert_eq!((kind.as_str(), state.as_str()), ("power_supply", "charging"));
+    assert_eq!(properties["type"].0.as_str(), Some("Battery"));
+    let unknown = panel.call("GetDevice", ("board/../imu",)).unwrap_err();
+    assert!(unknown.message().unwrap().contains("there is no device"), "{unknown}");
+
+    // It may use the interface, but not the address that the command goes to: the board is not reached.
+    let set_rate = |rate: u32| ("board/imu", "set-rate", Variant(rate));
+    let refused = panel.call("Command", set_rate(700)).unwrap_err();
+    assert_eq!(refused.name(), Some("org.freedesktop.DBus.Error.AccessDenied"), "{refused}");
+    let operator = Program::new(&world, &bus, &["request:org.visorbus.hardware1/**", "imu.control"]);
+    let answer: Variant<i64> = operator.call("Command", set_rate(200)).unwrap().read1().unwrap();
+    assert_eq!(answer.0, 200, "and before it was not 700");
+    let wrong = operator.call("Command", ("board/imu", "set-rate", Variant("fast"))).unwrap_err();
+    assert!(!wrong.message().unwrap().is_empty());
+    let stranger = Program::new(&world, &bus, &["imu.control"]);
+    assert!(stranger.call("ListDevices", ("",)).is_err() && stranger.call("Command", set_rate(1)).is_err());
+
+    let ids: (Variant<Vec<String>>,) = panel.property("Devices").read1().map(|ids| (ids,)).unwrap();
+    assert_eq!(ids.0.0, ["board/imu", "power_supply/BAT0"]);
+    world.battery("Full");
+    let changed = panel.signal("DeviceChanged");
+    let (id, state): (String, String) = changed.read2().unwrap();
+    assert!(id == "power_supply/BAT0" && state == "full" || id == "board/imu", "{id} {state}");
+    drop((node, pty));
+    let (id, why): (String, String) = panel.signal("DeviceRemoved").read2().unwrap();
+    assert!(id == "board/imu" && !why.is_empty());
+    panel.signal("PropertiesChanged");
+    drop(listening);
+}
+
+/// A program on the bus that has shown a token.
+struct Program(dbus::channel::Channel);
+
+impl Program {
+    fn new(world: &World, bus: &DbusDaemon, scopes: &[&str]) -> Self {
+        let program = Self(bus.connect());
+        let token = world.hub.token("panel", scopes);
+        let call = Message::call_with_args(BUS, OBJECT, BUS, "Authenticate", (token.as_str(),));
+        program.ask(call).unwrap();
+        program
+    }
+
+    fn call(&self, member: &str, arguments: impl dbus::arg::AppendAll) -> Result<Message, dbus::Error> {
+        self.ask(Message::call_with_args(BUS, OBJECT, "org.visorbus.Hardware1", member, arguments))
+    }
+
+    fn property(&self, name: &str) -> Message {
+        let of = ("org.visorbus.Hardware1", name);
+        self.ask(Message::call_with_args(BUS, OBJECT, "org.freedesktop.DBus.Properties", "Get", of)).unwrap()
+    }
+
+    fn ask(&self, call: Message) -> Result<Message, dbus::Error> {
+        self.0.send_with_reply_and_block(call, PATIENCE)
+    }
+
+    /// Waits for a signal of the interface's, and drops all else.
+    fn signal(&self, member: &str) -> Message {
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            let message = self.0.blocking_pop_message(Duration::from_millis(100)).unwrap();
+            if let Some(message) = message.filter(|message| message.member().as_deref() == Some(member)) {
+                return message;
+            }
+        }
+        panic!("no signal {member} came");
+    }
+}
+
+const BUS: &str = "org.visorbus.Bus1";
+const OBJECT: &str = "/org/visorbus/Bus1";

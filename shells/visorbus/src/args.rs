@@ -3,6 +3,7 @@
 mod accounts;
 mod auth;
 mod dbus;
+mod hardware;
 mod key;
 mod monitor;
 mod payload;
@@ -25,6 +26,7 @@ use shell::COMPLETIONS_EXAMPLES;
 pub(crate) use accounts::{Certificate, Listed, Named, ProgramKey, ProgramKeyAdd, User};
 pub(crate) use auth::{Auth, Check, LogIn, Login, Mint, Refresh, Revoke, Token};
 pub(crate) use dbus::{DBus, DBusAction, DBusCommand, DBusFiles, DBusPlace};
+pub(crate) use hardware::{Hardware, HardwareAction, HardwareCommand, HardwareShow, HardwareWatch};
 pub(crate) use key::{Key, Provision, Rotate};
 pub(crate) use monitor::{
     Monitor, MonitorAction, MonitorHistory, MonitorMetrics, MonitorShow, MonitorThresholds, Top,
@@ -73,6 +75,9 @@ pub(crate) enum Command {
     /// Watch the hub live: its peers, what goes to which address, queues, latencies, alerts
     #[command(after_help = TOP_EXAMPLES)]
     Top(Top),
+    /// The boards and the machine's devices: what is known of them, what they can be told to do
+    #[command(after_help = HARDWARE_EXAMPLES)]
+    Hardware(Hardware),
     /// Who may come in, and what they may do: accounts, tokens, the policy
     #[command(subcommand)]
     Auth(Auth),
@@ -348,6 +353,16 @@ Examples:
 
 Keys: q ends it, p or space halts it, tab goes to the other table, s and S sort by the next and the previous column, r turns
 the order round, the arrows and page keys scroll.";
+
+const HARDWARE_EXAMPLES: &str = "\
+Examples:
+  visorbus hardware                              the boards, and what the kernel knows of this machine
+  visorbus hardware list board
+  visorbus hardware show board/imu               its firmware, its link, its commands
+  visorbus hardware command board/imu set-rate 50
+  visorbus hardware watch                        what comes, goes and changes
+
+A command goes to the board's own address: whoever may not call imu/set-rate may not give set-rate to board/imu either.";
 
 const DBUS_EXAMPLES: &str = "\
 Examples:

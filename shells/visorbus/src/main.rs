@@ -10,6 +10,7 @@ mod commands;
 mod complete;
 mod dbus;
 mod demo;
+mod hardware;
 mod interrupt;
 mod key;
 mod manual;
@@ -19,6 +20,7 @@ mod place;
 mod prompt;
 mod reload;
 mod serve;
+mod table;
 mod tls;
 mod top;
 mod websocket;
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Command::Monitor(args) => return finish(&cli, monitor::run(args, cli.json)),
         Command::Top(args) => top::run(args, cli.json),
         Command::Peers(args) => commands::peers(args, cli.json),
+        Command::Hardware(args) => hardware::run(args, cli.json),
         Command::Auth(args) => auth::run(args, cli.json),
         Command::Key(args) => key::run(args, cli.json),
         Command::Tls(args) => tls::run(args, cli.json),

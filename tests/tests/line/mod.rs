@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
-use visorbus_auth::{KeyFile, TokenRequest};
+use visorbus_auth::{KeyFile, TokenRequest, TokenText};
 use visorbus_controller::messages as controller;
 use visorbus_core::bus::{self, SlowConsumer};
 use visorbus_core::error::ErrorKind;
@@ -66,9 +66,13 @@ impl TestHub {
     pub(crate) fn client(&self, name: &str, scopes: &[&str]) -> UnixSocketClient {
         let client = UnixSocketClient::new(socket(&self.directory), name).unwrap();
         client.connect().unwrap();
-        let token = keys().mint(&TokenRequest::new(name, scopes)).unwrap();
-        client.authenticate(&Credentials::Token(token)).unwrap();
+        client.authenticate(&Credentials::Token(self.token(name, scopes))).unwrap();
         client
+    }
+
+    /// A token of the hub's.
+    pub(crate) fn token(&self, name: &str, scopes: &[&str]) -> TokenText {
+        keys().mint(&TokenRequest::new(name, scopes)).unwrap()
     }
 
     /// A client that may do everything with the devices, and sees who comes and goes.

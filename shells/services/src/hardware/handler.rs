@@ -76,7 +76,9 @@ impl MessageHandler for HardwareMessageHandler {
         _cancelled: &dyn Fn() -> bool,
     ) -> Result<(), IpcError> {
         match message.destination {
-            Some(ListDevices::ADDRESS) => answer(message, reply, |Kind(kind)| Ok(self.list(&kind))),
+            Some(ListDevices::ADDRESS) => {
+                answer(message, reply, |Kind(kind)| Ok(self.list(&kind.unwrap_or_default())))
+            }
             Some(GetDevice::ADDRESS) => answer(message, reply, |id: String| self.manager.find(&id)),
             Some(CommandDevice::ADDRESS) => {
                 let timeout =
@@ -92,17 +94,17 @@ impl MessageHandler for HardwareMessageHandler {
     }
 }
 
-/// The kind of devices that is asked for; empty: any.
+/// The kind of devices that is asked for; nothing, or an empty text: any.
 #[derive(Deserialize)]
-struct Kind(String);
+struct Kind(Option<String>);
 
 impl Asked for Kind {
     fn from_text(text: &str) -> Result<Self, String> {
-        Ok(Self(text.trim().to_owned()))
+        Ok(Self(Some(text.trim().to_owned())))
     }
 
     fn from_nothing() -> Option<Self> {
-        Some(Self(String::new()))
+        Some(Self(None))
     }
 }
 

@@ -15,12 +15,12 @@ use crate::answer::{Asked, Told};
 /// The component.
 pub const COMPONENT: &str = "hardware";
 
-/// `hardware/list`: the devices of one kind, or with nothing or an empty text all of them, in the order of their ids.
+/// `hardware/list`: the devices of one kind, or with nothing all of them, in the order of their ids.
 #[derive(Debug, Clone, Copy)]
 pub struct ListDevices;
 
 impl Endpoint for ListDevices {
-    type Request = String;
+    type Request = Option<String>;
     type Response = Vec<DeviceSummary>;
     const ADDRESS: Address<'static> = Address::literal("hardware/list");
     const ACCESS: Access<'static> = Access::Permission;
