@@ -1,6 +1,7 @@
 //! The devices that there are, and who is told when that changes. It knows nothing of where they come from.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -89,7 +90,10 @@ impl Inventory {
     fn tell(&self, change: &DeviceChange) {
         let listeners: Vec<Arc<Listener>> = lock(&self.listeners).values().cloned().collect();
         for listener in listeners {
-            listener(change);
+            // The thread that tells is to tell the others too, and goes on.
+            if catch_unwind(AssertUnwindSafe(|| listener(change))).is_err() {
+                tracing::error!("a listener to changes of hardware has panicked at '{}'", change.device().id);
+            }
         }
     }
 }
@@ -121,4 +125,88 @@ impl std::fmt::Debug for Listening {
 /// What is behind a lock is whole between any two lines that could panic.
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use visorbus_hub::Value;
+
+    use crate::hardware::device::Property;
+
+    fn device(id: &str, properties: &[(&str, i64, bool)]) -> Device {
+        let property = |&(name, value, reading): &(&str, i64, bool)| Property {
+            name: name.to_owned(),
+            value: Value::Integer(value),
+            unit: String::new(),
+            reading,
+        };
+        Device {
+            id: id.to_owned(),
+            kind: "test".to_owned(),
+            name: id.to_owned(),
+            state: "present".to_owned(),
+            properties: properties.iter().map(property).collect(),
+            commands: Vec::new(),
+        }
+    }
+
+    /// An inventory, and what it has told.
+    fn heard() -> (Arc<Inventory>, Arc<Mutex<Vec<DeviceChange>>>, Listening) {
+        let (inventory, told) = (Arc::<Inventory>::default(), Arc::<Mutex<Vec<DeviceChange>>>::default());
+        let teller = Arc::clone(&told);
+        let listening = inventory.listen(Box::new(move |change| lock(&teller).push(change.clone())));
+        (inventory, told, listening)
+    }
+
+    fn have(inventory: &Inventory, devices: Vec<Device>) {
+        inventory.replace(devices, |_| true, |_, _| {}, "gone");
+    }
+
+    #[test]
+    fn readings_that_move_are_taken_over_and_not_told() {
+        let (inventory, told, _listening) = heard();
+        have(&inventory, vec![device("a", &[("state", 1, false), ("voltage", 1, true)])]);
+        have(&inventory, vec![device("a", &[("state", 1, false), ("voltage", 2, true)])]);
+        have(&inventory, vec![device("a", &[("state", 1, false)])]);
+        assert_eq!(lock(&told).len(), 1, "{told:?}");
+        have(&inventory, vec![device("a", &[("voltage", 3, true)])]);
+        assert!(matches!(&lock(&told)[1], DeviceChange::Changed { changed, .. } if changed == &["state"]));
+        inventory.update("a", true, |device| device.properties[0].value = Value::Integer(4));
+        assert!(matches!(&lock(&told)[2], DeviceChange::Changed { changed, .. } if changed == &["voltage"]));
+    }
+
+    #[test]
+    fn a_device_that_has_gone_is_not_brought_back_by_what_is_learnt_of_it_later() {
+        let (inventory, told, _listening) = heard();
+        have(&inventory, vec![device("a", &[])]);
+        inventory.remove("a", "unplugged");
+        inventory.remove("a", "unplugged");
+        inventory.update("a", true, |device| device.state = "ready".to_owned());
+        assert!(inventory.device("a").is_none());
+        assert_eq!(lock(&told).len(), 2, "{told:?}");
+    }
+
+    #[test]
+    fn a_listener_may_look_into_the_inventory_and_is_forgotten_when_it_is_dropped() {
+        let inventory = Arc::<Inventory>::default();
+        let (looked, of) = (Arc::clone(&inventory), Arc::<Mutex<usize>>::default());
+        let seen = Arc::clone(&of);
+        let listening = inventory.listen(Box::new(move |_| *lock(&seen) += looked.list().len()));
+        have(&inventory, vec![device("a", &[]), device("b", &[])]);
+        assert_eq!(*lock(&of), 3, "one device, then two");
+        drop(listening);
+        have(&inventory, Vec::new());
+        assert_eq!(*lock(&of), 3);
+        assert!(lock(&inventory.listeners).is_empty());
+    }
+
+    #[test]
+    fn a_listener_that_panics_takes_nothing_with_it() {
+        let (inventory, told, _listening) = heard();
+        let _panicking = inventory.listen(Box::new(|_| panic!("a fault of the listener's")));
+        have(&inventory, vec![device("a", &[])]);
+        have(&inventory, vec![device("a", &[]), device("b", &[])]);
+        assert_eq!((inventory.list().len(), lock(&told).len()), (2, 2));
+    }
 }

@@ -99,4 +99,29 @@ mod tests {
             assert!(!events.take(&["no-such-subsystem"]));
         }
     }
+
+    /// Until something has come, or for a second.
+    fn wait(events: &Uevents) {
+        let mut fds = [nix::poll::PollFd::new(events.as_fd(), nix::poll::PollFlags::POLLIN)];
+        nix::poll::poll(&mut fds, 1_000_u16).unwrap();
+    }
+
+    #[test]
+    fn what_the_kernel_tells_is_heard_and_what_a_program_tells_in_its_place_is_not() {
+        let Ok(events) = Uevents::open() else { return };
+        // Whoever is root can have the kernel tell of a device again (Documentation/ABI/testing/sysfs-uevent).
+        if std::fs::write("/sys/class/misc/tun/uevent", "change").is_ok() {
+            wait(&events);
+            assert!(events.take(&["misc"]), "the kernel was heard");
+        }
+        let forger = Uevents::open().unwrap();
+        let event = b"add@/devices/x\0ACTION=add\0DEVPATH=/devices/x\0SUBSYSTEM=power_supply\0";
+        let to = NetlinkAddr::new(0, KERNEL_GROUP);
+        let sent = nix::sys::socket::sendto(forger.0.as_raw_fd(), event, &to, MsgFlags::empty());
+        // Others may not even send.
+        if sent.is_ok() {
+            wait(&events);
+            assert!(!events.take(&["power_supply"]), "only the kernel is believed");
+        }
+    }
 }
