@@ -142,6 +142,10 @@ pub(crate) fn read<Q: Asked>(payload: &MessagePayload<'_>) -> Result<Q, Error> {
         }
         MessagePayload::Binary(_) => payload.parse().map_err(|e| owned_error(&e)),
         MessagePayload::Json(text) => OwnedPayload::Json((*text).to_owned()).parse(),
+        // A document has no other way to say nothing.
+        MessagePayload::Toml(text) if text.trim().is_empty() => {
+            Q::from_nothing().map_or_else(|| from_toml(text).map_err(wrong), Ok)
+        }
         MessagePayload::Toml(text) => from_toml(text).map_err(wrong),
         MessagePayload::String(text) => Q::from_text(text).map_err(wrong),
     }

@@ -142,3 +142,6 @@ const fn float(value: u64) -> f64 {
 const LONGEST_FILE: u64 = 1 << 20;
 /// Most open files that are counted.
 const MOST_FILES: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests;

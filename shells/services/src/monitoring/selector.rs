@@ -30,14 +30,17 @@ impl Selector {
     /// Reads the selector that `text` begins with; the other part is what is left.
     pub(crate) fn parse_start(text: &str) -> Result<(Self, &str), String> {
         let text = text.trim_start();
-        if let Some(inner) = text.strip_prefix("rate(") {
-            let (selector, rest) = Self::parse_start(inner)?;
-            let rest = rest.trim_start().strip_prefix(')').ok_or("')' is missing after 'rate('")?;
-            return match selector.rate {
-                true => Err("a rate has no rate".to_owned()),
-                false => Ok((Self { rate: true, ..selector }, rest)),
-            };
+        let Some(inner) = text.strip_prefix("rate(") else { return Self::parse_series(text) };
+        let inner = inner.trim_start();
+        if inner.starts_with("rate(") {
+            return Err("a rate has no rate".to_owned());
         }
+        let (selector, rest) = Self::parse_series(inner)?;
+        let rest = rest.trim_start().strip_prefix(')').ok_or("')' is missing after 'rate('")?;
+        Ok((Self { rate: true, ..selector }, rest))
+    }
+
+    fn parse_series(text: &str) -> Result<(Self, &str), String> {
         let end = text.find(|c: char| !is_name(c)).unwrap_or(text.len());
         let (name, rest) = text.split_at(end);
         if !is_metric_name(name) {

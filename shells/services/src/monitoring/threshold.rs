@@ -296,3 +296,69 @@ const MAX_TEXT: usize = 512;
 const LONGEST_HOLD: f64 = 86_400.0;
 /// What was over must be so for this long, where nothing else is said, so that it does not come and go.
 const LEAST_CLEAR_HOLD: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::monitoring::MonitoringConfig;
+
+    #[test]
+    fn a_text_is_read_as_it_is_written() {
+        for (text, written) in [
+            ("a > 1", "a > 1: warning"),
+            ("  a.b_c<=-1.5e3 for 90s:critical ", "a.b_c <= -1500 for 90s: critical"),
+            ("a > 90 for 10s, clear < 80: info", "a > 90 for 10s, clear < 80: info"),
+            ("a > 90 for 1m, clear <= 90 for 1m", "a > 90 for 1m: warning"),
+            ("a > 1, clear < 1 for 0s", "a > 1, clear < 1 for 0s: warning"),
+            ("a >= 1 for 0.25s", "a >= 1 for 250ms: warning"),
+            ("rate( a{y=\"2\", x=\"1\"} ) > 1", "rate(a{x=\"1\",y=\"2\"}) > 1: warning"),
+            (r#"a{x="q\"\\\n,}"} > 1"#, r#"a{x="q\"\\\n,}"} > 1: warning"#),
+        ] {
+            let threshold: Threshold = text.parse().unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(threshold.to_string(), written);
+            assert_eq!(written.parse::<Threshold>().unwrap(), threshold, "{written}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_threshold_is_refused_with_what_is_wrong() {
+        for (text, wrong) in [
+            ("", "no metric's name"),
+            ("CPU > 1", "no metric's name"),
+            ("a.", "no metric's name"),
+            ("a", "'>', '>=', '<' or '<=' is missing"),
+            ("a > ", "is no number"),
+            ("a > nan", "is no number"),
+            ("a > 1e999", "is no number"),
+            ("a > 1 for 5", "is no time"),
+            ("a > 1 for -5s", "between nothing and a day"),
+            ("a > 1 for 25h", "between nothing and a day"),
+            ("a > 1: terrible", "should be ': info'"),
+            ("a > 1 please", "should be ': info'"),
+            ("a > 1, then < 1", "should be 'clear'"),
+            ("a > 1, clear > 0", "cannot be over with '>'"),
+            ("a > 1, clear < 2", "both at once"),
+            ("a < 1, clear > 0", "both at once"),
+            ("rate(a > 1", "')' is missing"),
+            ("rate(rate(a)) > 1", "a rate has no rate"),
+            ("a{x=1} > 1", "no label"),
+            ("a{x=\"1\" > 1", "is missing before"),
+            ("a{x=\"1} > 1", "no label"),
+            ("a{x=\"1\",x=\"2\"} > 1", "there twice"),
+        ] {
+            let error = text.parse::<Threshold>().unwrap_err().to_string();
+            assert!(error.contains(wrong), "{text}: {error}");
+        }
+        let endless = "rate(".repeat(100_000);
+        assert!(endless.parse::<Threshold>().is_err());
+        let screen = "a > 1 for \u{1f3a7}\x1b[2J".parse::<Threshold>().unwrap_err().to_string();
+        assert!(!screen.contains(char::is_control), "{screen:?}");
+    }
+
+    #[test]
+    fn the_default_thresholds_are_all_read() {
+        let all = MonitoringConfig::default_thresholds();
+        assert_eq!(all.len(), 8);
+        assert!(all.iter().all(|of| crate::monitoring::describe(&of.metric.name).is_some()), "{all:?}");
+    }
+}

@@ -1,5 +1,4 @@
 use super::*;
-use crate::monitoring::selector::Selector;
 
 fn at(milliseconds: u64) -> Time {
     Time { now: Duration::from_millis(milliseconds), at_us: 1_000 * milliseconds }
