@@ -5,6 +5,7 @@ mod auth;
 mod dbus;
 mod hardware;
 mod key;
+mod manage;
 mod monitor;
 mod payload;
 mod policy;
@@ -28,6 +29,7 @@ pub(crate) use auth::{Auth, Check, LogIn, Login, Mint, Refresh, Revoke, Token};
 pub(crate) use dbus::{DBus, DBusAction, DBusCommand, DBusFiles, DBusPlace};
 pub(crate) use hardware::{Hardware, HardwareAction, HardwareCommand, HardwareShow, HardwareWatch};
 pub(crate) use key::{Key, Provision, Rotate};
+pub(crate) use manage::Manage;
 pub(crate) use monitor::{
     Monitor, MonitorAction, MonitorHistory, MonitorMetrics, MonitorShow, MonitorThresholds, Top,
 };
@@ -58,6 +60,12 @@ pub(crate) enum Command {
     /// Run a hub until Ctrl-C
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Serve),
+    /// Show how the hub's program is: what serves where, and what its configuration asks for that is not so
+    Status(Manage),
+    /// Have the hub read its configuration, accounts, keys, policy and certificates again
+    Reload(Manage),
+    /// End the hub
+    Shutdown(Manage),
     /// Call an address and print the answer
     #[command(after_help = CALL_EXAMPLES)]
     Call(Call),
@@ -134,6 +142,15 @@ pub(crate) struct Client {
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
+    /// The configuration, a TOML file [env: VISORBUS_CONFIG=] [default: /etc/visorbus/visorbus.toml for root,
+    /// visorbus/visorbus.toml in the configuration directory of everybody else, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// A setting that holds whatever the file says, for example log.level=debug; may be repeated
+    #[arg(long, value_name = "CATEGORY.KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+
     #[command(flatten)]
     pub(crate) place: PolicyPlace,
 
@@ -310,12 +327,13 @@ Examples:
   visorbus demo                                  the whole system at work, on this machine
   visorbus demo --secure                         who may do what, and what becomes of those who may not
   visorbus serve --serial /dev/ttyACM0@115200    a hub with a board on a serial line
+  visorbus status                                what the hub serves, and where
   visorbus services                              who is there, what they offer
   visorbus call imu/info                         ask a board
   visorbus subscribe 'imu/**'                    watch what it says
 
 Exit codes: 0 done, 1 it failed, 2 wrong usage, 3 no hub there or the component went away, 4 not allowed,
-5 no answer in time, 130 the demonstration was interrupted.";
+5 no answer in time, 6 the configuration is wrong, 130 the demonstration was interrupted.";
 
 const SERVE_EXAMPLES: &str = "\
 Examples:
@@ -326,9 +344,11 @@ Examples:
   visorbus serve --dashboard                                        a page for browsers on this machine
   visorbus serve --websocket 0.0.0.0:7400 --tls --dashboard         the same for others, after `visorbus tls init`
   visorbus serve --dbus                                             for desktop programs, on the session bus
+  visorbus serve --set log.level=info --set monitoring.interval_ms=500
 
-A board proves itself with the key of its link: `visorbus key provision NAME` makes it. SIGHUP has accounts, keys, policy
-and certificates read again; an error in one of them leaves it as it was.";
+What is said here holds whatever the configuration says, and variables such as VISORBUS_LOG_LEVEL=info hold above its file
+too. A board proves itself with the key of its link: `visorbus key provision NAME` makes it. SIGHUP, or `visorbus reload`,
+has configuration, accounts, keys, policy and certificates read again; an error in one of them leaves it as it was.";
 
 const CALL_EXAMPLES: &str = "\
 Examples:

@@ -5,27 +5,11 @@ use std::path::Path;
 
 use roxmltree::{Document, Node, ParsingOptions};
 use serde_json::json;
-use visorbus_dbus::{
-    BusAddress, DBusClient, DBusClientConfig, DBusConfig, DBusDoor, DBusListener, MessageItem, files,
-};
-use visorbus_hub::{Error, HubHandle, Result};
+use visorbus_dbus::{BusAddress, DBusClient, DBusClientConfig, DBusConfig, MessageItem, files};
+use visorbus_hub::{Error, Result};
 
-use crate::args::{DBus, DBusAction, DBusCommand, DBusFiles, DBusPlace};
+use crate::args::{DBusAction, DBusCommand, DBusFiles, DBusPlace};
 use crate::output::{print, table};
-
-impl DBus {
-    /// Gives the hub its name on a bus; `None` where no bus is wanted. A bus that is not there is tried again and again.
-    pub(crate) fn join(&self, hub: &HubHandle) -> Result<Option<DBusDoor>> {
-        let Some(bus) = &self.dbus else { return Ok(None) };
-        let mut config = DBusConfig::default();
-        config.bus = bus.clone();
-        config.service_name.clone_from(&self.dbus_name);
-        config.object_path.clone_from(&self.dbus_path);
-        let (listener, door) = DBusListener::new(config, hub)?;
-        hub.listen(Box::new(listener))?;
-        Ok(Some(door))
-    }
-}
 
 /// Does what was asked.
 pub(crate) fn run(args: &DBusCommand, json: bool) -> Result<()> {

@@ -13,6 +13,7 @@ mod demo;
 mod hardware;
 mod interrupt;
 mod key;
+mod manage;
 mod manual;
 mod monitor;
 mod output;
@@ -25,20 +26,30 @@ mod tls;
 mod top;
 mod websocket;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use visorbus::Log;
+use visorbus::settings::{LogLevel, LogSettings};
 
 use crate::args::{Cli, Command};
 
 fn main() -> ExitCode {
     complete::answer_shell();
     let cli = Cli::parse();
-    start_log(&cli);
+    if let Command::Serve(args) = &cli.command {
+        // Its configuration says what is logged, and where.
+        return finish(&cli, serve::run(args, cli.verbose, cli.json));
+    }
+    if let Err(error) = start_log(&cli) {
+        return finish(&cli, Err(error));
+    }
     let done = match &cli.command {
         Command::Auth(args::Auth::Explain(args)) => return finish(&cli, auth::explain(args, cli.json)),
-        Command::Serve(args) => serve::run(args),
+        Command::Serve(_) => Ok(()),
+        Command::Status(args) => manage::status(args, cli.json),
+        Command::Reload(args) => manage::reload(args, cli.json),
+        Command::Shutdown(args) => manage::shutdown(args, cli.json),
         Command::Call(args) => commands::call(args, cli.json),
         Command::Publish(args) => commands::publish(args, cli.json),
         Command::Subscribe(args) => commands::subscribe(args),
@@ -76,18 +87,12 @@ fn finish(cli: &Cli, done: visorbus_hub::Result<ExitCode>) -> ExitCode {
 
 /// Has the crates' events written to standard error: warnings, with `-v` what happens, with `-vv` everything. The
 /// demonstration tells itself what it breaks.
-fn start_log(cli: &Cli) {
+fn start_log(cli: &Cli) -> visorbus_hub::Result<()> {
     let level = match cli.verbose {
-        0 if matches!(cli.command, Command::Demo(_)) => tracing::Level::ERROR,
-        0 => tracing::Level::WARN,
-        1 => tracing::Level::INFO,
-        _ => tracing::Level::TRACE,
+        0 if matches!(cli.command, Command::Demo(_)) => LogLevel::Error,
+        0 => LogLevel::Warn,
+        1 => LogLevel::Info,
+        _ => LogLevel::Trace,
     };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .without_time()
-        .init();
+    Log::start(&LogSettings::text(level)).map(drop)
 }

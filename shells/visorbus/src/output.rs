@@ -15,6 +15,8 @@ pub(crate) const NO_HUB: u8 = 3;
 pub(crate) const NOT_ALLOWED: u8 = 4;
 /// Nobody answered in time.
 pub(crate) const TIMED_OUT: u8 = 5;
+/// The configuration is wrong.
+pub(crate) const CONFIGURATION: u8 = 6;
 /// The whole ended by Ctrl-C.
 pub(crate) const INTERRUPTED: u8 = 130;
 

@@ -1,121 +1,244 @@
-//! `visorbus serve`: a hub on a socket, with boards on serial lines and SPI buses, until a signal ends it.
+//! `visorbus serve`: a hub with everything that its configuration asks for, until a signal or somebody on the bus ends it.
 
 use std::fs::File;
 use std::io::{IsTerminal, stderr};
-use std::sync::Arc;
+use std::process::ExitCode;
 use std::thread;
 
 use nix::sys::signal::{SigSet, Signal};
-use visorbus::StoredBoardKeys;
-use visorbus_auth::{Accounts, AuthorizationProvider, KeyFile, Policy};
-use visorbus_dbus::DBusDoor;
-use visorbus_hub::{Error, Hub, HubConfig, HubHandle, Result};
-use visorbus_mcu::{BoardKeys, SerialPort, SpiPort};
-use visorbus_unix::UnixSocketListener;
-use visorbus_websocket::{Door, WebSocketListener};
+use visorbus::systemd::{Inherited, Notifier};
+use visorbus::{
+    IpcManager, Log, ManagerControl, ManagerEvent, ManagerStatus, Reloaded, Settings, places, settings,
+};
+use visorbus_hub::{Error, Result, Value};
+use visorbus_services::config::{ConfigError, ConfigManager, Overrides};
 
 use crate::reload::count;
-use crate::{args, interrupt};
+use crate::tls::authority;
+use crate::{args, interrupt, output};
 
-/// Runs the hub.
-pub(crate) fn run(args: &args::Serve) -> Result<()> {
+/// Runs the hub. What is wrong with the configuration has an exit code of its own: starting again does not mend it.
+pub(crate) fn run(args: &args::Serve, verbose: u8, json: bool) -> Result<ExitCode> {
+    // First of all, before the first thread.
+    let mut sockets = Inherited::take()?;
     let signals = interrupt::block()?;
-    let place = &args.place.place;
-    let is_first = !place.has_keys();
-    let keys = KeyFile::open_or_create(place.key_file()).map_err(|e| Error::Authentication(e.to_string()))?;
-    let store = Arc::new(if is_first { place.first_store()? } else { place.store()? });
-    let policy = Arc::new(args.place.policy()?);
-    let websockets = args.websocket.bind(place)?;
-    let socket = place.socket();
-    let listener = match args.socket_group {
-        Some(group) => UnixSocketListener::bind_for_group(&socket, group)?,
-        None => UnixSocketListener::bind(&socket)?,
+    let (config, settings) = match args.configuration(verbose) {
+        Ok(read) => read,
+        Err(error) => {
+            output::report(&Error::Message(error.to_string()), json);
+            return Ok(ExitCode::from(output::CONFIGURATION));
+        }
     };
-    let door = websockets.as_ref().map(WebSocketListener::door);
-    let accounts = Arc::new(Accounts::new(Arc::clone(&store), keys, Arc::clone(&policy)));
-    let hub =
-        Hub::new(HubConfig::with_providers(accounts, Arc::clone(&policy) as Arc<dyn AuthorizationProvider>))?;
-    let handle = hub.handle();
-    let runner = thread::Builder::new()
-        .name("visorbus-hub".to_owned())
-        .spawn(move || hub.run())
-        .map_err(|e| Error::Internal(format!("no thread for the hub: {e}")))?;
-    handle.listen(Box::new(listener))?;
-    if let Some(websockets) = websockets {
-        handle.listen(Box::new(websockets))?;
+    args.websocket.check_unused(&settings)?;
+    let log = Log::start(&settings.log)?;
+    if !settings.unix_socket.enabled && !settings.websocket.enabled && !settings.dbus.enabled {
+        tracing::warn!("no way in is switched on: nobody but boards can reach this hub");
     }
-    let bus = args.dbus.join(&handle)?;
-    let boards: Arc<dyn BoardKeys> = Arc::new(StoredBoardKeys::new(store));
-    for spec in &args.serial {
-        handle.attach(Box::new(SerialPort::new(spec.clone(), Arc::clone(&boards))))?;
-    }
-    for spec in &args.spi {
-        handle.attach(Box::new(SpiPort::new(spec.clone(), Arc::clone(&boards))))?;
-    }
+    let mut manager = IpcManager::new(config)?;
+    manager.set_log(log);
+    let unix = sockets.unix().filter(|_| settings.unix_socket.enabled);
+    manager.set_inherited(unix, sockets.websocket().filter(|_| settings.websocket.enabled));
+    manager.initialize()?;
+    let systemd = Notifier::from_environment();
+    let _watchdog = systemd.watchdog(&manager.handle()?)?;
+    let said = show_start(&manager.status());
+    systemd.ready(&said);
     let hint = if stderr().is_terminal() { "; Ctrl-C ends it" } else { "" };
-    eprintln!(
-        "visorbus serves on {}{}{}, keys in {}, accounts in {}, {}{hint}",
-        socket.display(),
-        door.as_ref().map(|door| format!(" and {}", door.url())).unwrap_or_default(),
-        bus.as_ref().map(show_bus).unwrap_or_default(),
-        place.key_file().display(),
-        place.store_file().display(),
-        show_policy(&policy)
-    );
-    if let Some(url) = door.as_ref().and_then(|door| args.websocket.dashboard_url(&door.url())) {
+    eprintln!("visorbus {said}{hint}");
+    if let Some(url) =
+        manager.websocket_server().and_then(|server| server.url()).filter(|_| settings.websocket.dashboard)
+    {
         eprintln!(
-            "visorbus: the dashboard is at {url}; `visorbus auth token mint` makes a token to log in with"
+            "visorbus: the dashboard is at http{}/; `visorbus auth token mint` makes a token to log in with",
+            url.trim_start_matches("ws").trim_end_matches('/')
         );
     }
-    follow_signals(signals, handle, policy, door);
-    runner.join().map_err(|_| Error::Internal("the hub panicked; its message stands above".to_owned()))?
+    let control = manager.control();
+    follow_signals(signals, control.clone());
+    manager.serve(|event| tell(event, &control.status(), &systemd))?;
+    Ok(ExitCode::SUCCESS)
 }
 
-/// Has SIGHUP read accounts, keys, policy and certificates again, the first other signal stop the hub, the second end the process.
-fn follow_signals(signals: SigSet, handle: HubHandle, policy: Arc<Policy>, door: Option<Door>) {
+impl args::Serve {
+    /// The configuration with what the command line says, and what it comes to.
+    fn configuration(&self, verbose: u8) -> std::result::Result<(ConfigManager, Settings), ConfigError> {
+        let named = self.config.clone().or_else(places::named_config_file);
+        let file = named.clone().unwrap_or_else(places::config_file);
+        if named.is_some() && !file.exists() {
+            let why = "it is not there: `visorbus config init` writes one".to_owned();
+            return Err(ConfigError::Unusable { doing: "read", path: file, why });
+        }
+        let config = ConfigManager::open(settings::schema(), file, self.overrides(verbose)?)?;
+        let settings = Settings::read(&config)?;
+        Ok((config, settings))
+    }
+
+    /// What the options say; those of a name of their own before `--set`.
+    fn overrides(&self, verbose: u8) -> std::result::Result<Overrides, ConfigError> {
+        let mut overrides = Overrides::from_environment();
+        for (category, key, value) in self.given(verbose) {
+            overrides = overrides.value(category, key, value);
+        }
+        self.set.iter().try_fold(overrides, |overrides, argument| overrides.argument(argument))
+    }
+
+    fn given(&self, verbose: u8) -> Vec<(&'static str, &'static str, Value)> {
+        let mut given = Vec::new();
+        let text = |text: String| Value::Text(text);
+        let path = |path: &std::path::Path| Value::Text(path.display().to_string());
+        let place = &self.place.place;
+        let paths = [("unix_socket", "path", &place.socket), ("auth", "key_file", &place.key_file)];
+        let paths = paths.into_iter().chain([
+            ("auth", "policy_file", &self.place.policy),
+            ("websocket", "tls_cert_path", &self.websocket.tls_cert),
+            ("websocket", "tls_key_path", &self.websocket.tls_key),
+        ]);
+        given.extend(
+            paths.filter_map(|(category, key, given)| Some((category, key, path(given.as_deref()?)))),
+        );
+        if let Some(group) = self.socket_group {
+            given.push(("unix_socket", "group", text(group.to_string())));
+        }
+        let specs = |texts: Vec<String>| Value::Texts(texts);
+        if !self.serial.is_empty() {
+            given.push(("links", "serial", specs(self.serial.iter().map(ToString::to_string).collect())));
+        }
+        if !self.spi.is_empty() {
+            given.push(("links", "spi", specs(self.spi.iter().map(ToString::to_string).collect())));
+        }
+        let websocket = &self.websocket;
+        if let Some(address) = &websocket.websocket {
+            given.push(("websocket", "bind_address", text(address.clone())));
+        }
+        let wanted = [
+            ("websocket", "enabled", websocket.websocket.is_some() || websocket.dashboard),
+            ("websocket", "dashboard", websocket.dashboard),
+            ("websocket", "tls_enabled", websocket.tls || websocket.tls_cert.is_some()),
+            ("websocket", "allow_plaintext_network", websocket.allow_plaintext_network),
+            ("dbus", "enabled", self.dbus.dbus.is_some()),
+        ];
+        let wanted = wanted.into_iter().filter(|(.., is)| *is);
+        given.extend(wanted.map(|(category, key, _)| (category, key, Value::Bool(true))));
+        if let Some(own) = &websocket.tls_client_ca {
+            let file = own.clone().unwrap_or_else(|| authority(&place.tls_directory()));
+            given.push(("websocket", "tls_client_ca_path", path(&file)));
+        }
+        let lists = [("allowed_hosts", &websocket.allow_host), ("allowed_origins", &websocket.allow_origin)];
+        let lists = lists.into_iter().filter(|(_, list)| !list.is_empty());
+        given.extend(lists.map(|(key, list)| ("websocket", key, Value::Texts(list.clone()))));
+        if let Some(bus) = &self.dbus.dbus {
+            given.push(("dbus", "bus", text(bus.clone())));
+        }
+        if let Some(name) = &self.dbus.dbus_name {
+            given.push(("dbus", "service_name", text(name.clone())));
+        }
+        if let Some(path) = &self.dbus.dbus_path {
+            given.push(("dbus", "object_path", text(path.clone())));
+        }
+        match verbose {
+            0 => {}
+            1 => given.push(("log", "level", text("info".to_owned()))),
+            _ => given.push(("log", "level", text("trace".to_owned()))),
+        }
+        given
+    }
+}
+
+/// Has SIGHUP read everything again, the first other signal end the hub, the second end the process.
+fn follow_signals(signals: SigSet, control: ManagerControl) {
     let had_terminal = has_terminal();
     thread::spawn(move || {
         while let Ok(signal) = signals.wait() {
             // A terminal that is closed says so by the same signal; its hub ends with it.
             let hung_up = had_terminal && !has_terminal();
             if signal == Signal::SIGHUP && !hung_up {
-                reload(&handle, &policy);
-                reload_certificates(door.as_ref().filter(|door| door.url().starts_with("wss:")));
+                // What came of it is told by the one who does it. Signals that come meanwhile are one.
+                if let Err(error) = control.reload() {
+                    tracing::warn!("{}", error.text());
+                }
                 continue;
             }
             tracing::info!("{signal}: saying goodbye to all peers");
-            handle.stop();
+            control.shutdown();
             break;
         }
         if signals.wait().is_ok() {
-            std::process::exit(crate::output::INTERRUPTED.into());
+            std::process::exit(output::INTERRUPTED.into());
         }
     });
 }
 
-fn reload(handle: &HubHandle, policy: &Policy) {
-    match handle.reload() {
-        Ok(ended) => eprintln!(
-            "visorbus: accounts and keys are read again, {}: {}",
-            show_policy(policy),
-            count(&ended)
-        ),
-        Err(error) => eprintln!("visorbus: what cannot be read again stays as it was: {}", error.text()),
+/// Says what happens, for people and for systemd.
+fn tell(event: ManagerEvent<'_>, status: &ManagerStatus, systemd: &Notifier) {
+    match event {
+        ManagerEvent::Reloading => systemd.reloading(),
+        ManagerEvent::Reloaded(reloaded) => {
+            tell_files(reloaded, status);
+            tell_settings(reloaded);
+            systemd.ready(&show_start(status));
+        }
+        ManagerEvent::Changed(changed) => {
+            tell_settings(changed);
+            systemd.status(&show_start(status));
+        }
+        ManagerEvent::Stopping => systemd.stopping(),
+        _ => {}
     }
 }
 
-fn reload_certificates(door: Option<&Door>) {
-    match door.map(Door::reload_tls) {
-        Some(Ok(())) => eprintln!("visorbus: the certificates are read again, for new connections"),
-        Some(Err(error)) => eprintln!("visorbus: the certificates stay as they were: {}", error.text()),
-        None => {}
+/// What came of the files beside the configuration's.
+fn tell_files(reloaded: &Reloaded, status: &ManagerStatus) {
+    let refused = |what: &str| reloaded.refused.iter().any(|refused| refused.what == what);
+    if !refused("accounts") {
+        let ended = count(&reloaded.ended);
+        eprintln!("visorbus: accounts and keys are read again, {}: {ended}", show_policy(status));
     }
+    let has_certificates = status.part("websocket").is_some_and(|part| part.place.starts_with("wss:"));
+    if has_certificates && !refused("certificates") {
+        eprintln!("visorbus: the certificates are read again, for new connections");
+    }
+}
+
+/// What came of settings, and all that was refused.
+fn tell_settings(reloaded: &Reloaded) {
+    if !reloaded.applied.is_empty() {
+        eprintln!("visorbus: from now on otherwise: {}", reloaded.applied.join(", "));
+    }
+    if !reloaded.at_restart.is_empty() {
+        eprintln!("visorbus: from the next start on: {}", reloaded.at_restart.join(", "));
+    }
+    for refused in &reloaded.refused {
+        match refused.what.as_str() {
+            "accounts" => eprintln!("visorbus: what cannot be read again stays as it was: {}", refused.why),
+            "certificates" => eprintln!("visorbus: the certificates stay as they were: {}", refused.why),
+            "configuration" => eprintln!("visorbus: the configuration stays as it was: {}", refused.why),
+            category => {
+                eprintln!("visorbus: the settings of '{category}' stay as they were: {}", refused.why)
+            }
+        }
+    }
+}
+
+/// Where the hub is to be found, and by whose word.
+fn show_start(status: &ManagerStatus) -> String {
+    let part =
+        |name: &str| status.part(name).map(|part| part.place.as_str()).filter(|place| !place.is_empty());
+    let mut ways: Vec<String> =
+        [part("unix_socket"), part("websocket")].into_iter().flatten().map(str::to_owned).collect();
+    ways.extend(part("dbus").map(|name| format!("as {name}")));
+    let ways = if ways.is_empty() { "nothing".to_owned() } else { ways.join(" and ") };
+    format!(
+        "serves on {ways}, keys in {}, accounts in {}, {}",
+        status.key_file,
+        status.accounts_file,
+        show_policy(status)
+    )
 }
 
 /// Where the policy is and how much it says.
-fn show_policy(policy: &Policy) -> String {
-    let file = policy.path().display();
-    match policy.rules().len() {
+fn show_policy(status: &ManagerStatus) -> String {
+    let file = &status.policy_file;
+    match status.policy_rules {
         0 => format!("no rules in {file}"),
         1 => format!("1 rule in {file}"),
         rules => format!("{rules} rules in {file}"),
@@ -125,10 +248,4 @@ fn show_policy(policy: &Policy) -> String {
 /// Whether this process belongs to a terminal that is still there.
 fn has_terminal() -> bool {
     File::open("/dev/tty").is_ok()
-}
-
-/// Which name the hub asks for, and on which bus.
-fn show_bus(bus: &DBusDoor) -> String {
-    let state = bus.state();
-    format!(" and as {} on {}", state.service_name, state.bus)
 }

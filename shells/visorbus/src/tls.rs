@@ -192,11 +192,6 @@ pub(crate) fn authority(directory: &Path) -> PathBuf {
     Files(directory).path(CA, CERTIFICATE)
 }
 
-/// The certificate of the hub in `directory` and its key.
-pub(crate) fn hub_files(directory: &Path) -> (PathBuf, PathBuf) {
-    (Files(directory).path(HUB, CERTIFICATE), Files(directory).path(HUB, KEY))
-}
-
 /// The files of an authority, in their directory.
 struct Files<'d>(&'d Path);
 

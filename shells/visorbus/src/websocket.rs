@@ -3,66 +3,24 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use visorbus::Settings;
 use visorbus_hub::{Error, Result};
-use visorbus_websocket::{
-    Pages, TlsClientConfig, TlsConfig, WebSocketClient, WebSocketConfig, WebSocketListener,
-};
+use visorbus_websocket::{TlsClientConfig, WebSocketClient};
 
 use crate::args::{Place, Reach, WebSocket};
-use crate::tls::{authority, hub_files};
+use crate::tls::authority;
 
 impl WebSocket {
-    /// The listening end; `None` where no WebSockets are wanted.
-    pub(crate) fn bind(&self, place: &Place) -> Result<Option<WebSocketListener>> {
-        let address = match (&self.websocket, self.dashboard) {
-            (Some(address), _) => address,
-            (None, true) => DEFAULT_ADDRESS,
-            (None, false) => return self.check_unused().map(|()| None),
-        };
-        let mut config = WebSocketConfig::default();
-        config.tls = self.tls(place)?;
-        config.allow_plaintext_network = self.allow_plaintext_network;
-        config.allowed_hosts.clone_from(&self.allow_host);
-        config.allowed_origins.clone_from(&self.allow_origin);
-        if self.dashboard {
-            config.pages = Pages::dashboard();
-        }
-        WebSocketListener::bind(address, config).map(Some)
-    }
-
-    /// The address of the dashboard for a browser on this machine, by the door's own URL.
-    pub(crate) fn dashboard_url(&self, url: &str) -> Option<String> {
-        self.dashboard.then(|| format!("http{}/", url.trim_start_matches("ws")))
-    }
-
-    fn tls(&self, place: &Place) -> Result<Option<TlsConfig>> {
-        let own = place.tls_directory();
-        let mut tls = match (&self.tls_cert, &self.tls_key) {
-            (Some(cert), Some(key)) => TlsConfig::new(cert, key),
-            _ if self.tls => {
-                let (cert, key) = hub_files(&own);
-                TlsConfig::new(cert, key)
-            }
-            _ if self.tls_client_ca.is_some() => {
-                return Err(Error::Message(
-                    "--tls-client-ca is for TLS: add --tls, or --tls-cert and --tls-key".to_owned(),
-                ));
-            }
-            _ => return Ok(None),
-        };
-        if !tls.cert_path.exists() && self.tls_cert.is_none() {
-            return Err(Error::Message(format!(
-                "there is no certificate in {}: `visorbus tls init` makes one, or name yours with --tls-cert and --tls-key",
-                own.display()
-            )));
-        }
-        tls.ca_cert_path =
-            self.tls_client_ca.as_ref().map(|path| path.clone().unwrap_or_else(|| authority(&own)));
-        Ok(Some(tls))
-    }
-
     /// What is said of WebSockets where there are none is said in vain, which nobody should find out later.
-    fn check_unused(&self) -> Result<()> {
+    pub(crate) fn check_unused(&self, settings: &Settings) -> Result<()> {
+        if settings.websocket.enabled {
+            return if self.tls_client_ca.is_some() && !settings.websocket.tls_enabled {
+                let text = "--tls-client-ca is for TLS: add --tls, or --tls-cert and --tls-key";
+                Err(Error::Message(text.to_owned()))
+            } else {
+                Ok(())
+            };
+        }
         let given = [
             (self.tls || self.tls_cert.is_some() || self.tls_client_ca.is_some(), "--tls"),
             (!self.allow_origin.is_empty(), "--allow-origin"),
@@ -121,8 +79,6 @@ fn check_private(url: &str) -> Result<()> {
          --allow-plaintext-network where nobody is"
     )))
 }
-
-const DEFAULT_ADDRESS: &str = "127.0.0.1:7400";
 
 #[cfg(test)]
 mod tests {

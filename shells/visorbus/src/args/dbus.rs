@@ -10,16 +10,16 @@ use visorbus_dbus::{BusAddress, DBusConfig};
 pub(crate) struct DBus {
     /// Serve the programs of a D-Bus too: session, system, or an address such as unix:path=/run/user/1000/bus
     /// [without a value: session]
-    #[arg(long, value_name = "BUS", num_args = 0..=1, default_missing_value = "session")]
-    pub(crate) dbus: Option<BusAddress>,
+    #[arg(long, value_name = "BUS", num_args = 0..=1, default_missing_value = "session", value_parser = parse_bus)]
+    pub(crate) dbus: Option<String>,
 
-    /// The hub's name on the bus
-    #[arg(long, value_name = "NAME", default_value_t = DBusConfig::default().service_name)]
-    pub(crate) dbus_name: String,
+    /// The hub's name on the bus [default: org.visorbus.Bus1]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) dbus_name: Option<String>,
 
-    /// The hub's object; those of its components are below it
-    #[arg(long, value_name = "PATH", default_value_t = DBusConfig::default().object_path)]
-    pub(crate) dbus_path: String,
+    /// The hub's object; those of its components are below it [default: /org/visorbus/Bus1]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) dbus_path: Option<String>,
 }
 
 /// `visorbus dbus`.
@@ -73,4 +73,8 @@ pub(crate) struct DBusFiles {
     /// The command that a bus starts the hub with
     #[arg(long, value_name = "COMMAND", default_value = "/usr/bin/visorbus")]
     pub(crate) command: String,
+}
+
+fn parse_bus(text: &str) -> Result<String, String> {
+    text.parse::<BusAddress>().map(|_| text.to_owned())
 }

@@ -8,12 +8,14 @@ use std::time::Duration;
 use visorbus_hub::{Error, Result};
 
 use super::reload::Reloaded;
+use super::status::{ManagerStatus, SharedStatus};
 
 /// Asks a manager for what only its own thread can do, from any thread. Cloning it is cheap; it keeps nothing running.
 #[derive(Clone)]
 pub struct ManagerControl {
     requests: Sender<Request>,
     shared: Arc<Shared>,
+    status: SharedStatus,
 }
 
 impl ManagerControl {
@@ -38,6 +40,11 @@ impl ManagerControl {
     pub fn shutdown(&self) {
         // One that is gone has ended.
         let _ = self.requests.send(Request::Shutdown);
+    }
+
+    /// How the parts are, as [`IpcManager::status`](super::IpcManager::status) says.
+    pub fn status(&self) -> ManagerStatus {
+        self.status.status()
     }
 
     /// Whether the manager's thread takes what is asked here.
@@ -72,10 +79,10 @@ pub(super) struct Requests {
 
 impl Requests {
     /// Both ends.
-    pub(super) fn new() -> (ManagerControl, Self) {
+    pub(super) fn new(status: SharedStatus) -> (ManagerControl, Self) {
         let (requests, receiver) = channel();
         let shared = Arc::<Shared>::default();
-        (ManagerControl { requests, shared: Arc::clone(&shared) }, Self { receiver, shared })
+        (ManagerControl { requests, shared: Arc::clone(&shared), status }, Self { receiver, shared })
     }
 
     /// From now on somebody takes what is asked.

@@ -9,7 +9,7 @@ use visorbus_core::message::{Address, Message, MessageType};
 
 use super::control::ManagerControl;
 use super::reload::Reloaded;
-use super::status::{ManagerStatus, SharedStatus};
+use super::status::ManagerStatus;
 
 /// `manager/status`: how the hub's program is.
 #[derive(Debug, Clone, Copy)]
@@ -47,12 +47,11 @@ impl Endpoint for Shutdown {
 /// Answers these three.
 pub(super) struct ManagerHandler {
     control: ManagerControl,
-    status: SharedStatus,
 }
 
 impl ManagerHandler {
-    pub(super) const fn new(control: ManagerControl, status: SharedStatus) -> Self {
-        Self { control, status }
+    pub(super) const fn new(control: ManagerControl) -> Self {
+        Self { control }
     }
 }
 
@@ -77,7 +76,7 @@ impl MessageHandler for ManagerHandler {
     fn handle_message(&mut self, message: &Message<'_>, reply: &mut Reply<'_>) -> Result<(), IpcError> {
         let address = message.destination.ok_or(NOBODY)?;
         if address == GetStatus::ADDRESS {
-            return reply.send(&self.status.status());
+            return reply.send(&self.control.status());
         }
         if address != Reload::ADDRESS && address != Shutdown::ADDRESS {
             return Err(NOBODY);

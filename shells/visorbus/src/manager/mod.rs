@@ -88,7 +88,8 @@ impl IpcManager {
     /// `Message` when settings do not go together.
     pub fn new(config: ConfigManager) -> Result<Self> {
         let settings = read(&config)?;
-        let (control, requests) = Requests::new();
+        let status = SharedStatus::default();
+        let (control, requests) = Requests::new(status.clone());
         let told = control.clone();
         let changes = config.on_change(move |_| told.changed());
         Ok(Self {
@@ -100,7 +101,7 @@ impl IpcManager {
             inherited: Inherited::default(),
             log: None,
             shelf: Shelf::default(),
-            status: SharedStatus::default(),
+            status,
             started_at_us: 0,
             hubs: 0,
             running: None,
@@ -157,7 +158,6 @@ impl IpcManager {
             shelf: &self.shelf,
             inherited: &self.inherited,
             control: &self.control,
-            status: &self.status,
         })?;
         self.running = Some(running);
         self.started_at_us = unix_micros();

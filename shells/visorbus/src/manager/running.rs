@@ -13,7 +13,7 @@ use super::identity::{Identity, Providers};
 use super::links::Links;
 use super::services::Services;
 use super::shelf::Shelf;
-use super::status::{PartStatus, SharedStatus};
+use super::status::PartStatus;
 use super::ways::{self, Inherited, Ways};
 use crate::settings::Settings;
 
@@ -39,7 +39,6 @@ pub(super) struct Start<'s> {
     pub(super) shelf: &'s Shelf,
     pub(super) inherited: &'s Inherited,
     pub(super) control: &'s ManagerControl,
-    pub(super) status: &'s SharedStatus,
 }
 
 impl Running {
@@ -53,7 +52,7 @@ impl Running {
         // From here on a failure ends what was started: it is dropped.
         let mut running = Self::run(config, identity, start).map_err(|e| failed("hub", &e))?;
         let hub = running.handle();
-        let manager = ManagerHandler::new(start.control.clone(), start.status.clone());
+        let manager = ManagerHandler::new(start.control.clone());
         hub.register_handler(Box::new(manager)).map_err(|e| failed("manager", &e))?;
         for handler in start.shelf.lend() {
             let id = handler.id().to_owned();

@@ -227,6 +227,13 @@ pub struct LogSettings {
     pub output: LogOutput,
 }
 
+impl LogSettings {
+    /// Lines for people on standard error, whatever that is.
+    pub const fn text(level: LogLevel) -> Self {
+        Self { level, format: LogFormat::Text, output: LogOutput::Stderr }
+    }
+}
+
 /// How much is written to the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum LogLevel {
