@@ -1,0 +1,233 @@
+//! A manager that serves, while its configuration, its files and its clients change.
+
+use std::fs;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::{self, JoinHandle};
+
+use visorbus::{IpcManager, ManagerControl, ManagerEvent, ManagerStatus, Reloaded};
+use visorbus_client::Client;
+use visorbus_hub::{ErrorKind, Result, Value};
+
+use crate::world::{PATIENCE, World, call, eventually};
+
+/// A manager that serves on a thread of its own, and what it has told.
+struct Serving {
+    control: ManagerControl,
+    told: Receiver<Reloaded>,
+    thread: Option<JoinHandle<(IpcManager, Result<()>)>>,
+}
+
+impl Serving {
+    fn start(mut manager: IpcManager) -> Self {
+        let control = manager.control();
+        let (tell, told) = channel();
+        let serve = move || {
+            let served = manager.serve(|event| {
+                if let ManagerEvent::Changed(changed) = event {
+                    let _ = tell.send(changed.clone());
+                }
+            });
+            (manager, served)
+        };
+        let thread = Some(thread::spawn(serve));
+        let serving = Self { control, told, thread };
+        eventually(|| serving.control.reload().is_ok(), || "nobody serves".to_owned());
+        serving
+    }
+
+    fn changed(&self) -> Reloaded {
+        self.told.recv_timeout(PATIENCE).unwrap()
+    }
+
+    fn end(mut self) -> (IpcManager, Result<()>) {
+        self.control.shutdown();
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+fn status(client: &Client) -> ManagerStatus {
+    call(client, "manager/status").unwrap().payload.parse().unwrap()
+}
+
+fn reload(client: &Client) -> Result<Reloaded> {
+    call(client, "manager/reload")?.payload.parse()
+}
+
+#[test]
+fn a_reload_says_what_holds_now_what_waits_and_what_is_refused() {
+    let world = World::new();
+    let manager = world.running("");
+    let client = world.client(&manager, "panel");
+    let serving = Serving::start(manager);
+    world.write("[websocket]\nenabled = true\nbind_address = \"127.0.0.1:0\"\n[limits]\nmax_peers = 7\n");
+    let reloaded = reload(&client).unwrap();
+    assert_eq!(reloaded.applied, ["websocket.enabled", "websocket.bind_address"]);
+    assert_eq!(reloaded.at_restart, ["limits.max_peers"]);
+    assert_eq!(reloaded.refused, []);
+    let is = status(&client);
+    assert!(is.part("websocket").unwrap().place.starts_with("ws://127.0.0.1:"), "{is:?}");
+    assert_eq!(is.at_restart, ["limits.max_peers"]);
+    // Nothing more has changed, and what waits still waits.
+    let again = reload(&client).unwrap();
+    assert_eq!((again.applied.len(), again.at_restart), (0, vec!["limits.max_peers".to_owned()]));
+    serving.end().1.unwrap();
+}
+
+#[test]
+fn a_configuration_that_is_broken_changes_nothing_and_the_rest_is_read_again() {
+    let world = World::new();
+    let manager = world.running("");
+    let client = world.client(&manager, "panel");
+    let serving = Serving::start(manager);
+    for wrong in ["[websocket]\nenabld = true\n", "[dbus]\nenabled = 7\n", "[limits]\nqueue_bytes = 4096\n", "= ="] {
+        world.write(wrong);
+        let reloaded = reload(&client).unwrap();
+        assert_eq!(reloaded.applied.len() + reloaded.at_restart.len(), 0, "{wrong}: {reloaded:?}");
+        assert_eq!(reloaded.refused[0].what, "configuration");
+        assert!(reloaded.refused[0].why.contains("visorbus.toml"), "{wrong}: {reloaded:?}");
+        assert!(status(&client).refused.len() == 1);
+    }
+    world.write("");
+    assert_eq!(reload(&client).unwrap().refused, []);
+    assert_eq!(status(&client).refused, []);
+    serving.end().1.unwrap();
+}
+
+#[test]
+fn a_socket_and_a_port_move_while_peers_are_there_and_those_of_the_other_notice_nothing() {
+    let world = World::new();
+    let manager = world.running("[websocket]\nenabled = true\nbind_address = \"127.0.0.1:0\"\n");
+    let on_socket = world.client(&manager, "panel");
+    let on_port = manager.create_websocket_client("page").unwrap();
+    on_port.connect().unwrap();
+    on_port.authenticate(&world.token("page", &["*"])).unwrap();
+    let before = status(&on_port);
+    let serving = Serving::start(manager);
+    let moved = world.path("run/moved.sock");
+    world.write(&format!(
+        "[unix_socket]\npath = \"{}\"\n[websocket]\nenabled = true\nbind_address = \"127.0.0.1:0\"\n",
+        moved.display()
+    ));
+    let reloaded = reload(&on_port).unwrap();
+    assert_eq!((reloaded.applied, reloaded.refused), (vec!["unix_socket.path".to_owned()], Vec::new()));
+    assert!(moved.exists() && !world.socket().exists());
+    let after = status(&on_port);
+    assert_eq!(after.part("websocket"), before.part("websocket"), "the port is the same");
+    assert!(call(&on_socket, "manager/status").is_err(), "its socket is gone, and with it this client");
+    let elsewhere = visorbus_unix::UnixSocketClient::new(&moved, "other").unwrap();
+    elsewhere.connect().unwrap();
+    elsewhere.authenticate(&world.token("other", &["*"])).unwrap();
+    // And the port, while somebody is on the socket.
+    world.write(&format!("[unix_socket]\npath = \"{}\"\n", moved.display()));
+    let reloaded = reload(&elsewhere).unwrap();
+    assert!(reloaded.applied.contains(&"websocket.enabled".to_owned()), "{reloaded:?}");
+    assert_eq!(status(&elsewhere).part("websocket").unwrap().state, "off");
+    serving.end().1.unwrap();
+    assert!(world.left().is_empty(), "{:?}", world.left());
+}
+
+#[test]
+fn whoever_has_his_own_way_in_moved_is_answered_first() {
+    let world = World::new();
+    let manager = world.running("");
+    let client = world.client(&manager, "panel");
+    let serving = Serving::start(manager);
+    world.write(&format!("[unix_socket]\npath = \"{}\"\n", world.path("run/moved.sock").display()));
+    assert_eq!(reload(&client).unwrap().applied, ["unix_socket.path"]);
+    eventually(|| !world.socket().exists(), || "the old socket stays".to_owned());
+    serving.end().1.unwrap();
+}
+
+#[test]
+fn a_place_that_cannot_be_had_leaves_the_old_one() {
+    let world = World::new();
+    let manager = world.running("");
+    let client = world.client(&manager, "panel");
+    let serving = Serving::start(manager);
+    fs::write(world.path("file"), "").unwrap();
+    world.write(&format!("[unix_socket]\npath = \"{}\"\n", world.path("file").display()));
+    let reloaded = reload(&client).unwrap();
+    assert_eq!(reloaded.refused[0].what, "unix_socket");
+    assert_eq!(status(&client).part("unix_socket").unwrap().place, world.socket().display().to_string());
+    // Of the same place with other options the old one goes first, and comes back.
+    world.write(&format!("[unix_socket]\npath = \"{}\"\ngroup = \"4294967294\"\n", world.socket().display()));
+    let _ = reload(&client);
+    eventually(|| world.socket().exists(), || "the old socket is gone".to_owned());
+    serving.end().1.unwrap();
+}
+
+#[test]
+fn a_setting_that_is_changed_while_it_serves_is_followed_by_itself() {
+    let world = World::new();
+    let manager = world.running("");
+    let config = manager.config().clone();
+    let serving = Serving::start(manager);
+    config.set("websocket", "bind_address", Value::Text("127.0.0.1:0".to_owned()), "test").unwrap();
+    assert_eq!(serving.changed().applied, ["websocket.bind_address"]);
+    config.set("websocket", "enabled", Value::Bool(true), "test").unwrap();
+    assert_eq!(serving.changed().applied, ["websocket.enabled"]);
+    assert_eq!(serving.control.status().part("websocket").unwrap().state, "on");
+    config.reset("websocket", "enabled", "test").unwrap();
+    assert_eq!(serving.changed().applied, ["websocket.enabled"]);
+    assert_eq!(serving.control.status().part("websocket").unwrap().state, "off");
+    serving.end().1.unwrap();
+}
+
+#[test]
+fn parts_are_switched_off_and_on_while_it_serves() {
+    let world = World::new();
+    let manager = world.running("");
+    let client = world.client(&manager, "panel");
+    let serving = Serving::start(manager);
+    for (state, text) in [("off", "[hardware]\nenabled = false\n[monitoring]\nenabled = false\n"), ("on", "")] {
+        world.write(text);
+        let reloaded = reload(&client).unwrap();
+        assert_eq!(reloaded.applied, ["hardware.enabled", "monitoring.enabled"]);
+        let is = status(&client);
+        for part in ["hardware", "monitoring"] {
+            assert_eq!(is.part(part).unwrap().state, state);
+        }
+        assert_eq!(call(&client, "hardware/list").is_ok(), state == "on");
+    }
+    serving.end().1.unwrap();
+}
+
+#[test]
+fn a_line_that_is_named_no_more_is_let_go_and_others_stay() {
+    let world = World::new();
+    let manager = world.running("[links]\nserial = [\"/nowhere/a\", \"/nowhere/b\"]\n");
+    let client = world.client(&manager, "panel");
+    let serving = Serving::start(manager);
+    world.write("[links]\nserial = [\"/nowhere/b\", \"/nowhere/c\"]\n");
+    assert_eq!(reload(&client).unwrap().applied, ["links.serial"]);
+    let lines: Vec<String> =
+        status(&client).parts.into_iter().filter(|part| part.name == "links").map(|part| part.place).collect();
+    assert_eq!(lines, ["serial /nowhere/b@115200", "serial /nowhere/c@115200"]);
+    serving.end().1.unwrap();
+}
+
+#[test]
+fn the_one_who_has_it_ended_over_the_bus_is_answered() {
+    let world = World::new();
+    let manager = world.running("");
+    let client = world.client(&manager, "panel");
+    let mut serving = Serving::start(manager);
+    call(&client, "manager/shutdown").unwrap();
+    let (mut manager, served) = serving.thread.take().unwrap().join().unwrap();
+    served.unwrap();
+    assert!(world.left().is_empty() && !manager.is_initialized());
+    manager.shutdown().unwrap();
+}
+
+#[test]
+fn orders_are_refused_where_nobody_serves() {
+    let world = World::new();
+    let manager = world.running("");
+    let client = world.client(&manager, "panel");
+    assert!(call(&client, "manager/status").is_ok());
+    for order in ["manager/reload", "manager/shutdown"] {
+        assert_eq!(call(&client, order).unwrap_err().kind(), ErrorKind::Connection);
+    }
+    assert_eq!(manager.control().reload().unwrap_err().kind(), ErrorKind::Connection);
+    assert!(call(&client, "manager/status").is_ok());
+}

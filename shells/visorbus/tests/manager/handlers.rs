@@ -1,0 +1,150 @@
+//! Handlers of the program's own: before the start, after it, over an end, and when they misbehave.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Instant;
+
+use visorbus_core::IpcError;
+use visorbus_core::dispatch::{MessageHandler, Reply};
+use visorbus_core::message::{Message, MessagePayload};
+use visorbus_hub::ErrorKind;
+
+use crate::world::{PATIENCE, World, call};
+
+/// Counts how often it was called, and does what its address says.
+struct Lamp {
+    id: &'static str,
+    calls: Arc<AtomicUsize>,
+    /// Never told anything: whoever waits for it waits for ever.
+    never: Receiver<()>,
+    _hold: Sender<()>,
+    /// Told when somebody begins to wait.
+    begun: Sender<()>,
+}
+
+impl Lamp {
+    fn new(id: &'static str) -> (Box<Self>, Arc<AtomicUsize>, Receiver<()>) {
+        let (calls, (hold, never), (begun, begins)) = (Arc::default(), channel(), channel());
+        let lamp = Self { id, calls: Arc::clone(&calls), never, _hold: hold, begun };
+        (Box::new(lamp), calls, begins)
+    }
+}
+
+impl MessageHandler for Lamp {
+    fn id(&self) -> &str {
+        self.id
+    }
+
+    fn may_block(&self) -> bool {
+        true
+    }
+
+    fn handle_message(&mut self, message: &Message<'_>, reply: &mut Reply<'_>) -> Result<(), IpcError> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        match message.destination.map(|to| to.as_str().to_owned()).unwrap_or_default().rsplit('/').next() {
+            Some("panic") => panic!("the bulb bursts"),
+            Some("never") => {
+                self.begun.send(()).unwrap();
+                let _ = self.never.recv();
+                Ok(())
+            }
+            _ => reply.payload(MessagePayload::String("lit")),
+        }
+    }
+}
+
+#[test]
+fn a_handler_serves_whether_it_came_before_the_start_or_after() {
+    let world = World::new();
+    let mut manager = world.manager("");
+    let (early, early_calls, _) = Lamp::new("early");
+    manager.register_handler(early).unwrap();
+    manager.initialize().unwrap();
+    let (late, late_calls, _) = Lamp::new("late");
+    manager.register_handler(late).unwrap();
+    let client = world.client(&manager, "panel");
+    call(&client, "early/light").unwrap();
+    call(&client, "late/light").unwrap();
+    manager.unregister_handler("early").unwrap();
+    assert!(call(&client, "early/light").is_err());
+    assert_eq!((early_calls.load(Ordering::SeqCst), late_calls.load(Ordering::SeqCst)), (1, 1));
+    assert_eq!(manager.unregister_handler("early").unwrap_err().kind(), ErrorKind::Message);
+}
+
+#[test]
+fn a_handler_is_there_again_when_its_manager_is_started_again() {
+    let world = World::new();
+    let mut manager = world.manager("");
+    let (lamp, calls, _) = Lamp::new("lamp");
+    manager.register_handler(lamp).unwrap();
+    for round in 1..=3 {
+        manager.initialize().unwrap();
+        call(&world.client(&manager, "panel"), "lamp/light").unwrap();
+        assert_eq!(calls.load(Ordering::SeqCst), round);
+        manager.shutdown().unwrap();
+    }
+}
+
+#[test]
+fn a_name_that_is_taken_is_refused_before_and_after_the_start() {
+    let world = World::new();
+    let mut manager = world.manager("");
+    manager.register_handler(Lamp::new("lamp").0).unwrap();
+    assert!(manager.register_handler(Lamp::new("lamp").0).is_err());
+    manager.initialize().unwrap();
+    assert!(manager.register_handler(Lamp::new("lamp").0).is_err());
+    assert!(manager.register_handler(Lamp::new("manager").0).is_err(), "the manager's own component");
+    assert!(manager.unregister_handler("manager").is_err(), "it is not the program's to take away");
+    call(&world.client(&manager, "panel"), "manager/status").unwrap();
+}
+
+#[test]
+fn a_name_that_is_a_parts_own_fails_the_start_and_names_it() {
+    let world = World::new();
+    let mut manager = world.manager("");
+    manager.register_handler(Lamp::new("hardware").0).unwrap();
+    assert!(manager.initialize().unwrap_err().text().contains("hardware"));
+    assert!(world.left().is_empty());
+    manager.unregister_handler("hardware").unwrap();
+    manager.initialize().unwrap();
+}
+
+#[test]
+fn a_handler_that_panics_is_answered_for_and_nothing_else_ends() {
+    let world = World::new();
+    let mut manager = world.manager("");
+    let (lamp, calls, _) = Lamp::new("lamp");
+    manager.register_handler(lamp).unwrap();
+    manager.initialize().unwrap();
+    let client = world.client(&manager, "panel");
+    assert_eq!(call(&client, "lamp/panic").unwrap_err().kind(), ErrorKind::Internal);
+    call(&client, "lamp/light").unwrap();
+    call(&client, "manager/status").unwrap();
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+    manager.shutdown().unwrap();
+}
+
+#[test]
+fn a_handler_that_never_returns_holds_up_neither_others_nor_the_end() {
+    let world = World::new();
+    let mut manager = world.manager("");
+    let (lamp, _, begins) = Lamp::new("lamp");
+    manager.register_handler(lamp).unwrap();
+    manager.initialize().unwrap();
+    let client = world.client(&manager, "panel");
+    let waiting = client.clone();
+    let stuck = std::thread::spawn(move || call(&waiting, "lamp/never"));
+    begins.recv_timeout(PATIENCE).unwrap();
+    call(&client, "manager/status").unwrap();
+    let began = Instant::now();
+    let error = manager.shutdown().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
+    assert!(world.left().is_empty(), "{:?}", world.left());
+    assert!(stuck.join().unwrap().is_err(), "whoever waited is told");
+    assert!(!manager.is_initialized());
+    // The handler did not come back; all else did.
+    manager.initialize().unwrap();
+    call(&world.client(&manager, "panel"), "manager/status").unwrap();
+}

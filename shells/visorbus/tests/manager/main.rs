@@ -1,0 +1,8 @@
+//! The manager of a hub with everything on it: started, followed, attacked, ended.
+
+mod attacks;
+mod following;
+mod handlers;
+mod life;
+mod metrics;
+mod world;
