@@ -39,7 +39,7 @@ pub struct UnixSocketListener {
     listener: UnixListener,
     path: PathBuf,
     /// What is removed with it; nothing where the socket was inherited.
-    own: Option<Own>,
+    _own: Option<Own>,
 }
 
 impl UnixSocketListener {
@@ -92,25 +92,25 @@ impl UnixSocketListener {
             )));
         }
         socket.set_nonblocking(true).map_err(unusable)?;
-        Ok(Self { path: path.to_owned(), listener: socket, own: None })
+        Ok(Self { path: path.to_owned(), listener: socket, _own: None })
     }
 
     fn bind_for(path: &Path, group: Option<Gid>) -> Result<Self> {
         let address = address(path)?;
         prepare_directory(path, group)?;
-        let lock = lock(path)?;
+        // From here on a failure removes what was made.
+        let mut own = Own { path: path.to_owned(), file: None, lock: lock(path)? };
         remove_stale(path)?;
         let failed = |error: io::Error| broken(path, "make the socket", &error);
         let socket = new_socket().map_err(failed)?;
         fchmod(&socket, PRIVATE).map_err(|e| failed(e.into()))?;
         bind(socket.as_raw_fd(), &address).map_err(|e| failed(e.into()))?;
+        own.file = Some(FileId::of(&fs::symlink_metadata(path).map_err(failed)?));
         if let Some(group) = group {
             share(path, group, SHARED)?;
         }
         let made = fs::symlink_metadata(path).map_err(failed)?;
-        let own = Own { file: FileId::of(&made), lock };
-        let listener = Self { listener: listener(socket), path: path.to_owned(), own: Some(own) };
-        // From here on a failure removes the file.
+        let listener = Self { listener: listener(socket), path: path.to_owned(), _own: Some(own) };
         let others = if group.is_some() { 0o007 } else { 0o077 };
         if made.mode() & others != 0 {
             let mode = made.mode() & 0o777;
@@ -163,22 +163,25 @@ impl Listener for UnixSocketListener {
     }
 }
 
-impl Drop for UnixSocketListener {
-    fn drop(&mut self) {
-        // What is not there any more, or is another's by now, is left alone; nobody could be told of an error.
-        let Some(own) = &self.own else { return };
-        remove_own(&self.path, &own.file);
-        if let Ok(lock) = own.lock.metadata() {
-            remove_own(&lock_path(&self.path), &FileId::of(&lock));
-        }
-    }
-}
-
 /// The files that a listener has made.
 #[derive(Debug)]
 struct Own {
-    file: FileId,
+    path: PathBuf,
+    /// The socket, once it is made.
+    file: Option<FileId>,
     lock: Flock<File>,
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        // What is not there any more, or is another's by now, is left alone; nobody could be told of an error.
+        if let Some(file) = &self.file {
+            remove_own(&self.path, file);
+        }
+        if let Ok(lock) = self.lock.metadata() {
+            remove_own(&lock_path(&self.path), &FileId::of(&lock));
+        }
+    }
 }
 
 /// Which file it is, whatever it is called.

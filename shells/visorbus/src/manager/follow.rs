@@ -1,12 +1,15 @@
 //! What a manager does while it runs: follow its configuration, and what others ask of it.
 
+use std::thread;
+use std::time::Duration;
+
 use visorbus_hub::{Error, Result};
 use visorbus_services::config::ConfigValues;
 
 use super::control::Request;
 use super::reload::{Refused, Reloaded};
 use super::running::Running;
-use super::{IpcManager, not_running, ways};
+use super::{IpcManager, not_running};
 use crate::settings::Settings;
 
 /// What a manager tells of while it serves.
@@ -42,13 +45,15 @@ impl IpcManager {
                     if changed != Reloaded::default() {
                         tell(ManagerEvent::Changed(&changed));
                     }
+                    self.retire_later();
                 }
                 Some(Request::Reload(answer)) => {
                     tell(ManagerEvent::Reloading);
-                    let reloaded = self.reload()?;
+                    let reloaded = self.read_again()?;
                     tell(ManagerEvent::Reloaded(&reloaded));
                     // Whoever asked may have gone.
                     let _ = answer.try_send(reloaded);
+                    self.retire_later();
                 }
                 Some(Request::Ended(hub)) if hub == number => {
                     break self.running.as_mut().map_or(Ok(()), Running::take_outcome);
@@ -68,6 +73,15 @@ impl IpcManager {
     /// # Errors
     /// `Connection` when the manager does not run.
     pub fn reload(&mut self) -> Result<Reloaded> {
+        let reloaded = self.read_again();
+        if let Some(running) = &mut self.running {
+            running.retire();
+        }
+        reloaded
+    }
+
+    /// As [`IpcManager::reload`]; whatever is replaced is still there when this returns.
+    fn read_again(&mut self) -> Result<Reloaded> {
         let hub = self.handle()?;
         let mut reloaded = Reloaded::default();
         if let Err(error) = self.config.reload() {
@@ -87,6 +101,14 @@ impl IpcManager {
         }
         self.follow(&mut reloaded);
         Ok(reloaded)
+    }
+
+    /// Ends what has been replaced once whoever has brought that about, perhaps by that very way, has the answer.
+    fn retire_later(&mut self) {
+        if let Some(running) = self.running.as_mut().filter(|running| running.has_replaced()) {
+            thread::sleep(GRACE);
+            running.retire();
+        }
     }
 
     /// Takes over the settings that hold otherwise by now.
@@ -132,23 +154,32 @@ impl IpcManager {
                 let hub = running.handle();
                 let same_place =
                     self.inherited.unix.is_some() || old.unix_socket.path == new.unix_socket.path;
+                let clashes = same_place && new.unix_socket.enabled;
                 let serve = |settings: &Settings| self.inherited.serve_unix(&settings.unix_socket, &hub);
-                replace(&mut running.ways.unix, same_place, serve, old, new)?;
+                let before = replace(&mut running.ways.unix, clashes, serve, old, new)?;
+                before.into_iter().for_each(|server| running.replaced(Box::new(server)));
                 old.unix_socket = new.unix_socket.clone();
             }
             "websocket" => {
-                let hub = running.handle();
+                let (hub, pages) = (running.handle(), running.pages.clone());
                 let same_place = self.inherited.websocket.is_some()
                     || old.websocket.bind_address == new.websocket.bind_address;
-                let serve = |settings: &Settings| self.inherited.serve_websocket(settings, &hub);
-                replace(&mut running.ways.websocket, same_place, serve, old, new)?;
+                let clashes = same_place && new.websocket.enabled;
+                let serve = |settings: &Settings| self.inherited.serve_websocket(settings, &pages, &hub);
+                let before = replace(&mut running.ways.websocket, clashes, serve, old, new)?;
+                before.into_iter().for_each(|server| running.replaced(Box::new(server)));
                 old.websocket = new.websocket.clone();
             }
             "dbus" => {
-                // What cannot be served is found out before anything is ended.
-                ways::dbus(&new.dbus, &running.handle())?;
-                running.ways.dbus = None;
+                if let Some(before) = running.ways.dbus.take() {
+                    match new.dbus.enabled {
+                        // Its interfaces are in the way of those of the new one.
+                        true => drop(before),
+                        false => running.replaced(Box::new(before)),
+                    }
+                }
                 if let Err(error) = running.serve_dbus(new) {
+                    running.ways.dbus = None;
                     running.serve_dbus(old)?;
                     return Err(error);
                 }
@@ -178,23 +209,22 @@ impl IpcManager {
     }
 }
 
-/// Has a server as `new` says in the place of the one as `old` says. Where both cannot be there at once, the old one goes
-/// first, and comes back where the new one fails.
+/// Has a server as `new` says in the place of the one as `old` says, which is given back to be ended. Where the two clash,
+/// the old one goes first, and comes back where the new one fails.
 fn replace<S>(
     server: &mut Option<S>,
-    same_place: bool,
+    clashes: bool,
     serve: impl Fn(&Settings) -> Result<Option<S>>,
     old: &Settings,
     new: &Settings,
-) -> Result<()> {
-    if !same_place {
-        // The old one, which is dropped, says goodbye to its clients.
-        *server = serve(new)?;
-        return Ok(());
+) -> Result<Option<S>> {
+    if !clashes {
+        let next = serve(new)?;
+        return Ok(std::mem::replace(server, next));
     }
     *server = None;
-    *server = match serve(new) {
-        Ok(server) => server,
+    match serve(new) {
+        Ok(next) => *server = next,
         Err(error) => {
             *server = serve(old).map_err(|again| {
                 let text =
@@ -203,9 +233,11 @@ fn replace<S>(
             })?;
             return Err(error);
         }
-    };
-    Ok(())
+    }
+    Ok(None)
 }
 
 /// Categories that a hub takes up when it starts, and not later.
 const AT_RESTART: [&str; 3] = ["limits", "auth", "settings"];
+/// How long an answer takes to get to whoever waits for it, at most.
+const GRACE: Duration = Duration::from_millis(100);

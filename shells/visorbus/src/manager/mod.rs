@@ -9,6 +9,7 @@ mod identity;
 mod links;
 mod reload;
 mod running;
+mod scrape;
 mod services;
 mod shelf;
 mod status;
@@ -153,6 +154,7 @@ impl IpcManager {
         self.hubs += 1;
         let running = Running::start(&Start {
             number: self.hubs,
+            config: &self.config,
             settings: &self.settings,
             providers: self.providers.as_ref(),
             shelf: &self.shelf,

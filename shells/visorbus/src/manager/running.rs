@@ -1,11 +1,15 @@
 //! What runs: the hub on its thread, and the parts that were given to it.
 
+use std::any::Any;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
 use visorbus_auth::Policy;
+use visorbus_dbus::MonitoringInterface;
 use visorbus_hub::{Error, Hub, HubConfig, HubHandle, Result};
+use visorbus_services::config::{ConfigManager, ConfigMessageHandler};
+use visorbus_websocket::LivePages;
 
 use super::control::ManagerControl;
 use super::handler::ManagerHandler;
@@ -29,11 +33,16 @@ pub(super) struct Running {
     links: Links,
     pub(super) services: Services,
     pub(super) ways: Ways,
+    /// What is made when somebody asks the port for it.
+    pub(super) pages: LivePages,
+    /// Servers in whose place are others.
+    replaced: Vec<Box<dyn Any + Send>>,
 }
 
 /// What a hub is started with.
 pub(super) struct Start<'s> {
     pub(super) number: u64,
+    pub(super) config: &'s ConfigManager,
     pub(super) settings: &'s Settings,
     pub(super) providers: Option<&'s Providers>,
     pub(super) shelf: &'s Shelf,
@@ -54,6 +63,8 @@ impl Running {
         let hub = running.handle();
         let manager = ManagerHandler::new(start.control.clone());
         hub.register_handler(Box::new(manager)).map_err(|e| failed("manager", &e))?;
+        let config = ConfigMessageHandler::new(start.config.clone(), hub.clone());
+        hub.register_handler(Box::new(config)).map_err(|e| failed("config", &e))?;
         for handler in start.shelf.lend() {
             let id = handler.id().to_owned();
             hub.register_handler(handler).map_err(|e| failed(&id, &e))?;
@@ -64,8 +75,10 @@ impl Running {
         let ways = &mut running.ways;
         ways.unix =
             start.inherited.serve_unix(&settings.unix_socket, &hub).map_err(|e| failed("unix_socket", &e))?;
-        ways.websocket =
-            start.inherited.serve_websocket(settings, &hub).map_err(|e| failed("websocket", &e))?;
+        let pages = running.services.scrape.pages(&running.identity.providers);
+        running.ways.websocket =
+            start.inherited.serve_websocket(settings, &pages, &hub).map_err(|e| failed("websocket", &e))?;
+        running.pages = pages;
         running.serve_dbus(settings).map_err(|e| failed("dbus", &e))?;
         Ok(running)
     }
@@ -87,7 +100,19 @@ impl Running {
             .map_err(|e| Error::Internal(format!("there is no thread for it: {e}")))?;
         let links = Links::new(std::sync::Arc::clone(&identity.board_keys));
         let (services, ways) = (Services::default(), Ways::default());
-        Ok(Self { number, handle, outcome, has_ended: false, identity, links, services, ways })
+        let (pages, replaced) = (LivePages::new(), Vec::new());
+        Ok(Self {
+            number,
+            handle,
+            outcome,
+            has_ended: false,
+            identity,
+            links,
+            services,
+            ways,
+            pages,
+            replaced,
+        })
     }
 
     pub(super) fn handle(&self) -> HubHandle {
@@ -108,7 +133,9 @@ impl Running {
     }
 
     pub(super) fn apply_monitoring(&mut self, settings: &Settings) -> Result<()> {
-        self.services.apply_monitoring(&settings.monitoring, &self.handle)
+        let was_there = self.services.monitoring.is_some();
+        self.services.apply_monitoring(&settings.monitoring, &self.handle)?;
+        if was_there == self.services.monitoring.is_some() { Ok(()) } else { self.show_monitoring() }
     }
 
     /// Serves the bus, if one is to be served, with the interfaces of the standard services.
@@ -116,7 +143,33 @@ impl Running {
         let Some(mut service) = ways::dbus(&settings.dbus, &self.handle)? else { return Ok(()) };
         service.start()?;
         self.ways.dbus = Some(service);
-        Ok(())
+        self.show_monitoring()
+    }
+
+    /// Shows the interface of what measures, where there is a bus and something that does.
+    fn show_monitoring(&mut self) -> Result<()> {
+        let Some(service) = &mut self.ways.dbus else { return Ok(()) };
+        // That of before, if there was one.
+        let _ = service.unregister_interface(MONITORING);
+        match (&self.services.monitoring, service.door()) {
+            (Some(manager), Some(door)) => MonitoringInterface::register(manager, &door),
+            _ => Ok(()),
+        }
+    }
+
+    /// Keeps what has been replaced until [`Running::retire`].
+    pub(super) fn replaced(&mut self, part: Box<dyn Any + Send>) {
+        self.replaced.push(part);
+    }
+
+    /// Ends what has been replaced.
+    pub(super) fn retire(&mut self) {
+        self.replaced.clear();
+    }
+
+    /// Whether something waits for its end.
+    pub(super) fn has_replaced(&self) -> bool {
+        !self.replaced.is_empty()
     }
 
     /// How the parts are.
@@ -170,6 +223,7 @@ impl Running {
         }
         // What they have listened on went with the hub.
         self.ways = Ways::default();
+        self.replaced.clear();
         self.services.end();
         ended
     }
@@ -192,6 +246,7 @@ fn panicked() -> Error {
     Error::Internal("the hub's thread has panicked; its message stands in the log".to_owned())
 }
 
+const MONITORING: &str = "org.visorbus.Monitoring1";
 /// How long what is under way may take to come to its end.
 const SHUTDOWN: Duration = Duration::from_secs(3);
 /// And the hub itself after that.

@@ -4,15 +4,18 @@ use std::time::Duration;
 
 use visorbus_hub::{BoxedHandler, HubHandle, Result};
 use visorbus_services::hardware::{HardwareConfig, HardwareManager, HardwareMessageHandler};
-use visorbus_services::monitoring::{MonitoringConfig, MonitoringManager};
+use visorbus_services::monitoring::{MonitoringConfig, MonitoringManager, MonitoringMessageHandler};
 
-use crate::settings::{HardwareSettings, MonitoringSettings};
+use super::scrape::Scrape;
+use crate::settings::{HardwareSettings, MonitoringSettings, Scraping};
 
 /// The services that there are.
 #[derive(Default)]
 pub(super) struct Services {
     pub(super) hardware: Option<HardwareManager>,
     pub(super) monitoring: Option<MonitoringManager>,
+    /// What of that is a page.
+    pub(super) scrape: Scrape,
 }
 
 impl Services {
@@ -31,16 +34,22 @@ impl Services {
         Ok(())
     }
 
-    /// Has measured what the settings say.
+    /// Has measured what the settings say. What was measured before stays where it only changes how.
     pub(super) fn apply_monitoring(&mut self, settings: &MonitoringSettings, hub: &HubHandle) -> Result<()> {
         match &self.monitoring {
             Some(manager) if settings.enabled => manager.reconfigure(monitoring(settings)),
-            None if settings.enabled => {
-                self.monitoring =
-                    Some(MonitoringManager::new(monitoring(settings), hub.clone(), Vec::new())?);
+            Some(_) => {
+                hub.unregister_handler(MONITORING)?;
+                self.monitoring = None;
             }
-            _ => self.monitoring = None,
+            None if settings.enabled => {
+                let manager = MonitoringManager::new(monitoring(settings), hub.clone(), Vec::new())?;
+                hub.register_handler(Box::new(MonitoringMessageHandler::new(manager.clone())))?;
+                self.monitoring = Some(manager);
+            }
+            None => {}
         }
+        self.scrape.set(settings.prometheus, self.monitoring.clone());
         Ok(())
     }
 
@@ -50,6 +59,7 @@ impl Services {
             hardware.stop();
         }
         self.monitoring = None;
+        self.scrape.set(Scraping::Off, None);
     }
 }
 
@@ -76,3 +86,4 @@ fn monitoring(settings: &MonitoringSettings) -> MonitoringConfig {
 }
 
 const HARDWARE: &str = "hardware";
+const MONITORING: &str = "monitoring";

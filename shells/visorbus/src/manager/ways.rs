@@ -7,7 +7,7 @@ use std::path::Path;
 use visorbus_dbus::{DBusConfig, DBusService};
 use visorbus_hub::{Error, HubHandle, Result};
 use visorbus_unix::UnixSocketServer;
-use visorbus_websocket::{Pages, TlsConfig, WebSocketConfig, WebSocketServer};
+use visorbus_websocket::{LivePages, Pages, TlsConfig, WebSocketConfig, WebSocketServer};
 
 use crate::places;
 use crate::settings::{DBusSettings, Settings, UnixSocketSettings, WebSocketSettings};
@@ -50,6 +50,7 @@ impl Inherited {
     pub(super) fn serve_websocket(
         &self,
         settings: &Settings,
+        live: &LivePages,
         hub: &HubHandle,
     ) -> Result<Option<WebSocketServer>> {
         let websocket = &settings.websocket;
@@ -57,7 +58,9 @@ impl Inherited {
             return Ok(None);
         }
         let mut server = WebSocketServer::over(&websocket.bind_address, hub.clone());
-        server.set_config(websocket_config(websocket, &settings.auth.key_file)?)?;
+        let mut config = websocket_config(websocket, &settings.auth.key_file)?;
+        config.live = live.clone();
+        server.set_config(config)?;
         if let Some(socket) = &self.websocket {
             server.set_inherited(socket.try_clone().map_err(uncloned)?)?;
         }

@@ -324,6 +324,20 @@ pub struct MonitoringSettings {
     pub thresholds: Vec<Threshold>,
     /// As [`MonitoringConfig::proc_root`].
     pub proc_root: PathBuf,
+    /// Who may have the figures as a page of the hub's port.
+    pub prometheus: Scraping,
+}
+
+/// Who may have the figures at `/metrics` of the hub's port, in Prometheus' text format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scraping {
+    /// Nobody.
+    Off,
+    /// Whoever shows a token that may request `monitoring/prometheus`.
+    #[default]
+    Token,
+    /// And whoever is on this machine.
+    Local,
 }
 
 impl Default for MonitoringSettings {
@@ -339,7 +353,18 @@ impl Default for MonitoringSettings {
             ..
         } = MonitoringConfig::default();
         let publish = publish.unwrap_or_default();
-        Self { enabled: true, interval, publish, history, history_bytes, max_series, thresholds, proc_root }
+        let prometheus = Scraping::default();
+        Self {
+            enabled: true,
+            interval,
+            publish,
+            history,
+            history_bytes,
+            max_series,
+            thresholds,
+            proc_root,
+            prometheus,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use visorbus_services::config::{ConfigError, ConfigManager, ConfigValues};
 
 use super::{
     AuthSettings, DBusSettings, HardwareSettings, LinkSettings, LogFormat, LogLevel, LogOutput, LogSettings,
-    MonitoringSettings, Settings, UnixSocketSettings, WebSocketSettings, group,
+    MonitoringSettings, Scraping, Settings, UnixSocketSettings, WebSocketSettings, group,
 };
 use crate::places;
 
@@ -172,6 +172,11 @@ fn monitoring(values: &ConfigValues) -> Result<MonitoringSettings, ConfigError> 
             .map(|text| parsed(text, "monitoring", "thresholds"))
             .collect::<Result<_, _>>()?,
         proc_root: values.text("monitoring", "proc_root").into(),
+        prometheus: match values.text("monitoring", "prometheus").as_str() {
+            "off" => Scraping::Off,
+            "local" => Scraping::Local,
+            _ => Scraping::Token,
+        },
     })
 }
 

@@ -405,6 +405,16 @@ fn monitoring() -> Category {
             .check(|text| text.parse::<Threshold>().map(drop).map_err(|e| e.to_string())),
         )
         .key(
+            Key::choice(
+                "prometheus",
+                ["off", "token", "local"],
+                "token",
+                "Who may have the figures at /metrics of the WebSockets' port: nobody, whoever shows a token that may request \
+                 monitoring/prometheus, or everybody on this machine too.",
+            )
+            .only_in_file(),
+        )
+        .key(
             Key::text("proc_root", config.proc_root.to_string_lossy(), "Where the kernel's procfs is.")
                 .only_in_file(),
         )

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
+use visorbus_core::ErrorKind;
 use visorbus_core::IpcError;
 use visorbus_core::dispatch::{MessageHandler, Reply};
 use visorbus_core::message::{Message, MessagePayload};
-use visorbus_hub::ErrorKind;
 
 use crate::world::{PATIENCE, World, call};
 

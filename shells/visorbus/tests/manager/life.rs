@@ -6,9 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
 use visorbus::IpcManager;
-use visorbus_hub::{ErrorKind, OwnedMessage, OwnedPayload};
+use visorbus_core::ErrorKind;
+use visorbus_hub::{OwnedMessage, OwnedPayload};
 
-use crate::world::{Held, OwnWorld, World, call};
+use crate::world::{Held, OwnWorld, PATIENCE, World, call};
 
 #[test]
 fn all_that_the_configuration_asks_for_is_served_by_one_hub() {
@@ -20,15 +21,21 @@ fn all_that_the_configuration_asks_for_is_served_by_one_hub() {
     over_port.authenticate(&world.token("page", &["*"])).unwrap();
     assert_eq!(manager.unix_socket_server().unwrap().active_connections().unwrap(), ["panel"]);
     assert_eq!(manager.websocket_server().unwrap().active_connections().unwrap(), ["page"]);
-    let heard = over_port.subscribe("manager/**", visorbus_core::bus::SlowConsumer::default());
-    heard.unwrap();
-    let told = OwnedMessage::notification("manager/news", OwnedPayload::String("all".to_owned()));
-    manager.broadcast_message(told).unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    for client in [&over_socket, &*over_port] {
+        let (tell, name) = (tell.clone(), client.client_id().to_owned());
+        client.on_message(move |_| drop(tell.send(name.clone()))).unwrap();
+    }
+    manager
+        .broadcast_message(OwnedMessage::notification("bus/note", OwnedPayload::String("all".to_owned())))
+        .unwrap();
+    let mut heard = [told.recv_timeout(PATIENCE).unwrap(), told.recv_timeout(PATIENCE).unwrap()];
+    heard.sort();
+    assert_eq!(heard, ["page", "panel"]);
     let status = manager.status();
     assert_eq!(status.part("unix_socket").unwrap().place, world.socket().display().to_string());
     assert_eq!(status.part("dbus").unwrap().state, "off");
     assert_eq!(status.pid, std::process::id());
-    drop(over_socket);
 }
 
 #[test]

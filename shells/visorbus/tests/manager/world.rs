@@ -136,7 +136,9 @@ impl Held {
 
 /// Whether a thread is the harness's or that of a test, which is called like it.
 fn is_tests_own(thread: &str) -> bool {
-    ["attacks::", "following:", "handlers::", "life::", "metrics::", "manager-"].iter().any(|own| thread.starts_with(own))
+    ["attacks::", "following:", "handlers::", "life::", "metrics::", "manager-"]
+        .iter()
+        .any(|own| thread.starts_with(own))
 }
 
 /// Waits for something that no call tells of.
@@ -170,10 +172,8 @@ fn write(directory: &Path, text: &str) {
 
 fn open(directory: &Path) -> ConfigManager {
     let path = |name: &str| directory.join(name).display().to_string();
-    let places = [
-        ("VISORBUS_AUTH_KEY_FILE", path("state/root.key")),
-        ("VISORBUS_HARDWARE_SYSFS_ROOT", path("sys")),
-    ];
+    let places =
+        [("VISORBUS_AUTH_KEY_FILE", path("state/root.key")), ("VISORBUS_HARDWARE_SYSFS_ROOT", path("sys"))];
     let overrides = Overrides::none().environment(places);
     let file = directory.join("visorbus.toml");
     ConfigManager::open(settings::schema(), file, overrides).unwrap()
