@@ -6,6 +6,7 @@ mod control;
 mod follow;
 mod handler;
 mod identity;
+mod interfaces;
 mod links;
 mod reload;
 mod running;

@@ -1,12 +1,12 @@
 //! What runs: the hub on its thread, and the parts that were given to it.
 
 use std::any::Any;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
 use visorbus_auth::Policy;
-use visorbus_dbus::MonitoringInterface;
 use visorbus_hub::{Error, Hub, HubConfig, HubHandle, Result};
 use visorbus_services::config::{ConfigManager, ConfigMessageHandler};
 use visorbus_websocket::LivePages;
@@ -14,6 +14,7 @@ use visorbus_websocket::LivePages;
 use super::control::ManagerControl;
 use super::handler::ManagerHandler;
 use super::identity::{Identity, Providers};
+use super::interfaces::Interfaces;
 use super::links::Links;
 use super::services::Services;
 use super::shelf::Shelf;
@@ -35,6 +36,8 @@ pub(super) struct Running {
     pub(super) ways: Ways,
     /// What is made when somebody asks the port for it.
     pub(super) pages: LivePages,
+    interfaces: Interfaces,
+    config: ConfigManager,
     /// Servers in whose place are others.
     replaced: Vec<Box<dyn Any + Send>>,
 }
@@ -98,20 +101,19 @@ impl Running {
             .name("visorbus-hub".to_owned())
             .spawn(run)
             .map_err(|e| Error::Internal(format!("there is no thread for it: {e}")))?;
-        let links = Links::new(std::sync::Arc::clone(&identity.board_keys));
-        let (services, ways) = (Services::default(), Ways::default());
-        let (pages, replaced) = (LivePages::new(), Vec::new());
         Ok(Self {
             number,
             handle,
             outcome,
             has_ended: false,
+            links: Links::new(Arc::clone(&identity.board_keys)),
             identity,
-            links,
-            services,
-            ways,
-            pages,
-            replaced,
+            services: Services::default(),
+            ways: Ways::default(),
+            pages: LivePages::new(),
+            interfaces: Interfaces::default(),
+            config: start.config.clone(),
+            replaced: Vec::new(),
         })
     }
 
@@ -129,32 +131,32 @@ impl Running {
     }
 
     pub(super) fn apply_hardware(&mut self, settings: &Settings) -> Result<()> {
-        self.services.apply_hardware(&settings.hardware, &self.handle)
+        self.services.apply_hardware(&settings.hardware, &self.handle)?;
+        match &mut self.ways.dbus {
+            Some(service) => self.interfaces.show_hardware(service, &self.services),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn apply_monitoring(&mut self, settings: &Settings) -> Result<()> {
         let was_there = self.services.monitoring.is_some();
         self.services.apply_monitoring(&settings.monitoring, &self.handle)?;
-        if was_there == self.services.monitoring.is_some() { Ok(()) } else { self.show_monitoring() }
+        match &mut self.ways.dbus {
+            Some(service) if was_there != self.services.monitoring.is_some() => {
+                Interfaces::show_monitoring(service, &self.services)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Serves the bus, if one is to be served, with the interfaces of the standard services.
     pub(super) fn serve_dbus(&mut self, settings: &Settings) -> Result<()> {
+        self.interfaces = Interfaces::default();
         let Some(mut service) = ways::dbus(&settings.dbus, &self.handle)? else { return Ok(()) };
         service.start()?;
+        self.interfaces.show(&mut service, &self.config, &self.services)?;
         self.ways.dbus = Some(service);
-        self.show_monitoring()
-    }
-
-    /// Shows the interface of what measures, where there is a bus and something that does.
-    fn show_monitoring(&mut self) -> Result<()> {
-        let Some(service) = &mut self.ways.dbus else { return Ok(()) };
-        // That of before, if there was one.
-        let _ = service.unregister_interface(MONITORING);
-        match (&self.services.monitoring, service.door()) {
-            (Some(manager), Some(door)) => MonitoringInterface::register(manager, &door),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// Keeps what has been replaced until [`Running::retire`].
@@ -223,6 +225,7 @@ impl Running {
         }
         // What they have listened on went with the hub.
         self.ways = Ways::default();
+        self.interfaces = Interfaces::default();
         self.replaced.clear();
         self.services.end();
         ended
@@ -246,7 +249,6 @@ fn panicked() -> Error {
     Error::Internal("the hub's thread has panicked; its message stands in the log".to_owned())
 }
 
-const MONITORING: &str = "org.visorbus.Monitoring1";
 /// How long what is under way may take to come to its end.
 const SHUTDOWN: Duration = Duration::from_secs(3);
 /// And the hub itself after that.

@@ -1,10 +1,13 @@
 //! The standard services: what they are set to, their handlers in the hub, and what others use them by.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use visorbus_hub::{BoxedHandler, HubHandle, Result};
-use visorbus_services::hardware::{HardwareConfig, HardwareManager, HardwareMessageHandler};
-use visorbus_services::monitoring::{MonitoringConfig, MonitoringManager, MonitoringMessageHandler};
+use visorbus_hub::{BoxedHandler, HubHandle, Result, Value};
+use visorbus_services::hardware::{Device, HardwareConfig, HardwareManager, HardwareMessageHandler};
+use visorbus_services::monitoring::{
+    Metric, MonitoringConfig, MonitoringManager, MonitoringMessageHandler, Source,
+};
 
 use super::scrape::Scrape;
 use crate::settings::{HardwareSettings, MonitoringSettings, Scraping};
@@ -14,7 +17,9 @@ use crate::settings::{HardwareSettings, MonitoringSettings, Scraping};
 pub(super) struct Services {
     pub(super) hardware: Option<HardwareManager>,
     pub(super) monitoring: Option<MonitoringManager>,
-    /// What of that is a page.
+    /// The inventory as it is now, for what measures.
+    inventory: Inventory,
+    /// What of the figures is a page.
     pub(super) scrape: Scrape,
 }
 
@@ -22,6 +27,7 @@ impl Services {
     /// Has the inventory as the settings say: it is made anew where they have changed.
     pub(super) fn apply_hardware(&mut self, settings: &HardwareSettings, hub: &HubHandle) -> Result<()> {
         if let Some(before) = self.hardware.take() {
+            self.inventory.set(None);
             before.stop();
             hub.unregister_handler(HARDWARE)?;
         }
@@ -29,6 +35,7 @@ impl Services {
             let manager = HardwareManager::new(hardware(settings), hub.clone())?;
             let handler: BoxedHandler = Box::new(HardwareMessageHandler::new(manager.clone()));
             hub.register_handler(handler).inspect_err(|_| manager.stop())?;
+            self.inventory.set(Some(manager.clone()));
             self.hardware = Some(manager);
         }
         Ok(())
@@ -43,7 +50,11 @@ impl Services {
                 self.monitoring = None;
             }
             None if settings.enabled => {
-                let manager = MonitoringManager::new(monitoring(settings), hub.clone(), Vec::new())?;
+                let manager = MonitoringManager::new(
+                    monitoring(settings),
+                    hub.clone(),
+                    vec![self.inventory.readings()],
+                )?;
                 hub.register_handler(Box::new(MonitoringMessageHandler::new(manager.clone())))?;
                 self.monitoring = Some(manager);
             }
@@ -58,9 +69,46 @@ impl Services {
         if let Some(hardware) = self.hardware.take() {
             hardware.stop();
         }
+        self.inventory.set(None);
         self.monitoring = None;
         self.scrape.set(Scraping::Off, None);
     }
+}
+
+/// The inventory, which may be exchanged, as what measures has it. Cloning it is cheap.
+#[derive(Clone, Default)]
+struct Inventory(Arc<Mutex<Option<HardwareManager>>>);
+
+impl Inventory {
+    fn set(&self, manager: Option<HardwareManager>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = manager;
+    }
+
+    /// What devices show of themselves all the time: `device.reading{device="…",property="…",unit="…"}`.
+    fn readings(&self) -> Source {
+        let inventory = self.clone();
+        Box::new(move || {
+            let manager = inventory.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let devices = manager.map(|manager| manager.list()).unwrap_or_default();
+            devices.iter().flat_map(readings).collect()
+        })
+    }
+}
+
+fn readings(device: &Device) -> impl Iterator<Item = Metric> {
+    device.properties.iter().filter(|property| property.reading).filter_map(|property| {
+        let value = match property.value {
+            Value::Float(value) => value,
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a reading of 2^53 has lost nothing that a graph shows"
+            )]
+            Value::Integer(value) => value as f64,
+            _ => return None,
+        };
+        let metric = Metric::gauge("device.reading", value).with("device", &device.id);
+        Some(metric.with("property", &property.name).with("unit", &property.unit))
+    })
 }
 
 fn hardware(settings: &HardwareSettings) -> HardwareConfig {

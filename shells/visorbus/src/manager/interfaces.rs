@@ -1,0 +1,54 @@
+//! The interfaces of the standard services on the hub's bus, and what keeps the bus told.
+
+use visorbus_dbus::{ConfigInterface, DBusService, HardwareInterface, MonitoringInterface};
+use visorbus_hub::Result;
+use visorbus_services::config::{ConfigListener, ConfigManager};
+use visorbus_services::hardware::Listening;
+
+use super::services::Services;
+
+/// What tells the bus of changes, as long as it is there.
+#[derive(Default)]
+pub(super) struct Interfaces {
+    config: Option<ConfigListener>,
+    hardware: Option<Listening>,
+}
+
+impl Interfaces {
+    /// Shows all of them on `service`.
+    pub(super) fn show(
+        &mut self,
+        service: &mut DBusService,
+        config: &ConfigManager,
+        services: &Services,
+    ) -> Result<()> {
+        if let Some(door) = service.door() {
+            self.config = Some(ConfigInterface::register(config, &door)?);
+        }
+        self.show_hardware(service, services)?;
+        Self::show_monitoring(service, services)
+    }
+
+    /// Shows the inventory that there is now, in the place of the one before.
+    pub(super) fn show_hardware(&mut self, service: &mut DBusService, services: &Services) -> Result<()> {
+        self.hardware = None;
+        // There may have been none.
+        let _ = service.unregister_interface(HARDWARE);
+        if let (Some(manager), Some(door)) = (&services.hardware, service.door()) {
+            self.hardware = Some(HardwareInterface::register(manager, &door)?);
+        }
+        Ok(())
+    }
+
+    /// Shows what measures now, in the place of what did before.
+    pub(super) fn show_monitoring(service: &mut DBusService, services: &Services) -> Result<()> {
+        let _ = service.unregister_interface(MONITORING);
+        match (&services.monitoring, service.door()) {
+            (Some(manager), Some(door)) => MonitoringInterface::register(manager, &door),
+            _ => Ok(()),
+        }
+    }
+}
+
+const HARDWARE: &str = "org.visorbus.Hardware1";
+const MONITORING: &str = "org.visorbus.Monitoring1";
