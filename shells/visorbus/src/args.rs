@@ -2,6 +2,7 @@
 
 mod accounts;
 mod auth;
+mod config;
 mod dbus;
 mod hardware;
 mod key;
@@ -26,6 +27,9 @@ use shell::COMPLETIONS_EXAMPLES;
 
 pub(crate) use accounts::{Certificate, Listed, Named, ProgramKey, ProgramKeyAdd, User};
 pub(crate) use auth::{Auth, Check, LogIn, Login, Mint, Refresh, Revoke, Token};
+pub(crate) use config::{
+    Config, ConfigFile, ConfigInit, ConfigList, ConfigOf, ConfigOfWhom, ConfigSet, ConfigShow, ConfigWatch,
+};
 pub(crate) use dbus::{DBus, DBusAction, DBusCommand, DBusFiles, DBusPlace};
 pub(crate) use hardware::{Hardware, HardwareAction, HardwareCommand, HardwareShow, HardwareWatch};
 pub(crate) use key::{Key, Provision, Rotate};
@@ -66,6 +70,9 @@ pub(crate) enum Command {
     Reload(Manage),
     /// End the hub
     Shutdown(Manage),
+    /// The options of the hub: the file, what holds, what may be; read and changed
+    #[command(subcommand, after_help = CONFIG_EXAMPLES)]
+    Config(Config),
     /// Call an address and print the answer
     #[command(after_help = CALL_EXAMPLES)]
     Call(Call),
@@ -349,6 +356,17 @@ Examples:
 What is said here holds whatever the configuration says, and variables such as VISORBUS_LOG_LEVEL=info hold above its file
 too. A board proves itself with the key of its link: `visorbus key provision NAME` makes it. SIGHUP, or `visorbus reload`,
 has configuration, accounts, keys, policy and certificates read again; an error in one of them leaves it as it was.";
+
+const CONFIG_EXAMPLES: &str = "\
+Examples:
+  visorbus config init                           the file to begin with, every option explained in it
+  visorbus config check                          what is wrong with it, each with its line
+  visorbus config list log                       what there is to set, what it may be, what it is for
+  visorbus config set log.level debug            through the running hub, else in the file
+  visorbus config show                           what is set, and where
+  visorbus config reset log.level
+
+Above the file stand variables such as VISORBUS_LOG_LEVEL=debug, and above those what `visorbus serve` is started with.";
 
 const CALL_EXAMPLES: &str = "\
 Examples:

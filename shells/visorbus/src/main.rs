@@ -8,6 +8,7 @@ mod auth;
 mod client;
 mod commands;
 mod complete;
+mod config;
 mod dbus;
 mod demo;
 mod hardware;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         Command::Status(args) => manage::status(args, cli.json),
         Command::Reload(args) => manage::reload(args, cli.json),
         Command::Shutdown(args) => manage::shutdown(args, cli.json),
+        Command::Config(args) => return finish(&cli, config::run(args, cli.json)),
         Command::Call(args) => commands::call(args, cli.json),
         Command::Publish(args) => commands::publish(args, cli.json),
         Command::Subscribe(args) => commands::subscribe(args),

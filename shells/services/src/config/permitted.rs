@@ -7,10 +7,10 @@ use visorbus_core::dispatch::Caller;
 use visorbus_core::message::Address;
 use visorbus_hub::{Error, Value, error, owned_error};
 
-use super::entry::{ConfigEntry, Origin};
+use super::entry::ConfigEntry;
 use super::error::ConfigError;
 use super::exchange::Format;
-use super::key::{Applies, Key, Kind, is_name};
+use super::key::{Key, Kind, is_name};
 use super::manager::ConfigManager;
 use super::requests::{CategoryInfo, ConfigOutcome, KeyInfo};
 use super::schema::Category;
@@ -128,7 +128,7 @@ impl<'c> PermittedConfig<'c> {
         };
         let changed = changed.map_err(told)?;
         let entry = self.config.get(category, key).map_err(told)?;
-        Ok(ConfigOutcome { changed, note: note(&entry, changed) })
+        Ok(ConfigOutcome::of(&entry, changed))
     }
 
     fn refuse_only_in_file(&self, category: &str, key: &str) -> Result<(), Error> {
@@ -181,18 +181,6 @@ impl From<&Key> for KeyInfo {
             only_in_file: key.is_only_in_file(),
             secret: key.is_secret(),
         }
-    }
-}
-
-/// What is to be known of a change beside that it was made.
-fn note(entry: &ConfigEntry, changed: bool) -> String {
-    match &entry.origin {
-        Origin::Environment { variable } => format!("it is kept, and {variable} holds above it"),
-        Origin::CommandLine => "it is kept, and the command line holds above it".to_owned(),
-        _ if changed && entry.applies == Applies::AtRestart => {
-            "it has its effect when the hub starts again".to_owned()
-        }
-        _ => String::new(),
     }
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use visorbus_hub::Value;
 
 use super::document::written;
-use super::entry::ConfigEntry;
+use super::entry::{ConfigEntry, Origin};
 use super::key::Applies;
 use super::overrides::split;
 use crate::answer::{Asked, Told};
@@ -74,6 +74,27 @@ pub struct KeyInfo {
     pub secret: bool,
 }
 
+impl ConfigOutcome {
+    /// What is to be told of a change of the key that is now `entry`.
+    pub fn of(entry: &ConfigEntry, changed: bool) -> Self {
+        let note = match &entry.origin {
+            Origin::Environment { variable } => format!("it is kept, and {variable} holds above it"),
+            Origin::CommandLine => "it is kept, and the command line holds above it".to_owned(),
+            _ if changed && entry.applies == Applies::AtRestart => {
+                "it has its effect when the hub starts again".to_owned()
+            }
+            _ => String::new(),
+        };
+        Self { changed, note }
+    }
+
+    /// What a component answers to a request in text: `changed`, `not changed: why`.
+    pub fn from_text(text: &str) -> Self {
+        let (changed, note) = text.split_once(": ").unwrap_or((text, ""));
+        Self { changed: changed == CHANGED, note: note.to_owned() }
+    }
+}
+
 impl Asked for ConfigKey {
     fn from_text(text: &str) -> Result<Self, String> {
         let (category, key) = split(text.trim()).map_err(|error| error.to_string())?;
@@ -85,14 +106,14 @@ impl Asked for ConfigSet {
     fn from_text(text: &str) -> Result<Self, String> {
         let (name, value) = text.split_once('=').ok_or("expected category.key = value")?;
         let ConfigKey { category, key } = ConfigKey::from_text(name)?;
-        Ok(Self { category, key, value: Value::from_text(value)? })
+        Ok(Self { category, key, value: Value::from_text(value.trim())? })
     }
 }
 
 /// A text alone: what it stands for depends on the key.
 impl Asked for Value {
     fn from_text(text: &str) -> Result<Self, String> {
-        Ok(Self::Text(text.trim().to_owned()))
+        Ok(Self::Text(text.to_owned()))
     }
 }
 
@@ -117,7 +138,7 @@ impl Told for ConfigEntry {
 
 impl Told for ConfigOutcome {
     fn to_text(&self) -> String {
-        let changed = if self.changed { "changed" } else { "not changed" };
+        let changed = if self.changed { CHANGED } else { "not changed" };
         if self.note.is_empty() { changed.to_owned() } else { format!("{changed}: {}", self.note) }
     }
 }
@@ -129,3 +150,5 @@ impl Told for CategoryInfo {
         self.keys.iter().map(key).collect::<Vec<_>>().join("\n")
     }
 }
+
+const CHANGED: &str = "changed";

@@ -1,6 +1,7 @@
 //! The `visorbus` command as its users meet it: real processes, a directory of its own for each test.
 
 mod accounts;
+mod configuration;
 mod dbus;
 mod demo;
 mod documented;

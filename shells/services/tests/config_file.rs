@@ -1,0 +1,197 @@
+//! The configuration's file under attack by processes: writers that are killed, writers that race, a disk that is full.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use visorbus_hub::Value;
+use visorbus_services::config::{Category, ConfigManager, ConfigSchema, Key, Overrides};
+
+#[test]
+fn a_writer_that_is_killed_at_any_moment_leaves_the_old_file_or_the_new_one() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("visorbus.toml");
+    let comment = "# what somebody has noted\n".repeat(200);
+    fs::write(&path, &comment).unwrap();
+    let mut last = 0;
+    for round in 0..40u32 {
+        let mut child = start("writes_until_killed", &path, "");
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let wrote = lines.find(|line| line.as_ref().unwrap().contains("wrote ")).unwrap().unwrap();
+        // Somewhere in the next write or two, elsewhere each time.
+        let moment = Instant::now() + Duration::from_micros(u64::from(round * 7919 % 4000));
+        while Instant::now() < moment {
+            std::hint::spin_loop();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        let told: i64 = wrote.split(' ').next_back().unwrap().parse().unwrap();
+        let config = open(&path);
+        let (left, right) = (config.integer("left", "n0"), config.integer("right", "n0"));
+        assert_eq!(left, right, "half of a change is there");
+        assert_eq!(config.text("left", "words").len() as i64, left % 4000);
+        assert!(left >= told && left > last, "what was said to be kept is: {left}, {told}, {last}");
+        assert!(fs::read_to_string(&path).unwrap().starts_with(&comment));
+        last = left;
+    }
+    // What the killed have left behind is one file, and in nobody's way.
+    assert!(open(&path).set("right", "n1", Value::Integer(1), "me").unwrap());
+    let entries = fs::read_dir(directory.path()).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, [".visorbus.toml.lock", "visorbus.toml"]);
+}
+
+#[test]
+fn two_writers_at_once_lose_nothing_of_each_other() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("visorbus.toml");
+    let writers = ["left", "right"].map(|name| start("writes_its_keys", &path, name));
+    for writer in writers {
+        let done = writer.wait_with_output().unwrap();
+        assert!(done.status.success() && String::from_utf8_lossy(&done.stdout).contains("done"));
+    }
+    let config = open(&path);
+    for name in ["left", "right"] {
+        for number in 0..KEYS {
+            assert_eq!(config.integer(name, &format!("n{number}")), 5, "{name} {number}");
+        }
+    }
+}
+
+#[test]
+fn threads_that_change_one_configuration_lose_nothing_of_each_other() {
+    let directory = TempDir::new().unwrap();
+    let config = open(&directory.path().join("visorbus.toml"));
+    std::thread::scope(|scope| {
+        for name in ["left", "right"] {
+            let config = config.clone();
+            scope.spawn(move || {
+                for number in 0..KEYS {
+                    assert!(config.set(name, &format!("n{number}"), Value::Integer(1), name).unwrap());
+                }
+            });
+        }
+    });
+    let again = open(&directory.path().join("visorbus.toml"));
+    let count = |config: &ConfigManager| {
+        config.list(None).unwrap().iter().filter(|entry| entry.value == Value::Integer(1)).count()
+    };
+    assert_eq!((count(&config), count(&again)), (2 * KEYS, 2 * KEYS));
+}
+
+#[test]
+fn a_full_disk_leaves_the_file_as_it_was_and_says_so() {
+    let Some(disk) = SmallDisk::mount() else {
+        eprintln!("not shown here: a small tmpfs cannot be mounted, which takes root");
+        return;
+    };
+    let path = disk.0.path().join("visorbus.toml");
+    let config = open(&path);
+    config.set("left", "n0", Value::Integer(1), "me").unwrap();
+    let before = fs::read_to_string(&path).unwrap();
+    let watch = config.watch("**").unwrap();
+    let ballast = disk.0.path().join("ballast");
+    let full = fs::write(&ballast, vec![0; 1 << 20]).unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+
+    let words = || Value::Text("x".repeat(4000));
+    let error = config.set("left", "words", words(), "me").unwrap_err().to_string();
+    assert!(error.contains("No space left on device") && error.contains("nothing was changed"), "{error}");
+    assert_eq!((fs::read_to_string(&path).unwrap(), config.text("left", "words")), (before, String::new()));
+    assert_eq!(watch.try_recv(), None);
+    assert!(!disk.0.path().join(".visorbus.toml.new").exists());
+
+    fs::remove_file(ballast).unwrap();
+    assert!(config.set("left", "words", words(), "me").unwrap());
+    assert_eq!(open(&path).text("left", "words").len(), 4000);
+}
+
+/// A part of the tests above: counts up in two keys at once, without end.
+#[test]
+#[ignore = "it is a part that another test starts"]
+fn writes_until_killed() {
+    let Some((path, _)) = part() else { return };
+    let config = open(&path);
+    for round in config.integer("left", "n0") + 1.. {
+        let words = Value::Text("x".repeat(round as usize % 4000));
+        let keys = [
+            ("left", "n0", Some(Value::Integer(round))),
+            ("left", "words", Some(words)),
+            ("right", "n0", Some(Value::Integer(round))),
+        ];
+        config.change(&keys, "part").unwrap();
+        println!("wrote {round}");
+    }
+}
+
+/// A part of the tests above: sets each of its keys to each number in turn.
+#[test]
+#[ignore = "it is a part that another test starts"]
+fn writes_its_keys() {
+    let Some((path, category)) = part() else { return };
+    let config = open(&path);
+    for round in 1..=5 {
+        for number in 0..KEYS {
+            config.set(&category, &format!("n{number}"), Value::Integer(round), "part").unwrap();
+        }
+    }
+    println!("done {category}");
+}
+
+/// Two categories, one for each writer, with some text so that the file is of another length each time.
+fn schema() -> ConfigSchema {
+    ConfigSchema::new(["left", "right"].map(|name| {
+        let category = Category::new(name, "One writer's.").key(Key::text("words", "", "Some text."));
+        (0..KEYS).fold(category, |category, number| {
+            category.key(Key::integer(format!("n{number}"), 0..=i64::MAX, 0, "A number."))
+        })
+    }))
+}
+
+fn open(path: &Path) -> ConfigManager {
+    ConfigManager::open(schema(), path, Overrides::none()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Another process of this program, which runs the ignored test `part`.
+fn start(part: &str, path: &Path, writer: &str) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", part, "--ignored", "--nocapture"])
+        .env("CONFIG_FILE", path)
+        .env("CONFIG_WRITER", writer)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn part() -> Option<(PathBuf, String)> {
+    Some((std::env::var_os("CONFIG_FILE")?.into(), std::env::var("CONFIG_WRITER").ok()?))
+}
+
+/// A file system of 64 KiB.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let directory = TempDir::new().unwrap();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=64k", "small"])
+            .arg(directory.path())
+            .stderr(Stdio::null())
+            .status();
+        mount.is_ok_and(|status| status.success()).then_some(Self(directory))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+const KEYS: usize = 12;
