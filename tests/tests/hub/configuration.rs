@@ -218,9 +218,12 @@ fn a_change_is_told_to_those_who_listen_and_nothing_is_told_when_nothing_changes
 
     let in_json = panel.read_topic("config/changed/display/brightness").payload;
     let OwnedPayload::Json(text) = &in_json else { panic!("{in_json:?}") };
-    assert!(text.contains("0.6") && text.contains("brightness"), "{text}");
+    assert!(text.contains(r#""value":0.6,"old":0.5"#), "{text}");
     let secret = panel.read_topic("config/changed/net/password").payload;
-    assert!(matches!(&secret, OwnedPayload::Json(text) if !text.contains("geheim")), "{secret:?}");
+    assert!(
+        matches!(&secret, OwnedPayload::Json(text) if text.contains(r#""value":null,"old":null"#)),
+        "{secret:?}"
+    );
     assert!(house.text().contains("geheim"));
 }
 
@@ -270,7 +273,10 @@ fn the_addresses_and_their_types_are_told() {
     assert_eq!(answer, OwnedPayload::Json(r#"{"changed":true,"note":""}"#.to_owned()));
     let get = r#"{"category":"display","key":"brightness"}"#;
     let answer = panel.request("config/get", MessagePayload::Json(get)).unwrap().payload;
-    assert!(matches!(&answer, OwnedPayload::Json(text) if text.contains("0.125")), "{answer:?}");
+    assert!(
+        matches!(&answer, OwnedPayload::Json(text) if text.contains(r#""value":0.125,"default":0.5"#)),
+        "{answer:?}"
+    );
 }
 
 /// A peer that has JSON and no postcard.
