@@ -4,6 +4,7 @@ mod accounts;
 mod auth;
 mod config;
 mod dbus;
+mod doctor;
 mod hardware;
 mod key;
 mod manage;
@@ -23,6 +24,7 @@ use visorbus_core::message::{Address, Pattern};
 use visorbus_mcu::{SerialSpec, SpiSpec};
 
 use crate::complete;
+use doctor::DOCTOR_EXAMPLES;
 use shell::COMPLETIONS_EXAMPLES;
 
 pub(crate) use accounts::{Certificate, Listed, Named, ProgramKey, ProgramKeyAdd, User};
@@ -31,6 +33,7 @@ pub(crate) use config::{
     Config, ConfigFile, ConfigInit, ConfigList, ConfigOf, ConfigOfWhom, ConfigSet, ConfigShow, ConfigWatch,
 };
 pub(crate) use dbus::{DBus, DBusAction, DBusCommand, DBusFiles, DBusPlace};
+pub(crate) use doctor::Doctor;
 pub(crate) use hardware::{Hardware, HardwareAction, HardwareCommand, HardwareShow, HardwareWatch};
 pub(crate) use key::{Key, Provision, Rotate};
 pub(crate) use manage::Manage;
@@ -107,6 +110,9 @@ pub(crate) enum Command {
     DBus(DBusCommand),
     /// Show the whole system at work: a hub, two boards, clients, a crash
     Demo(Demo),
+    /// Look for what is in the hub's way on this machine, and say how to mend it
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(Doctor),
     /// Print what has a shell complete the words of this command
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions(Completions),

@@ -48,7 +48,7 @@ fn show(place: &DBusPlace, json: bool) -> Result<()> {
     print(&table(&["OBJECT", "INTERFACE", "KIND", "MEMBER", "TYPES"], &rows))
 }
 
-fn connect(place: &DBusPlace, name: &str, path: &str) -> Result<DBusClient> {
+pub(crate) fn connect(place: &DBusPlace, name: &str, path: &str) -> Result<DBusClient> {
     let client = DBusClient::with_config(name, path, DBusClientConfig::on(place.bus.clone()))?;
     client.connect()?;
     Ok(client)

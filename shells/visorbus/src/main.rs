@@ -11,6 +11,7 @@ mod complete;
 mod config;
 mod dbus;
 mod demo;
+mod doctor;
 mod hardware;
 mod interrupt;
 mod key;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         Command::Key(args) => key::run(args, cli.json),
         Command::Tls(args) => tls::run(args, cli.json),
         Command::DBus(args) => dbus::run(args, cli.json),
+        Command::Doctor(args) => return finish(&cli, doctor::run(args, cli.json)),
         Command::Completions(args) => complete::print_script(args.shell),
         Command::Manual(args) => manual::run(args, cli.json),
         Command::Demo(args) => demo::run(args, cli.json),

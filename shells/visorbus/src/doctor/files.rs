@@ -1,0 +1,155 @@
+//! Files of the hub's: its configuration, keys, accounts, policy and certificates, and the room that there is for them.
+
+use std::fs::{self, File};
+use std::io::BufReader;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use time::OffsetDateTime;
+use visorbus::Settings;
+use visorbus_auth::{KeyFile, Policy};
+use visorbus_websocket::TlsConfig;
+use x509_parser::pem::Pem;
+
+use super::CONFIG;
+use super::finding::Finding;
+use super::subject::Subject;
+
+/// Whether there is a configuration, and who may change it.
+pub(super) fn config_file(path: &Path, all: &mut Vec<Finding>) {
+    let shown = path.display();
+    match fs::metadata(path) {
+        Ok(found) if found.mode() & 0o002 != 0 => all.push(Finding::fail(
+            CONFIG,
+            format!("everybody may write {shown}, and with it say what the hub does"),
+            format!("chmod o-w {shown}"),
+        )),
+        Ok(_) => all.push(Finding::ok(CONFIG, format!("{shown} is read"))),
+        Err(_) => all.push(Finding::ok(CONFIG, format!("there is no {shown}: the defaults hold"))),
+    }
+}
+
+/// Whether keys, accounts and policy can be read, and by nobody else.
+pub(super) fn keys(settings: &Settings, subject: &Subject, all: &mut Vec<Finding>) {
+    let auth = &settings.auth;
+    let secrets = [("keys", &auth.key_file), ("accounts", &auth.accounts_file)];
+    for (check, path) in secrets {
+        let shown = path.display();
+        all.push(match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Finding::ok(check, format!("{shown} is not there yet: the hub makes it when it first runs"))
+            }
+            Err(error) => Finding::warn(
+                check,
+                format!("{shown} cannot be looked at: {error}"),
+                format!("run this as root or as {}", subject.name),
+            ),
+            Ok(found) if found.mode() & 0o077 != 0 => Finding::fail(
+                check,
+                format!("others may read or change {shown} (mode {:o})", found.mode() & 0o777),
+                format!("chmod 0600 {shown}, and take it that the keys are known: `visorbus key rotate`"),
+            ),
+            Ok(found) if found.uid() != subject.uid => Finding::fail(
+                check,
+                format!("{shown} belongs to user {}, the hub runs as {}", found.uid(), subject.name),
+                format!("chown {} {shown}", subject.name),
+            ),
+            Ok(_) => Finding::ok(check, format!("{shown} is {}'s alone", subject.name)),
+        });
+    }
+    // Whose they are is known by now; whether they are whole can only their owner see.
+    if auth.key_file.exists() && Subject::own().uid == subject.uid {
+        if let Err(error) = KeyFile::open(&auth.key_file) {
+            all.push(Finding::fail("keys", error.to_string(), "put the file of a backup in its place"));
+        }
+    }
+    let policy = auth.policy_file.clone().unwrap_or_else(|| auth.key_file.with_file_name("policy.toml"));
+    match Policy::open_if_there(&policy) {
+        Ok(policy) => {
+            let rules = policy.rules().len();
+            all.push(Finding::ok("policy", format!("{rules} rules in {}", policy.path().display())));
+        }
+        Err(error) => all.push(Finding::fail(
+            "policy",
+            error.to_string(),
+            "correct it; `visorbus auth policy check` looks again",
+        )),
+    }
+}
+
+/// Whether the hub can write what it must not lose.
+pub(super) fn state(settings: &Settings, subject: &Subject, all: &mut Vec<Finding>) {
+    let Some((directory, found)) = Subject::nearest(&settings.auth.key_file) else { return };
+    let shown = directory.display();
+    if !subject.may_use(&found) {
+        all.push(Finding::fail(
+            "state",
+            format!("{} may not write to {shown}, where keys and accounts are kept", subject.name),
+            format!("make {shown} that user's, or name another place with auth.key_file"),
+        ));
+        return;
+    }
+    let Ok(room) = rustix::fs::statvfs(directory) else { return };
+    let mebibytes = room.f_bavail.saturating_mul(room.f_frsize) >> 20;
+    let text = format!("{mebibytes} MiB are free for {shown}");
+    let is_read_only = room.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY);
+    all.push(match mebibytes {
+        _ if is_read_only => Finding::fail(
+            "state",
+            format!("{shown} is on a file system that is read only"),
+            "mount it writable",
+        ),
+        0 => Finding::fail(
+            "state",
+            text,
+            "make room: what is set, and who was shut out, can no longer be kept",
+        ),
+        1..LITTLE_MIB => Finding::warn("state", text, "make room"),
+        _ => Finding::ok("state", text),
+    });
+}
+
+/// Whether certificates can be read and hold.
+pub(super) fn tls(settings: &Settings, all: &mut Vec<Finding>) {
+    let websocket = &settings.websocket;
+    if !websocket.enabled || !websocket.tls_enabled {
+        return;
+    }
+    let tls = visorbus::places::tls_directory(&settings.auth.key_file);
+    let certificate = websocket.tls_cert_path.clone().unwrap_or_else(|| tls.join("hub.pem"));
+    let key = websocket.tls_key_path.clone().unwrap_or_else(|| tls.join("hub.key"));
+    let mut config = TlsConfig::new(&certificate, &key);
+    config.ca_cert_path.clone_from(&websocket.tls_client_ca_path);
+    if let Err(error) = config.load() {
+        all.push(Finding::fail(
+            "tls",
+            error.text().to_owned(),
+            "`visorbus tls init` makes a certificate and its key",
+        ));
+        return;
+    }
+    let shown = certificate.display();
+    all.push(match days_left(&certificate) {
+        None => Finding::warn(
+            "tls",
+            format!("until when {shown} holds cannot be read"),
+            "look with `openssl x509 -text`",
+        ),
+        Some(days @ ..0) => Finding::fail("tls", format!("{shown} is over for {} days", -days), RENEW),
+        Some(days @ 0..SOON_DAYS) => {
+            Finding::warn("tls", format!("{shown} holds for {days} more days"), RENEW)
+        }
+        Some(days) => Finding::ok("tls", format!("{shown} holds for {days} days")),
+    });
+}
+
+/// How many days the first certificate in a PEM file still holds.
+fn days_left(path: &Path) -> Option<i64> {
+    let (pem, _) = Pem::read(BufReader::new(File::open(path).ok()?)).ok()?;
+    let ends = pem.parse_x509().ok()?.validity().not_after.to_datetime();
+    Some((ends - OffsetDateTime::now_utc()).whole_days())
+}
+
+const LITTLE_MIB: u64 = 32;
+const SOON_DAYS: i64 = 21;
+const RENEW: &str = "`visorbus tls init` makes another; the hub reads it when it is reloaded";
