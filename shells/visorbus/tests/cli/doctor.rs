@@ -12,7 +12,10 @@ use crate::place::Place;
 /// What is found, and the exit code.
 fn examine(place: &Place, args: &[&str]) -> (Vec<Value>, i32) {
     let done = place.run(&[&["doctor", "--json"], args].concat());
-    (serde_json::from_str(&done.out).unwrap_or_else(|e| panic!("{e}: {}{}", done.out, done.err)), done.code)
+    (
+        serde_json::from_str(&done.out).unwrap_or_else(|e| panic!("{e}: {}{}", done.out, done.err)),
+        done.code.unwrap(),
+    )
 }
 
 /// What is said of a check in this state: text, and what to do.

@@ -17,18 +17,8 @@ fn bash_offers(place: &Place, words: &[&str]) -> Vec<String> {
         words[last],
         words[last - 1],
     );
-    // The place's command line, read by bash.
-    let shell = place.shell("bash /dev/stdin");
     fs::write(place.path().join("complete.sh"), script).unwrap();
-    let mut command = Command::new("bash");
-    command.args(["--norc", "complete.sh"]).current_dir(place.path());
-    for (name, value) in shell.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    let output = command.output().unwrap();
+    let output = place.shell("bash --norc complete.sh").output().unwrap();
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     let words = String::from_utf8(output.stdout).unwrap();
     words.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
@@ -39,7 +29,7 @@ fn bash_completes_commands_without_a_hub() {
     let place = Place::new();
     assert_eq!(bash_offers(&place, &["visorbus", "subsc"]), ["subscribe"]);
     assert_eq!(bash_offers(&place, &["visorbus", "serve", "--dashb"]), ["--dashboard"]);
-    assert!(bash_offers(&place, &["visorbus", "demo-"]).is_empty(), "what is hidden is not offered");
+    assert_eq!(bash_offers(&place, &["visorbus", "demo"]), ["demo"], "what is hidden is not offered");
 }
 
 #[test]
