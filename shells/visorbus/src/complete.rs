@@ -69,7 +69,6 @@ pub(crate) fn config_keys(current: &OsStr) -> Vec<CompletionCandidate> {
 }
 
 /// What the hub knows of hardware, by id.
-#[allow(dead_code, reason = "for the commands of the services")]
 pub(crate) fn devices(current: &OsStr) -> Vec<CompletionCandidate> {
     matching(current, || {
         let list = ask(|client| client.call("hardware/list", None, false, PATIENCE))?;
@@ -114,7 +113,6 @@ fn addresses(services: &[ServiceInfo], kinds: &[&str]) -> Vec<Name> {
 }
 
 /// The names in a list that came as JSON, in an object or bare.
-#[allow(dead_code, reason = "for the commands of the services")]
 fn named(list: &serde_json::Value, name: impl Fn(&serde_json::Value) -> Option<String>) -> Option<Vec<Name>> {
     let entries = match list {
         serde_json::Value::Object(object) => object.values().find_map(serde_json::Value::as_array)?,
@@ -125,7 +123,6 @@ fn named(list: &serde_json::Value, name: impl Fn(&serde_json::Value) -> Option<S
     Some(names.collect())
 }
 
-#[allow(dead_code, reason = "for the commands of the services")]
 fn text(entry: &serde_json::Value, field: &str) -> Option<String> {
     entry.get(field).and_then(|value| value.as_str()).map(str::to_owned)
 }

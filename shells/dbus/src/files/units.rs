@@ -200,6 +200,8 @@ ExecReload=/bin/kill -HUP $MAINPID
 WatchdogSec=30
 Restart=on-failure
 RestartSec=1
+# Starting again does not mend a configuration.
+RestartPreventExitStatus=6
 TimeoutStopSec=20
 # A thousand connections, and files beside them.
 LimitNOFILE=4096
