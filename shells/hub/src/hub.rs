@@ -498,8 +498,7 @@ impl Hub {
 
     fn handle_frame(&mut self, key: PeerKey, frame: &[u8], at_once: bool, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        peer.counters.frames_in += 1;
-        peer.counters.bytes_in += frame.len() as u64;
+        peer.counters.taken.bytes += frame.len() as u64;
         let aliases;
         let mut decoded = codec::decode(frame);
         if let Err(DecodeError::UnknownAlias(_)) = decoded {
@@ -509,7 +508,7 @@ impl Hub {
         }
         let message = match &mut decoded {
             Ok(message) => {
-                peer.counters.messages_in[usize::from(message.message_type as u8 & 7)] += 1;
+                peer.counters.taken.count(message.message_type as u8);
                 message
             }
             Err(error) => {

@@ -21,7 +21,7 @@ use crate::link::{Goodbye, HubLink, LinkOptions, Origin, Proven};
 use crate::listeners::Via;
 use crate::queue::{Queue, Queued, Timed};
 use crate::schema::Described;
-use crate::tally::{Failed, Times, Typed};
+use crate::tally::{Failed, Flow, Times};
 
 slotmap::new_key_type! {
     /// Names a peer's slot; never names another peer later.
@@ -648,10 +648,8 @@ const OVERHEARD_NETWORK: &str = "this connection has no TLS, so that whoever is 
 /// What a peer has cost and what it was refused.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Counters {
-    pub(crate) frames_in: u64,
-    pub(crate) frames_out: u64,
-    pub(crate) bytes_in: u64,
-    pub(crate) bytes_out: u64,
+    pub(crate) taken: Flow,
+    pub(crate) given: Flow,
     /// Frames that are no message.
     pub(crate) undecodable: u64,
     /// Messages refused or dropped for what they were.
@@ -662,8 +660,6 @@ pub(crate) struct Counters {
     pub(crate) late: u64,
     /// Times its session began.
     pub(crate) sessions: u64,
-    pub(crate) messages_in: Typed,
-    pub(crate) messages_out: Typed,
     /// How long frames have waited for it, where any had to.
     pub(crate) waited: Option<Box<Times>>,
 }
@@ -671,23 +667,18 @@ pub(crate) struct Counters {
 impl Counters {
     /// Counts a frame of `len` bytes, which begins with `head`, that is given to the link.
     fn gives(&mut self, head: &[u8], len: usize) {
-        self.frames_out += 1;
-        self.bytes_out += len as u64;
-        self.messages_out[usize::from(first(head) & 7)] += 1;
+        self.given.count(first(head) & 7);
+        self.given.bytes += len as u64;
     }
 
     fn add(&mut self, more: &Self) {
-        self.frames_in += more.frames_in;
-        self.frames_out += more.frames_out;
-        self.bytes_in += more.bytes_in;
-        self.bytes_out += more.bytes_out;
+        self.taken.add(&more.taken);
+        self.given.add(&more.given);
         self.undecodable += more.undecodable;
         self.refused += more.refused;
         self.missed += more.missed;
         self.late += more.late;
         self.sessions += more.sessions;
-        self.messages_in.iter_mut().zip(&more.messages_in).for_each(|(own, more)| *own += more);
-        self.messages_out.iter_mut().zip(&more.messages_out).for_each(|(own, more)| *own += more);
         if let Some(waited) = &more.waited {
             self.waited.get_or_insert_default().add(waited);
         }

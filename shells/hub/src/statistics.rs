@@ -159,10 +159,10 @@ impl Hub {
         let load = self.pool.as_ref().map(|pool| pool.load(&self.calls.jobs().collect())).unwrap_or_default();
         HubStatistics {
             uptime_us: self.now().as_micros(),
-            messages_in: (&counted.messages_in).into(),
-            messages_out: (&counted.messages_out).into(),
-            bytes_in: counted.bytes_in,
-            bytes_out: counted.bytes_out,
+            messages_in: (&counted.taken).into(),
+            messages_out: (&counted.given).into(),
+            bytes_in: counted.taken.bytes,
+            bytes_out: counted.given.bytes,
             refused: (&self.peers.refusals).into(),
             auth_refusals: self.tally.auth_refusals,
             undecodable: counted.undecodable,

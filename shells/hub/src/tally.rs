@@ -56,12 +56,35 @@ impl From<&Times> for Histogram {
     }
 }
 
-/// Messages by the code of their type.
-pub(crate) type Typed = [u64; 8];
+/// What goes one way: small, because it is touched with every message.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Flow {
+    /// By the code of their type.
+    messages: [u64; 5],
+    pub(crate) bytes: u64,
+}
 
-impl From<&Typed> for ByType {
-    fn from(typed: &Typed) -> Self {
-        let [requests, responses, notifications, errors, heartbeats, ..] = *typed;
+impl Flow {
+    /// Counts a message by the code of its type.
+    pub(crate) fn count(&mut self, code: u8) {
+        if let Some(count) = self.messages.get_mut(usize::from(code)) {
+            *count += 1;
+        }
+    }
+
+    pub(crate) fn messages(&self) -> u64 {
+        self.messages.iter().sum()
+    }
+
+    pub(crate) fn add(&mut self, more: &Self) {
+        self.messages.iter_mut().zip(&more.messages).for_each(|(own, more)| *own += more);
+        self.bytes += more.bytes;
+    }
+}
+
+impl From<&Flow> for ByType {
+    fn from(flow: &Flow) -> Self {
+        let [requests, responses, notifications, errors, heartbeats] = flow.messages;
         Self { requests, responses, notifications, errors, heartbeats }
     }
 }
