@@ -245,10 +245,7 @@ impl ConfigManager {
     }
 
     /// The values as their keys have them.
-    fn accept<'k>(
-        &self,
-        keys: &[(&'k str, &'k str, Option<Value>)],
-    ) -> Result<Vec<(&'k str, &'k str, Option<Value>)>, ConfigError> {
+    fn accept<'k>(&self, keys: &[Wanted<'k>]) -> Result<Vec<Wanted<'k>>, ConfigError> {
         let (mut accepted, mut errors) = (Vec::new(), Vec::new());
         let values = self.values();
         for (category, key, value) in keys {
@@ -307,6 +304,9 @@ impl std::fmt::Debug for ConfigManager {
         f.debug_struct("ConfigManager").field("path", &self.path()).finish_non_exhaustive()
     }
 }
+
+/// A category, a key in it, and what that is to be; without a value its default.
+type Wanted<'k> = (&'k str, &'k str, Option<Value>);
 
 /// The schema with what is declared in the files that the configuration itself names.
 fn declared(
