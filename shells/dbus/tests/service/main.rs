@@ -4,6 +4,7 @@ mod access;
 mod configuration;
 mod faults;
 mod members;
+mod monitoring;
 mod over;
 mod peers;
 mod program;

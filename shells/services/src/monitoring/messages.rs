@@ -57,10 +57,11 @@ pub struct ThresholdInfo {
 
 impl ThresholdInfo {
     pub(crate) fn new(of: &Threshold, counts: Counts, sample: &Sample) -> Self {
+        let watched = sample.metrics.iter().filter(|metric| of.metric.selects(metric)).count();
         let state = match counts {
             Counts { raised: 1.., .. } => ThresholdState::Raised,
             Counts { pending: 1.., .. } => ThresholdState::Pending,
-            Counts { watched: 0, .. } => ThresholdState::Unknown,
+            Counts { .. } if watched == 0 => ThresholdState::Unknown,
             Counts { .. } => ThresholdState::Ok,
         };
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
@@ -69,9 +70,9 @@ impl ThresholdInfo {
             metric: of.metric.to_string(),
             severity: of.severity,
             state,
-            watched: number(counts.watched),
+            watched: number(watched),
             raised: number(counts.raised),
-            hint: if counts.watched == 0 { hint(&of.metric.name, sample) } else { String::new() },
+            hint: if watched == 0 { hint(&of.metric.name, sample) } else { String::new() },
         }
     }
 }

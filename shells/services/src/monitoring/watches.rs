@@ -24,7 +24,7 @@ impl Watches {
         let mut before = std::mem::take(&mut self.watched);
         for threshold in thresholds.iter().take(MOST_THRESHOLDS) {
             let found = before.iter().position(|watched| watched.threshold == *threshold);
-            let new = || Watched { threshold: threshold.clone(), series: HashMap::new(), matched: 0 };
+            let new = || Watched { threshold: threshold.clone(), series: HashMap::new() };
             self.watched.push(found.map_or_else(new, |at| before.swap_remove(at)));
         }
         let over = before.into_iter().flat_map(|watched| {
@@ -89,13 +89,12 @@ impl Watches {
         Health { status, reasons, since_us }
     }
 
-    /// Each threshold, with how many figures it watches, and how many of them are over it: for a while, and for long
-    /// enough.
+    /// Each threshold, with how many figures are over it: for a while, and for long enough.
     pub(crate) fn thresholds(&self) -> impl Iterator<Item = (&Threshold, Counts)> {
         self.watched.iter().map(|watched| {
             let raised = watched.series.values().filter(|watch| matches!(watch, Watch::Raised(_))).count();
             let pending = watched.series.len() - raised;
-            (&watched.threshold, Counts { watched: watched.matched, pending, raised })
+            (&watched.threshold, Counts { pending, raised })
         })
     }
 
@@ -109,10 +108,9 @@ impl Watches {
     }
 }
 
-/// How many figures a threshold has.
+/// How many figures are over a threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Counts {
-    pub(crate) watched: usize,
     pub(crate) pending: usize,
     pub(crate) raised: usize,
 }
@@ -122,19 +120,15 @@ pub(crate) struct Counts {
 struct Watched {
     threshold: Threshold,
     series: HashMap<String, Watch>,
-    /// How many figures it selected the last time.
-    matched: usize,
 }
 
 impl Watched {
     fn take(&mut self, metrics: &[Metric], series: &[String], time: Time, room: &mut usize) -> Vec<Alert> {
-        let Self { threshold, series: watches, matched } = self;
-        *matched = 0;
+        let Self { threshold, series: watches } = self;
         let mut alerts = Vec::new();
         let selected = metrics.iter().zip(series).filter(|(metric, _)| threshold.metric.selects(metric));
         let mut seen = Vec::new();
         for (metric, series) in selected {
-            *matched += 1;
             let known = watches.get_mut(series);
             let Some(value) = threshold.metric.value(metric) else {
                 // A rate that is not known yet says nothing.

@@ -9,6 +9,7 @@ mod documented;
 mod guide;
 mod keys;
 mod messages;
+mod monitor;
 mod payloads;
 mod place;
 mod policy;

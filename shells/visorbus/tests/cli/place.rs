@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 use visorbus_imu::DEVELOPMENT_ROOT_KEY;
 
 /// How long anything may take.
@@ -107,7 +108,13 @@ impl Place {
 
     /// Runs a line at a terminal of its own, and the end of it at which people sit: it ends with the last process there.
     pub(crate) fn at_terminal(&self, line: &str) -> (Process, fs::File) {
+        self.at_terminal_of(line, Winsize { ws_col: 80, ws_row: 24, ws_xpixel: 0, ws_ypixel: 0 })
+    }
+
+    /// As [`Place::at_terminal`], of this size.
+    pub(crate) fn at_terminal_of(&self, line: &str, size: Winsize) -> (Process, fs::File) {
         let (ours, theirs) = terminal();
+        tcsetwinsize(&ours, size).unwrap();
         let mut command = Command::new("setsid");
         let shell = self.shell(line);
         command.args(["--ctty", "--wait"]).arg(shell.get_program()).args(shell.get_args());
