@@ -69,7 +69,10 @@ fn follow(screen: &mut Screen, view: &mut View, arriving: &Receiver<News>) -> Re
             }
             match screen.event(TICK)? {
                 Some(Event::Key(key)) if view.press(key) => changed = true,
-                Some(Event::Resized) => changed = true,
+                Some(Event::Resized) => {
+                    screen.clear()?;
+                    changed = true;
+                }
                 _ => {}
             }
             if view.is_over() {

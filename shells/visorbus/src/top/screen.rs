@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use crossterm::event::{self, KeyEvent, KeyEventKind};
+use ratatui::backend::Backend;
 use ratatui::{DefaultTerminal, Frame};
 use visorbus_hub::{Error, Result};
 
@@ -31,6 +32,18 @@ impl Screen {
     /// `Internal` when the terminal is gone.
     pub(crate) fn draw(&mut self, draw: impl FnOnce(&mut Frame<'_>)) -> Result<()> {
         self.terminal.draw(draw).map(|_| ()).map_err(|error| failed(&error))
+    }
+
+    /// Has all of it drawn anew: what a terminal shows that had another size for a moment, nobody knows.
+    ///
+    /// # Errors
+    /// `Internal` when the terminal is gone.
+    pub(crate) fn clear(&mut self) -> Result<()> {
+        // Not by the terminal's own `clear`, which asks where the cursor is: not every terminal answers that.
+        self.terminal.backend_mut().clear().map_err(|error| failed(&error))?;
+        // What was drawn last is forgotten.
+        self.terminal.swap_buffers();
+        Ok(())
     }
 
     /// What was done at the terminal, waited for as long as `time`.
