@@ -356,8 +356,8 @@ Examples:
   visorbus serve --spi /dev/spidev0.0@8000000,ready=/dev/gpiochip0:17
   visorbus serve --dashboard                                        a page for browsers on this machine
   visorbus serve --websocket 0.0.0.0:7400 --tls --dashboard         the same for others, after `visorbus tls init`
-  visorbus serve --dbus                                             for desktop programs, on the session bus
   visorbus serve --set log.level=info --set monitoring.interval_ms=500
+  visorbus serve --dbus                                             for desktop programs, on the session bus
 
 What is said here holds whatever the configuration says, and variables such as VISORBUS_LOG_LEVEL=info hold above its file
 too. A board proves itself with the key of its link: `visorbus key provision NAME` makes it. SIGHUP, or `visorbus reload`,

@@ -18,7 +18,7 @@ use visorbus_services::monitoring::{MonitoringConfig, Threshold};
 
 use crate::places;
 
-pub use schema::schema;
+pub use schema::{schema, schema_with};
 
 /// All settings, each of its type. The default of each is what a configuration without a word of it means.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -14,7 +14,15 @@ use super::Settings;
 
 /// All options, in the order of the file.
 pub fn schema() -> ConfigSchema {
-    let categories = [
+    schema_with([])
+}
+
+/// All options, and behind them those of a program of its own.
+///
+/// # Panics
+/// As [`ConfigSchema::new`].
+pub fn schema_with(own: impl IntoIterator<Item = Category>) -> ConfigSchema {
+    let hub = [
         unix_socket(),
         dbus(),
         websocket(),
@@ -24,9 +32,9 @@ pub fn schema() -> ConfigSchema {
         log(),
         hardware(),
         monitoring(),
-        own(),
+        settings(),
     ];
-    ConfigSchema::new(categories)
+    ConfigSchema::new(hub.into_iter().chain(own))
         .declared_in("settings", "declarations")
         .across(|values| Settings::of(values).map(drop))
 }
@@ -420,7 +428,7 @@ fn monitoring() -> Category {
         )
 }
 
-fn own() -> Category {
+fn settings() -> Category {
     Category::new("settings", "Settings of your own, kept beside those of the hub.").key(
         Key::texts(
             "declarations",

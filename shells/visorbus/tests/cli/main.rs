@@ -8,6 +8,7 @@ mod doctor;
 mod documented;
 mod guide;
 mod keys;
+mod manage;
 mod messages;
 mod monitor;
 mod payloads;

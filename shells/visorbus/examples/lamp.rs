@@ -1,0 +1,72 @@
+//! A service of one's own: a program with a hub of its own, a handler, and settings beside those of the hub.
+//!
+//! ```text
+//! lamp --config lamp.toml
+//! ```
+//!
+//! It serves whatever its file asks for, `unix_socket`, `websocket`, `dbus`, until somebody calls
+//! `manager/shutdown`. The component `lamp` answers `lamp/light`; how bright it may be is the setting `lamp.max_brightness`,
+//! which is changed by `visorbus config set`, over any transport, or in the file, and holds at once.
+
+use visorbus::{IpcManager, Log, ManagerEvent, Settings, places, settings};
+use visorbus_core::IpcError;
+use visorbus_core::auth::Access;
+use visorbus_core::dispatch::{Answers, Row, Typed};
+use visorbus_core::message::{Address, typed::Endpoint};
+use visorbus_services::config::{Category, ConfigManager, ConfigSchema, Key, Overrides};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let file = std::env::args_os().skip_while(|arg| arg != "--config").nth(1);
+    let file = file.map_or_else(places::config_file, Into::into);
+    let config = ConfigManager::open(schema(), file, Overrides::from_environment())?;
+    let log = Log::start(&Settings::read(&config)?.log)?;
+
+    let mut manager = IpcManager::new(config.clone())?;
+    manager.set_log(log);
+    manager.register_handler(Box::new(Typed::new("lamp", ROWS, Lamp { config })))?;
+    manager.initialize()?;
+    println!("{}", manager.settings().unix_socket.path.display());
+    manager.serve(|event| {
+        if let ManagerEvent::Changed(changed) = event {
+            println!("changed: {}", changed.applied.join(", "));
+        }
+    })?;
+    println!("ended");
+    Ok(())
+}
+
+/// The hub's options, and the lamp's own.
+fn schema() -> ConfigSchema {
+    let lamp = Category::new("lamp", "The lamp of this program.").key(
+        Key::integer("max_brightness", 0..=100, 80, "How bright it is at most, whatever is asked for.")
+            .unit("%"),
+    );
+    settings::schema_with([lamp])
+}
+
+/// `lamp/light`: how bright the lamp is to be, in percent; answers how bright it is.
+struct Light;
+
+impl Endpoint for Light {
+    type Request = u8;
+    type Response = u8;
+    const ADDRESS: Address<'static> = Address::literal("lamp/light");
+    const ACCESS: Access<'static> = Access::Permission;
+}
+
+struct Lamp {
+    config: ConfigManager,
+}
+
+impl Answers<Light> for Lamp {
+    fn answer(&mut self, percent: u8) -> Result<u8, IpcError> {
+        if percent > 100 {
+            return Err(IpcError::Message("a lamp is at most 100 percent bright"));
+        }
+        // What holds at this moment.
+        let max = u8::try_from(self.config.integer("lamp", "max_brightness")).unwrap_or(u8::MAX);
+        Ok(percent.min(max))
+    }
+}
+
+static ROWS: &[Row<Lamp>] = &[Row::endpoint::<Light>()];
