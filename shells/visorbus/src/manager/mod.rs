@@ -60,7 +60,7 @@ pub use status::{ManagerStatus, PartStatus};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// `examples/lamp.rs` of this crate is a whole program with a handler and settings of its own.
+/// `examples/lantern.rs` of this crate is a whole program with a handler and settings of its own.
 pub struct IpcManager {
     config: ConfigManager,
     /// What is in force: what a hub takes up at its start alone is as it was then.

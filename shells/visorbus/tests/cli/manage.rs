@@ -66,7 +66,11 @@ fn a_configuration_that_is_wrong_has_an_exit_code_of_its_own_and_names_its_place
     }
     let missing = place.run(&["serve", "--config", "/nowhere/visorbus.toml"]);
     missing.expect_failure(6, "visorbus: ", &["/nowhere/visorbus.toml", "config init"]);
-    place.run(&["serve", "--set", "log.levle=info"]).expect_failure(6, "visorbus: ", &["log.level"]);
+    place.run(&["serve", "--set", "log.levle=info"]).expect_failure(
+        6,
+        "visorbus: ",
+        &["did you mean 'level'"],
+    );
     assert!(!place.socket().exists() && !place.key_file().exists(), "nothing was begun");
 }
 
@@ -146,30 +150,30 @@ fn the_log_is_json_a_line_in_a_file_of_its_own_and_its_level_changes_while_it_ru
 fn a_program_of_ones_own_has_a_handler_and_settings_beside_those_of_the_hub() {
     let place = Place::new();
     let text = format!(
-        "[unix_socket]\npath = \"{}\"\n[auth]\nkey_file = \"{}\"\n[lamp]\nmax_brightness = 60\n",
+        "[unix_socket]\npath = \"{}\"\n[auth]\nkey_file = \"{}\"\n[lantern]\nmax_brightness = 60\n",
         place.socket().display(),
         place.key_file().display()
     );
     let file = write(&place, &text);
-    let mut lamp = Process::start(Command::new(lamp()).args(["--config", &file]));
-    assert_eq!(lamp.line(), place.socket().display().to_string());
-    assert_eq!(place.succeed(&["call", "lamp/light", "90"]), "60");
-    let done = place.run(&["call", "lamp/light", "101"]);
+    let mut lantern = Process::start(Command::new(lantern()).args(["--config", &file]));
+    assert_eq!(lantern.line(), place.socket().display().to_string());
+    assert_eq!(place.succeed(&["call", "lantern/light", "90"]), "60");
+    let done = place.run(&["call", "lantern/light", "101"]);
     assert!(done.err.contains("100 percent"), "{done:?}");
-    place.succeed(&["call", "config/set", r#"{"category":"lamp","key":"max_brightness","value":70}"#]);
-    assert_eq!(lamp.line(), "changed: lamp.max_brightness");
-    assert_eq!(place.succeed(&["call", "lamp/light", "90"]), "70");
+    place.succeed(&["call", "config/set", r#"{"category":"lantern","key":"max_brightness","value":70}"#]);
+    assert_eq!(lantern.line(), "changed: lantern.max_brightness");
+    assert_eq!(place.succeed(&["call", "lantern/light", "90"]), "70");
     assert!(fs::read_to_string(&file).unwrap().contains("max_brightness = 70"));
     place.succeed(&["shutdown"]);
-    assert_eq!((lamp.line(), lamp.finish().code), ("ended".to_owned(), Some(0)));
+    assert_eq!((lantern.line(), lantern.finish().code), ("ended".to_owned(), Some(0)));
 }
 
 /// The example, which is built with the tests unless they are asked for one by one.
-fn lamp() -> PathBuf {
-    let program = Path::new(env!("CARGO_BIN_EXE_visorbus")).with_file_name("examples").join("lamp");
+fn lantern() -> PathBuf {
+    let program = Path::new(env!("CARGO_BIN_EXE_visorbus")).with_file_name("examples").join("lantern");
     if !program.exists() {
         let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "-p", "visorbus", "--example", "lamp"])
+            .args(["build", "--quiet", "-p", "visorbus", "--example", "lantern"])
             .status();
         assert!(built.unwrap().success());
     }

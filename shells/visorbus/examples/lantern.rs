@@ -1,11 +1,11 @@
 //! A service of one's own: a program with a hub of its own, a handler, and settings beside those of the hub.
 //!
 //! ```text
-//! lamp --config lamp.toml
+//! lantern --config lantern.toml
 //! ```
 //!
 //! It serves whatever its file asks for, `unix_socket`, `websocket`, `dbus`, until somebody calls
-//! `manager/shutdown`. The component `lamp` answers `lamp/light`; how bright it may be is the setting `lamp.max_brightness`,
+//! `manager/shutdown`. The component `lantern` answers `lantern/light`; how bright it may be is the setting `lantern.max_brightness`,
 //! which is changed by `visorbus config set`, over any transport, or in the file, and holds at once.
 
 use visorbus::{IpcManager, Log, ManagerEvent, Settings, places, settings};
@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut manager = IpcManager::new(config.clone())?;
     manager.set_log(log);
-    manager.register_handler(Box::new(Typed::new("lamp", ROWS, Lamp { config })))?;
+    manager.register_handler(Box::new(Typed::new("lantern", ROWS, Lantern { config })))?;
     manager.initialize()?;
     println!("{}", manager.settings().unix_socket.path.display());
     manager.serve(|event| {
@@ -35,38 +35,38 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The hub's options, and the lamp's own.
+/// The hub's options, and the lantern's own.
 fn schema() -> ConfigSchema {
-    let lamp = Category::new("lamp", "The lamp of this program.").key(
+    let lantern = Category::new("lantern", "The lantern of this program.").key(
         Key::integer("max_brightness", 0..=100, 80, "How bright it is at most, whatever is asked for.")
             .unit("%"),
     );
-    settings::schema_with([lamp])
+    settings::schema_with([lantern])
 }
 
-/// `lamp/light`: how bright the lamp is to be, in percent; answers how bright it is.
+/// `lantern/light`: how bright the lantern is to be, in percent; answers how bright it is.
 struct Light;
 
 impl Endpoint for Light {
     type Request = u8;
     type Response = u8;
-    const ADDRESS: Address<'static> = Address::literal("lamp/light");
+    const ADDRESS: Address<'static> = Address::literal("lantern/light");
     const ACCESS: Access<'static> = Access::Permission;
 }
 
-struct Lamp {
+struct Lantern {
     config: ConfigManager,
 }
 
-impl Answers<Light> for Lamp {
+impl Answers<Light> for Lantern {
     fn answer(&mut self, percent: u8) -> Result<u8, IpcError> {
         if percent > 100 {
-            return Err(IpcError::Message("a lamp is at most 100 percent bright"));
+            return Err(IpcError::Message("a lantern is at most 100 percent bright"));
         }
         // What holds at this moment.
-        let max = u8::try_from(self.config.integer("lamp", "max_brightness")).unwrap_or(u8::MAX);
+        let max = u8::try_from(self.config.integer("lantern", "max_brightness")).unwrap_or(u8::MAX);
         Ok(percent.min(max))
     }
 }
 
-static ROWS: &[Row<Lamp>] = &[Row::endpoint::<Light>()];
+static ROWS: &[Row<Lantern>] = &[Row::endpoint::<Light>()];
