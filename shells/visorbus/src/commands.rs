@@ -9,7 +9,8 @@ use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
 
 use crate::args;
 use crate::client::Client;
-use crate::output::{BOLD, GREEN, RED, paint, print, table};
+use crate::output::{GREEN, RED, paint, print};
+use crate::table::draw;
 
 /// Calls an address and prints the answer.
 pub(crate) fn call(args: &args::Call, json: bool) -> Result<()> {
@@ -101,7 +102,7 @@ pub(crate) fn peers(args: &args::Peers, json: bool) -> Result<()> {
     if json {
         return print(&serde_json::to_string(&peers).map_err(|e| Error::Internal(e.to_string()))?);
     }
-    print(&show_table(&PEERS_HEADER, &peers.iter().map(show_peer).collect::<Vec<_>>()))
+    print(&draw(&PEERS_HEADER, &peers.iter().map(show_peer).collect::<Vec<_>>(), NOBODY))
 }
 
 fn show_peer(peer: &PeerInfo) -> Vec<String> {
@@ -155,20 +156,40 @@ fn show_services(services: &[ServiceInfo]) -> String {
             [address, kind, access, who, &service.transport, types].map(str::to_owned).to_vec()
         };
         rows.push(row(&service.component, "component", "", ""));
-        for address in &service.addresses {
-            rows.push(row(&address.address, &address.kind, &address.access, &show_types(address)));
+        for alike in fold(&service.addresses) {
+            let first = &alike[0];
+            let (address, types) = match alike.len() {
+                1 => (first.address.clone(), show_types(first)),
+                many => (format!("{}/**", branch(first)), format!("{}, {many} addresses", show_types(first))),
+            };
+            rows.push(row(&address, &first.kind, &first.access, &types));
         }
     }
-    show_table(&["ADDRESS", "KIND", "NEEDS", "PEER", "TRANSPORT", "TYPES"], &rows)
+    draw(&["ADDRESS", "KIND", "NEEDS", "PEER", "TRANSPORT", "TYPES"], &rows, NOBODY)
 }
 
-/// The rows below their header.
-fn show_table(header: &[&str], rows: &[Vec<String>]) -> String {
-    let text = table(header, rows);
-    let (head, body) = text.split_once('\n').unwrap_or((&text, ""));
-    let head = paint(io::stdout().is_terminal(), BOLD, head);
-    if body.is_empty() { format!("{head}\n(nobody but the hub)") } else { format!("{head}\n{body}") }
+/// The addresses in runs: of those below one branch that differ in nothing but their last segments, many are one line.
+fn fold(addresses: &[AddressInfo]) -> impl Iterator<Item = &[AddressInfo]> {
+    let alike = |a: &AddressInfo, b: &AddressInfo| {
+        let of = |row: &AddressInfo| {
+            let AddressInfo { kind, access, request_hash, response_hash, .. } = row.clone();
+            (branch(row).to_owned(), kind, access, request_hash, response_hash)
+        };
+        of(a) == of(b)
+    };
+    addresses.chunk_by(alike).flat_map(|run| run.chunks(if run.len() < MANY { 1 } else { run.len() }))
 }
+
+/// The first two segments of an address.
+fn branch(row: &AddressInfo) -> &str {
+    let end = row.address.match_indices('/').nth(1).map_or(row.address.len(), |(at, _)| at);
+    &row.address[..end]
+}
+
+/// Addresses alike from which on they are one line.
+const MANY: usize = 6;
+
+const NOBODY: &str = "(nobody but the hub)";
 
 /// The hashes of an address's types, as a refusal for other types names them.
 fn show_types(address: &AddressInfo) -> String {
@@ -184,5 +205,32 @@ fn show_change(change: &ServiceChange) -> String {
     match change.up {
         true => format!("{} {} by {who}", paint(terminal, GREEN, "up  "), change.component),
         false => format!("{} {} by {who}", paint(terminal, RED, "down"), change.component),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(address: &str, hash: &str) -> AddressInfo {
+        AddressInfo {
+            address: address.to_owned(),
+            kind: "publishes".to_owned(),
+            access: "permission".to_owned(),
+            request_hash: hash.to_owned(),
+            response_hash: String::new(),
+        }
+    }
+
+    #[test]
+    fn many_addresses_alike_are_one_line_and_few_or_unlike_ones_are_not() {
+        let mut addresses: Vec<_> =
+            (0..7).map(|n| address(&format!("config/changed/log/k{n}"), "1")).collect();
+        addresses.push(address("config/changed/log/other", "2"));
+        addresses.extend((0..5).map(|n| address(&format!("imu/a{n}"), "1")));
+        let runs: Vec<_> = fold(&addresses).map(<[AddressInfo]>::len).collect();
+        assert_eq!(runs, [7, 1, 1, 1, 1, 1, 1]);
+        assert_eq!(branch(&addresses[0]), "config/changed");
+        assert_eq!(branch(&addresses[9]), "imu/a1");
     }
 }
