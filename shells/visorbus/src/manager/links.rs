@@ -1,6 +1,7 @@
 //! The lines to boards that the hub has, each by what the settings say of it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use visorbus_hub::{HubHandle, HubLink, LinkId, Result};
@@ -41,8 +42,8 @@ impl Links {
             }
         }
         for (name, port) in wanted {
-            if !self.attached.contains_key(&name) {
-                self.attached.insert(name, hub.attach(port)?);
+            if let Entry::Vacant(place) = self.attached.entry(name) {
+                place.insert(hub.attach(port)?);
             }
         }
         Ok(())

@@ -63,7 +63,7 @@ fn check(request: &PageRequest<'_>, providers: &Providers) -> Result<(), PageAns
     let grant = providers
         .auth
         .validate_token(&token, &channel, unix_now)
-        .map_err(|error| PageAnswer::unauthorized(&error.text()))?;
+        .map_err(|error| PageAnswer::unauthorized(error.text()))?;
     let resource = Pattern::new(RESOURCE).map_err(|_| PageAnswer::failed("no such resource"))?;
     let asked = Asked {
         grant: Some(&grant),

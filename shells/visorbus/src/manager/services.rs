@@ -122,15 +122,15 @@ fn hardware(settings: &HardwareSettings) -> HardwareConfig {
 }
 
 fn monitoring(settings: &MonitoringSettings) -> MonitoringConfig {
-    let mut config = MonitoringConfig::default();
-    config.interval = settings.interval;
-    config.publish = Some(settings.publish).filter(|publish| *publish != Duration::ZERO);
-    config.history = settings.history;
-    config.history_bytes = settings.history_bytes;
-    config.max_series = settings.max_series;
-    config.thresholds.clone_from(&settings.thresholds);
-    config.proc_root.clone_from(&settings.proc_root);
-    config
+    MonitoringConfig {
+        interval: settings.interval,
+        publish: Some(settings.publish).filter(|publish| *publish != Duration::ZERO),
+        history: settings.history,
+        history_bytes: settings.history_bytes,
+        max_series: settings.max_series,
+        thresholds: settings.thresholds.clone(),
+        proc_root: settings.proc_root.clone(),
+    }
 }
 
 const HARDWARE: &str = "hardware";
