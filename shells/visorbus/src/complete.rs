@@ -60,7 +60,6 @@ pub(crate) fn patterns(current: &OsStr) -> Vec<CompletionCandidate> {
 }
 
 /// The keys of the configuration, as `category.key`.
-#[allow(dead_code, reason = "for the commands of the services")]
 pub(crate) fn config_keys(current: &OsStr) -> Vec<CompletionCandidate> {
     matching(current, || {
         let list = ask(|client| client.call("config/list", None, false, PATIENCE))?;

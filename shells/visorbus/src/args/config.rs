@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
 
 use super::Client;
+use crate::complete;
 
 /// `visorbus config`.
 #[derive(Debug, Subcommand)]
@@ -70,7 +72,7 @@ pub(crate) struct ConfigShow {
 #[derive(Debug, Args)]
 pub(crate) struct ConfigOf {
     /// The option, for example log.level
-    #[arg(value_name = "CATEGORY.KEY")]
+    #[arg(value_name = "CATEGORY.KEY", add = ArgValueCompleter::new(complete::config_keys))]
     pub(crate) key: String,
 
     #[command(flatten)]
@@ -80,7 +82,7 @@ pub(crate) struct ConfigOf {
 #[derive(Debug, Args)]
 pub(crate) struct ConfigSet {
     /// The option, for example log.level
-    #[arg(value_name = "CATEGORY.KEY")]
+    #[arg(value_name = "CATEGORY.KEY", add = ArgValueCompleter::new(complete::config_keys))]
     pub(crate) key: String,
 
     /// What it is to be: true, 0.5, a text, a list with commas between or as JSON

@@ -40,6 +40,8 @@ fn bash_completes_addresses_and_topics_of_the_hub_that_runs() {
     assert_eq!(bash_offers(&place, &["visorbus", "call", "imu/s"]), ["imu/self-test", "imu/set-rate"]);
     let topics = bash_offers(&place, &["visorbus", "subscribe", "imu/"]);
     assert_eq!(topics, ["imu/**", "imu/sample"]);
+    let keys = bash_offers(&place, &["visorbus", "config", "get", "log.f"]);
+    assert_eq!(keys, ["log.format"]);
     // The flag in front says which hub is meant; there is none at that one.
     assert!(bash_offers(&place, &["visorbus", "call", "--socket", "/nowhere/bus.sock", "imu/s"]).is_empty());
 }
