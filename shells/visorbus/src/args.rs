@@ -30,7 +30,7 @@ use shell::COMPLETIONS_EXAMPLES;
 pub(crate) use accounts::{Certificate, Listed, Named, ProgramKey, ProgramKeyAdd, User};
 pub(crate) use auth::{Auth, Check, LogIn, Login, Mint, Refresh, Revoke, Token};
 pub(crate) use config::{
-    Config, ConfigFile, ConfigInit, ConfigList, ConfigOf, ConfigOfWhom, ConfigSet, ConfigShow, ConfigWatch,
+    Config, ConfigFile, ConfigInit, ConfigList, ConfigOf, ConfigOfWhom, ConfigShow, ConfigWatch,
 };
 pub(crate) use dbus::{DBus, DBusAction, DBusCommand, DBusFiles, DBusPlace};
 pub(crate) use doctor::Doctor;
@@ -155,8 +155,8 @@ pub(crate) struct Client {
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// The configuration, a TOML file [env: VISORBUS_CONFIG=] [default: /etc/visorbus/visorbus.toml for root,
-    /// visorbus/visorbus.toml in the configuration directory of everybody else, if it is there]
+    /// The configuration, a TOML file [env: VISORBUS_CONFIG=] [default: visorbus/visorbus.toml in the user's configuration
+    /// directory, for root in /etc, if it is there]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 

@@ -1,28 +1,36 @@
-//! Where the hub's socket, keys, accounts and policy are, by what the command line says.
+//! Where the hub's socket, keys, accounts and policy are: by what the command line says, else by the configuration of whoever
+//! runs it.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use visorbus::places;
+use visorbus::settings::AuthSettings;
+use visorbus::{Settings, places, settings};
 use visorbus_auth::{Accounts, KeyFile, KeyFileError, Policy, Store, StoreError};
 use visorbus_hub::{Error, Result};
+use visorbus_services::config::{ConfigManager, Overrides};
 
 use crate::args::{Place, PolicyPlace};
 
 impl Place {
-    /// The hub's socket: what was said, else in the runtime directory of the user.
+    /// The hub's socket.
     pub(crate) fn socket(&self) -> PathBuf {
-        self.socket.clone().unwrap_or_else(places::socket)
+        self.socket.clone().unwrap_or_else(|| configured().unix_socket.path.clone())
     }
 
-    /// The hub's key file: what was said, else in the state directory of the user.
+    /// The hub's key file.
     pub(crate) fn key_file(&self) -> PathBuf {
-        self.key_file.clone().unwrap_or_else(places::key_file)
+        self.auth().key_file
     }
 
-    /// The hub's accounts, beside its keys.
+    /// The hub's accounts.
     pub(crate) fn store_file(&self) -> PathBuf {
-        self.key_file().with_file_name(places::ACCOUNTS)
+        self.auth().accounts_file
+    }
+
+    /// Beside a key file that was named lies all else.
+    fn auth(&self) -> AuthSettings {
+        self.key_file.clone().map_or_else(|| configured().auth.clone(), AuthSettings::beside)
     }
 
     /// The certificates of the hub, beside its keys.
@@ -90,17 +98,29 @@ impl Place {
 impl PolicyPlace {
     /// The policy's file: what was said, else beside the keys.
     pub(crate) fn policy_file(&self) -> PathBuf {
-        self.policy.clone().unwrap_or_else(|| self.place.key_file().with_file_name(places::POLICY))
+        let configured = || self.place.auth().policy_file;
+        let beside = || self.place.key_file().with_file_name(places::POLICY);
+        self.policy.clone().or_else(configured).unwrap_or_else(beside)
     }
 
     /// The policy. One that was named has to be there; where nobody has written any, there are no rules.
     pub(crate) fn policy(&self) -> Result<Policy> {
-        let opened = match self.policy {
-            Some(_) => Policy::open(self.policy_file()),
-            None => Policy::open_if_there(self.policy_file()),
-        };
+        let is_named = self.policy.is_some() || self.place.auth().policy_file.is_some();
+        let file = self.policy_file();
+        let opened = if is_named { Policy::open(file) } else { Policy::open_if_there(file) };
         opened.map_err(|e| Error::Message(e.to_string()))
     }
+}
+
+/// What the configuration says to `visorbus serve` of the same user. One that cannot be read is the hub's to complain of, and
+/// that of another user may not be: then the defaults hold.
+fn configured() -> &'static Settings {
+    static SETTINGS: OnceLock<Settings> = OnceLock::new();
+    SETTINGS.get_or_init(|| {
+        let config =
+            ConfigManager::open(settings::schema(), places::config_file(), Overrides::from_environment());
+        config.and_then(|config| Settings::read(&config)).unwrap_or_default()
+    })
 }
 
 fn refused(error: StoreError) -> Error {

@@ -17,17 +17,16 @@ pub fn tls_directory(key_file: &Path) -> PathBuf {
     key_file.with_file_name("tls")
 }
 
-/// The configuration: `$VISORBUS_CONFIG`; else `/etc/visorbus/visorbus.toml` for root, and `visorbus/visorbus.toml` in the
-/// configuration directory of everybody else.
+/// The configuration: `$VISORBUS_CONFIG`; else `visorbus/visorbus.toml` in `XDG_CONFIG_HOME`; where that is not set, in
+/// `/etc` for root and in `~/.config` for everybody else.
 pub fn config_file() -> PathBuf {
     if let Some(named) = named_config_file() {
         return named;
     }
-    if rustix::process::geteuid().is_root() {
-        return PathBuf::from("/etc/visorbus/visorbus.toml");
-    }
-    let directory = absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")));
-    directory.unwrap_or_else(|| PathBuf::from("/etc")).join("visorbus").join("visorbus.toml")
+    let is_root = rustix::process::geteuid().is_root();
+    let home = || absolute("HOME").filter(|_| !is_root).map(|home| home.join(".config"));
+    let directory = absolute("XDG_CONFIG_HOME").or_else(home).unwrap_or_else(|| PathBuf::from("/etc"));
+    directory.join("visorbus").join("visorbus.toml")
 }
 
 /// The configuration that `$VISORBUS_CONFIG` names, which has to be there.

@@ -32,8 +32,8 @@ pub(crate) enum Config {
 /// Which file it is.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ConfigFile {
-    /// The file [env: VISORBUS_CONFIG=] [default: /etc/visorbus/visorbus.toml for root, visorbus/visorbus.toml in the
-    /// configuration directory of everybody else]
+    /// The file [env: VISORBUS_CONFIG=] [default: visorbus/visorbus.toml in the user's configuration directory, for root in
+    /// /etc]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 }

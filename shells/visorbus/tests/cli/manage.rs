@@ -43,6 +43,24 @@ fn a_hub_serves_what_its_file_says_and_the_command_line_holds_above_it() {
 }
 
 #[test]
+fn commands_look_for_the_hub_where_the_configuration_has_it() {
+    let place = Place::new();
+    let (socket, keys) = (place.path().join("run/other.sock"), place.path().join("keys/other.key"));
+    let text = format!("[unix_socket]\npath = {socket:?}\n[auth]\nkey_file = {keys:?}\n");
+    let file = write(&place, &text);
+    let configured = |args: &[&str]| {
+        let mut command = place.command(args);
+        command.env_remove("VISORBUS_SOCKET").env_remove("VISORBUS_KEY_FILE").env("VISORBUS_CONFIG", &file);
+        command
+    };
+    let mut hub = Process::start(&mut configured(&["serve"]));
+    hub.wait_for_error("visorbus serves on");
+    let status = Process::start(&mut configured(&["status"])).finish();
+    assert!(status.code == Some(0) && status.out.contains(socket.to_str().unwrap()), "{status:?}");
+    assert!(keys.exists() && keys.with_file_name("accounts.json").exists());
+}
+
+#[test]
 fn variables_and_set_hold_above_the_file() {
     let place = Place::new();
     let file = write(&place, "[hardware]\nenabled = true\n[monitoring]\nenabled = true\n");
