@@ -23,8 +23,9 @@ fn main() -> ! {
             "this build has the development key, which everyone knows: set VISORBUS_DEVICE_KEY and build again"
         );
     }
+    let [motor, led] = board.lamps;
     let peer = PEER.init_with(|| leaf(board.uart, boot_id, device_key()));
-    let mut node = ControllerNode::new(Mps2 { clock, motor: board.lamp }, boot_id);
+    let mut node = ControllerNode::new(Mps2 { clock, motor, led }, boot_id);
     let gone = serve(peer, &mut node, |due| {
         let wait_us = due.map_or(u64::MAX, |due| due.as_micros().saturating_sub(clock.now_us()));
         board.idle.wait(u32::try_from(wait_us).unwrap_or(u32::MAX));
@@ -34,10 +35,12 @@ fn main() -> ! {
     reset()
 }
 
-/// The board as the node sees it. It has no motor: a lamp is lit while one would run.
+/// The board as the node sees it. It has no motor: the first of its two lamps is lit while one would run; the second
+/// is the controller's own.
 struct Mps2 {
     clock: Clock,
     motor: Lamp,
+    led: Lamp,
 }
 
 impl Board for Mps2 {
@@ -55,6 +58,14 @@ impl Board for Mps2 {
 impl ControllerBoard for Mps2 {
     fn drive(&mut self, pulse: Option<Pulse>) {
         self.motor.set(pulse.is_some());
+    }
+
+    fn set_led(&mut self, on: bool) {
+        self.led.set(on);
+    }
+
+    fn is_led_lit(&self) -> bool {
+        self.led.is_lit()
     }
 }
 

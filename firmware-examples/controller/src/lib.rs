@@ -1,28 +1,38 @@
-//! The hand controller of the examples: buttons, a stick, a motor that shakes, a battery, and the node that tells of
-//! them.
+//! The hand controller of the examples: buttons, a stick, a motor that shakes, a lamp, a battery, and the node that
+//! tells of them.
 //!
 //! The crate is `no_std` and knows no board, so that the firmware and a process on the host run the very same node: a
-//! board says who it is and what time it is, drives the motor ([`ControllerBoard`]), and lends its UART.
+//! board says who it is and what time it is, drives motor and lamp ([`ControllerBoard`]), and lends its UART.
 //!
 //! ```no_run
 //! use visorbus_controller::{Board, ControllerBoard, ControllerNode, device_key, leaf};
 //! use visorbus_core::{Instant, serve::serve};
 //!
-//! struct Host(std::time::Instant);
+//! struct Host {
+//!     started: std::time::Instant,
+//!     led: bool,
+//! }
 //!
 //! impl Board for Host {
 //!     const NAME: &'static str = "host";
 //!     fn now_us(&self) -> u64 {
-//!         self.0.elapsed().as_micros() as u64
+//!         self.started.elapsed().as_micros() as u64
 //!     }
 //! }
 //!
-//! impl ControllerBoard for Host {}
+//! impl ControllerBoard for Host {
+//!     fn set_led(&mut self, on: bool) {
+//!         self.led = on;
+//!     }
+//!     fn is_led_lit(&self) -> bool {
+//!         self.led
+//!     }
+//! }
 //!
 //! # fn run<U>(uart: U, boot_id: u64) -> Result<core::convert::Infallible, visorbus_hal::SerialError>
 //! # where U: embedded_io::Read + embedded_io::Write + embedded_io::ReadReady + embedded_io::WriteReady {
 //! let started = std::time::Instant::now();
-//! let mut node = ControllerNode::new(Host(started), boot_id);
+//! let mut node = ControllerNode::new(Host { started, led: false }, boot_id);
 //! let mut peer = leaf(uart, boot_id, device_key());
 //! serve(&mut peer, &mut node, |_due| {
 //!     // Sleep here until then, or until the UART has something to read or room to write.

@@ -96,6 +96,18 @@ pub struct Pulse {
     pub ends_us: u64,
 }
 
+/// `controller/led`: switches the lamp on (`true`) or off (`false`); answers how it then is, as the lamp itself says. It
+/// stays so until the next order or a reset, session or not.
+#[derive(Debug, Clone, Copy)]
+pub struct SwitchLed;
+
+impl Endpoint for SwitchLed {
+    type Request = bool;
+    type Response = bool;
+    const ADDRESS: Address<'static> = Address::literal("controller/led");
+    const ACCESS: Access<'static> = Access::Scope(CONTROL);
+}
+
 /// `controller/battery`: how full it is.
 #[derive(Debug, Clone, Copy)]
 pub struct GetBattery;
@@ -135,6 +147,8 @@ pub struct Info {
     pub pulses: u32,
     /// The pulse that runs.
     pub pulse: Option<Pulse>,
+    /// Whether the lamp is lit.
+    pub led: bool,
     /// Microseconds since the start.
     pub uptime_us: u64,
 }

@@ -1,4 +1,4 @@
-//! The node: publishes what the hand does, shakes it, and answers what it is asked. Written once, whatever it runs on.
+//! The node: publishes what the hand does, shakes it, switches a lamp, and answers what it is asked. Written once, whatever it runs on.
 
 use visorbus_core::dispatch::{Answers, Row};
 use visorbus_core::peer::{Event, Keys, Node};
@@ -9,7 +9,7 @@ use visorbus_device::{Board, Schedule, fitting};
 use crate::hand::{buttons_at, next_change, stick_at};
 use crate::haptics::Haptics;
 use crate::messages::{
-    Battery, GetBattery, GetInfo, Haptic, INPUT_RATE_HZ, Info, Input, Inputs, Pulse, Shake,
+    Battery, GetBattery, GetInfo, Haptic, INPUT_RATE_HZ, Info, Input, Inputs, Pulse, Shake, SwitchLed,
 };
 
 /// The controller on the board `B`.
@@ -39,6 +39,7 @@ impl<B: ControllerBoard> ControllerNode<B> {
         Row::endpoint::<GetInfo>(),
         Row::endpoint::<GetBattery>(),
         Row::endpoint::<Shake>(),
+        Row::endpoint::<SwitchLed>(),
         Row::publishes::<Inputs>(),
     ];
 
@@ -112,6 +113,7 @@ impl<B: ControllerBoard> Answers<GetInfo> for ControllerNode<B> {
             inputs_dropped: self.inputs_dropped,
             pulses: self.haptics.begun(),
             pulse: self.haptics.running(uptime_us),
+            led: self.board.is_led_lit(),
             uptime_us,
         })
     }
@@ -133,12 +135,25 @@ impl<B: ControllerBoard> Answers<Shake> for ControllerNode<B> {
     }
 }
 
+impl<B: ControllerBoard> Answers<SwitchLed> for ControllerNode<B> {
+    fn answer(&mut self, on: bool) -> Result<bool, IpcError> {
+        self.board.set_led(on);
+        Ok(self.board.is_led_lit())
+    }
+}
+
 /// What the node needs of what it runs on, beside what every node needs.
 pub trait ControllerBoard: Board {
     /// Runs the motor as `pulse` says, until it is called again; `None` stops it. Must not wait.
     fn drive(&mut self, pulse: Option<Pulse>) {
         let _ = pulse;
     }
+
+    /// Switches the lamp, until it is called again. Must not wait.
+    fn set_led(&mut self, on: bool);
+
+    /// Whether the lamp is lit, as the hardware says.
+    fn is_led_lit(&self) -> bool;
 }
 
 /// When the next input is due: at the rate, and when a button changes.
@@ -171,7 +186,7 @@ impl Moments {
 }
 
 /// Rows of the node's table.
-pub(crate) const ROWS: usize = 4;
+pub(crate) const ROWS: usize = 5;
 
 /// A loop that was held up for longer than this leaves out what it has missed.
 const LATEST_US: u64 = 100_000;

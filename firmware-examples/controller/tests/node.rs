@@ -7,10 +7,13 @@ use std::sync::{Arc, Mutex};
 
 use visorbus_controller::messages::{
     Battery, Buttons, GetBattery, GetInfo, Haptic, INPUT_RATE_HZ, Info, Input, Inputs, NAME, Pulse, Shake,
+    SwitchLed,
 };
 use visorbus_controller::{Board, ControllerBoard, ControllerNode, device_key, hand, leaf};
 use visorbus_core::ErrorKind;
-use visorbus_core::message::typed::TypeSchema;
+use visorbus_core::auth::Access;
+use visorbus_core::message::Address;
+use visorbus_core::message::typed::{Endpoint, TypeSchema};
 use visorbus_core::serve::serve;
 use visorbus_firmware_harness::{Emulator, Host, Hub, build_firmware, run_with_resets};
 
@@ -18,11 +21,12 @@ use visorbus_firmware_harness::{Emulator, Host, Hub, build_firmware, run_with_re
 fn the_node_on_this_machine() {
     let (near, far) = UnixStream::pair().unwrap();
     let (resets, driven) = (Arc::new(AtomicU32::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let switched = Arc::new(Mutex::new(Vec::new()));
     let node = std::thread::spawn({
-        let (resets, driven) = (resets.clone(), driven.clone());
+        let (resets, driven, switched) = (resets.clone(), driven.clone(), switched.clone());
         move || {
             run_with_resets(&far, &resets, |line, boot_id, host| {
-                let hand = Hand { host, driven: driven.clone() };
+                let hand = Hand { host, driven: driven.clone(), switched: switched.clone(), led: false };
                 let mut peer = leaf(line, boot_id, device_key());
                 let _gone = serve(&mut peer, &mut ControllerNode::new(hand, boot_id), |due| host.wait(due));
             });
@@ -37,6 +41,7 @@ fn the_node_on_this_machine() {
     // Two pulses ended by themselves, one by the order to.
     let driven = driven.lock().unwrap().iter().map(Option::is_some).collect::<Vec<_>>();
     assert_eq!(driven, [true, false, true, false, true, false], "the motor is told when to run");
+    assert_eq!(*switched.lock().unwrap(), [true, false, true], "nothing that was refused reached the lamp");
 }
 
 #[test]
@@ -59,6 +64,7 @@ fn scenario(hub: &mut Hub, board: &str, reset: impl FnOnce()) {
 
     let info = hub.call::<GetInfo>(&()).unwrap();
     assert_eq!((info.board.as_str(), info.boot_id, info.pulse), (board, boot_id, None));
+    assert!(!info.led, "it is out at the start");
     assert_eq!(info.firmware, env!("CARGO_PKG_VERSION"));
     expect_inputs(hub);
 
@@ -68,7 +74,14 @@ fn scenario(hub: &mut Hub, board: &str, reset: impl FnOnce()) {
     assert!(refused.1.contains("'controller.control'"), "{}", refused.1);
     assert_eq!(hub.call::<GetInfo>(&()).unwrap().pulses, 0, "nothing shook");
 
+    // Not even what it says is looked at.
+    for refused in [hub.call::<SwitchLed>(&true).unwrap_err(), hub.call::<Dim>(&50).unwrap_err()] {
+        assert_eq!(refused.0, ErrorKind::Authorization);
+        assert!(refused.1.contains("'controller.control'"), "{}", refused.1);
+    }
+
     hub.authenticate(&["request:controller/*", "controller.control"]);
+    expect_lamp(hub);
     for (wrong, why) in [
         (Haptic { amplitude: 1.5, ..short }, "the amplitude goes from 0 to 1"),
         (Haptic { amplitude: f32::NAN, ..short }, "the amplitude goes from 0 to 1"),
@@ -90,6 +103,7 @@ fn scenario(hub: &mut Hub, board: &str, reset: impl FnOnce()) {
     assert_eq!(hub.call::<Shake>(&long).unwrap().frequency_hz, 160);
     hub.call::<Shake>(&Haptic { amplitude: 0.0, ..long }).unwrap();
     let later = hub.call::<GetInfo>(&()).unwrap();
+    assert!(later.led, "the motor is nothing to the lamp");
     assert_eq!((later.pulse, later.pulses), (None, 3), "silence ends it");
     assert!(later.uptime_us > info.uptime_us && later.inputs_sent > info.inputs_sent);
     assert_eq!(later.inputs_dropped, 0, "the line is fast enough");
@@ -97,7 +111,8 @@ fn scenario(hub: &mut Hub, board: &str, reset: impl FnOnce()) {
     reset();
     hub.run_until("hello again", |hub| hub.hellos == 2 && hub.proofs == 2 && hub.taken == 3);
     assert_ne!(hub.boot_id(), boot_id);
-    assert_eq!(hub.call::<GetInfo>(&()).unwrap().pulses, 0, "it has started anew");
+    let anew = hub.call::<GetInfo>(&()).unwrap();
+    assert_eq!((anew.pulses, anew.led), (0, false), "it has started anew");
     expect_inputs(hub);
 }
 
@@ -130,6 +145,19 @@ fn expect_inputs(hub: &mut Hub) {
     }
 }
 
+/// Switches the lamp on, off and on, and demands that nothing but on and off does so.
+fn expect_lamp(hub: &mut Hub) {
+    for on in [true, false, true] {
+        assert_eq!(hub.call::<SwitchLed>(&on).unwrap(), on);
+        assert_eq!(hub.call::<GetInfo>(&()).unwrap().led, on);
+        for brightness in [2, 50, u8::MAX] {
+            let refused = hub.call::<Dim>(&brightness).unwrap_err();
+            assert_eq!(refused.0, ErrorKind::Serialization, "{brightness}: {}", refused.1);
+        }
+        assert_eq!(hub.call::<GetInfo>(&()).unwrap().led, on, "as it was");
+    }
+}
+
 /// Shakes, and demands that the controller says so as long as it lasts, and not for longer.
 fn expect_pulse(hub: &mut Hub, haptic: &Haptic) {
     let before = hub.call::<GetInfo>(&()).unwrap();
@@ -154,14 +182,27 @@ fn table() -> Vec<(String, Vec<u8>, Vec<u8>)> {
         row("controller/info", TypeSchema::of::<()>(), TypeSchema::of::<Info>()),
         row("controller/battery", TypeSchema::of::<()>(), TypeSchema::of::<Battery>()),
         row("controller/haptic", TypeSchema::of::<Haptic>(), TypeSchema::of::<Pulse>()),
+        row("controller/led", TypeSchema::of::<bool>(), TypeSchema::of::<bool>()),
         row("controller/input", TypeSchema::of::<Input>(), TypeSchema::of::<()>()),
     ]
 }
 
-/// This machine as a controller; what its motor was told.
+/// `controller/led` of somebody who takes the lamp for one that can be dimmed.
+struct Dim;
+
+impl Endpoint for Dim {
+    type Request = u8;
+    type Response = bool;
+    const ADDRESS: Address<'static> = SwitchLed::ADDRESS;
+    const ACCESS: Access<'static> = SwitchLed::ACCESS;
+}
+
+/// This machine as a controller; what its motor and its lamp were told.
 struct Hand {
     host: Host,
     driven: Arc<Mutex<Vec<Option<Pulse>>>>,
+    switched: Arc<Mutex<Vec<bool>>>,
+    led: bool,
 }
 
 impl Board for Hand {
@@ -175,5 +216,14 @@ impl Board for Hand {
 impl ControllerBoard for Hand {
     fn drive(&mut self, pulse: Option<Pulse>) {
         self.driven.lock().unwrap().push(pulse);
+    }
+
+    fn set_led(&mut self, on: bool) {
+        self.switched.lock().unwrap().push(on);
+        self.led = on;
+    }
+
+    fn is_led_lit(&self) -> bool {
+        self.led
     }
 }

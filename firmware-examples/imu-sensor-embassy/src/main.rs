@@ -22,7 +22,8 @@ async fn main(spawner: Spawner) {
             "this build has the development key, which everyone knows: set VISORBUS_DEVICE_KEY and build again"
         );
     }
-    spawner.spawn(blink(board.lamp).expect("it is spawned once"));
+    let [lamp, _] = board.lamps;
+    spawner.spawn(blink(lamp).expect("it is spawned once"));
     sense(AsyncUart::new(board.uart), board.clock, boot_id).await
 }
 

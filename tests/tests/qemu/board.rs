@@ -62,22 +62,23 @@ impl Board {
         kill_process(Pid::from_child(&self.emulator), signal).unwrap();
     }
 
-    /// Gives the emulator a command, and waits until it has done it.
-    pub(crate) fn monitor(&self, command: &str) {
+    /// Gives the emulator a command, and waits until it has done it; what it says.
+    pub(crate) fn monitor(&self, command: &str) -> String {
         let mut monitor = UnixStream::connect(self.directory.path().join("monitor.sock")).unwrap();
         monitor.set_read_timeout(Some(PATIENCE)).unwrap();
         read_to_prompt(&mut monitor);
         writeln!(monitor, "{command}").unwrap();
-        read_to_prompt(&mut monitor);
+        read_to_prompt(&mut monitor)
     }
 }
 
-fn read_to_prompt(monitor: &mut UnixStream) {
+fn read_to_prompt(monitor: &mut UnixStream) -> String {
     let (mut said, mut byte) = (Vec::new(), [0]);
     while !said.ends_with(b"(qemu) ") {
         monitor.read_exact(&mut byte).unwrap();
         said.push(byte[0]);
     }
+    String::from_utf8_lossy(&said).into_owned()
 }
 
 impl Drop for Board {

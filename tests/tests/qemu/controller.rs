@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use visorbus_controller::hand::{buttons_at, next_change, stick_at};
 use visorbus_controller::messages::{
-    Buttons, GetBattery, GetInfo, Haptic, INPUT_RATE_HZ, Input, NAME, Pulse, Shake,
+    Buttons, GetBattery, GetInfo, Haptic, INPUT_RATE_HZ, Input, NAME, Pulse, Shake, SwitchLed,
 };
 use visorbus_core::bus::SlowConsumer;
 use visorbus_core::error::ErrorKind;
+use visorbus_hub::{OwnedMessage, OwnedPayload, Value};
+use visorbus_services::hardware::{HardwareConfig, HardwareManager, HardwareMessageHandler};
 use visorbus_unix::{Delivery, Subscription};
 
 use crate::board::{Board, CONTROLLER, SENSOR, expect_sound_line};
@@ -46,6 +48,69 @@ fn the_controller_shakes_for_those_who_may_and_says_so_while_it_does() {
     let peer = hub.peer(NAME).unwrap();
     assert_eq!((peer.sessions, peer.undecodable, peer.refused), (1, 0, 0), "{peer:?}");
     expect_sound_line(&peer);
+}
+
+#[test]
+fn the_led_is_a_command_of_the_board_and_its_register_says_what_was_ordered() {
+    let (hub, operator, board) = board();
+    let led = || {
+        let text = board.monitor(READ_LEDS);
+        let value = text.lines().find_map(|line| line.rsplit_once(": 0x")).expect("a register").1;
+        u32::from_str_radix(value.trim(), 16).unwrap()
+    };
+    assert_eq!((operator.call::<GetInfo>(&()).led, led()), (false, 0));
+
+    let viewer = hub.client("viewer", &["request:controller/*"]);
+    let refusal = viewer.call::<SwitchLed>(&true, None).unwrap_err();
+    assert_eq!(refusal.kind(), ErrorKind::Authorization);
+    assert!(refusal.text().starts_with("controller/led: this needs the scope 'controller.control'"));
+    // Whoever may not is not told that this is no order for a lamp.
+    for (client, kind) in [(&viewer, ErrorKind::Authorization), (&operator.client, ErrorKind::Serialization)]
+    {
+        for brightness in ["50", "2", "\"on\"", "{\"on\":true}"] {
+            let wrong = OwnedMessage::request("controller/led", OwnedPayload::Json(brightness.to_owned()));
+            let refusal = client.send_request(wrong, None).unwrap_err();
+            assert_eq!(refusal.kind(), kind, "{brightness}: {refusal}");
+        }
+    }
+    assert_eq!((operator.call::<GetInfo>(&()).led, led()), (false, 0), "nothing of that switched it");
+
+    let config = HardwareConfig {
+        sysfs_root: hub.line("no-sysfs"),
+        kernel_events: false,
+        command_timeout: PATIENCE,
+        ..HardwareConfig::default()
+    };
+    let hardware = HardwareManager::new(config, hub.handle.clone()).unwrap();
+    hub.handle.register_handler(Box::new(HardwareMessageHandler::new(hardware.clone()))).unwrap();
+    while hardware.device(DEVICE).is_none_or(|board| board.command("led").is_none()) {
+        std::thread::yield_now();
+    }
+    // The motor's lamp is the first, this one the second.
+    for (on, register) in [(true, 2), (false, 0), (true, 2)] {
+        let argument = Some(Value::Bool(on));
+        assert_eq!(hardware.command(DEVICE, "led", argument).unwrap(), Value::Bool(on));
+        assert_eq!((operator.call::<GetInfo>(&()).led, led()), (on, register));
+    }
+    operator.call::<Shake>(&Haptic { duration_ms: 5_000, ..HUM });
+    assert_eq!((operator.call::<GetInfo>(&()).led, led()), (true, 3), "the one is nothing to the other");
+    operator.call::<Shake>(&Haptic { amplitude: 0.0, ..HUM });
+    assert_eq!((operator.call::<GetInfo>(&()).led, led()), (true, 2));
+    let told = |board: &visorbus_services::hardware::Device| {
+        board.property("led").is_some_and(|led| led.value == Value::Bool(true) && !led.reading)
+    };
+    while !hardware.device(DEVICE).is_some_and(|board| told(&board)) {
+        std::thread::yield_now();
+    }
+    let wrong = hardware.command(DEVICE, "led", Some(Value::Integer(50))).unwrap_err();
+    assert_eq!(wrong.kind(), ErrorKind::Serialization, "{wrong}");
+    let peer = hub.peer(NAME).unwrap();
+    assert_eq!((peer.sessions, peer.undecodable, peer.refused), (1, 0, 0), "{peer:?}");
+
+    board.monitor("system_reset");
+    operator.wait(NAME, false);
+    operator.wait(NAME, true);
+    assert_eq!((operator.call::<GetInfo>(&()).led, led()), (false, 0), "it is out at the start");
 }
 
 #[test]
@@ -142,4 +207,7 @@ fn board() -> (TestHub, Operator, Board) {
     (hub, operator, board)
 }
 
+/// The register of the lamps, as the emulator has it.
+const READ_LEDS: &str = "xp /1wx 0x40028000";
+const DEVICE: &str = "board/controller";
 const HUM: Haptic = Haptic { amplitude: 0.6, frequency_hz: 160, duration_ms: 800 };

@@ -37,8 +37,8 @@ pub struct Board {
     pub clock: Clock,
     /// Sleeps until a byte comes or time is up.
     pub idle: Idle,
-    /// A lamp.
-    pub lamp: Lamp,
+    /// The two user LEDs.
+    pub lamps: [Lamp; 2],
     /// The first SPI controller.
     pub spi: Spi,
     /// Counts single cycles of the 25 MHz clock, for measuring.
@@ -58,7 +58,7 @@ impl Board {
             clock: Clock::start(),
             uart: Uart::start(baud),
             idle: Idle::start(),
-            lamp: Lamp::start(),
+            lamps: Lamp::start_all(),
             spi: Spi(()),
             stopwatch: Stopwatch::start(),
             boot_id: boot::boot_id(),

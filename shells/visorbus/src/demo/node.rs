@@ -68,8 +68,10 @@ fn serve_on<L: Link, K: Keys>(
 ) -> std::result::Result<Infallible, L::Error> {
     let boot_id = peer.session().boot_id();
     match node {
-        args::Node::Imu => serve(&mut peer, &mut ImuNode::new(Host(started), boot_id), wait),
-        args::Node::Controller => serve(&mut peer, &mut ControllerNode::new(Host(started), boot_id), wait),
+        args::Node::Imu => serve(&mut peer, &mut ImuNode::new(Host::new(started), boot_id), wait),
+        args::Node::Controller => {
+            serve(&mut peer, &mut ControllerNode::new(Host::new(started), boot_id), wait)
+        }
     }
 }
 
@@ -112,17 +114,40 @@ type BoardLane<L> = Lane<L, { 2 * lane_len(MAX_FRAME) }>;
 
 type RawLine = SerialLink<PtyUart, { serial_buffer_len(RAW_FRAME) }>;
 
-struct Host(Clock);
+/// This process as a board. Its lamp is a line on standard error.
+struct Host {
+    started: Clock,
+    led: bool,
+}
+
+impl Host {
+    const fn new(started: Clock) -> Self {
+        Self { started, led: false }
+    }
+}
 
 impl Board for Host {
     const NAME: &'static str = "host-pty";
 
     fn now_us(&self) -> u64 {
-        now(self.0).as_micros()
+        now(self.started).as_micros()
     }
 }
 
-impl ControllerBoard for Host {}
+impl ControllerBoard for Host {
+    fn set_led(&mut self, on: bool) {
+        if self.led != on {
+            self.led = on;
+            // A lamp that nobody can see is one all the same.
+            let _ =
+                io::Write::write_all(&mut io::stderr(), if on { "led on\n" } else { "led off\n" }.as_bytes());
+        }
+    }
+
+    fn is_led_lit(&self) -> bool {
+        self.led
+    }
+}
 
 fn now(started: Clock) -> Instant {
     Instant::from_micros(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX))

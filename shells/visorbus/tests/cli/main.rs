@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod documented;
 mod guide;
+mod hardware;
 mod keys;
 mod manage;
 mod messages;

@@ -186,10 +186,15 @@ impl Place {
 
     /// The board of the demonstration with a key of its link that the hub of this place knows, and the path of its line.
     pub(crate) fn board(&self) -> (Process, String) {
-        let provisioned = self.run(&["key", "provision", "imu"]);
+        self.board_named("imu")
+    }
+
+    /// The same, of the board with this name.
+    pub(crate) fn board_named(&self, name: &str) -> (Process, String) {
+        let provisioned = self.run(&["key", "provision", name]);
         assert_eq!(provisioned.code, Some(0), "{provisioned:?}");
         let mut board =
-            Process::start(self.command(&["demo-node"]).env("VISORBUS_LINK_KEY", &provisioned.out));
+            Process::start(self.command(&["demo-node", name]).env("VISORBUS_LINK_KEY", &provisioned.out));
         let line = board.line();
         (board, line)
     }
