@@ -1,7 +1,12 @@
 //! The user guide is true: what it shows is run, what it lists is compared, what it links to is there.
 
+mod clients;
 mod configuration;
+mod handlers;
 mod pages;
+mod quick_start;
+mod script;
+mod session;
 
 use std::fs;
 use std::path::{Path, PathBuf};

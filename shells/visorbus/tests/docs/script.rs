@@ -17,6 +17,13 @@ pub(crate) struct Step {
     pub(crate) expected: Vec<String>,
 }
 
+impl Step {
+    /// One of which nothing is expected but success.
+    pub(crate) fn new(command: &str) -> Self {
+        Self { command: command.to_owned(), expected: Vec::new() }
+    }
+}
+
 /// The commands in the `console` blocks of a page: what stands behind `$ `, and on lines that begin with `> `.
 pub(crate) fn steps(text: &str) -> Vec<Step> {
     let blocks = text.split("\n```console\n").skip(1).map(|rest| rest.split("\n```").next().unwrap_or(rest));
@@ -60,7 +67,25 @@ impl Desk {
         Self { home, bus: DbusDaemon::start(), port }
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// What starts a hub with a board, a setting of its own, every way in, and a user of the desktop who may do everything.
+    pub(crate) fn hub_with_board() -> Vec<Step> {
+        let steps = [
+            "await() { timeout 20 tail --lines=+1 --follow \"$1\" | grep --max-count=1 -e \"$2\"; }",
+            "visorbus config init",
+            "visorbus config set settings.declarations \"$PWD/docs/examples/display.toml\"",
+            "visorbus key provision imu > imu.key",
+            "VISORBUS_LINK_KEY=$(cat imu.key) visorbus demo-node imu > board.txt &",
+            "line=$(await board.txt /dev/pts/)",
+            "printf '[[unix]]\\nuid = %s\\nsubject = \"desktop\"\\nscopes = [\"*\"]\\n' $UID > ~/.local/state/visorbus/policy.toml",
+            "visorbus serve --websocket 127.0.0.1:7400 --dbus --serial \"$line\" 2> hub.txt &",
+            "await hub.txt 'visorbus serves on' || { cat hub.txt; false; }",
+            "visorbus services --watch > watched.txt & watched=$!",
+            "await watched.txt imu; kill $watched",
+        ];
+        steps.map(Step::new).to_vec()
+    }
+
+    fn path(&self) -> &Path {
         self.home.path()
     }
 

@@ -1,0 +1,49 @@
+//! The reference of the handlers: its addresses are those of a hub, its examples work.
+
+use std::collections::BTreeSet;
+
+use crate::page;
+use crate::script::{Desk, Step, steps};
+
+#[test]
+fn the_examples_of_the_handlers_work_and_their_addresses_are_those_of_a_hub() {
+    let page = page("handlers.md");
+    let examples = steps(&page);
+    assert!(examples.len() > 30, "{}", examples.len());
+    let mut all = Desk::hub_with_board();
+    all.extend(examples);
+    all.push(Step::new("visorbus services --json > services.json"));
+    let desk = Desk::new();
+    desk.run(&all, false);
+
+    let services = std::fs::read_to_string(desk.work().join("services.json")).unwrap();
+    let services: Vec<serde_json::Value> = serde_json::from_str(&services).unwrap();
+    let standard = |service: &&serde_json::Value| {
+        ["config", "hardware", "monitoring", "manager"].iter().any(|name| service["component"] == *name)
+    };
+    let served: BTreeSet<String> = services
+        .iter()
+        .filter(standard)
+        .flat_map(|service| service["addresses"].as_array().unwrap())
+        .map(|address| address["address"].as_str().unwrap().to_owned())
+        // One for each key.
+        .map(|address| match address.strip_prefix("config/changed/") {
+            Some(_) => "config/changed/CATEGORY/KEY".to_owned(),
+            None => address,
+        })
+        .collect();
+    // What stands first in a row of a table, and the topics.
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let topics = page.split("\nTopic").skip(1).flat_map(|rest| {
+        let paragraph = rest.split("\n\n").next().unwrap_or(rest);
+        paragraph.split('`').skip(1).step_by(2)
+    });
+    let described: BTreeSet<String> = rows
+        .chain(topics)
+        .filter(|word| ["config/", "hardware/", "monitoring/", "manager/"].iter().any(|of| word.starts_with(of)))
+        // The same with the key in it.
+        .filter(|word| !word.ends_with("/CATEGORY/KEY") || word.starts_with("config/changed"))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(described, served);
+}
