@@ -119,8 +119,8 @@ pub(crate) enum Command {
     /// Write the manual pages
     #[command(name = "man")]
     Manual(Manual),
-    /// A board of the demonstration, on a pseudo-terminal
-    #[command(hide = true)]
+    /// Be a board of the demonstration, on a pseudo-terminal whose name is printed, until Ctrl-C
+    #[command(after_help = DEMO_NODE_EXAMPLES)]
     DemoNode(DemoNode),
 }
 
@@ -286,7 +286,7 @@ pub(crate) struct Demo {
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoNode {
-    /// Which one
+    /// Which one: a motion sensor, or a controller with buttons and haptics
     #[arg(value_enum, default_value = "imu")]
     pub(crate) node: Node,
 }
@@ -407,6 +407,10 @@ Examples:
   visorbus hardware watch                        what comes, goes and changes
 
 A command goes to the board's own address: whoever may not call imu/set-rate may not give set-rate to board/imu either.";
+
+const DEMO_NODE_EXAMPLES: &str = "\
+It is the program of the real board; its line is named to `visorbus serve --serial`. The key of its link, as `visorbus key
+provision NAME` prints it, is read from VISORBUS_LINK_KEY; a board without one needs `,unauthenticated=NAME` there.";
 
 const DBUS_EXAMPLES: &str = "\
 Examples:

@@ -200,6 +200,7 @@ fn every_command_has_a_help_that_says_what_it_does() {
         &["dbus", "show"],
         &["dbus", "files"],
         &["demo"],
+        &["demo-node"],
     ] {
         assert!(
             args.len() > 1 || overview.contains(&format!("\n  {}", args[0])),
@@ -209,6 +210,6 @@ fn every_command_has_a_help_that_says_what_it_does() {
         assert!(text.contains("Usage: visorbus"), "{args:?}: {text}");
         assert_eq!(place.run(&[args, &["-h"]].concat()).code, Some(0));
     }
-    assert!(overview.contains("Exit codes: 0 done") && !overview.contains("demo-node"), "{overview}");
+    assert!(overview.contains("Exit codes: 0 done"), "{overview}");
     assert!(place.succeed(&["--version"]).starts_with("visorbus "));
 }
