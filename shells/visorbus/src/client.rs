@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use visorbus_auth::{Accounts, AuthToken, AuthenticationProvider, TokenRequest, TokenText};
 use visorbus_client::{Credentials, Delivery, StateChange, Subscription};
 use visorbus_core::auth::{Caveat, UnverifiedToken};
-use visorbus_core::bus;
+use visorbus_core::bus::{self, SlowConsumer};
 use visorbus_hub::info::SchemaInfo;
 use visorbus_hub::schema::{Schemas, to_json};
 use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
@@ -150,6 +150,15 @@ impl Client {
             Some(schemas) => schemas.decode_request(&message.payload),
             None => to_json(&message.payload),
         }
+    }
+
+    /// Hears `pattern` until it has been enough, and says so on standard error: whoever starts this in the background knows
+    /// from when on nothing is missed.
+    pub(crate) fn watch(&self, pattern: &str) -> Result<Subscription> {
+        self.tell_changes()?;
+        let subscription = self.inner.subscribe(pattern, SlowConsumer::default())?;
+        eprintln!("visorbus: watching");
+        Ok(subscription)
     }
 
     /// Says on standard error when the hub goes and comes back, for those who stay longer than one call.

@@ -10,7 +10,6 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use visorbus::{places, settings};
 use visorbus_client::Delivery;
-use visorbus_core::bus::SlowConsumer;
 use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result, Value};
 use visorbus_services::config::{
     ConfigChange, ConfigEntry, ConfigError, ConfigManager, ConfigOutcome, Origin, Overrides, init_text,
@@ -144,12 +143,11 @@ fn list(args: &args::ConfigList, json: bool) -> Result<()> {
 /// Prints the hub's changes as they come.
 fn watch(args: &args::ConfigWatch, json: bool) -> Result<()> {
     let mut client = Client::connect(&args.client)?;
-    client.tell_changes()?;
     let which = args.which.as_deref().map_or("**".to_owned(), |which| match which.split_once('.') {
         Some((category, key)) => format!("{category}/{key}"),
         None => format!("{which}/*"),
     });
-    let subscription = client.inner.subscribe(&format!("config/changed/{which}"), SlowConsumer::default())?;
+    let subscription = client.watch(&format!("config/changed/{which}"))?;
     let mut left = args.count;
     while left != Some(0) {
         match client.next(&subscription)? {

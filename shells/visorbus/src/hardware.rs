@@ -5,7 +5,6 @@ use std::io::{self, IsTerminal};
 use serde::Serialize;
 use visorbus_client::Delivery;
 use visorbus_core::ErrorKind;
-use visorbus_core::bus::SlowConsumer;
 use visorbus_core::message::typed::Endpoint;
 use visorbus_hub::{Error, OwnedMessage, Result, Value};
 use visorbus_services::hardware::messages::{
@@ -56,8 +55,7 @@ fn command(args: &args::HardwareCommand) -> Result<()> {
 /// Prints changes until it has been enough.
 fn watch(args: &args::HardwareWatch, json: bool) -> Result<()> {
     let mut client = Client::connect(&args.client)?;
-    client.tell_changes()?;
-    let subscription = client.inner.subscribe(&format!("{COMPONENT}/*"), SlowConsumer::default())?;
+    let subscription = client.watch(&format!("{COMPONENT}/*"))?;
     let mut left = args.count;
     while left != Some(0) {
         match client.next(&subscription)? {

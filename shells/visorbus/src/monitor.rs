@@ -8,7 +8,6 @@ use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 use visorbus_client::Delivery;
 use visorbus_core::ErrorKind;
-use visorbus_core::bus::SlowConsumer;
 use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
 use visorbus_services::monitoring::{
     Alert, AlertState, Alerts, Health, HealthStatus, HistoryAnswer, HistoryRequest, Metric, Sample,
@@ -139,9 +138,8 @@ fn prometheus(args: &args::MonitorShow, json: bool) -> Result<()> {
 
 fn watch(args: &args::MonitorShow, json: bool) -> Result<()> {
     let mut client = Client::connect(&args.client)?;
-    client.tell_changes()?;
+    let watched = client.watch("monitoring/*")?;
     let health: Health = ask(&client, "health", OwnedPayload::Empty)?;
-    let watched = client.inner.subscribe("monitoring/*", SlowConsumer::default())?;
     if json {
         print_json(&health)?
     } else {
