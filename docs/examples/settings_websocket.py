@@ -11,10 +11,15 @@ from websockets.sync.client import connect
 
 url, setting, *new = sys.argv[1:]
 ids = itertools.count(1)
+early = []  # Notifications that came before an answer.
 
 
 def send(socket, message_type, payload):
     socket.send(json.dumps({"message_type": message_type, "payload": payload}))
+
+
+def is_notification(message):
+    return message["payload"].get("message_type") == "Notification"
 
 
 def receive(socket, wanted):
@@ -25,6 +30,8 @@ def receive(socket, wanted):
             sys.exit(f"{message['payload']['kind']}: {message['payload']['text']}")
         if wanted(message):
             return message["payload"]
+        if is_notification(message):
+            early.append(message["payload"])
     sys.exit("the hub has closed the connection")
 
 
@@ -39,11 +46,11 @@ with connect(url, subprotocols=["visorbus.v1.json"]) as socket:
     for part in ({"Hello": {"name": f"panel.{os.getpid()}"}}, {"Authenticate": {"Token": os.environ["VISORBUS_TOKEN"]}}):
         send(socket, "Auth", part)
         receive(socket, lambda message: message["message_type"] == "Auth")
-    # A change that comes between two answers would be passed over here: a panel keeps them, as docs/websocket.md shows.
-    print(setting, "is", request(socket, f"config/get/{setting}")["Json"]["value"], flush=True)
+    # First the subscription, so that no change falls between reading and hearing.
     request(socket, "bus/subscribe", {"Json": {"pattern": f"config/changed/{setting}"}})
+    print(setting, "is", request(socket, f"config/get/{setting}")["Json"]["value"], flush=True)
     if new:
         request(socket, f"config/set/{setting}", {"Json": json.loads(new[0])})
     while True:
-        change = receive(socket, lambda m: m["payload"].get("message_type") == "Notification")["payload"]["Json"]
-        print(setting, "is now", change["value"], "by", change["by"], flush=True)
+        change = (early.pop(0) if early else receive(socket, is_notification))["payload"]["Json"]
+        print(f"{setting} is now {change['value']}, by {change['by']}", flush=True)

@@ -91,5 +91,6 @@ fn cell(text: &str) -> String {
 }
 
 const PAGE: &str = "configuration.md";
-const BEGIN: &str = "<!-- From here on written by a test: VISORBUS_WRITE_FILES=1 cargo test -p visorbus --test docs -->\n";
+const BEGIN: &str =
+    "<!-- From here on written by a test: VISORBUS_WRITE_FILES=1 cargo test -p visorbus --test docs -->\n";
 const END: &str = "\n<!-- To here. -->\n";

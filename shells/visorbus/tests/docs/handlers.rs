@@ -13,6 +13,16 @@ fn the_examples_of_the_handlers_work_and_their_addresses_are_those_of_a_hub() {
     let mut all = Desk::hub_with_board();
     all.extend(examples);
     all.push(Step::new("visorbus services --json > services.json"));
+    // The page for Prometheus, with the token that the daemon's page makes and without one.
+    all.extend(steps(&crate::page("daemon.md")));
+    let fetch = r#"fetch("http://127.0.0.1:7400/metrics", { headers }).then(async (answer) =>
+        console.log(answer.status, (await answer.text()).includes("visorbus_hub_peers ")))"#;
+    for (headers, expected) in
+        [("{ authorization: `Bearer ${process.argv[1].trim()}` }", "200 true"), ("{}", "401 false")]
+    {
+        let command = format!("node --eval 'const headers = {headers}; {fetch}' \"$(< visorbus.token)\"");
+        all.push(Step { command, expected: vec![expected.to_owned()] });
+    }
     let desk = Desk::new();
     desk.run(&all, false);
 
@@ -40,7 +50,9 @@ fn the_examples_of_the_handlers_work_and_their_addresses_are_those_of_a_hub() {
     });
     let described: BTreeSet<String> = rows
         .chain(topics)
-        .filter(|word| ["config/", "hardware/", "monitoring/", "manager/"].iter().any(|of| word.starts_with(of)))
+        .filter(|word| {
+            ["config/", "hardware/", "monitoring/", "manager/"].iter().any(|of| word.starts_with(of))
+        })
         // The same with the key in it.
         .filter(|word| !word.ends_with("/CATEGORY/KEY") || word.starts_with("config/changed"))
         .map(str::to_owned)

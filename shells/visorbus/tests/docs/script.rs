@@ -30,7 +30,8 @@ pub(crate) fn steps(text: &str) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     for line in blocks.flat_map(str::lines) {
         let step = steps.last_mut();
-        match (line.strip_prefix("$ "), line.strip_prefix("> "), step) {
+        let more = if line == ">" { Some("") } else { line.strip_prefix("> ") };
+        match (line.strip_prefix("$ "), more, step) {
             (Some(command), ..) => {
                 steps.push(Step { command: command.to_owned(), expected: Vec::new() });
             }
@@ -70,7 +71,7 @@ impl Desk {
     /// What starts a hub with a board, a setting of its own, every way in, and a user of the desktop who may do everything.
     pub(crate) fn hub_with_board() -> Vec<Step> {
         let steps = [
-            "await() { timeout 20 tail --lines=+1 --follow \"$1\" | grep --max-count=1 -e \"$2\"; }",
+            "await() { timeout 20 tail --lines=+1 --follow=name --retry \"$1\" 2> /dev/null | grep --max-count=1 -e \"$2\"; }",
             "visorbus config init",
             "visorbus config set settings.declarations \"$PWD/docs/examples/display.toml\"",
             "visorbus key provision imu > imu.key",
@@ -195,7 +196,8 @@ fn is_like(expected: &str, line: &str) -> bool {
     let parts: Vec<&str> = parts.collect();
     for (number, part) in parts.iter().enumerate() {
         let is_last = number + 1 == parts.len();
-        let found = if is_last && left.ends_with(part) { Some(left.len() - part.len()) } else { left.find(part) };
+        let found =
+            if is_last && left.ends_with(part) { Some(left.len() - part.len()) } else { left.find(part) };
         let Some(at) = found else { return false };
         left = &left[at + part.len()..];
     }
