@@ -30,7 +30,13 @@ fn main() -> Result<()> {
         client.set_auth_token(AuthToken::new(token)?)?;
     }
 
-    client.register_signal_handler(INTERFACE, "ConfigChanged", |args| println!("changed: {args:?}"))?;
+    client.register_signal_handler(INTERFACE, "ConfigChanged", |signal| {
+        if let Ok([MessageItem::Str(category), MessageItem::Str(key), value]) =
+            DBusClient::signal_args(signal).as_deref()
+        {
+            println!("{category}.{key} is now {value:?}");
+        }
+    })?;
     let setting = [MessageItem::from(category.as_str()), MessageItem::from(key.as_str())];
     println!("{category}.{key} is {:?}", client.call_method(INTERFACE, "GetValue", &setting)?);
     if let [number] = value {

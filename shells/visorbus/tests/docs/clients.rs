@@ -23,7 +23,10 @@ fn every_client_of_the_guide_reads_changes_and_hears_of_others() {
     let shown = [
         (
             "settings_unix.rs",
-            format!("{}/settings_unix display/brightness", examples.display()),
+            format!(
+                "VISORBUS_SOCKET=$XDG_RUNTIME_DIR/visorbus/bus.sock {}/settings_unix display/brightness",
+                examples.display()
+            ),
             "is 70",
             "is now",
         ),
@@ -40,7 +43,7 @@ fn every_client_of_the_guide_reads_changes_and_hears_of_others() {
             "settings_dbus.rs",
             format!("{}/settings_dbus session display brightness", examples.display()),
             "70",
-            "changed",
+            "is now",
         ),
         (
             "settings.mjs",
