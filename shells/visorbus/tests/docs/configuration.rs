@@ -7,6 +7,7 @@ use visorbus::settings;
 use visorbus_hub::Value;
 use visorbus_services::config::{Applies, Category, Key};
 
+use crate::script::{Desk, steps};
 use crate::{page, root};
 
 #[test]
@@ -24,6 +25,13 @@ fn the_reference_of_the_options_is_what_the_schema_says() {
         found, reference,
         "docs/{PAGE}: run this test with VISORBUS_WRITE_FILES=1 and look at the difference"
     );
+}
+
+#[test]
+fn the_commands_of_the_page_work() {
+    let shown = steps(&page(PAGE));
+    assert!(shown.len() >= 7, "{shown:?}");
+    Desk::new().run(&shown, false);
 }
 
 fn category(category: &Category) -> String {
