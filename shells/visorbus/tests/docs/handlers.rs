@@ -13,6 +13,11 @@ fn the_examples_of_the_handlers_work_and_their_addresses_are_those_of_a_hub() {
     let mut all = Desk::hub_with_board();
     all.extend(examples);
     all.push(Step::new("visorbus services --json > services.json"));
+    for interface in INTERFACES {
+        all.push(Step::new(&format!(
+            "busctl --user introspect org.visorbus.Bus1 /org/visorbus/Bus1 {interface} > {interface}"
+        )));
+    }
     // The page for Prometheus, with the token that the daemon's page makes and without one.
     all.extend(steps(&crate::page("daemon.md")));
     let fetch = r#"fetch("http://127.0.0.1:7400/metrics", { headers }).then(async (answer) =>
@@ -58,4 +63,18 @@ fn the_examples_of_the_handlers_work_and_their_addresses_are_those_of_a_hub() {
         .map(str::to_owned)
         .collect();
     assert_eq!(described, served);
+
+    for interface in INTERFACES {
+        let shown = std::fs::read_to_string(desk.work().join(interface)).unwrap();
+        // `.GetValue  method  ss  v  -`
+        let members = shown.lines().filter_map(|line| line.strip_prefix('.')?.split_whitespace().next());
+        let members: BTreeSet<&str> = members.collect();
+        let section = page.split(&format!("\n### {interface}\n")).nth(1).expect("its section");
+        let section = section.split("\n#").next().unwrap_or(section);
+        let rows = section.lines().filter(|line| line.starts_with("| ") && line.contains('`'));
+        let described: BTreeSet<&str> = rows.filter_map(|line| line.split('`').nth(1)).collect();
+        assert_eq!(described, members, "{interface}");
+    }
 }
+
+const INTERFACES: [&str; 3] = ["org.visorbus.Config1", "org.visorbus.Hardware1", "org.visorbus.Monitoring1"];
