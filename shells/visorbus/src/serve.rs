@@ -64,7 +64,7 @@ impl args::Serve {
     fn configuration(&self, verbose: u8) -> std::result::Result<(ConfigManager, Settings), ConfigError> {
         let named = self.config.clone().or_else(places::named_config_file);
         let file = named.clone().unwrap_or_else(places::config_file);
-        if named.is_some() && !file.exists() {
+        if named.is_some() && file.try_exists().is_ok_and(|is_there| !is_there) {
             let why = "it is not there: `visorbus config init` writes one".to_owned();
             return Err(ConfigError::Unusable { doing: "read", path: file, why });
         }

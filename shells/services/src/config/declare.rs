@@ -5,7 +5,7 @@ use std::path::Path;
 use toml_edit::{Item, TableLike};
 use visorbus_hub::Value;
 
-use super::document::{at, value};
+use super::document::{MAX_ERRORS, at, value};
 use super::error::ConfigError;
 use super::key::Key;
 use super::nearest::nearest;
@@ -45,12 +45,19 @@ impl ConfigSchema {
             .map_err(|error| malformed(error.span(), format!("this is no TOML: {}", error.message())))?;
         let (mut categories, mut errors) = (Vec::new(), Vec::new());
         for (name, item) in document.iter() {
+            if errors.len() >= MAX_ERRORS {
+                break;
+            }
             let span = document.key(name).and_then(toml_edit::Key::span);
             let Some(table) = item.as_table_like() else {
                 errors.push(malformed(span, format!("'{name}' declares no category: expected [{name}]")));
                 continue;
             };
-            categories.push(category(name, table, &mut |span, what| errors.push(malformed(span, what))));
+            categories.push(category(name, table, &mut |span, what| {
+                if errors.len() < MAX_ERRORS {
+                    errors.push(malformed(span, what));
+                }
+            }));
         }
         ConfigError::all(errors)?;
         self.with(categories).map_err(|what| malformed(None, what))

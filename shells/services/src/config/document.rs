@@ -11,7 +11,7 @@ use super::error::ConfigError;
 use super::schema::ConfigSchema;
 use super::values::{Kept, KeptValue};
 
-/// Reads a text; every error that it has is told.
+/// Reads a text; every error that it has is told, up to as many as somebody mends at once.
 ///
 /// # Errors
 /// What is wrong, each with its place in the file `path`.
@@ -19,12 +19,19 @@ pub(crate) fn read(path: &Path, text: &str, schema: &ConfigSchema) -> Result<Kep
     let document = parse(path, text)?;
     let (mut kept, mut errors) = (Kept::new(), Vec::new());
     for (name, item) in document.iter() {
+        if errors.len() >= MAX_ERRORS {
+            break;
+        }
         match table(schema, name, item) {
             Ok(table) => read_table((path, text), schema, (name, table), (&mut kept, &mut errors)),
             Err(error) => {
                 errors.push(at(path, text, document.key(name).and_then(toml_edit::Key::span), error));
             }
         }
+    }
+    if errors.len() >= MAX_ERRORS {
+        let what = format!("no more than {MAX_ERRORS} mistakes are told of: mend those above first");
+        errors.push(ConfigError::Malformed { what });
     }
     ConfigError::all(errors).map(|()| kept)
 }
@@ -98,6 +105,9 @@ fn read_table(
     (kept, errors): (&mut Kept, &mut Vec<ConfigError>),
 ) {
     for (key, item) in table.iter() {
+        if errors.len() >= MAX_ERRORS {
+            return;
+        }
         let key_span = table.key(key).and_then(toml_edit::Key::span);
         match value_of(schema, category, key, item) {
             Ok(value) => {
@@ -277,3 +287,6 @@ fn line_start(text: &str, byte: usize) -> usize {
 fn line_end(text: &str, byte: usize) -> usize {
     text[byte..].find('\n').map_or(text.len(), |at| byte + at + 1)
 }
+
+/// How many mistakes of a file are told of: the place of each is looked for in the whole text.
+pub(crate) const MAX_ERRORS: usize = 64;

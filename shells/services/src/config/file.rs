@@ -31,7 +31,7 @@ impl ConfigFile {
     /// What stands in it; `None` when it is not there.
     ///
     /// # Errors
-    /// [`ConfigError::Unusable`] when it is no file, longer than 1 MiB or may not be read; at its place what is not UTF-8.
+    /// [`ConfigError::Unusable`] when it is no file, longer than 1 MiB, may not be read or be written by everybody; at its place what is not UTF-8.
     pub(crate) fn read(&self) -> Result<Option<String>, ConfigError> {
         let unusable = |why: String| ConfigError::Unusable { doing: "read", path: self.path.clone(), why };
         let bytes = match read_bounded(&self.path) {
@@ -39,6 +39,12 @@ impl ConfigFile {
             Err(Unread::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(Unread::Io(error)) => return Err(unusable(error.to_string())),
             Err(Unread::NoFile(what)) => return Err(unusable(format!("it is {what}, not a file"))),
+            Err(Unread::Everybodys) => {
+                let mend = format!("chmod o-w {}", self.path.display());
+                return Err(unusable(format!(
+                    "everybody may write it, and with it say what happens: {mend}"
+                )));
+            }
             Err(Unread::TooLong) => {
                 return Err(unusable(format!("it has more than {MAX_FILE} bytes, the limit")));
             }
@@ -188,6 +194,7 @@ impl Target {
 enum Unread {
     Io(io::Error),
     NoFile(&'static str),
+    Everybodys,
     TooLong,
 }
 
@@ -200,9 +207,13 @@ impl From<io::Error> for Unread {
 /// Reads a file that is one; what is none is not waited for.
 fn read_bounded(path: &Path) -> Result<Vec<u8>, Unread> {
     let file = OpenOptions::new().read(true).custom_flags(NO_WAITING.bits() as i32).open(path)?;
-    let kind = file.metadata()?.file_type();
+    let metadata = file.metadata()?;
+    let kind = metadata.file_type();
     if !kind.is_file() {
         return Err(Unread::NoFile(if kind.is_dir() { "a directory" } else { "a device, pipe or socket" }));
+    }
+    if metadata.mode() & EVERYBODY_WRITES != 0 {
+        return Err(Unread::Everybodys);
     }
     let mut bytes = Vec::new();
     let len = file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes)?;
@@ -218,5 +229,6 @@ const MAX_FILE: usize = 1 << 20;
 /// How long somebody else may write.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+const EVERYBODY_WRITES: u32 = 0o002;
 const NO_LINK: OFlags = OFlags::NOFOLLOW;
 const NO_WAITING: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY);

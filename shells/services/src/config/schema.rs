@@ -59,7 +59,7 @@ impl ConfigSchema {
     pub fn category(&self, name: &str) -> Result<&Category, ConfigError> {
         self.categories.iter().find(|category| category.name == name).ok_or_else(|| {
             ConfigError::UnknownCategory {
-                category: name.to_owned(),
+                category: shown(name),
                 nearest: nearest(name, self.categories.iter().map(|category| category.name.as_str())),
             }
         })
@@ -73,7 +73,7 @@ impl ConfigSchema {
         let keys = &self.category(category)?.keys;
         keys.iter().find(|known| known.name() == key).ok_or_else(|| ConfigError::UnknownKey {
             category: category.to_owned(),
-            key: key.to_owned(),
+            key: shown(key),
             nearest: nearest(key, keys.iter().map(Key::name)),
         })
     }
@@ -140,20 +140,21 @@ impl Category {
 
 /// What is wrong with these categories together, if anything is.
 fn check(categories: &[Category]) -> Result<(), String> {
-    let mut variables = HashSet::new();
-    for (at, category) in categories.iter().enumerate() {
+    let (mut variables, mut names) = (HashSet::new(), HashSet::new());
+    for category in categories {
         let name = &category.name;
         if !is_name(name) {
             return Err(format!(
                 "'{name}' cannot be a category's name: 1 to 24 of a-z, 0-9, '_' and '-', a letter first"
             ));
         }
-        if categories[..at].iter().any(|other| other.name == *name) {
+        if !names.insert(name) {
             return Err(format!("there are two categories called '{name}'"));
         }
-        for (at, key) in category.keys.iter().enumerate() {
+        let mut keys = HashSet::new();
+        for key in &category.keys {
             key.check_itself().map_err(|why| format!("'{name}.{}': {why}", key.name()))?;
-            if category.keys[..at].iter().any(|other| other.name() == key.name()) {
+            if !keys.insert(key.name()) {
                 return Err(format!("there are two keys called '{name}.{}'", key.name()));
             }
             let variable = variable(name, key.name());
@@ -164,3 +165,16 @@ fn check(categories: &[Category]) -> Result<(), String> {
     }
     Ok(())
 }
+
+/// A name that is none of ours, as it is shown to people: not at any length, and without what steers a terminal.
+fn shown(name: &str) -> String {
+    let mut shown: String =
+        name.chars().take(MAX_SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if name.chars().nth(MAX_SHOWN).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// Characters of a wrong name.
+const MAX_SHOWN: usize = 64;

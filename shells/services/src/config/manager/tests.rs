@@ -479,3 +479,41 @@ fn names_that_are_none_are_refused_where_they_are_declared() {
     let address = format!("config/changed/{longest}/{longest}");
     assert!(visorbus_core::message::Address::new(&address).is_ok());
 }
+
+#[test]
+fn a_file_full_of_mistakes_is_refused_in_no_time_with_the_first_of_them() {
+    let keys: String = (0..80_000).map(|number| format!("k{number}=1\n")).collect();
+    let tables: String = (0..80_000).map(|number| format!("[t{number}]\n")).collect();
+    for text in [format!("[net]\n{keys}"), tables] {
+        let begun = std::time::Instant::now();
+        let error = Fixture::new(&text).wrong();
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        assert_eq!(error.lines().count(), 65);
+        assert!(error.ends_with("no more than 64 mistakes are told of: mend those above first"), "{error}");
+    }
+}
+
+#[test]
+fn a_wrong_name_neither_steers_a_terminal_nor_fills_it() {
+    let long = "k".repeat(100_000);
+    let text = format!("[net]\n\"p\\u001b[31m\\nF:9:9: all is well\" = 1\n{long} = 1\n");
+    let error = Fixture::new(&text).wrong();
+    assert!(error.lines().count() == 2 && error.len() < 400, "{error}");
+    assert!(!error.contains('\u{1b}'), "{error:?}");
+}
+
+#[test]
+fn a_file_that_everybody_may_write_is_refused_with_the_command_that_mends_it() {
+    let fixture = Fixture::new("[net]\npeers = 3\n");
+    let config = fixture.open();
+    let mode = |mode| fs::set_permissions(fixture.path(), fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o666);
+    assert_eq!(
+        fixture.wrong(),
+        "cannot read F: everybody may write it, and with it say what happens: chmod o-w F"
+    );
+    assert!(config.reload().is_err() && config.set("net", "peers", Value::Integer(4), "x").is_err());
+    assert_eq!(config.integer("net", "peers"), 3);
+    mode(0o664);
+    config.set("net", "peers", Value::Integer(4), "x").unwrap();
+}
