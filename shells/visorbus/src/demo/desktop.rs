@@ -7,10 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use visorbus_dbus::{
-    BusAddress, DBusClient, DBusClientConfig, DBusConfig, DBusDoor, DBusListener, MessageItem,
-};
-use visorbus_hub::{Error, HubHandle, Result};
+use visorbus_dbus::{BusAddress, DBusClient, DBusClientConfig, DBusConfig, DBusDoor, MessageItem};
+use visorbus_hub::{Error, Result};
 
 use super::board::{Running, SENSOR};
 use super::{CALLS, PATIENCE, Percentiles, Stage};
@@ -29,8 +27,8 @@ struct OwnBus {
 }
 
 impl Desktop {
-    /// Gives the hub a name on the session's bus, or on one that is started for it; says why where neither can be.
-    pub(super) fn open(stage: &Stage, running: &Running, hub: &HubHandle) -> Result<Self> {
+    /// The session's bus, or one that is started for the hub; says why where neither can be.
+    pub(super) fn find(stage: &Stage, running: &Running) -> Result<Self> {
         let mut config = DBusConfig::default();
         let mut own = None;
         if !has_session_bus() {
@@ -38,10 +36,36 @@ impl Desktop {
             config.bus = BusAddress::Address(address);
             own = Some(started);
         }
-        let (listener, door) = DBusListener::new(config.clone(), hub)?;
-        hub.listen(Box::new(listener))?;
-        wait_for_name(&door)?;
         Ok(Self { config, own })
+    }
+
+    /// The bus, as a configuration has it.
+    pub(super) fn bus(&self) -> String {
+        match &self.config.bus {
+            BusAddress::Address(address) => address.clone(),
+            _ => "session".to_owned(),
+        }
+    }
+
+    /// The same once the hub has its name there; says why it has not.
+    pub(super) fn served(self, door: Option<DBusDoor>) -> Result<Self> {
+        let door = door.ok_or_else(|| Error::Internal("the hub serves no bus".to_owned()))?;
+        wait_for_name(&door).map(|()| self)
+    }
+
+    /// Has `heard` called whenever a setting changes; reads one first, so that the hub knows who listens.
+    pub(super) fn listen(
+        &self,
+        interface: &str,
+        setting: [&str; 2],
+        heard: impl Fn() + Send + Sync + 'static,
+    ) -> Result<DBusClient> {
+        let DBusConfig { bus, service_name, object_path, .. } = &self.config;
+        let client = DBusClient::with_config(service_name, object_path, DBusClientConfig::on(bus.clone()))?;
+        client.connect()?;
+        client.register_signal_handler(interface, "ConfigChanged", move |_| heard())?;
+        client.call_method(interface, "GetValue", &setting.map(MessageItem::from))?;
+        Ok(client)
     }
 
     /// Which bus it is.

@@ -5,6 +5,7 @@ mod desktop;
 mod nod;
 mod node;
 mod secure;
+mod setting;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -14,17 +15,20 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::SigSet;
+use visorbus::{IpcManager, settings};
 use visorbus_auth::{Accounts, AuthenticationProvider, KeyFile, Policy, Store, TokenRequest, TokenText};
 use visorbus_client::Client;
 use visorbus_controller::messages::{self as controller, Haptic};
 use visorbus_core::bus::{self, SlowConsumer};
+use visorbus_dbus::DBusDoor;
 use visorbus_hub::info::ServiceChange;
-use visorbus_hub::{Error, Hub, HubConfig, Result};
+use visorbus_hub::{Error, Result, Value};
 use visorbus_imu::messages::{CONTROL, GetInfo, Info, Sample, SetRate};
 use visorbus_imu::{DEVELOPMENT_ROOT_KEY, KEY_ID};
 use visorbus_mcu::{NoBoardKeys, SerialPort, SerialSpec, Trust};
-use visorbus_unix::{Credentials, Delivery, Subscription, UnixSocketClient, UnixSocketListener};
-use visorbus_websocket::{Door, Pages, WebSocketClient, WebSocketConfig, WebSocketListener};
+use visorbus_services::config::ConfigManager;
+use visorbus_unix::{Credentials, Delivery, Subscription, UnixSocketClient};
+use visorbus_websocket::WebSocketClient;
 
 use crate::args;
 use crate::interrupt;
@@ -45,7 +49,8 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
     let kind = board::Kind::choose(args.board, &running, &mut |text| stage.print(&format!("{text} …")))?;
 
     stage.title("A hub, and two boards on serial lines");
-    let hub = RunningHub::start(&stage)?;
+    let desktop = Desktop::find(&stage, &running);
+    let hub = RunningHub::start(&stage, desktop.as_ref().ok())?;
     stage.say(
         "dashboard",
         format!("{} in a browser, while this runs (`--stay` keeps it); its token:", hub.dashboard()),
@@ -53,7 +58,7 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
     stage.say("", hub.token("visitor", &OPERATOR_SCOPES)?.as_str());
     let operator = hub.client("operator", &OPERATOR_SCOPES)?;
     let changes = operator.subscribe(bus::SERVICES_CHANGED, SlowConsumer::default())?;
-    let desktop = Desktop::open(&stage, &running, &hub.handle);
+    let desktop = desktop.and_then(|desktop| desktop.served(hub.bus()));
     match &desktop {
         Ok(desktop) => {
             stage.say("desktop", format!("{}; from another terminal, while this runs:", desktop.describe()));
@@ -67,7 +72,7 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
         boards.push(kind.start(model, &stage.line(model), &running)?);
         let mut spec = SerialSpec::new(stage.line(model));
         spec.trust = Trust::Token { name: model.name.to_owned() };
-        hub.handle.attach(Box::new(SerialPort::new(spec, Arc::new(NoBoardKeys))))?;
+        hub.manager.handle()?.attach(Box::new(SerialPort::new(spec, Arc::new(NoBoardKeys))))?;
         stage.say(model.name, kind.describe(model));
     }
     if let Some(why) = kind.why_not_emulated() {
@@ -92,12 +97,12 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
     let calls = measure_calls(&operator)?;
     stage.say("round trip", format!("{calls} over {} calls, process to hub to board and back", calls.count));
 
-    let app = WebSocketClient::new(&hub.door.url(), "companion")?;
-    app.connect()?;
-    app.authenticate(&Credentials::Token(hub.token("companion", &["request:imu/*"])?))?;
-    let calls_over_ws = measure_calls(&app)?;
-    stage.say("app", format!("{calls_over_ws} for the same over {}", hub.door.url()));
-    drop(app);
+    let companion = WebSocketClient::new(&hub.url, "companion")?;
+    companion.connect()?;
+    let scopes = ["request:imu/*", "request:config/set/display/*"];
+    companion.authenticate(&Credentials::Token(hub.token("companion", &scopes)?))?;
+    let calls_over_ws = measure_calls(&companion)?;
+    stage.say("app", format!("{calls_over_ws} for the same over {}", hub.url));
     let calls_over_dbus = match &desktop {
         Ok(desktop) => {
             let (answer, calls) = desktop.call()?;
@@ -106,6 +111,13 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
         }
         Err(_) => None,
     };
+
+    let setting::Heard { by_service, by_desktop } =
+        setting::change(&companion, &operator, desktop.as_ref().ok())?;
+    drop(companion);
+    let heard = by_desktop.map(|time| format!(", by a desktop program after {}", show(time)));
+    let heard = format!("heard by a service after {}{}", show(by_service), heard.unwrap_or_default());
+    stage.say("setting", format!("display.brightness = {} by the app; {heard}", setting::BRIGHTNESS));
 
     stage.title("A call that is refused");
     let viewer = hub.client("viewer", &["request:imu/*", "subscribe:imu/*"])?;
@@ -178,6 +190,7 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
         "busctl": desktop.as_ref().map(Desktop::command).ok(),
         "stream": { "asked_hz": rate, "measured_hz": stream.rate_hz, "missed": stream.missed, "delay": stream.delays.json() },
         "refused": refusal.to_string(),
+        "setting": { "service_heard_us": micros(by_service), "desktop_heard_us": by_desktop.map(micros) },
         "nod": { "answered_us": micros(answered), "inputs": inputs, "missed": missed },
         "crash": { "caller_saw": error.to_string(), "after_us": micros(told), "back_in_service_us": micros(back) },
     });
@@ -292,35 +305,35 @@ impl Stage {
 
 /// The hub of the demonstration.
 struct RunningHub {
-    handle: visorbus_hub::HubHandle,
-    thread: thread::JoinHandle<Result<()>>,
+    manager: IpcManager,
     accounts: Arc<Accounts>,
     socket: PathBuf,
-    door: Door,
+    url: String,
 }
 
 impl RunningHub {
-    fn start(stage: &Stage) -> Result<Self> {
+    /// With everything on it: by a configuration that is in no file.
+    fn start(stage: &Stage, desktop: Option<&Desktop>) -> Result<Self> {
         let keys = KeyFile::in_memory(KEY_ID, DEVELOPMENT_ROOT_KEY);
         let policy = Policy::parse(&policy()).map_err(|e| Error::Internal(e.to_string()))?;
         let policy = Arc::new(policy);
         let accounts = Arc::new(Accounts::new(Arc::new(Store::in_memory()), keys, Arc::clone(&policy)));
         let auth = Arc::clone(&accounts) as Arc<dyn AuthenticationProvider>;
-        let hub = Hub::new(HubConfig::with_providers(auth, policy))?;
-        let handle = hub.handle();
-        let thread = thread::spawn(move || hub.run());
-        handle.listen(Box::new(UnixSocketListener::bind(&stage.socket)?))?;
-        let mut config = WebSocketConfig::default();
-        config.pages = Pages::dashboard();
-        let websockets = WebSocketListener::bind("127.0.0.1:0", config)?;
-        let door = websockets.door();
-        handle.listen(Box::new(websockets))?;
-        Ok(Self { handle, thread, accounts, socket: stage.socket.clone(), door })
+        let mut manager = IpcManager::with_providers(configuration(stage, desktop)?, auth, policy)?;
+        manager.initialize()?;
+        let url = manager.websocket_server().and_then(|server| server.url());
+        let url = url.ok_or_else(|| Error::Internal("the hub serves no WebSockets".to_owned()))?;
+        Ok(Self { manager, accounts, socket: stage.socket.clone(), url })
+    }
+
+    /// How the hub stands with the bus.
+    fn bus(&self) -> Option<DBusDoor> {
+        self.manager.dbus_service().and_then(|service| service.door())
     }
 
     /// Where a browser finds the dashboard.
     fn dashboard(&self) -> String {
-        format!("http://{}/", self.door.local_addr())
+        format!("http{}/", self.url.trim_start_matches("ws").trim_end_matches('/'))
     }
 
     fn token(&self, name: &str, scopes: &[&str]) -> Result<TokenText> {
@@ -335,10 +348,28 @@ impl RunningHub {
         Ok(client)
     }
 
-    fn stop(self) -> Result<()> {
-        self.handle.stop();
-        self.thread.join().map_err(|_| Error::Internal("the hub panicked".to_owned()))?
+    fn stop(mut self) -> Result<()> {
+        self.manager.shutdown()
     }
+}
+
+/// What the hub of the demonstration serves, and where.
+fn configuration(stage: &Stage, desktop: Option<&Desktop>) -> Result<ConfigManager> {
+    let config = ConfigManager::in_memory(settings::schema_with([setting::display()]));
+    let text = |text: String| Value::Text(text);
+    let mut options = vec![
+        ("unix_socket", "path", text(stage.socket.display().to_string())),
+        ("websocket", "bind_address", text("127.0.0.1:0".to_owned())),
+        ("websocket", "dashboard", Value::Bool(true)),
+        ("websocket", "enabled", Value::Bool(true)),
+    ];
+    if let Some(desktop) = desktop {
+        options.extend([("dbus", "bus", text(desktop.bus())), ("dbus", "enabled", Value::Bool(true))]);
+    }
+    for (category, key, value) in options {
+        config.set(category, key, value, "demo").map_err(|e| Error::Internal(e.to_string()))?;
+    }
+    Ok(config)
 }
 
 /// Waits until boards came, or went.
@@ -483,8 +514,13 @@ fn micros(time: Duration) -> u64 {
 /// Whom desktop programs of this user are taken for, and what they may do.
 fn policy() -> String {
     let uid = rustix::process::geteuid().as_raw();
-    let scopes = ["request:imu/*", "subscribe:imu/*", "request:controller/*", "subscribe:controller/*"];
-    format!("[[unix]]\nuid = {uid}\nsubject = \"desktop\"\nscopes = {scopes:?}\n")
+    let allow = ["imu/*", "controller/*", "org.visorbus.config1/**"].map(|of| format!("request:{of}"));
+    let hear = ["imu/*", "controller/*", "org.visorbus.config1/**"].map(|of| format!("subscribe:{of}"));
+    let read = ["request:config/get/**".to_owned()];
+    let allow = [&allow[..], &hear, &read].concat();
+    format!(
+        "[[unix]]\nuid = {uid}\nsubject = \"desktop\"\nscopes = [\"desktop\"]\n\n[[rule]]\nscope = \"desktop\"\nallow = {allow:?}\n"
+    )
 }
 
 /// What an operator may do here: everything that the boards offer.

@@ -38,6 +38,9 @@ fn expect_summary(done: &Done, board: &str) {
     assert!(summary["stream"]["measured_hz"].as_f64().unwrap() > 0.0, "{summary}");
     assert!(summary["stream"]["missed"].is_u64(), "{summary}");
     assert!(summary["refused"].as_str().unwrap().contains("'imu.control'"), "{summary}");
+    let setting = &summary["setting"];
+    let (service, desktop) = (&setting["service_heard_us"], &setting["desktop_heard_us"]);
+    assert!(service.as_u64().unwrap() > 0 && desktop.as_u64().unwrap() > 0, "{summary}");
     let nod = &summary["nod"];
     assert!(nod["answered_us"].as_u64().unwrap() > 0 && nod["inputs"].as_u64().unwrap() >= 10, "{summary}");
     let crash = &summary["crash"];
@@ -70,7 +73,7 @@ fn the_demonstration_fits_on_a_screen() {
     assert!(prose.all(|line| line.chars().count() <= 120), "{text}");
     assert!(text.contains("connection error: imu is gone") && text.contains("'imu.control'"), "{text}");
     assert!(text.contains("  controller  the controller-board node"), "{text}");
-    assert!(text.contains("Summary"), "{text}");
+    assert!(text.contains("display.brightness") && text.contains("Summary"), "{text}");
 }
 
 #[test]
