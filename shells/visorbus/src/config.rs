@@ -166,7 +166,7 @@ fn watch(args: &args::ConfigWatch, json: bool) -> Result<()> {
 
 /// Where the options are read and changed.
 enum Source {
-    Hub(Client),
+    Hub(Box<Client>),
     File(ConfigManager),
 }
 
@@ -187,7 +187,7 @@ impl Source {
             eprintln!("visorbus: no hub runs: this is {}", path.display());
             return Self::file(&path);
         };
-        Ok(Self::Hub(hub))
+        Ok(Self::Hub(Box::new(hub)))
     }
 
     fn file(path: &Path) -> Result<Self> {

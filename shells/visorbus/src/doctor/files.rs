@@ -58,10 +58,11 @@ pub(super) fn keys(settings: &Settings, subject: &Subject, all: &mut Vec<Finding
         });
     }
     // Whose they are is known by now; whether they are whole can only their owner see.
-    if auth.key_file.exists() && Subject::own().uid == subject.uid {
-        if let Err(error) = KeyFile::open(&auth.key_file) {
-            all.push(Finding::fail("keys", error.to_string(), "put the file of a backup in its place"));
-        }
+    if auth.key_file.exists()
+        && Subject::own().uid == subject.uid
+        && let Err(error) = KeyFile::open(&auth.key_file)
+    {
+        all.push(Finding::fail("keys", error.to_string(), "put the file of a backup in its place"));
     }
     let policy = auth.policy_file.clone().unwrap_or_else(|| auth.key_file.with_file_name("policy.toml"));
     match Policy::open_if_there(&policy) {
