@@ -119,6 +119,12 @@ impl Hub {
         self.audit_of(key, AuditKind::Refused, event);
     }
 
+    /// As [`Hub::audit_refused`] of a party that has no connection.
+    pub(crate) fn audit_refusal_of(&mut self, party: &str, event: AuditEvent) {
+        self.tally.auth_refusals += 1;
+        self.audit_often(AuditKind::Refused, party, event);
+    }
+
     /// A connection got no place, which whoever makes many can bring about as often as they like.
     pub(crate) fn audit_not_let_in(&mut self, origin: &Origin, error: &Error) {
         let party = origin.party();
@@ -129,9 +135,13 @@ impl Hub {
 
     /// Notes that somebody was refused something; what they are told.
     pub(crate) fn deny(&mut self, from: PeerKey, denied: Denied) -> Error {
+        self.deny_to(self.event(AuditKind::Denied, from), denied)
+    }
+
+    /// As [`Hub::deny`] of whoever `event` is about.
+    pub(crate) fn deny_to(&mut self, event: AuditEvent, denied: Denied) -> Error {
         let Denied { operation, resource, error } = denied;
-        let event =
-            self.event(AuditKind::Denied, from).asked(operation.as_str(), &resource).reason(error.text());
+        let event = event.asked(operation.as_str(), &resource).reason(error.text());
         // By its proven name, so that a new connection is nobody new.
         let party = event.subject.clone();
         self.audit_often(AuditKind::Denied, &party, event);

@@ -43,6 +43,16 @@ impl<'g> Gate<'g> {
         Self { policy, grant: None, transport: Transport::default(), unix_now }
     }
 
+    /// For whoever has shown the token of this grant and has no session.
+    pub(crate) fn of_bearer(
+        policy: &'g dyn AuthorizationProvider,
+        grant: &'g Grant,
+        transport: Transport,
+        unix_now: u64,
+    ) -> Self {
+        Self { policy, grant: Some(grant), transport, unix_now }
+    }
+
     /// Whether a message with a payload of so many bytes may do this, now.
     pub(crate) fn ask<'a>(
         &self,

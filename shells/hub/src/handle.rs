@@ -6,16 +6,17 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use visorbus_auth::{AuthToken, RevokeAll};
+use visorbus_auth::{AuthToken, RevokeAll, TokenText};
 use visorbus_core::auth::{Access, Operation, Permission, Scope};
-use visorbus_core::message::Pattern;
+use visorbus_core::message::{Address, AddressBuf, Pattern};
 
 use crate::accounts::Purpose;
+use crate::bearer::Bearer;
 use crate::bus::said;
 use crate::errands::Errand;
 use crate::handlers::BoxedHandler;
 use crate::info::{Ended, PeerInfo, ServiceInfo};
-use crate::link::{HubLink, Listener};
+use crate::link::{HubLink, Listener, Origin};
 use crate::listeners::{LinkId, ListenerId};
 use crate::owned::{Error, OwnedMessage, Result};
 use crate::poller::Waker;
@@ -63,6 +64,7 @@ pub(crate) enum Command {
     Peers(Outcome<Vec<PeerInfo>>),
     Services(Outcome<Vec<ServiceInfo>>),
     Statistics(Outcome<Box<HubStatistics>>),
+    Authorize(Box<Bearer>, Outcome<()>),
     Errand(Errand, Purpose, Outcome<Ended>),
     Shutdown(Duration, Outcome<()>),
     Stop,
@@ -267,6 +269,28 @@ impl HubHandle {
         let mut statistics = *self.ask(Command::Statistics)?;
         statistics.addresses.sort_by(|a, b| (b.messages, &a.address).cmp(&(a.messages, &b.address)));
         Ok(statistics)
+    }
+
+    /// Whether the bearer of `token`, who is at `origin` and has no session, may do `operation` to `address` at this moment:
+    /// by token, revocations and policy, as a session's message is asked about, and a refusal is counted and in the audit
+    /// like all. It is for what a program serves beside the hub, such as a page.
+    ///
+    /// # Errors
+    /// `Authentication` when there is no token, or it is no good; `Authorization` when it may not; `Message` when `address`
+    /// is none, or it comes too often for the policy; `Internal` from an inline handler of the hub's; `Connection` when the
+    /// hub has ended.
+    pub fn authorize(
+        &self,
+        origin: Origin,
+        token: Option<&str>,
+        operation: Operation,
+        address: &str,
+    ) -> Result<()> {
+        let address =
+            Address::new(address).map_err(|e| Error::Message(format!("'{}': {e}", said(address))))?;
+        let token = token.and_then(|token| token.parse::<TokenText>().ok());
+        let bearer = Box::new(Bearer { origin, token, operation, address: AddressBuf::from(address) });
+        self.ask(|outcome| Command::Authorize(bearer, outcome))
     }
 
     /// Takes a token back; whoever came in by it is told so and cut off.

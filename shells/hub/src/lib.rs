@@ -25,6 +25,7 @@ mod accounts;
 mod admission;
 mod asking;
 mod audit;
+mod bearer;
 mod clocks;
 mod deliver;
 mod ending;

@@ -118,6 +118,11 @@ impl Peers {
         }
     }
 
+    /// Counts what was refused to somebody who is no peer.
+    pub(crate) fn refuse_nobody(&mut self, kind: ErrorKind) {
+        self.refusals[usize::from(kind.code())] += 1;
+    }
+
     /// How many connections a user of this machine has.
     pub(crate) fn of_user(&self, uid: u32) -> usize {
         self.of_user.get(&uid).copied().unwrap_or_default()

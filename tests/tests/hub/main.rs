@@ -6,6 +6,7 @@ mod harness;
 mod aliases;
 mod audit;
 mod authority;
+mod bearers;
 mod bytes;
 mod calls;
 mod clocks;

@@ -78,7 +78,7 @@ impl Running {
         let ways = &mut running.ways;
         ways.unix =
             start.inherited.serve_unix(&settings.unix_socket, &hub).map_err(|e| failed("unix_socket", &e))?;
-        let pages = running.services.scrape.pages(&running.identity.providers);
+        let pages = running.services.scrape.pages(&hub);
         running.ways.websocket =
             start.inherited.serve_websocket(settings, &pages, &hub).map_err(|e| failed("websocket", &e))?;
         running.pages = pages;

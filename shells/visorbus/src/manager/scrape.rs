@@ -2,14 +2,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use visorbus_auth::{Asked, Channel, TokenText, Transport};
-use visorbus_core::auth::{Access, Operation};
-use visorbus_core::message::Pattern;
-use visorbus_hub::unix_micros;
+use visorbus_core::auth::Operation;
+use visorbus_hub::{Error, HubHandle, Origin};
 use visorbus_services::monitoring::MonitoringManager;
 use visorbus_websocket::{LivePages, PageAnswer, PageRequest};
 
-use super::identity::Providers;
 use crate::settings::Scraping;
 
 /// What the page tells of, which may be exchanged while it is served. Cloning it is cheap.
@@ -22,19 +19,19 @@ impl Scrape {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (scraping, monitoring);
     }
 
-    /// The page; a token has to be one that `providers` know.
-    pub(super) fn pages(&self, providers: &Providers) -> LivePages {
-        let (scrape, providers) = (self.clone(), providers.clone());
-        LivePages::new().with("/metrics", move |request| scrape.answer(request, &providers))
+    /// The page; of whoever shows a token `hub` is asked whether they may.
+    pub(super) fn pages(&self, hub: &HubHandle) -> LivePages {
+        let (scrape, hub) = (self.clone(), hub.clone());
+        LivePages::new().with("/metrics", move |request| scrape.answer(request, &hub))
     }
 
-    fn answer(&self, request: &PageRequest<'_>, providers: &Providers) -> PageAnswer {
+    fn answer(&self, request: &PageRequest<'_>, hub: &HubHandle) -> PageAnswer {
         let (scraping, monitoring) = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(monitoring) = monitoring else { return PageAnswer::not_found("nothing is measured here") };
         let may = match scraping {
             Scraping::Off => return PageAnswer::not_found("this hub's figures are not for scraping"),
             Scraping::Local if request.peer.ip().is_loopback() => Ok(()),
-            Scraping::Local | Scraping::Token => check(request, providers),
+            Scraping::Local | Scraping::Token => check(request, hub),
         };
         match may {
             Ok(()) => PageAnswer::ok(CONTENT_TYPE, monitoring.prometheus()),
@@ -43,41 +40,18 @@ impl Scrape {
     }
 }
 
-/// Whether the bearer of this token may request what the page shows.
-fn check(request: &PageRequest<'_>, providers: &Providers) -> Result<(), PageAnswer> {
-    let hint = "a token is needed that may `request:monitoring/prometheus`, as `Authorization: Bearer vb1.…`";
-    let text = request.bearer.ok_or_else(|| PageAnswer::unauthorized(hint))?;
-    let token = text.parse::<TokenText>().ok().and_then(|token| token.to_bytes().ok());
-    let token = token.ok_or_else(|| PageAnswer::unauthorized(hint))?;
-    let address = request.peer.ip().to_string();
-    let channel = Channel {
-        transport: Transport::WebSocket,
-        uid: None,
-        gid: None,
-        certificate: None,
-        certificate_verified: false,
-        address: &address,
-        boot_id: None,
-    };
-    let unix_now = unix_micros() / 1_000_000;
-    let grant = providers
-        .auth
-        .validate_token(&token, &channel, unix_now)
-        .map_err(|error| PageAnswer::unauthorized(error.text()))?;
-    let resource = Pattern::new(RESOURCE).map_err(|_| PageAnswer::failed("no such resource"))?;
-    let asked = Asked {
-        grant: Some(&grant),
-        operation: Operation::Request,
-        resource,
-        access: Access::Permission,
-        transport: Transport::WebSocket,
-        payload_len: 0,
-        unix_now,
-        counts: true,
-    };
-    providers.policy.is_authorized(&asked).map_err(|denial| PageAnswer::forbidden(&denial.to_string()))
+/// Whether the bearer of this token may request what the page shows: asked at the hub's gate.
+fn check(request: &PageRequest<'_>, hub: &HubHandle) -> Result<(), PageAnswer> {
+    let origin = Origin::WebSocket { address: request.peer, tls: request.is_tls };
+    hub.authorize(origin, request.bearer, Operation::Request, RESOURCE).map_err(|error| match error {
+        Error::Authentication(text) => {
+            PageAnswer::unauthorized(&format!("{text}: show it as `Authorization: Bearer vb1.…`"))
+        }
+        Error::Connection(_) | Error::Internal(_) => PageAnswer::failed(error.text()),
+        _ => PageAnswer::forbidden(error.text()),
+    })
 }
 
 const RESOURCE: &str = "monitoring/prometheus";
-/// Of the Prometheus text format.
-const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// Of the OpenMetrics text format 1.0.
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -4,9 +4,11 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use visorbus::IpcManager;
-use visorbus_client::Credentials;
+use visorbus_auth::{AuditEvent, AuthToken};
+use visorbus_client::{Credentials, Delivery};
+use visorbus_core::bus::SlowConsumer;
 
-use crate::world::World;
+use crate::world::{PATIENCE, World};
 
 /// What the page answers.
 fn page(manager: &IpcManager, bearer: Option<&str>) -> String {
@@ -41,7 +43,37 @@ fn the_figures_are_shown_to_whoever_may_request_them() {
     let other = token(&world, &["request:monitoring/health", "subscribe:**"]);
     assert!(page(&manager, Some(&other)).starts_with("HTTP/1.1 403"));
     let answer = page(&manager, Some(&token(&world, &["request:monitoring/prometheus"])));
+    let head = answer.split("\r\n\r\n").next().unwrap().to_ascii_lowercase();
+    let format = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert!(head.lines().any(|line| line == format), "{head}");
+    assert!(answer.ends_with("# EOF\n"));
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("# TYPE "), "{answer}");
+}
+
+#[test]
+fn a_refusal_is_counted_and_told_and_a_token_that_was_taken_back_shows_nothing() {
+    let world = World::new();
+    let manager = world.running(&config("token"));
+    let warden = world.client(&manager, "warden");
+    let events = warden.subscribe("bus/audit", SlowConsumer::Disconnect).unwrap();
+    let Credentials::Token(scraper) = world.token("scraper", &["request:monitoring/prometheus"]) else {
+        unreachable!("it is a token")
+    };
+    assert!(page(&manager, Some(scraper.as_str())).starts_with("HTTP/1.1 200"));
+    let before = manager.handle().unwrap().statistics().unwrap();
+    manager.handle().unwrap().revoke_token(AuthToken::new(scraper.clone()).unwrap()).unwrap();
+    assert!(page(&manager, Some(scraper.as_str())).starts_with("HTTP/1.1 401"));
+    assert!(page(&manager, Some(&token(&world, &["request:monitoring/health"]))).starts_with("HTTP/1.1 403"));
+    let after = manager.handle().unwrap().statistics().unwrap();
+    assert_eq!(after.auth_refusals - before.auth_refusals, 1);
+    assert_eq!(after.refused.authorization - before.refused.authorization, 1);
+    for what in ["revoked", "refused", "denied"] {
+        let event: AuditEvent = match events.recv(Some(PATIENCE)).unwrap().expect("it is told in time") {
+            Delivery::Message(message) => message.payload.parse().unwrap(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(event.what, what, "{event:?}");
+    }
 }
 
 #[test]
