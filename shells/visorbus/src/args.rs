@@ -25,12 +25,13 @@ use visorbus_mcu::{SerialSpec, SpiSpec};
 
 use crate::complete;
 use doctor::DOCTOR_EXAMPLES;
-use shell::COMPLETIONS_EXAMPLES;
+use manage::{RELOAD_EXAMPLES, SHUTDOWN_EXAMPLES, STATUS_EXAMPLES};
+use shell::{COMPLETIONS_EXAMPLES, MANUAL_EXAMPLES};
 
 pub(crate) use accounts::{Certificate, Listed, Named, ProgramKey, ProgramKeyAdd, User};
 pub(crate) use auth::{Auth, Check, LogIn, Login, Mint, Refresh, Revoke, Token};
 pub(crate) use config::{
-    Config, ConfigFile, ConfigInit, ConfigList, ConfigOf, ConfigOfWhom, ConfigShow, ConfigWatch,
+    Config, ConfigFile, ConfigInit, ConfigList, ConfigOf, ConfigOfWhom, ConfigSet, ConfigShow, ConfigWatch,
 };
 pub(crate) use dbus::{DBus, DBusAction, DBusCommand, DBusFiles, DBusPlace};
 pub(crate) use doctor::Doctor;
@@ -68,10 +69,13 @@ pub(crate) enum Command {
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Serve),
     /// Show how the hub's program is: what serves where, and what its configuration asks for that is not so
+    #[command(after_help = STATUS_EXAMPLES)]
     Status(Manage),
     /// Have the hub read its configuration, accounts, keys, policy and certificates again
+    #[command(after_help = RELOAD_EXAMPLES)]
     Reload(Manage),
     /// End the hub
+    #[command(after_help = SHUTDOWN_EXAMPLES)]
     Shutdown(Manage),
     /// The options of the hub: the file, what holds, what may be; read and changed
     #[command(subcommand, after_help = CONFIG_EXAMPLES)]
@@ -117,7 +121,7 @@ pub(crate) enum Command {
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions(Completions),
     /// Write the manual pages
-    #[command(name = "man")]
+    #[command(name = "man", after_help = MANUAL_EXAMPLES)]
     Manual(Manual),
     /// Be a board of the demonstration, on a pseudo-terminal whose name is printed, until Ctrl-C
     #[command(after_help = DEMO_NODE_EXAMPLES)]

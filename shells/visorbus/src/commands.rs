@@ -10,7 +10,7 @@ use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
 use crate::args;
 use crate::client::Client;
 use crate::output::{GREEN, RED, paint, print};
-use crate::table::draw;
+use crate::table::{self, draw};
 
 /// Calls an address and prints the answer.
 pub(crate) fn call(args: &args::Call, json: bool) -> Result<()> {
@@ -102,29 +102,39 @@ pub(crate) fn peers(args: &args::Peers, json: bool) -> Result<()> {
     if json {
         return print(&serde_json::to_string(&peers).map_err(|e| Error::Internal(e.to_string()))?);
     }
-    print(&draw(&PEERS_HEADER, &peers.iter().map(show_peer).collect::<Vec<_>>(), NOBODY))
+    print(&show_peers(&peers))
+}
+
+/// The connections, and below them the clocks of those that have one.
+fn show_peers(peers: &[PeerInfo]) -> String {
+    let mut text = draw(&PEERS_HEADER, &peers.iter().map(show_peer).collect::<Vec<_>>(), NOBODY);
+    let clocks = peers.iter().filter_map(|peer| Some(show_clock(&peer.name, peer.clock.as_ref()?)));
+    let clocks: Vec<_> = clocks.collect();
+    if !clocks.is_empty() {
+        text.push_str("\n\n");
+        text.push_str(&draw(&CLOCKS_HEADER, &clocks, ""));
+    }
+    text
 }
 
 fn show_peer(peer: &PeerInfo) -> Vec<String> {
-    let mut cells = vec![
+    vec![
         peer.name.clone(),
         peer.frames_in.to_string(),
         peer.frames_out.to_string(),
         peer.queued_bytes.to_string(),
         (peer.refused + peer.undecodable).to_string(),
         peer.missed.to_string(),
-    ];
-    cells.extend(show_clock(peer.clock.as_ref()));
-    cells.push(peer.origin.clone());
-    cells
+        peer.origin.clone(),
+    ]
 }
 
 /// When a board's clock was 0 in seconds since 1970, its drift in millionths, by how many microseconds it may be off,
 /// how often it was asked and how many answers were refused.
-fn show_clock(clock: Option<&ClockInfo>) -> [String; 5] {
-    let Some(clock) = clock else { return std::array::from_fn(|_| "-".to_owned()) };
+fn show_clock(name: &str, clock: &ClockInfo) -> Vec<String> {
     let or_unknown = |text: Option<String>| text.unwrap_or_else(|| "?".to_owned());
-    [
+    vec![
+        name.to_owned(),
         or_unknown(clock.offset_us.map(|us| format!("{:.6}", us as f64 / 1e6))),
         or_unknown(clock.drift_ppb.map(|ppb| format!("{:+.1}", f64::from(ppb) / 1e3))),
         or_unknown(clock.bound_us.map(|us| us.to_string())),
@@ -133,20 +143,8 @@ fn show_clock(clock: Option<&ClockInfo>) -> [String; 5] {
     ]
 }
 
-const PEERS_HEADER: [&str; 12] = [
-    "PEER",
-    "IN",
-    "OUT",
-    "WAITING",
-    "REFUSED",
-    "MISSED",
-    "CLOCK-ZERO-S",
-    "DRIFT-PPM",
-    "BOUND-US",
-    "ECHOES",
-    "LATE",
-    "ORIGIN",
-];
+const PEERS_HEADER: [&str; 7] = ["PEER", "IN", "OUT", "WAITING", "REFUSED", "MISSED", "ORIGIN"];
+const CLOCKS_HEADER: [&str; 6] = ["CLOCK-OF", "ZERO-S", "DRIFT-PPM", "BOUND-US", "ECHOES", "LATE"];
 
 fn show_services(services: &[ServiceInfo]) -> String {
     let mut rows = Vec::new();
@@ -165,7 +163,10 @@ fn show_services(services: &[ServiceInfo]) -> String {
             rows.push(row(&address, &first.kind, &first.access, &types));
         }
     }
-    draw(&["ADDRESS", "KIND", "NEEDS", "PEER", "TRANSPORT", "TYPES"], &rows, NOBODY)
+    // The hashes of types are for comparing: in a narrow table they would be in pieces.
+    let columns = if table::terminal_width().is_some_and(|width| width < ROOM_FOR_HASHES) { 5 } else { 6 };
+    rows.iter_mut().for_each(|row: &mut Vec<String>| row.truncate(columns));
+    draw(&["ADDRESS", "KIND", "NEEDS", "PEER", "TRANSPORT", "TYPES"][..columns], &rows, NOBODY)
 }
 
 /// The addresses in runs: of those below one branch that differ in nothing but their last segments, many are one line.
@@ -188,6 +189,9 @@ fn branch(row: &AddressInfo) -> &str {
 
 /// Addresses alike from which on they are one line.
 const MANY: usize = 6;
+
+/// Columns of a terminal from which on there is room for the hashes of types.
+const ROOM_FOR_HASHES: u16 = 120;
 
 const NOBODY: &str = "(nobody but the hub)";
 

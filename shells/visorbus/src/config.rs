@@ -8,8 +8,10 @@ use std::process::ExitCode;
 
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use visorbus::{places, settings};
+use visorbus::{GetStatus, ManagerStatus, places, settings};
 use visorbus_client::Delivery;
+use visorbus_core::ErrorKind;
+use visorbus_core::message::typed::Endpoint;
 use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result, Value};
 use visorbus_services::config::{
     ConfigChange, ConfigEntry, ConfigError, ConfigManager, ConfigOutcome, Origin, Overrides, init_text,
@@ -17,27 +19,49 @@ use visorbus_services::config::{
 
 use crate::args;
 use crate::client::Client;
-use crate::output::{CONFIGURATION, print, table};
+use crate::output::{self, CONFIGURATION, print};
+use crate::table;
 
 /// Does what was asked.
 pub(crate) fn run(args: &args::Config, json: bool) -> Result<ExitCode> {
     let done = match args {
         args::Config::Check(file) => return check(file, json),
-        args::Config::Init(args) => init(args, json),
+        args::Config::Init(args) => init(args, json).map_err(Failure::from),
         args::Config::Show(args) => show(args, json),
         args::Config::Get(args) => get(args, json),
-        args::Config::Set(args) => {
-            let outcome = Source::of(&args.whose)?.set(&args.key, &args.value)?;
-            tell(&args.key, &outcome, json)
-        }
-        args::Config::Reset(args) => {
-            let outcome = Source::of(&args.whose)?.reset(&args.key)?;
-            tell(&args.key, &outcome, json)
-        }
+        args::Config::Set(args) => set(args, json),
+        args::Config::Reset(args) => reset(args, json),
         args::Config::List(args) => list(args, json),
-        args::Config::Watch(args) => watch(args, json),
+        args::Config::Watch(args) => watch(args, json).map_err(Failure::from),
     };
-    done.map(|()| ExitCode::SUCCESS)
+    match done {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(Failure::Configuration(error)) => Ok(report(&error, json)),
+        Err(Failure::Other(error)) => Err(error),
+    }
+}
+
+/// Says what is wrong with the configuration, a line for each error; the exit code for it.
+pub(crate) fn report(error: &ConfigError, json: bool) -> ExitCode {
+    if json {
+        output::report(&wrong(error.clone()), json);
+    } else {
+        error.each().iter().for_each(|error| eprintln!("visorbus: {error}"));
+    }
+    ExitCode::from(CONFIGURATION)
+}
+
+/// Why an option cannot be shown or changed.
+enum Failure {
+    /// The whole file, or a variable above it, is wrong.
+    Configuration(ConfigError),
+    Other(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
 }
 
 /// Writes the file to begin with, where none is.
@@ -76,11 +100,11 @@ fn check(args: &args::ConfigFile, json: bool) -> Result<ExitCode> {
         }
         Ok(config) => {
             let there = if path.exists() { "" } else { ", which is not there" };
-            print(&format!(
-                "nothing is wrong with {}{there}: {} options are set",
-                path.display(),
-                set_keys(&config)?
-            ))?;
+            let set = match set_keys(&config)? {
+                1 => "1 option is set".to_owned(),
+                number => format!("{number} options are set"),
+            };
+            print(&format!("nothing is wrong with {}{there}: {set}", path.display()))?;
             return Ok(ExitCode::SUCCESS);
         }
         Err(errors) => errors,
@@ -88,43 +112,56 @@ fn check(args: &args::ConfigFile, json: bool) -> Result<ExitCode> {
     if json {
         let lines: Vec<String> = errors.each().iter().map(ToString::to_string).collect();
         print(&json!({ "file": path, "errors": lines }).to_string())?;
-    } else {
-        errors.each().iter().for_each(|error| eprintln!("visorbus: {error}"));
+        return Ok(ExitCode::from(CONFIGURATION));
     }
-    Ok(ExitCode::from(CONFIGURATION))
+    Ok(report(&errors, json))
 }
 
 fn set_keys(config: &ConfigManager) -> Result<usize> {
     Ok(config.list(None).map_err(wrong)?.iter().filter(|entry| entry.origin != Origin::Default).count())
 }
 
-fn show(args: &args::ConfigShow, json: bool) -> Result<()> {
+fn show(args: &args::ConfigShow, json: bool) -> Done {
     let mut entries = Source::of(&args.whose)?.list(None)?;
     entries.retain(|entry| args.effective || entry.origin != Origin::Default);
     if json {
-        return print(&in_json(&entries)?);
+        return Ok(print(&in_json(&entries)?)?);
     }
     let rows: Vec<Vec<String>> = entries
         .iter()
         .map(|entry| vec![name(entry), shown(&entry.value, entry.secret), entry.origin.to_string()])
         .collect();
-    print(&table(&["OPTION", "VALUE", "FROM"], &rows))
+    Ok(print(&table::draw(
+        &["OPTION", "VALUE", "FROM"],
+        &rows,
+        "(nothing is set: --effective shows what holds)",
+    ))?)
 }
 
-fn get(args: &args::ConfigOf, json: bool) -> Result<()> {
+fn get(args: &args::ConfigOf, json: bool) -> Done {
     let entry = Source::of(&args.whose)?.get(&args.key)?;
-    match (&entry.value, json) {
+    Ok(match (&entry.value, json) {
         (_, true) => print(&in_json(&entry)?),
         (Value::Text(text), false) => print(text),
         (Value::Texts(texts), false) => print(&texts.join("\n")),
         (value, false) => print(&shown(value, entry.secret)),
-    }
+    }?)
 }
 
-fn list(args: &args::ConfigList, json: bool) -> Result<()> {
+fn set(args: &args::ConfigSet, json: bool) -> Done {
+    let outcome = Source::of(&args.whose)?.set(&args.key, &args.value)?;
+    Ok(tell(&args.key, &outcome, json)?)
+}
+
+fn reset(args: &args::ConfigOf, json: bool) -> Done {
+    let outcome = Source::of(&args.whose)?.reset(&args.key)?;
+    Ok(tell(&args.key, &outcome, json)?)
+}
+
+fn list(args: &args::ConfigList, json: bool) -> Done {
     let entries = Source::of(&args.whose)?.list(args.category.as_deref())?;
     if json {
-        return print(&in_json(&entries)?);
+        return Ok(print(&in_json(&entries)?)?);
     }
     let rows: Vec<Vec<String>> = entries
         .iter()
@@ -137,7 +174,7 @@ fn list(args: &args::ConfigList, json: bool) -> Result<()> {
             ]
         })
         .collect();
-    print(&table(&["OPTION", "VALUE", "MAY BE", "WHAT IT IS FOR"], &rows))
+    Ok(print(&table::draw(&["OPTION", "VALUE", "MAY BE", "WHAT IT IS FOR"], &rows, "(no options)"))?)
 }
 
 /// Prints the hub's changes as they come.
@@ -172,7 +209,7 @@ enum Source {
 
 impl Source {
     /// The running hub; where none runs, or a file is named, that file.
-    fn of(args: &args::ConfigOfWhom) -> Result<Self> {
+    fn of(args: &args::ConfigOfWhom) -> std::result::Result<Self, Failure> {
         if args.config.is_some() {
             return Self::file(&file(&args.config));
         }
@@ -190,10 +227,10 @@ impl Source {
         Ok(Self::Hub(Box::new(hub)))
     }
 
-    fn file(path: &Path) -> Result<Self> {
+    fn file(path: &Path) -> std::result::Result<Self, Failure> {
         ConfigManager::open(settings::schema(), path, Overrides::from_environment())
             .map(Self::File)
-            .map_err(wrong)
+            .map_err(Failure::Configuration)
     }
 
     fn get(&self, of: &str) -> Result<ConfigEntry> {
@@ -220,7 +257,7 @@ impl Source {
                     format!("config/set/{category}/{key}"),
                     OwnedPayload::String(text.to_owned()),
                 );
-                match hub.inner.send_request(request, None)?.payload {
+                match hub.inner.send_request(request, None).map_err(|e| in_file(hub, e))?.payload {
                     OwnedPayload::String(said) => Ok(ConfigOutcome::from_text(&said)),
                     other => other.parse(),
                 }
@@ -236,7 +273,9 @@ impl Source {
     fn reset(&self, of: &str) -> Result<ConfigOutcome> {
         let (category, key) = split(of)?;
         match self {
-            Self::Hub(hub) => ask(hub, &format!("config/reset/{category}/{key}"), json!(null)),
+            Self::Hub(hub) => {
+                ask(hub, &format!("config/reset/{category}/{key}"), json!(null)).map_err(|e| in_file(hub, e))
+            }
             Self::File(config) => {
                 let changed = config.reset(category, key, BY).map_err(wrong)?;
                 Ok(ConfigOutcome::of(&config.get(category, key).map_err(wrong)?, changed))
@@ -249,6 +288,17 @@ impl Source {
 fn ask<T: DeserializeOwned>(hub: &Client, address: &str, request: serde_json::Value) -> Result<T> {
     let request = OwnedMessage::request(address, OwnedPayload::json(&request)?);
     hub.inner.send_request(request, None)?.payload.parse()
+}
+
+/// How what no hub changes is changed all the same by whoever may write its file.
+fn in_file(hub: &Client, error: Error) -> Error {
+    if error.kind() != ErrorKind::Authorization || !error.text().contains("in the file alone") {
+        return error;
+    }
+    let status: Result<ManagerStatus> = ask(hub, GetStatus::ADDRESS.as_str(), json!(null));
+    let file = status.map_or_else(|_| "FILE".to_owned(), |status| status.config_file);
+    let text = error.text();
+    Error::Authorization(format!("{text}: this command with --config {file} does, then `visorbus reload`"))
 }
 
 fn tell(key: &str, outcome: &ConfigOutcome, json: bool) -> Result<()> {
@@ -285,6 +335,9 @@ fn file(named: &Option<PathBuf>) -> PathBuf {
 fn wrong(error: ConfigError) -> Error {
     Error::Message(error.to_string())
 }
+
+/// What came of an option.
+type Done = std::result::Result<(), Failure>;
 
 /// Who changed what was changed without a hub.
 const BY: &str = "command line";

@@ -35,7 +35,8 @@ fn list(args: &args::Client, kind: Option<String>, json: bool) -> Result<()> {
     }
     let rows: Vec<Vec<String>> =
         devices.into_iter().map(|device| vec![device.id, device.name, device.state]).collect();
-    print(&table::draw(&["DEVICE", "NAME", "STATE"], &rows, "(no devices)"))
+    let none = kind.map_or("(no devices)".to_owned(), |kind| format!("(no devices of the kind {kind})"));
+    print(&table::draw(&["DEVICE", "NAME", "STATE"], &rows, &none))
 }
 
 fn show(args: &args::HardwareShow, json: bool) -> Result<()> {

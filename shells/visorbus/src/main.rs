@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         Command::Auth(args::Auth::Explain(args)) => return finish(&cli, auth::explain(args, cli.json)),
         Command::Serve(_) => Ok(()),
         Command::Status(args) => manage::status(args, cli.json),
-        Command::Reload(args) => manage::reload(args, cli.json),
+        Command::Reload(args) => return finish(&cli, manage::reload(args, cli.json)),
         Command::Shutdown(args) => manage::shutdown(args, cli.json),
         Command::Config(args) => return finish(&cli, config::run(args, cli.json)),
         Command::Call(args) => commands::call(args, cli.json),

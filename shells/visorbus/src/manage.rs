@@ -1,6 +1,7 @@
 //! `visorbus status`, `reload` and `shutdown`: the hub's program, asked over its own bus.
 
 use std::os::fd::OwnedFd;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -11,8 +12,9 @@ use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
 
 use crate::args;
 use crate::client::Client;
-use crate::output::{print, show_age, table};
+use crate::output::{CONFIGURATION, print, report, show_age};
 use crate::reload::count;
+use crate::table;
 
 /// Shows how the hub's program is.
 pub(crate) fn status(args: &args::Manage, json: bool) -> Result<()> {
@@ -23,8 +25,9 @@ pub(crate) fn status(args: &args::Manage, json: bool) -> Result<()> {
     print(&show_status(&status))
 }
 
-/// Has the hub's program read everything again; what was refused is an error.
-pub(crate) fn reload(args: &args::Manage, json: bool) -> Result<()> {
+/// Has the hub's program read everything again; what was refused is an error, and a configuration that is wrong has an exit
+/// code of its own.
+pub(crate) fn reload(args: &args::Manage, json: bool) -> Result<ExitCode> {
     let reloaded = ask::<Reload>(&Client::connect(&args.client)?)?;
     if json {
         print_json(&reloaded)?;
@@ -34,12 +37,17 @@ pub(crate) fn reload(args: &args::Manage, json: bool) -> Result<()> {
     let refused: Vec<String> =
         reloaded.refused.iter().map(|refused| format!("{}: {}", refused.what, refused.why)).collect();
     if refused.is_empty() {
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
-    Err(Error::Message(format!(
+    let error = Error::Message(format!(
         "not all of it could be taken over, and stays as it was: {}",
         refused.join("; ")
-    )))
+    ));
+    if !reloaded.refused.iter().any(|refused| refused.what == "configuration") {
+        return Err(error);
+    }
+    report(&error, json);
+    Ok(ExitCode::from(CONFIGURATION))
 }
 
 /// Ends the hub's program, and waits until it is gone where it is one of this machine.
@@ -70,15 +78,12 @@ fn show_status(status: &ManagerStatus) -> String {
             status.pid,
             show_age(status.started_at_us / 1_000_000)
         ),
-        format!(
-            "configuration in {}",
-            if status.config_file.is_empty() { "memory" } else { &status.config_file }
-        ),
+        show_configuration(status),
     ];
     let row =
         |part: &PartStatus| [&part.name, &part.state, &part.place, &part.trouble].map(Clone::clone).to_vec();
     let rows: Vec<Vec<String>> = status.parts.iter().map(row).collect();
-    lines.push(table(&["PART", "STATE", "PLACE", "WAITS FOR"], &rows));
+    lines.push(table::draw(&["PART", "STATE", "PLACE", "WAITS FOR"], &rows, "(nothing)"));
     if !status.at_restart.is_empty() {
         lines.push(format!("from the next start on: {}", status.at_restart.join(", ")));
     }
@@ -86,6 +91,14 @@ fn show_status(status: &ManagerStatus) -> String {
         status.refused.iter().map(|refused| format!("not taken over: {}: {}", refused.what, refused.why)),
     );
     lines.join("\n")
+}
+
+fn show_configuration(status: &ManagerStatus) -> String {
+    match status.config_file.as_str() {
+        "" => "configuration in memory".to_owned(),
+        file if status.config_file_exists => format!("configuration in {file}"),
+        file => format!("no configuration: {file} is not there, so the defaults hold"),
+    }
 }
 
 fn show_reloaded(reloaded: &Reloaded) -> String {

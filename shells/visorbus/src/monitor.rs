@@ -16,7 +16,8 @@ use visorbus_services::monitoring::{
 
 use crate::args::{self, MonitorAction};
 use crate::client::Client;
-use crate::output::{BOLD, FAILED, GREEN, RED, paint, print, table};
+use crate::output::{FAILED, GREEN, RED, paint, print};
+use crate::table;
 
 /// Does what `visorbus monitor` says.
 pub(crate) fn run(args: &args::Monitor, json: bool) -> Result<ExitCode> {
@@ -225,12 +226,7 @@ fn show_health(health: &Health) -> String {
 }
 
 fn with_header(header: &[&str], rows: Vec<Vec<String>>, none: &str) -> String {
-    if rows.is_empty() {
-        return none.to_owned();
-    }
-    let text = table(header, &rows);
-    let (head, body) = text.split_once('\n').unwrap_or((&text, ""));
-    format!("{}\n{body}", paint(io::stdout().is_terminal(), BOLD, head))
+    if rows.is_empty() { none.to_owned() } else { table::draw(header, &rows, none) }
 }
 
 /// A time of the day, in UTC.

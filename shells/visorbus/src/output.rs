@@ -71,7 +71,8 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = header.iter().map(|text| text.len()).collect();
     for row in rows {
         for (width, text) in widths.iter_mut().zip(row) {
-            *width = (*width).max(text.chars().count());
+            // One long cell moves its own line alone.
+            *width = (*width).max(text.chars().count().min(WIDEST));
         }
     }
     let line = |cells: &mut dyn Iterator<Item = &str>| {
@@ -116,6 +117,8 @@ pub(crate) fn show_time(time: Duration) -> String {
     }
 }
 
+/// How wide a cell makes its column at most.
+const WIDEST: usize = 60;
 pub(crate) const RED: &str = "31";
 pub(crate) const GREEN: &str = "32";
 pub(crate) const BOLD: &str = "1";

@@ -10,9 +10,10 @@ use visorbus::systemd::{Inherited, Notifier};
 use visorbus::{
     IpcManager, Log, ManagerControl, ManagerEvent, ManagerStatus, Reloaded, Settings, places, settings,
 };
-use visorbus_hub::{Error, Result, Value};
+use visorbus_hub::{Result, Value};
 use visorbus_services::config::{ConfigError, ConfigManager, Overrides};
 
+use crate::config::report;
 use crate::reload::count;
 use crate::tls::authority;
 use crate::{args, interrupt, output};
@@ -24,10 +25,7 @@ pub(crate) fn run(args: &args::Serve, verbose: u8, json: bool) -> Result<ExitCod
     let signals = interrupt::block()?;
     let (config, settings) = match args.configuration(verbose) {
         Ok(read) => read,
-        Err(error) => {
-            output::report(&Error::Message(error.to_string()), json);
-            return Ok(ExitCode::from(output::CONFIGURATION));
-        }
+        Err(error) => return Ok(report(&error, json)),
     };
     args.websocket.check_unused(&settings)?;
     let log = Log::start(&settings.log)?;

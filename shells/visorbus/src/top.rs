@@ -17,7 +17,7 @@ use visorbus_hub::{Error, Result};
 
 use crate::client::Client;
 use crate::output::print;
-use crate::{args, interrupt};
+use crate::{args, interrupt, table};
 use feed::{Feed, News};
 use screen::{Event, Screen};
 use snapshot::Snapshot;
@@ -89,7 +89,7 @@ fn once(args: &args::Top, json: bool) -> Result<()> {
     if json {
         return print(&serde_json::to_string(&snapshot).map_err(|e| Error::Internal(e.to_string()))?);
     }
-    print(&as_text(snapshot, WIDTH))
+    print(&as_text(snapshot, table::terminal_width().unwrap_or(WIDTH)))
 }
 
 /// The view of all that there is, without colours.
@@ -113,5 +113,5 @@ const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(60);
 /// For so long keys are waited for before the news are looked at.
 const TICK: Duration = Duration::from_millis(50);
-/// Columns of what is printed once.
+/// Columns of what is printed once where no terminal says how many it has.
 const WIDTH: u16 = 100;

@@ -32,3 +32,7 @@ Examples:
   visorbus completions fish > ~/.config/fish/completions/visorbus.fish
 
 Addresses, topics, devices and the keys of the configuration are those of the hub that runs.";
+
+pub(super) const MANUAL_EXAMPLES: &str = "\
+Examples:
+  visorbus man --into ~/.local/share/man/man1    for `man visorbus`, `man visorbus-serve` and so on";

@@ -299,6 +299,7 @@ impl IpcManager {
             pid: std::process::id(),
             started_at_us: self.started_at_us,
             config_file: self.config.path().map(|file| file.display().to_string()).unwrap_or_default(),
+            config_file_exists: false,
             key_file: path(&self.settings.auth.key_file),
             accounts_file: path(&self.settings.auth.accounts_file),
             policy_file: policy.map(|policy| policy.path().display().to_string()).unwrap_or_default(),

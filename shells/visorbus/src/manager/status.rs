@@ -1,5 +1,6 @@
 //! How a manager is: what serves where, and what the settings ask for that is not so.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use postcard_schema::Schema;
@@ -20,6 +21,8 @@ pub struct ManagerStatus {
     pub started_at_us: u64,
     /// The file of the configuration; empty where it is kept nowhere.
     pub config_file: String,
+    /// Whether that file is there; without it the defaults hold.
+    pub config_file_exists: bool,
     /// The file of the keys; empty, as the next two, where the program has providers of its own.
     pub key_file: String,
     /// The file of the accounts.
@@ -89,6 +92,8 @@ impl SharedStatus {
     pub(super) fn status(&self) -> ManagerStatus {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut status = known.status.clone();
+        // It comes with the first setting that is changed, and goes as its owner likes.
+        status.config_file_exists = Path::new(&status.config_file).exists();
         let Some(bus) = known.bus.as_ref().map(DBusDoor::state) else { return status };
         if let Some(part) = status.parts.iter_mut().find(|part| part.name == "dbus") {
             let state = if bus.owns_name { "on" } else { "waiting" };

@@ -154,8 +154,8 @@ fn draw_table(frame: &mut Frame<'_>, area: Rect, shown: &Shown, rows: &[Row], fo
     let titles = shown.columns.iter().enumerate().map(|(number, column)| {
         let mark = match (number == shown.sorted, shown.upward) {
             (false, _) => "",
-            (true, false) => "v",
-            (true, true) => "^",
+            (true, false) => "↓",
+            (true, true) => "↑",
         };
         cell(&column.of, format!("{}{mark}", column.title))
     });

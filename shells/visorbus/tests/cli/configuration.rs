@@ -5,9 +5,7 @@ use std::fs;
 use crate::place::{Done, Place};
 
 fn run(place: &Place, args: &[&str]) -> Done {
-    let mut command = place.command(&[&["config"], args].concat());
-    command.env("VISORBUS_CONFIG", place.path().join("visorbus.toml"));
-    crate::place::Process::start(&mut command).finish()
+    place.run(&[&["config"], args].concat())
 }
 
 #[track_caller]
@@ -20,7 +18,7 @@ fn succeed(place: &Place, args: &[&str]) -> String {
 #[test]
 fn the_file_to_begin_with_is_right_and_is_written_once() {
     let place = Place::new();
-    let file = place.path().join("visorbus.toml");
+    let file = place.config_file();
     assert!(!file.exists());
     assert_eq!(succeed(&place, &["init"]).trim(), file.display().to_string());
     let text = fs::read_to_string(&file).unwrap();
@@ -36,7 +34,7 @@ fn the_file_to_begin_with_is_right_and_is_written_once() {
 #[test]
 fn what_is_wrong_is_said_line_by_line() {
     let place = Place::new();
-    fs::write(place.path().join("visorbus.toml"), "[log]\nlevle = \"info\"\n\n[websockets]\n").unwrap();
+    place.configure("[log]\nlevle = \"info\"\n\n[websockets]\n");
     let done = run(&place, &["check"]);
     assert!(done.code.is_some_and(|code| code != 0), "{done:?}");
     let lines: Vec<&str> = done.err.lines().collect();
@@ -52,8 +50,8 @@ fn what_is_wrong_is_said_line_by_line() {
 #[test]
 fn without_a_hub_the_file_is_read_and_changed_with_the_same_checks() {
     let place = Place::new();
-    let file = place.path().join("visorbus.toml");
-    fs::write(&file, "# mine\n[log]\n#level = \"warn\"\n").unwrap();
+    let file = place.config_file();
+    place.configure("# mine\n[log]\n#level = \"warn\"\n");
     let done = run(&place, &["set", "log.level", "debug"]);
     assert_eq!(done.out.trim(), "log.level is changed");
     assert!(done.err.contains("no hub runs: this is "), "{done:?}");

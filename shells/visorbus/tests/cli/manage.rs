@@ -103,7 +103,7 @@ fn a_reload_is_told_to_whoever_asks_and_a_broken_file_keeps_what_was() {
     assert_eq!(state(&place, "hardware"), "off");
     write(&place, "[hardware\n");
     let failed = place.run(&["reload"]);
-    assert_eq!(failed.code, Some(1));
+    assert_eq!(failed.code, Some(6));
     assert!(failed.err.contains("visorbus.toml:1:"), "{failed:?}");
     assert_eq!(state(&place, "hardware"), "off");
     hub.signal(Signal::SIGHUP);

@@ -98,7 +98,7 @@ fn top_draws_sorts_pauses_is_resized_and_quits() {
     top.wait_for("PAUSED");
     top.press("p");
     top.press("s");
-    top.wait_for("OUT/sv");
+    top.wait_for("OUT/s↓");
     for (columns, rows) in [(120, 40), (20, 5), (1, 1), (80, 24)] {
         top.resize(columns, rows);
     }

@@ -20,7 +20,7 @@ use visorbus_imu::DEVELOPMENT_ROOT_KEY;
 /// How long anything may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A directory with a socket, a key file and a home of its own.
+/// A directory with a socket, a key file, a configuration and a home of its own.
 pub(crate) struct Place {
     directory: tempfile::TempDir,
 }
@@ -54,6 +54,17 @@ impl Place {
 
     pub(crate) fn policy_file(&self) -> PathBuf {
         self.path().join("state/policy.toml")
+    }
+
+    /// The configuration of all that runs here, also for root; at first it is not there.
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.path().join("config/visorbus/visorbus.toml")
+    }
+
+    /// Writes the configuration.
+    pub(crate) fn configure(&self, text: &str) {
+        fs::create_dir_all(self.config_file().parent().unwrap()).unwrap();
+        fs::write(self.config_file(), text).unwrap();
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -140,19 +151,16 @@ impl Place {
     }
 
     fn enter(&self, command: &mut Command) {
-        for variable in [
-            "VISORBUS_TOKEN",
-            "VISORBUS_PAYLOAD_KEY",
-            "VISORBUS_TLS_DIR",
-            "VISORBUS_URL",
-            "VISORBUS_CA",
-            "DBUS_SESSION_BUS_ADDRESS",
-            "XDG_RUNTIME_DIR",
-            "XDG_STATE_HOME",
-        ] {
+        // Any of them may be a setting.
+        let own = std::env::vars_os().map(|(name, _)| name);
+        for variable in own.filter(|name| name.to_string_lossy().starts_with("VISORBUS_")) {
+            command.env_remove(variable);
+        }
+        for variable in ["DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR", "XDG_STATE_HOME"] {
             command.env_remove(variable);
         }
         command.env("VISORBUS_SOCKET", self.socket()).env("VISORBUS_KEY_FILE", self.key_file());
+        command.env("XDG_CONFIG_HOME", self.path().join("config")).env("HOME", self.path());
         command.env("TMPDIR", self.tmp());
     }
 
