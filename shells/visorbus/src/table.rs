@@ -72,7 +72,7 @@ const USUAL_WIDTH: u16 = 80;
 /// Between two columns.
 const GAP: u16 = 2;
 /// What a column needs at least, with the gap beside it.
-const LEAST_COLUMN: usize = 8;
+const LEAST_COLUMN: usize = 6;
 
 /// In less no table can be read.
 const LEAST_WIDTH: u16 = 40;

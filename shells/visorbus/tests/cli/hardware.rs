@@ -39,6 +39,50 @@ fn the_led_of_a_controller_is_switched_by_whoever_may() {
     assert_eq!(board.wait_for_error("led"), "led off", "the first order since");
 }
 
+#[test]
+fn a_board_is_listed_shown_told_what_to_do_and_watched() {
+    let place = Place::for_boards();
+    let (_hub, board) = place.serve_board();
+    let imu = || place.run(&["hardware", "show", "board/imu", "--json"]);
+    while !imu().out.contains("imu/self-test") || !imu().out.contains("\"rate\"") {}
+    let all = place.succeed(&["hardware"]);
+    assert!(all.starts_with("DEVICE ") && all.lines().any(|line| line.starts_with("board/imu ")), "{all}");
+    let boards = place.succeed(&["hardware", "list", "board", "--json"]);
+    let boards: serde_json::Value = serde_json::from_str(&boards).unwrap();
+    assert_eq!((boards.as_array().unwrap().len(), &boards[0]["id"]), (1, &"board/imu".into()));
+    assert!(place.succeed(&["hardware", "list", "bord"]).ends_with("(no devices of the kind bord)"));
+    let shown = place.succeed(&["hardware", "show", "board/imu"]);
+    assert!(shown.starts_with("board/imu: imu, ready\n"), "{shown}");
+    let row = shown.lines().find(|line| line.starts_with("set-rate ")).unwrap();
+    assert!(row.ends_with("imu/set-rate   scope imu.control"), "{row}");
+    let missing = place.run(&["hardware", "show", "board/nobody"]);
+    missing.expect_failure(1, "visorbus: message error", &["no device 'board/nobody'", "hardware/list"]);
+
+    let mut people = place.start(&["hardware", "watch"]);
+    let mut programs = place.start(&["hardware", "watch", "--json", "--count", "1"]);
+    people.wait_for_error("watching");
+    programs.wait_for_error("watching");
+    let order = |args: &[&str]| place.run(&[&["hardware", "command", "board/imu"], args].concat());
+    assert_eq!(order(&["set-rate", "50"]).out, "50");
+    while !people.line().contains("rate = 50 Hz") {}
+    let event: serde_json::Value = serde_json::from_str(&programs.line()).unwrap();
+    assert_eq!((&event["event"], &event["what"]["device"]["id"]), (&"changed".into(), &"board/imu".into()));
+    assert_eq!(programs.finish().code, Some(0));
+    order(&["set-rat", "1"]).expect_failure(
+        1,
+        "visorbus: message error",
+        &["it has info, set-rate, self-test"],
+    );
+    order(&["set-rate", "\"fast\""]).expect_failure(1, "visorbus: serialization error", &["takes u16"]);
+    let guest = place.succeed(&["auth", "token", "mint", "--subject", "guest", "--scope", "request:**"]);
+    let refused = order(&["set-rate", "10", "--token", &guest]);
+    refused.expect_failure(4, "visorbus: authorization error", &["imu/set-rate"]);
+    assert!(order(&["info"]).out.contains("\"rate_hz\":50"), "{}", order(&["info"]).out);
+    drop(board);
+    while !people.line().starts_with("removed board/imu: ") {}
+    assert!(place.succeed(&["hardware", "list", "board"]).ends_with("(no devices of the kind board)"));
+}
+
 /// A hub with the controller in service, all of whose commands it knows.
 fn controller() -> (Place, Process, Process) {
     let place = Place::for_boards();

@@ -12,6 +12,7 @@ mod keys;
 mod manage;
 mod messages;
 mod monitor;
+mod over_hub;
 mod payloads;
 mod place;
 mod policy;

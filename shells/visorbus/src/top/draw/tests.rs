@@ -90,7 +90,7 @@ fn keys_sort_turn_round_scroll_and_change_the_table() {
         assert!(press(&mut view, key));
     }
     assert_eq!(view.peers.sorted, 0);
-    assert_eq!(names(&lines(&view, 80, 24), "PEERv"), ["eye", "imu"]);
+    assert_eq!(names(&lines(&view, 80, 24), "PEER↓"), ["eye", "imu"]);
     press(&mut view, KeyCode::Left);
     assert_eq!(view.peers.sorted, view.peers.columns.len() - 1);
     press(&mut view, KeyCode::Down);
