@@ -38,6 +38,7 @@ fn run_all(place: &Place, commands: &[String]) {
     let bus = DbusDaemon::start();
     let shell = |typed: &str| {
         let mut shell = place.shell(typed);
+        shell.env("HOME", place.path());
         for variable in ["DBUS_SESSION_BUS_ADDRESS", "DBUS_SYSTEM_BUS_ADDRESS"] {
             shell.env(variable, bus.address());
         }

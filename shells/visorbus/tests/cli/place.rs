@@ -160,8 +160,7 @@ impl Place {
             command.env_remove(variable);
         }
         command.env("VISORBUS_SOCKET", self.socket()).env("VISORBUS_KEY_FILE", self.key_file());
-        command.env("XDG_CONFIG_HOME", self.path().join("config")).env("HOME", self.path());
-        command.env("TMPDIR", self.tmp());
+        command.env("XDG_CONFIG_HOME", self.path().join("config")).env("TMPDIR", self.tmp());
     }
 
     /// Runs the command to its end.
