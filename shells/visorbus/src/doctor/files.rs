@@ -15,14 +15,19 @@ use super::CONFIG;
 use super::finding::Finding;
 use super::subject::Subject;
 
-/// Whether there is a configuration, and who may change it.
-pub(super) fn config_file(path: &Path, all: &mut Vec<Finding>) {
+/// Whether there is a configuration that the hub can read, and who may change it.
+pub(super) fn config_file(path: &Path, subject: &Subject, all: &mut Vec<Finding>) {
     let shown = path.display();
     match fs::metadata(path) {
         Ok(found) if found.mode() & 0o002 != 0 => all.push(Finding::fail(
             CONFIG,
             format!("everybody may write {shown}, and with it say what the hub does"),
             format!("chmod o-w {shown}"),
+        )),
+        Ok(found) if !subject.may_read(&found) => all.push(Finding::fail(
+            CONFIG,
+            format!("{} may not read {shown} (mode {:o})", subject.name, found.mode() & 0o777),
+            format!("chgrp {} {shown} && chmod g+r {shown}", subject.name),
         )),
         Ok(_) => all.push(Finding::ok(CONFIG, format!("{shown} is read"))),
         Err(_) => all.push(Finding::ok(CONFIG, format!("there is no {shown}: the defaults hold"))),

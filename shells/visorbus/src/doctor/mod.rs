@@ -43,7 +43,7 @@ fn examine(args: &args::Doctor) -> Vec<Finding> {
         Subject::own()
     });
     // Without a configuration that can be read, the rest is looked at as the defaults have it.
-    let settings = configured(args, &mut all);
+    let settings = configured(args, &subject, &mut all);
     let is_served = ways::socket(&settings, &subject, &mut all);
     files::keys(&settings, &subject, &mut all);
     files::state(&settings, &subject, &mut all);
@@ -58,12 +58,12 @@ fn examine(args: &args::Doctor) -> Vec<Finding> {
 }
 
 /// What the hub is told to be.
-fn configured(args: &args::Doctor, all: &mut Vec<Finding>) -> Settings {
+fn configured(args: &args::Doctor, subject: &Subject, all: &mut Vec<Finding>) -> Settings {
     let file = args.config.clone().unwrap_or_else(|| match args.system {
         true => SYSTEM_CONFIG.into(),
         false => places::config_file(),
     });
-    files::config_file(&file, all);
+    files::config_file(&file, subject, all);
     let overrides = if args.system { Overrides::none() } else { Overrides::from_environment() };
     let read = ConfigManager::open(settings::schema(), &file, overrides)
         .and_then(|config| Settings::read(&config).map(|settings| (settings, config)));

@@ -45,13 +45,22 @@ impl Subject {
 
     /// Whether this user may read and write it, by its mode (path_resolution(7)).
     pub(super) fn may_use(&self, file: &Metadata) -> bool {
+        self.may(file, 0o6)
+    }
+
+    /// Whether this user may read it.
+    pub(super) fn may_read(&self, file: &Metadata) -> bool {
+        self.may(file, 0o4)
+    }
+
+    fn may(&self, file: &Metadata, bits: u32) -> bool {
         let shift = match () {
             () if self.uid == 0 => return true,
             () if file.uid() == self.uid => 6,
             () if self.gids.contains(&file.gid()) => 3,
             () => 0,
         };
-        file.mode() >> shift & 0o6 == 0o6
+        file.mode() >> shift & bits == bits
     }
 
     /// The nearest directory above `path` that is there, and what is known of it.
@@ -64,3 +73,26 @@ impl Subject {
 }
 
 const SERVICE_USER: &str = "visorbus";
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn another_users_file_is_read_by_its_mode_and_not_used_for_being_readable() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let owner = file.as_file().metadata().unwrap();
+        let other = Subject { name: "other".to_owned(), uid: owner.uid() + 1, gids: vec![owner.gid() + 1] };
+        let member = Subject { name: "member".to_owned(), uid: owner.uid() + 1, gids: vec![owner.gid()] };
+        let cases = [(0o600, false, false), (0o640, false, true), (0o644, true, true), (0o604, true, false)];
+        for (mode, by_other, by_member) in cases {
+            file.as_file().set_permissions(Permissions::from_mode(mode)).unwrap();
+            let found = file.as_file().metadata().unwrap();
+            assert_eq!((other.may_read(&found), member.may_read(&found)), (by_other, by_member), "{mode:o}");
+            assert!(!other.may_use(&found) && !member.may_use(&found), "{mode:o}");
+        }
+    }
+}

@@ -54,7 +54,10 @@ pub(super) fn socket(settings: &Settings, subject: &Subject, all: &mut Vec<Findi
         Ok(_) => {
             all.push(Finding::ok(
                 HUB,
-                format!("a hub, or systemd for it, answers at {shown}; another cannot start there"),
+                format!(
+                    "a hub answers at {shown} (where systemd waits there for it, this look has started it); \
+                     another cannot start there"
+                ),
             ));
             true
         }

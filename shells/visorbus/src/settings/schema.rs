@@ -316,7 +316,7 @@ fn log() -> Category {
                 "Where to, unless to the journal: stderr, stdout, or the path of a file, opened again at each reload.",
             )
             .check(is_output)
-            .example(text("/var/log/visorbus.log"))
+            .example(text("/var/lib/visorbus/visorbus.log"))
             .only_in_file(),
         )
 }
