@@ -80,7 +80,8 @@ pub struct Limits {
     pub socket_heartbeat_ms: u32,
     /// Milliseconds between heartbeats on lines that do not tell when the other end is gone. Default 500.
     pub line_heartbeat_ms: u32,
-    /// Threads for handlers that may block. Default 2.
+    /// Threads for handlers that may block; each runs on one of them at a time. Default 8: the standard services and their
+    /// interfaces on a D-Bus are seven, so that none of them waits for another.
     pub pool_threads: usize,
     /// Bytes a second that are turned from postcard into JSON, or back, for one peer: for what it publishes and notifies,
     /// and for what it asks with its answer. An eighth of it may come at once. Default 16 MiB.
@@ -103,7 +104,7 @@ impl Default for Limits {
             max_request_ms: 3_600_000,
             socket_heartbeat_ms: 30_000,
             line_heartbeat_ms: 500,
-            pool_threads: 2,
+            pool_threads: 8,
             translated_bytes: 16 << 20,
         }
     }

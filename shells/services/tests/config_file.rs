@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use visorbus_hub::Value;
-use visorbus_services::config::{Category, ConfigManager, ConfigSchema, Key, Overrides};
+use visorbus_services::config::{Category, ConfigManager, ConfigSchema, Key, Overrides, write_new};
 
 #[test]
 fn a_writer_that_is_killed_at_any_moment_leaves_the_old_file_or_the_new_one() {
@@ -44,6 +45,45 @@ fn a_writer_that_is_killed_at_any_moment_leaves_the_old_file_or_the_new_one() {
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, [".visorbus.toml.lock", "visorbus.toml"]);
+}
+
+#[test]
+fn what_root_makes_in_the_directory_of_another_is_that_other_s() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("visorbus.toml");
+    if std::os::unix::fs::chown(directory.path(), Some(4242), Some(4243)).is_err() {
+        return;
+    }
+    assert!(open(&path).set("left", "n0", Value::Integer(1), "me").unwrap());
+    let first = directory.path().join("first.toml");
+    write_new(&first, "# a comment\n").unwrap();
+    for name in ["visorbus.toml", "first.toml"] {
+        let made = fs::metadata(directory.path().join(name)).unwrap();
+        assert_eq!((made.uid(), made.gid(), made.mode() & 0o777), (4242, 4243, 0o640), "{name}");
+        let lock = fs::metadata(directory.path().join(format!(".{name}.lock"))).unwrap();
+        assert_eq!((lock.uid(), lock.gid()), (4242, 4243), "{name}");
+    }
+    let there = write_new(&first, "").unwrap_err();
+    assert_eq!(there.kind(), std::io::ErrorKind::AlreadyExists);
+    assert_eq!(fs::read_to_string(&first).unwrap(), "# a comment\n");
+}
+
+#[test]
+fn a_lock_that_is_no_file_of_its_own_is_neither_waited_for_nor_given_away() {
+    let directory = TempDir::new().unwrap();
+    let (path, lock) = (directory.path().join("visorbus.toml"), directory.path().join(".visorbus.toml.lock"));
+    let attempt = || open(&path).set("left", "n0", Value::Integer(1), "me").unwrap_err().to_string();
+    rustix::fs::mknodat(rustix::fs::CWD, &lock, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+        .unwrap();
+    assert!(!attempt().is_empty());
+    fs::remove_file(&lock).unwrap();
+    let secret = directory.path().join("secret");
+    fs::write(&secret, "").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o400)).unwrap();
+    fs::hard_link(&secret, &lock).unwrap();
+    assert!(attempt().contains("is no lock's file"));
+    assert_eq!(fs::metadata(&secret).unwrap().mode() & 0o777, 0o400);
+    assert!(!path.exists());
 }
 
 #[test]

@@ -219,6 +219,49 @@ fn a_threshold_that_is_passed_reaches_its_subscribers_and_so_does_its_end() {
 }
 
 #[test]
+fn thresholds_that_many_set_and_remove_at_once_are_all_set_and_removed() {
+    let world = World::new(&[]);
+    std::thread::scope(|scope| {
+        for name in ["hub", "process", "machine", "peer"] {
+            let manager = &world.manager;
+            scope.spawn(move || {
+                for round in 0..200 {
+                    let text = format!("{name}.figure{} > 1", round % 8);
+                    manager.set_threshold(text.parse().unwrap()).unwrap();
+                    if round < 192 {
+                        manager.remove_threshold(&text).expect("nobody else has taken it away");
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(world.manager.thresholds().len(), 32);
+}
+
+#[test]
+fn what_was_set_over_the_bus_stays_until_its_own_key_changes() {
+    let world = World::new(&["hub.peers > 900"]);
+    let first = world.manager.config();
+    world.manager.set_threshold("process.threads > 5000".parse().unwrap()).unwrap();
+    world.manager.publish_every(Some(Duration::from_secs(2)));
+    let slower = MonitoringConfig { interval: Duration::from_millis(300), ..first };
+    world.manager.reconfigure(slower.clone());
+    let config = world.manager.config();
+    assert_eq!((config.thresholds.len(), config.interval), (2, slower.interval));
+    assert_eq!(config.publish, Some(Duration::from_secs(2)));
+
+    let other = MonitoringConfig {
+        thresholds: vec!["hub.peers > 800".parse().unwrap()],
+        publish: Some(Duration::from_secs(9)),
+        ..slower.clone()
+    };
+    world.manager.reconfigure(other.clone());
+    assert_eq!(world.manager.config(), other);
+    world.manager.reconfigure(slower.clone());
+    assert_eq!(world.manager.config(), slower, "and back");
+}
+
+#[test]
 fn samples_are_published_when_they_are_wanted_and_only_then() {
     let world = World::new(&[]);
     let client = world.client("panel", &["*"]);

@@ -1,8 +1,8 @@
 //! `visorbus config`: the options of the running hub, or of the file that the next one reads.
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -15,6 +15,7 @@ use visorbus_core::message::typed::Endpoint;
 use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result, Value};
 use visorbus_services::config::{
     ConfigChange, ConfigEntry, ConfigError, ConfigManager, ConfigOutcome, Origin, Overrides, init_text,
+    write_new,
 };
 
 use crate::args;
@@ -81,9 +82,7 @@ fn init(args: &args::ConfigInit, json: bool) -> Result<()> {
     if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(failed)?;
     }
-    // It may come to hold a secret.
-    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
-    new.write_all(text.as_bytes()).and_then(|()| new.sync_all()).map_err(failed)?;
+    write_new(&path, &text).map_err(failed)?;
     match json {
         true => print(&json!({ "file": path }).to_string()),
         false => print(&path.display().to_string()),

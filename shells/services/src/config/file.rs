@@ -93,6 +93,21 @@ impl ConfigFile {
     }
 }
 
+/// Writes a new file whole or not at all, as a [`ConfigManager`](super::ConfigManager) writes its own: with the owner and the
+/// group of its directory where root makes it.
+///
+/// # Errors
+/// `AlreadyExists` when there is one; what the system says when it cannot be written: then there is none.
+pub fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    let target = Target::of(path)?;
+    let _lock = target.lock()?;
+    match fs::symlink_metadata(&target.path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => target.write(text.as_bytes()),
+        Err(error) => Err(error),
+        Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+    }
+}
+
 /// The file that is really written, behind a link too.
 struct Target {
     directory: PathBuf,
@@ -128,8 +143,13 @@ impl Target {
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .custom_flags(NO_LINK.bits() as i32)
+            .custom_flags(NO_LINK.union(NO_WAITING).bits() as i32)
             .open(self.beside("lock"))?;
+        let found = lock.metadata()?;
+        if !found.is_file() || found.nlink() > 1 {
+            let path = self.beside("lock");
+            return Err(io::Error::other(format!("{} is no lock's file: take it away", path.display())));
+        }
         // Whoever may write the file may lock it, also when root made the lock.
         let _ = self.as_the_file(&lock);
         let deadline = Instant::now() + MAX_WAIT;
@@ -159,7 +179,12 @@ impl Target {
             let _ = fs::remove_file(&path);
         }
         written?;
-        File::open(&self.directory)?.sync_all()
+        // It is there for all who read it; whether a crash right now would undo that the system does not say.
+        if let Err(error) = File::open(&self.directory).and_then(|directory| directory.sync_all()) {
+            let path = self.path.display();
+            tracing::warn!("{path} is changed, but may be as before after a power failure now: {error}");
+        }
+        Ok(())
     }
 
     fn fill(&self, mut file: File, bytes: &[u8]) -> io::Result<()> {
@@ -168,9 +193,18 @@ impl Target {
         file.sync_all()
     }
 
-    /// Gives a new file the owner and the mode of the one that it is for.
+    /// Gives a new file the owner and the mode of the one that it is for; where there is none, and root makes it, those that
+    /// go with the directory, so that the program whose directory that is can read it.
     fn as_the_file(&self, new: &File) -> io::Result<()> {
-        let Ok(old) = fs::metadata(&self.path) else { return Ok(()) };
+        let Ok(old) = fs::metadata(&self.path) else {
+            let directory = fs::metadata(&self.directory)?;
+            let (made, whose) = (new.metadata()?, (directory.uid(), directory.gid()));
+            if rustix::process::geteuid().is_root() && (made.uid(), made.gid()) != whose {
+                fchown(new, Some(whose.0), Some(whose.1))?;
+                new.set_permissions(fs::Permissions::from_mode(0o640))?;
+            }
+            return Ok(());
+        };
         let made = new.metadata()?;
         if (made.uid(), made.gid()) == (old.uid(), old.gid())
             || fchown(new, Some(old.uid()), Some(old.gid())).is_ok()

@@ -31,6 +31,7 @@ mod requests;
 pub use entry::{ConfigChange, ConfigEntry, Origin};
 pub use error::ConfigError;
 pub use exchange::Format;
+pub use file::write_new;
 pub use handler::ConfigMessageHandler;
 pub use key::{Applies, Check, Key, Kind};
 pub use listeners::{ConfigListener, ConfigWatch};

@@ -135,11 +135,22 @@ fn keep_told(new: &mut Device, old: &Device) {
     }
 }
 
-/// Takes over what a board has told of itself, but nothing that the hub knows itself.
-pub(crate) fn merge_told(device: &mut Device, told: Vec<Property>) {
+/// Takes over what a board has told of itself, but nothing that the hub knows itself. What it told before and not now stays
+/// as far as there is room.
+pub(crate) fn merge_told(device: &mut Device, mut told: Vec<Property>) {
+    told.truncate(MOST_TOLD);
     let is_told = |name: &str| told.iter().any(|told| told.name == name);
-    device.properties.retain(|property| is_the_hub_s(&property.name) || !is_told(&property.name));
+    let mut room = MOST_TOLD - told.len();
+    device
+        .properties
+        .retain(|property| is_the_hub_s(&property.name) || (!is_told(&property.name) && take_one(&mut room)));
     device.properties.extend(told.into_iter().filter(|told| !is_the_hub_s(&told.name)));
+}
+
+fn take_one(room: &mut usize) -> bool {
+    let has_room = *room > 0;
+    *room = room.saturating_sub(1);
+    has_room
 }
 
 /// Whether a property is one that the hub tells of a board.
@@ -175,6 +186,9 @@ fn blank() -> Property {
 
 const BOOT_ID: &str = "boot-id";
 
+/// Properties that a board has told of itself.
+const MOST_TOLD: usize = 64;
+
 /// What the counters of a line's faults begin with.
 const FAULT: &str = "fault.";
 
@@ -195,3 +209,28 @@ const HUB_S: [&str; 14] = [
     "missed",
     "late",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_board_that_tells_other_names_each_time_has_no_more_properties_for_that() {
+        let fact = |name: String| Property { name, ..blank() };
+        let mut device = Device {
+            id: id("imu"),
+            kind: BOARD.to_owned(),
+            name: "imu".to_owned(),
+            state: "ready".to_owned(),
+            properties: vec![fact(BOOT_ID.to_owned())],
+            commands: Vec::new(),
+        };
+        for round in 0..100 {
+            let told = (0..40).map(|number| fact(format!("r{round}.{number}"))).collect();
+            merge_told(&mut device, told);
+            assert!(device.properties.len() <= 1 + MOST_TOLD);
+            assert!(device.property(BOOT_ID).is_some(), "what the hub knows stays");
+            assert!(device.property(&format!("r{round}.39")).is_some(), "the newest is there");
+        }
+    }
+}

@@ -61,11 +61,11 @@ type Answer = serde_json::Map<String, serde_json::Value>;
 /// What is told, as properties.
 fn properties(answer: &Answer, prefix: &str) -> Vec<Property> {
     let told = answer.iter().filter(|(_, value)| !value.is_null());
-    told.take(MOST_TOLD).map(|(name, value)| property(&format!("{prefix}{name}"), value)).collect()
+    told.take(MOST_TOLD).filter_map(|(name, value)| property(&format!("{prefix}{name}"), value)).collect()
 }
 
-/// `uptime_us` is the uptime in µs.
-fn property(name: &str, value: &serde_json::Value) -> Property {
+/// `uptime_us` is the uptime in µs. What is too long to be shown, and no text, is none.
+fn property(name: &str, value: &serde_json::Value) -> Option<Property> {
     let name = shown(name).replace('_', "-");
     let unit = UNITS.iter().find(|(ending, _)| name.ends_with(ending));
     let (name, unit) = match unit {
@@ -74,11 +74,14 @@ fn property(name: &str, value: &serde_json::Value) -> Property {
     };
     let value = match Value::from(value.clone()) {
         Value::Text(text) => Value::Text(shown(&text)),
+        Value::Texts(texts) => Value::Texts(texts.iter().take(MOST_TOLD).map(|text| shown(text)).collect()),
+        Value::Json(json) if json.len() > LONGEST_JSON => return None,
+        Value::Json(json) => Value::Json(shown(&json)),
         other => other,
     };
     // What a board counts and measures moves; its texts do not.
     let reading = !matches!(value, Value::Text(_) | Value::Texts(_) | Value::Bool(_));
-    Property { name, value, unit, reading }
+    Some(Property { name, value, unit, reading })
 }
 
 /// What a board says may be shown on a terminal.
@@ -97,7 +100,10 @@ const UNITS: [(&str, &str); 4] = [("-us", "µs"), ("-ms", "ms"), ("-hz", "Hz"), 
 const PATIENCE: Duration = Duration::from_secs(1);
 
 const MOST_TOLD: usize = 32;
+/// Characters.
 const LONGEST_TEXT: usize = 256;
+/// Bytes, and so no more characters than a text has: what [`shown`] makes of it is JSON still.
+const LONGEST_JSON: usize = LONGEST_TEXT;
 
 #[cfg(test)]
 mod tests {
@@ -117,5 +123,17 @@ mod tests {
         assert!(text.chars().count() == LONGEST_TEXT && !text.contains('\u{1b}') && !told[0].reading);
         assert_eq!((told[1].name.as_str(), told[1].unit.as_str()), ("a.uptime", "µs"));
         assert!(told[1].reading);
+
+        answer.clear();
+        answer.insert("list".to_owned(), vec!["\u{1b}[2J"; 1000].into());
+        answer.insert("long".to_owned(), serde_json::json!({ "a": "x".repeat(1000) }));
+        answer.insert("short".to_owned(), serde_json::json!({ "a": "\u{9b}2J" }));
+        let told = properties(&answer, "");
+        let Value::Texts(texts) = &told[0].value else { panic!("{told:?}") };
+        assert!(texts.len() == MOST_TOLD && !texts[0].contains('\u{1b}'));
+        let names: Vec<&str> = told.iter().map(|told| told.name.as_str()).collect();
+        assert_eq!(names, ["list", "short"], "what is too long is left out");
+        let Value::Json(json) = &told[1].value else { panic!("{told:?}") };
+        assert!(!json.contains('\u{9b}'), "{json}");
     }
 }

@@ -1,6 +1,7 @@
 //! Keeps the inventory up to date on threads of its own.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -49,6 +50,7 @@ impl HardwareManager {
             inventory,
             hub,
             command_timeout,
+            commands: AtomicUsize::new(0),
             bell,
             watch,
             inquire: Mutex::new(Some(inquire)),
@@ -105,8 +107,9 @@ impl HardwareManager {
     /// the request that it takes. Which commands there are, anybody may know who gets here.
     ///
     /// # Errors
-    /// As [`HardwareManager::command`]; and as [`Caller::may`], with the address that the caller may not send to: the device
-    /// is not reached.
+    /// As [`HardwareManager::command`]; as [`Caller::may`], with the address that the caller may not send to; and `Message`
+    /// when two commands for somebody else are under way already, over all ways in: each holds a thread that others may
+    /// need. The device is not reached then.
     pub fn command_for(
         &self,
         caller: &Caller<'_>,
@@ -121,6 +124,7 @@ impl HardwareManager {
         caller
             .may(Operation::Request, address, command.needs())
             .map_err(|refusal| error(refusal.kind(), format!("{address}: {}", refusal.text())))?;
+        let _turn = self.shared.begin_command()?;
         self.run(id, &command, argument, timeout)
     }
 
@@ -190,6 +194,8 @@ struct Shared {
     inventory: Arc<Inventory>,
     hub: HubHandle,
     command_timeout: Duration,
+    /// So many are under way for somebody else.
+    commands: AtomicUsize,
     bell: Arc<Bell>,
     watch: Arc<HubWatch>,
     /// While boards are asked.
@@ -202,6 +208,17 @@ impl Shared {
         let thread = thread::Builder::new().name(name.to_owned()).spawn(work)?;
         lock(&self.threads).push(thread);
         Ok(())
+    }
+
+    /// Counts a command for somebody else until the answer is dropped.
+    fn begin_command(&self) -> Result<Turn<'_>> {
+        let turn = Turn(&self.commands);
+        match self.commands.fetch_add(1, Ordering::SeqCst) {
+            under_way if under_way < MOST_COMMANDS => Ok(turn),
+            under_way => Err(Error::Message(format!(
+                "{under_way} commands wait for their boards already, the limit: try again when one has answered"
+            ))),
+        }
     }
 
     fn inquire(&self, inquiry: Inquiry) {
@@ -226,6 +243,15 @@ impl Drop for Shared {
     }
 }
 
+/// One of the commands that are under way.
+struct Turn<'a>(&'a AtomicUsize);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 fn no_command(device: &Device, command: &str) -> Error {
     let Device { id, commands, .. } = device;
     let names: Vec<&str> = commands.iter().map(|command| command.name.as_str()).collect();
@@ -247,6 +273,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Of the hub's, until they are taken; of more the oldest are lost, and all is looked at again.
 const EVENTS: usize = 256;
+
+/// Commands for somebody else at a time: one by the component `hardware`, and one by its interface on a D-Bus.
+const MOST_COMMANDS: usize = 2;
 
 /// Boards that wait to be asked.
 const INQUIRIES: usize = 64;

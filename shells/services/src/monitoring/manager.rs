@@ -1,5 +1,6 @@
 //! The thread that measures, and what others ask it for.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -38,9 +39,17 @@ impl MonitoringManager {
     pub fn new(config: MonitoringConfig, hub: HubHandle, sources: Vec<Source>) -> Result<Self> {
         let began = Instant::now();
         let machine = Machine::new(config.proc_root.clone());
+        let configured = config.clone();
         let monitor = Monitor::new(config, Time { now: Duration::ZERO, at_us: unix_micros() });
         let inner = Arc::new(Inner {
-            state: Mutex::new(State { monitor, changes: 0, stopped: false }),
+            state: Mutex::new(State {
+                monitor,
+                configured,
+                changes: 0,
+                stopped: false,
+                untold: VecDeque::new(),
+                is_telling: false,
+            }),
             changed: Condvar::new(),
             listeners: Mutex::default(),
             began,
@@ -54,19 +63,27 @@ impl MonitoringManager {
         Ok(Self { owner: Arc::new(Owner(inner)) })
     }
 
-    /// Goes on with another configuration from now on; all that was measured stays, as far as it has room. Where the
-    /// machine's figures are stays as it was.
+    /// Goes on with another configuration from now on; all that was measured stays, as far as it has room. Thresholds and
+    /// the rate of published samples that were set meanwhile stay too, unless they differ between `config` and the
+    /// configuration before. Where the machine's figures are stays as it was.
     pub fn reconfigure(&self, config: MonitoringConfig) {
         let inner = &self.owner.0;
-        let time = inner.time();
         let mut state = lock(&inner.state);
-        let events = state.monitor.set_thresholds(config.thresholds.clone(), time);
-        state.monitor.config =
-            MonitoringConfig { proc_root: state.monitor.config.proc_root.clone(), ..config };
+        let before = std::mem::replace(&mut state.configured, config.clone());
+        let now = &state.monitor.config;
+        let thresholds = match config.thresholds == before.thresholds {
+            true => now.thresholds.clone(),
+            false => config.thresholds.clone(),
+        };
+        let publish = if config.publish == before.publish { now.publish } else { config.publish };
+        let proc_root = now.proc_root.clone();
+        let events = state.monitor.set_thresholds(&thresholds, inner.time());
+        state.monitor.config = MonitoringConfig { thresholds, publish, proc_root, ..config };
         state.changes += 1;
+        state.untold.extend(events);
         drop(state);
         inner.changed.notify_all();
-        inner.tell_all(events);
+        inner.tell_all();
     }
 
     /// How it is configured.
@@ -108,23 +125,23 @@ impl MonitoringManager {
             .collect()
     }
 
-    /// Watches `threshold` too, in place of one that it [replaces](Threshold::replaces). That lasts until the manager is
-    /// configured again; who is to keep it hears of it by [`MonitoringEvent::ThresholdsChanged`].
+    /// Watches `threshold` too, in place of one that it [replaces](Threshold::replaces). That lasts until the manager ends,
+    /// or is [configured](Self::reconfigure) with other thresholds than before.
     ///
     /// # Errors
     /// `Message` when there are 64 already.
     pub fn set_threshold(&self, threshold: Threshold) -> Result<()> {
-        let mut all = self.config().thresholds;
-        match all.iter().position(|other| threshold.replaces(other)) {
-            Some(at) => all[at] = threshold,
-            None if all.len() >= MOST_THRESHOLDS => {
-                let text = format!("there are {MOST_THRESHOLDS} thresholds already: remove one");
-                return Err(Error::Message(text));
+        self.change_thresholds(|all| {
+            match all.iter().position(|other| threshold.replaces(other)) {
+                Some(at) => all[at] = threshold,
+                None if all.len() >= MOST_THRESHOLDS => {
+                    let text = format!("there are {MOST_THRESHOLDS} thresholds already: remove one");
+                    return Err(Error::Message(text));
+                }
+                None => all.push(threshold),
             }
-            None => all.push(threshold),
-        }
-        self.set_thresholds(all);
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Watches `which` no longer: the text of one threshold, or what is watched by it, such as `machine.cpu_percent`. How
@@ -133,20 +150,19 @@ impl MonitoringManager {
     /// # Errors
     /// `Message` when there is none.
     pub fn remove_threshold(&self, which: &str) -> Result<usize> {
-        let mut all = self.config().thresholds;
-        let before = all.len();
         let exact = which.parse::<Threshold>().ok();
         let metric = which.parse::<Selector>().ok();
-        all.retain(|other| exact.as_ref() != Some(other) && metric.as_ref() != Some(&other.metric));
-        let removed = before - all.len();
-        if removed == 0 {
-            let which = short(which);
-            let text =
-                format!("there is no threshold '{which}': 'monitoring/thresholds' tells which there are");
-            return Err(Error::Message(text));
-        }
-        self.set_thresholds(all);
-        Ok(removed)
+        self.change_thresholds(|all| {
+            let before = all.len();
+            all.retain(|other| exact.as_ref() != Some(other) && metric.as_ref() != Some(&other.metric));
+            if all.len() == before {
+                let which = short(which);
+                let text =
+                    format!("there is no threshold '{which}': 'monitoring/thresholds' tells which there are");
+                return Err(Error::Message(text));
+            }
+            Ok(before - all.len())
+        })
     }
 
     /// What is to be worried about now, the worst first.
@@ -190,10 +206,13 @@ impl MonitoringManager {
         lock(&self.owner.0.listeners).push(Arc::new(listener));
     }
 
-    fn set_thresholds(&self, thresholds: Vec<Threshold>) {
-        let inner = &self.owner.0;
-        let events = lock(&inner.state).monitor.set_thresholds(thresholds, inner.time());
-        inner.tell_all(events);
+    /// Has `change` change the thresholds; nobody else changes them meanwhile.
+    fn change_thresholds<T>(&self, change: impl FnOnce(&mut Vec<Threshold>) -> Result<T>) -> Result<T> {
+        self.owner.0.change(|state, time| {
+            let mut all = state.monitor.config.thresholds.clone();
+            let changed = change(&mut all)?;
+            Ok((changed, state.monitor.set_thresholds(&all, time)))
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -261,8 +280,6 @@ pub enum MonitoringEvent {
     Alert(Alert),
     /// The health has another status, or other reasons.
     HealthChanged(Health),
-    /// Other thresholds are watched from now on: these.
-    ThresholdsChanged(Vec<Threshold>),
 }
 
 /// Ends the thread with the last manager.
@@ -288,9 +305,15 @@ type Listener = Arc<dyn Fn(&MonitoringEvent) -> bool + Send + Sync>;
 
 struct State {
     monitor: Monitor,
+    /// As it was last configured, whatever was set since.
+    configured: MonitoringConfig,
     /// How often it was configured again.
     changes: u64,
     stopped: bool,
+    /// What has happened and nobody was told of yet, the oldest first.
+    untold: VecDeque<MonitoringEvent>,
+    /// Some thread tells.
+    is_telling: bool,
 }
 
 impl Inner {
@@ -298,8 +321,26 @@ impl Inner {
         Time { now: self.began.elapsed(), at_us: unix_micros() }
     }
 
-    fn tell_all(&self, events: Vec<MonitoringEvent>) {
-        for event in events {
+    /// Has `change` change the state, and tells what happened by that.
+    fn change<T>(
+        &self,
+        change: impl FnOnce(&mut State, Time) -> Result<(T, Vec<MonitoringEvent>)>,
+    ) -> Result<T> {
+        let mut state = lock(&self.state);
+        let (changed, events) = change(&mut state, self.time())?;
+        state.untold.extend(events);
+        drop(state);
+        self.tell_all();
+        Ok(changed)
+    }
+
+    /// Tells what nobody was told of yet, in the order in which it happened. One thread does at a time, for all that
+    /// happens meanwhile; a listener may change thresholds itself.
+    fn tell_all(&self) {
+        if std::mem::replace(&mut lock(&self.state).is_telling, true) {
+            return;
+        }
+        while let Some(event) = self.next_untold() {
             self.publish(&event);
             let listeners = lock(&self.listeners).clone();
             for listener in listeners {
@@ -314,12 +355,20 @@ impl Inner {
         }
     }
 
+    /// Where there is none the thread tells no more.
+    fn next_untold(&self) -> Option<MonitoringEvent> {
+        let mut state = lock(&self.state);
+        let event = state.untold.pop_front();
+        state.is_telling = event.is_some();
+        event
+    }
+
     /// Gives what happened to its subscribers. Without the handler of `monitoring/…` there are none.
     fn publish(&self, event: &MonitoringEvent) {
         let message = match event {
             MonitoringEvent::Alert(alert) => notification::<AlertTopic>(alert),
             MonitoringEvent::HealthChanged(health) => notification::<HealthTopic>(health),
-            MonitoringEvent::Sample(_) | MonitoringEvent::ThresholdsChanged(_) => return,
+            MonitoringEvent::Sample(_) => return,
         };
         if let Err(error) = message.and_then(|message| self.hub.publish(message)) {
             tracing::debug!("an alert has reached no subscriber: {error}");
@@ -344,8 +393,9 @@ impl Runner {
             let mut state = lock(&self.inner.state);
             let events = state.monitor.take(Some(statistics), others, time);
             let (sample, wanted) = (Arc::clone(&state.monitor.sample), state.monitor.config.publish);
+            state.untold.extend(events);
             drop(state);
-            self.inner.tell_all(events);
+            self.inner.tell_all();
             self.publish(&sample, wanted, time.now);
             if !self.wait(time.now) {
                 return;

@@ -38,3 +38,4 @@ pub use messages::{
 pub use metric::{Label, Metric, MetricKind, Sample};
 pub use selector::Selector;
 pub use threshold::{Comparison, Severity, Threshold, ThresholdError};
+pub use watches::MOST_THRESHOLDS;

@@ -71,13 +71,13 @@ impl Monitor {
     }
 
     /// Watches `thresholds` from now on; what is over by that.
-    pub(crate) fn set_thresholds(&mut self, thresholds: Vec<Threshold>, time: Time) -> Vec<MonitoringEvent> {
+    pub(crate) fn set_thresholds(&mut self, thresholds: &[Threshold], time: Time) -> Vec<MonitoringEvent> {
         if thresholds == self.config.thresholds {
             return Vec::new();
         }
-        let alerts = self.watches.set(&thresholds, time);
-        self.config.thresholds.clone_from(&thresholds);
-        let mut events = vec![MonitoringEvent::ThresholdsChanged(thresholds)];
+        let alerts = self.watches.set(thresholds, time);
+        self.config.thresholds = thresholds.to_vec();
+        let mut events = Vec::new();
         self.push_alerts(alerts, time, &mut events);
         events
     }

@@ -313,8 +313,8 @@ fn show(threshold: &Threshold, value: f64) -> String {
     if threshold.metric.rate { format!("{value}{unit} a second") } else { format!("{value}{unit}") }
 }
 
-/// Most thresholds.
-pub(crate) const MOST_THRESHOLDS: usize = 64;
+/// Most thresholds that are watched at once.
+pub const MOST_THRESHOLDS: usize = 64;
 /// Most figures that are over thresholds; of what is beside it is not known.
 const MOST_WATCHES: usize = 1024;
 const MOST_RECENT: usize = 256;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use visorbus_hub::Limits;
 use visorbus_services::config::{ConfigError, ConfigManager, ConfigValues};
+use visorbus_services::monitoring::MOST_THRESHOLDS;
 
 use super::{
     AuthSettings, DBusSettings, HardwareSettings, LinkSettings, LogFormat, LogLevel, LogOutput, LogSettings,
@@ -160,7 +161,11 @@ fn hardware(values: &ConfigValues) -> Result<HardwareSettings, ConfigError> {
 }
 
 fn monitoring(values: &ConfigValues) -> Result<MonitoringSettings, ConfigError> {
-    let thresholds = values.texts("monitoring", "thresholds").into_iter();
+    let thresholds = values.texts("monitoring", "thresholds");
+    if thresholds.len() > MOST_THRESHOLDS {
+        let what = format!("{} thresholds are more than {MOST_THRESHOLDS}, the limit", thresholds.len());
+        return Err(ConfigError::conflict("monitoring", "thresholds", what));
+    }
     Ok(MonitoringSettings {
         enabled: values.bool("monitoring", "enabled"),
         interval: Duration::from_millis(number(values, "monitoring", "interval_ms")?),
@@ -169,6 +174,7 @@ fn monitoring(values: &ConfigValues) -> Result<MonitoringSettings, ConfigError> 
         history_bytes: number(values, "monitoring", "history_bytes")?,
         max_series: number(values, "monitoring", "max_series")?,
         thresholds: thresholds
+            .into_iter()
             .map(|text| parsed(text, "monitoring", "thresholds"))
             .collect::<Result<_, _>>()?,
         proc_root: values.text("monitoring", "proc_root").into(),

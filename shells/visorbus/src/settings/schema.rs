@@ -349,7 +349,7 @@ fn hardware() -> Category {
         .key(
             Key::integer(
                 "command_timeout_ms",
-                10..=600_000,
+                10..=60_000,
                 millis(command_timeout),
                 "How long a board has to answer a command.",
             )
@@ -424,6 +424,7 @@ fn monitoring() -> Category {
         )
         .key(
             Key::text("proc_root", config.proc_root.to_string_lossy(), "Where the kernel's procfs is.")
+                .at_restart()
                 .only_in_file(),
         )
 }
