@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use nix::sys::socket::{Backlog, listen};
+use rustls::ServerConfig;
 
 use visorbus_auth::AuthMethod;
 use visorbus_hub::{Error, HubLink, Listener, Result};
@@ -42,6 +43,30 @@ pub struct WebSocketConfig {
     pub door: DoorLimits,
     /// What one connection may cost.
     pub link: LinkConfig,
+}
+
+impl WebSocketConfig {
+    /// Sees whether `address` could be listened on as this says, for whoever has a port to lose; opens nothing.
+    ///
+    /// # Errors
+    /// As [`WebSocketListener::bind`], but for what only the attempt shows.
+    pub fn check(&self, address: &str) -> Result<()> {
+        self.prepare(address, &resolve(address)?).map(drop)
+    }
+
+    /// What strangers are measured by, and what the server proves itself with.
+    fn prepare(
+        &self,
+        address: &str,
+        addresses: &[SocketAddr],
+    ) -> Result<(Places, Option<Arc<ServerConfig>>)> {
+        let places = Places::new(&self.allowed_hosts, &self.allowed_origins).map_err(Error::Message)?;
+        let tls = self.tls.as_ref().map(TlsConfig::load).transpose()?;
+        if tls.is_none() && !self.allow_plaintext_network {
+            check_is_local(address, addresses)?;
+        }
+        Ok((places, tls))
+    }
 }
 
 /// Accepts WebSockets on a TCP port; dropping it closes the port. Everything up to the WebSocket is done on a thread of its
@@ -85,15 +110,8 @@ impl WebSocketListener {
         config: WebSocketConfig,
         bind: impl FnOnce() -> io::Result<TcpListener>,
     ) -> Result<Self> {
-        let rules = Rules {
-            places: Places::new(&config.allowed_hosts, &config.allowed_origins).map_err(Error::Message)?,
-            pages: config.pages,
-            live: config.live,
-        };
-        let tls = config.tls.as_ref().map(TlsConfig::load).transpose()?;
-        if tls.is_none() && !config.allow_plaintext_network {
-            check_is_local(address, addresses)?;
-        }
+        let (places, tls) = config.prepare(address, addresses)?;
+        let rules = Rules { places, pages: config.pages, live: config.live };
         let failed = |error: io::Error| Error::Connection(format!("cannot listen on '{address}': {error}"));
         let listener = bind().map_err(failed)?;
         let backlog = Backlog::new(BACKLOG).map_err(|e| failed(e.into()))?;
