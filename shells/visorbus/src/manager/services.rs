@@ -24,19 +24,17 @@ pub(super) struct Services {
 }
 
 impl Services {
-    /// Has the inventory as the settings say: it is made anew where they have changed.
+    /// Has the inventory made anew as the settings say. Where that fails the one before stays.
     pub(super) fn apply_hardware(&mut self, settings: &HardwareSettings, hub: &HubHandle) -> Result<()> {
-        if let Some(before) = self.hardware.take() {
-            self.inventory.set(None);
-            before.stop();
-            hub.unregister_handler(HARDWARE)?;
+        let next = settings.enabled.then(|| HardwareManager::new(hardware(settings), hub.clone()));
+        let next = next.transpose()?;
+        if let Err(error) = exchange(self.hardware.as_ref(), next.as_ref(), hub) {
+            next.iter().for_each(HardwareManager::stop);
+            return Err(error);
         }
-        if settings.enabled {
-            let manager = HardwareManager::new(hardware(settings), hub.clone())?;
-            let handler: BoxedHandler = Box::new(HardwareMessageHandler::new(manager.clone()));
-            hub.register_handler(handler).inspect_err(|_| manager.stop())?;
-            self.inventory.set(Some(manager.clone()));
-            self.hardware = Some(manager);
+        self.inventory.set(next.clone());
+        if let Some(before) = std::mem::replace(&mut self.hardware, next) {
+            before.stop();
         }
         Ok(())
     }
@@ -93,6 +91,21 @@ impl Inventory {
             devices.iter().flat_map(readings).collect()
         })
     }
+}
+
+/// Has `next` answer for the hardware in the place of `before`, who answers on where that fails.
+fn exchange(before: Option<&HardwareManager>, next: Option<&HardwareManager>, hub: &HubHandle) -> Result<()> {
+    let handler = |manager: &HardwareManager| -> BoxedHandler {
+        Box::new(HardwareMessageHandler::new(manager.clone()))
+    };
+    if before.is_some() {
+        hub.unregister_handler(HARDWARE)?;
+    }
+    let Some(next) = next else { return Ok(()) };
+    hub.register_handler(handler(next)).inspect_err(|_| {
+        // Where its own place is not to be had either, somebody else has it, or the hub has ended.
+        let _ = before.map(|before| hub.register_handler(handler(before)));
+    })
 }
 
 fn readings(device: &Device) -> impl Iterator<Item = Metric> {
