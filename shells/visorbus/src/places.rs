@@ -63,3 +63,7 @@ fn absolute(variable: &str) -> Option<PathBuf> {
 pub const ACCOUNTS: &str = "accounts.json";
 /// What the file of the policy is called, beside the keys.
 pub const POLICY: &str = "policy.toml";
+/// The hub's own certificate, in [`tls_directory`].
+pub const CERTIFICATE: &str = "hub.crt";
+/// And its key.
+pub const CERTIFICATE_KEY: &str = "hub.key";

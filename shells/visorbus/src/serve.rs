@@ -11,7 +11,7 @@ use visorbus::{
     IpcManager, Log, ManagerControl, ManagerEvent, ManagerStatus, Reloaded, Settings, places, settings,
 };
 use visorbus_hub::{Result, Value};
-use visorbus_services::config::{ConfigError, ConfigManager, Overrides};
+use visorbus_services::config::{ConfigError, ConfigManager, ConfigSchema, Overrides};
 
 use crate::config::report;
 use crate::reload::count;
@@ -28,14 +28,19 @@ pub(crate) fn run(args: &args::Serve, verbose: u8, json: bool) -> Result<ExitCod
         Err(error) => return Ok(report(&error, json)),
     };
     args.websocket.check_unused(&settings)?;
+    let unix = if settings.unix_socket.enabled { sockets.unix() } else { None };
+    let websocket = if settings.websocket.enabled { sockets.websocket() } else { None };
+    if let Err(error) = sockets.refuse_unused() {
+        output::report(&error, json);
+        return Ok(ExitCode::from(output::CONFIGURATION));
+    }
     let log = Log::start(&settings.log)?;
     if !settings.unix_socket.enabled && !settings.websocket.enabled && !settings.dbus.enabled {
         tracing::warn!("no way in is switched on: nobody but boards can reach this hub");
     }
     let mut manager = IpcManager::new(config)?;
     manager.set_log(log);
-    let unix = sockets.unix().filter(|_| settings.unix_socket.enabled);
-    manager.set_inherited(unix, sockets.websocket().filter(|_| settings.websocket.enabled));
+    manager.set_inherited(unix, websocket);
     manager.initialize()?;
     let systemd = Notifier::from_environment();
     let _watchdog = systemd.watchdog(&manager.handle()?)?;
@@ -53,7 +58,11 @@ pub(crate) fn run(args: &args::Serve, verbose: u8, json: bool) -> Result<ExitCod
     }
     let control = manager.control();
     follow_signals(signals, control.clone());
-    manager.serve(|event| tell(event, &control.status(), &systemd))?;
+    let own = settings::schema();
+    manager.serve(|event| match event {
+        ManagerEvent::Changed(changed) => tell_changed(changed, &own, &control.status(), &systemd),
+        event => tell(event, &control.status(), &systemd),
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -150,8 +159,8 @@ fn follow_signals(signals: SigSet, control: ManagerControl) {
             // A terminal that is closed says so by the same signal; its hub ends with it.
             let hung_up = had_terminal && !has_terminal();
             if signal == Signal::SIGHUP && !hung_up {
-                // What came of it is told by the one who does it. Signals that come meanwhile are one.
-                if let Err(error) = control.reload() {
+                // What came of it is told by the one who does it.
+                if let Err(error) = control.request_reload() {
                     tracing::warn!("{}", error.text());
                 }
                 continue;
@@ -175,12 +184,26 @@ fn tell(event: ManagerEvent<'_>, status: &ManagerStatus, systemd: &Notifier) {
             tell_settings(reloaded);
             systemd.ready(&show_start(status));
         }
-        ManagerEvent::Changed(changed) => {
-            tell_settings(changed);
-            systemd.status(&show_start(status));
-        }
         ManagerEvent::Stopping => systemd.stopping(),
         _ => {}
+    }
+}
+
+/// Writes down what somebody has changed; whoever it was has been told already. Settings that are not the hub's own are for
+/// those whom they concern.
+fn tell_changed(changed: &Reloaded, own: &ConfigSchema, status: &ManagerStatus, systemd: &Notifier) {
+    let is_own = |name: &str| own.categories().iter().any(|category| category.name() == name);
+    let is_own = |key: &&String| key.split_once('.').is_some_and(|(category, _)| is_own(category));
+    let applied: Vec<&str> = changed.applied.iter().filter(is_own).map(String::as_str).collect();
+    if !applied.is_empty() {
+        tracing::info!("from now on otherwise: {}", applied.join(", "));
+        systemd.status(&show_start(status));
+    }
+    if !changed.at_restart.is_empty() {
+        tracing::info!("from the next start on: {}", changed.at_restart.join(", "));
+    }
+    for refused in &changed.refused {
+        tracing::warn!("the settings of '{}' stay as they were: {}", refused.what, refused.why);
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use time::OffsetDateTime;
-use visorbus::Settings;
+use visorbus::{Settings, places};
 use visorbus_auth::{KeyFile, Policy};
 use visorbus_websocket::TlsConfig;
 use x509_parser::pem::Pem;
@@ -123,7 +123,7 @@ pub(super) fn tls(settings: &Settings, all: &mut Vec<Finding>) {
     }
     let tls = visorbus::places::tls_directory(&settings.auth.key_file);
     let certificate = websocket.tls_cert_path.clone().unwrap_or_else(|| tls.join("hub.pem"));
-    let key = websocket.tls_key_path.clone().unwrap_or_else(|| tls.join("hub.key"));
+    let key = websocket.tls_key_path.clone().unwrap_or_else(|| tls.join(places::CERTIFICATE_KEY));
     let mut config = TlsConfig::new(&certificate, &key);
     config.ca_cert_path.clone_from(&websocket.tls_client_ca_path);
     if let Err(error) = config.load() {

@@ -2,19 +2,20 @@
 
 use visorbus_dbus::{DBusClient, DBusClientConfig};
 use visorbus_hub::Result;
-use visorbus_unix::UnixSocketClient;
+use visorbus_unix::{UnixSocketClient, UnixSocketServer};
 use visorbus_websocket::{TlsClientConfig, WebSocketClient, WebSocketServer};
 
 use super::IpcManager;
 
 impl IpcManager {
-    /// A client called `client_id` of the hub on the socket of the settings, not connected yet. It need not be this
-    /// manager's own hub.
+    /// A client called `client_id` of the hub on the socket that this manager serves, else on that of the settings, not
+    /// connected yet. It need not be this manager's own hub.
     ///
     /// # Errors
     /// As [`UnixSocketClient::new`].
     pub fn create_unix_socket_client(&self, client_id: &str) -> Result<UnixSocketClient> {
-        UnixSocketClient::new(&self.settings.unix_socket.path, client_id)
+        let own = self.unix_socket_server().map(UnixSocketServer::path);
+        UnixSocketClient::new(own.unwrap_or(&self.settings.unix_socket.path), client_id)
     }
 
     /// A client of the service that the settings name, on their bus, not connected yet.

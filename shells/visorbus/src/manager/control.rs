@@ -30,10 +30,28 @@ impl ManagerControl {
         }
         let (answer, outcome) = sync_channel(1);
         self.requests.send(Request::Reload(answer)).map_err(|_| unserved())?;
+        if !self.is_served() {
+            // It has ended since; who takes up its work then may do this too, but nobody waits for that.
+            return Err(unserved());
+        }
         outcome.recv_timeout(PATIENCE).map_err(|error| match error {
             RecvTimeoutError::Timeout => Error::Timeout("the manager is still at it".to_owned()),
             RecvTimeoutError::Disconnected => unserved(),
         })
+    }
+
+    /// As [`ManagerControl::reload`], but does not wait for it. However many ask before it begins, it is done once.
+    ///
+    /// # Errors
+    /// `Connection` when nobody [serves](super::IpcManager::serve) the manager.
+    pub fn request_reload(&self) -> Result<()> {
+        if !self.is_served() {
+            return Err(unserved());
+        }
+        if !self.shared.has_reload.swap(true, Ordering::SeqCst) {
+            self.requests.send(Request::ReloadUnasked).map_err(|_| unserved())?;
+        }
+        Ok(())
     }
 
     /// Has the manager end once it has nothing else to do; does not wait for that.
@@ -95,13 +113,16 @@ impl Requests {
         self.shared.serves.store(false, Ordering::SeqCst);
         while self.receiver.try_recv().is_ok() {}
         self.shared.has_changes.store(false, Ordering::SeqCst);
+        self.shared.has_reload.store(false, Ordering::SeqCst);
     }
 
     /// The next one; waits for it. `None` when there can be no more.
     pub(super) fn next(&self) -> Option<Request> {
         let request = self.receiver.recv().ok()?;
-        if matches!(request, Request::Apply) {
-            self.shared.has_changes.store(false, Ordering::SeqCst);
+        match request {
+            Request::Apply => self.shared.has_changes.store(false, Ordering::SeqCst),
+            Request::ReloadUnasked => self.shared.has_reload.store(false, Ordering::SeqCst),
+            _ => {}
         }
         Some(request)
     }
@@ -112,6 +133,8 @@ pub(super) enum Request {
     /// To take over settings that have changed.
     Apply,
     Reload(SyncSender<Reloaded>),
+    /// The same, and nobody waits for what comes of it.
+    ReloadUnasked,
     Shutdown,
     /// To look at why the hub of this number has ended.
     Ended(u64),
@@ -122,6 +145,8 @@ struct Shared {
     serves: AtomicBool,
     /// That is said already.
     has_changes: AtomicBool,
+    /// That a reload is wanted is said already.
+    has_reload: AtomicBool,
 }
 
 fn unserved() -> Error {

@@ -39,27 +39,55 @@ impl Refused {
 
 /// Which values are in force, by categories: a category is taken over whole or not at all.
 #[derive(Default)]
-pub(super) struct InForce(BTreeMap<String, ConfigValues>);
+pub(super) struct InForce {
+    values: BTreeMap<String, ConfigValues>,
+    /// What could not be taken over when it was last tried, with what it was.
+    refused: BTreeMap<String, (ConfigValues, Refused)>,
+}
 
 impl InForce {
     /// All of `values`.
     pub(super) fn all(values: &ConfigValues) -> Self {
         let categories = values.schema().categories().iter();
-        Self(categories.map(|category| (category.name().to_owned(), values.clone())).collect())
+        let values = categories.map(|category| (category.name().to_owned(), values.clone())).collect();
+        Self { values, refused: BTreeMap::new() }
     }
 
     /// The keys of `category`, as `category.key`, that `values` have otherwise.
     pub(super) fn changed(&self, category: &str, values: &ConfigValues) -> Vec<String> {
-        let Some(before) = self.0.get(category) else { return Vec::new() };
-        let (Ok(before), Ok(after)) = (before.list(Some(category)), values.list(Some(category))) else {
-            return Vec::new();
-        };
-        let pairs = before.iter().zip(&after).filter(|(before, after)| before.value != after.value);
-        pairs.map(|(_, after)| format!("{category}.{}", after.key)).collect()
+        self.values.get(category).map(|before| differences(category, before, values)).unwrap_or_default()
     }
 
     /// `category` is as `values` say from now on.
     pub(super) fn take(&mut self, category: &str, values: &ConfigValues) {
-        self.0.insert(category.to_owned(), values.clone());
+        self.refused.remove(category);
+        self.values.insert(category.to_owned(), values.clone());
     }
+
+    /// `category` could not be had as `values` say.
+    pub(super) fn refuse(&mut self, category: &str, values: &ConfigValues, why: impl ToString) -> Refused {
+        let refused = Refused::new(category, why);
+        self.refused.insert(category.to_owned(), (values.clone(), refused.clone()));
+        refused
+    }
+
+    /// Nothing else is asked for of `category` than what is so.
+    pub(super) fn settle(&mut self, category: &str) {
+        self.refused.remove(category);
+    }
+
+    /// What came of `category` when it was tried as `values` say, if that was refused.
+    pub(super) fn refused(&self, category: &str, values: &ConfigValues) -> Option<&Refused> {
+        let (tried, refused) = self.refused.get(category)?;
+        differences(category, tried, values).is_empty().then_some(refused)
+    }
+}
+
+/// The keys of `category`, as `category.key`, whose values are not the same in both.
+fn differences(category: &str, before: &ConfigValues, after: &ConfigValues) -> Vec<String> {
+    let (Ok(before), Ok(after)) = (before.list(Some(category)), after.list(Some(category))) else {
+        return Vec::new();
+    };
+    let pairs = before.iter().zip(&after).filter(|(before, after)| before.value != after.value);
+    pairs.map(|(_, after)| format!("{category}.{}", after.key)).collect()
 }

@@ -58,7 +58,7 @@ impl Inherited {
             return Ok(None);
         }
         let mut server = WebSocketServer::over(&websocket.bind_address, hub.clone());
-        let mut config = websocket_config(websocket, &settings.auth.key_file)?;
+        let mut config = websocket_config(settings)?;
         config.live = live.clone();
         server.set_config(config)?;
         if let Some(socket) = &self.websocket {
@@ -66,6 +66,14 @@ impl Inherited {
         }
         server.start()?;
         Ok(Some(server))
+    }
+
+    /// Sees whether the port could be served as `settings` say, certificates and all, before one that is served has to go.
+    pub(super) fn check_websocket(&self, settings: &Settings) -> Result<()> {
+        let own = self.websocket.as_ref().and_then(|socket| socket.local_addr().ok());
+        let address =
+            own.map_or_else(|| settings.websocket.bind_address.clone(), |address| address.to_string());
+        websocket_config(settings)?.check(&address)
     }
 }
 
@@ -83,9 +91,10 @@ pub(super) fn dbus(settings: &DBusSettings, hub: &HubHandle) -> Result<Option<DB
     Ok(Some(service))
 }
 
-fn websocket_config(settings: &WebSocketSettings, key_file: &Path) -> Result<WebSocketConfig> {
+fn websocket_config(settings: &Settings) -> Result<WebSocketConfig> {
     let mut config = WebSocketConfig::default();
-    config.tls = tls(settings, key_file)?;
+    config.tls = tls(&settings.websocket, &settings.auth.key_file);
+    let settings = &settings.websocket;
     config.allow_plaintext_network = settings.allow_plaintext_network;
     config.allowed_hosts.clone_from(&settings.allowed_hosts);
     config.allowed_origins.clone_from(&settings.allowed_origins);
@@ -95,23 +104,17 @@ fn websocket_config(settings: &WebSocketSettings, key_file: &Path) -> Result<Web
     Ok(config)
 }
 
-fn tls(settings: &WebSocketSettings, key_file: &Path) -> Result<Option<TlsConfig>> {
+fn tls(settings: &WebSocketSettings, key_file: &Path) -> Option<TlsConfig> {
     if !settings.tls_enabled {
-        return Ok(None);
+        return None;
     }
     let own = places::tls_directory(key_file);
     let mut tls = match (&settings.tls_cert_path, &settings.tls_key_path) {
         (Some(certificate), Some(key)) => TlsConfig::new(certificate, key),
-        _ => TlsConfig::new(own.join("hub.crt"), own.join("hub.key")),
+        _ => TlsConfig::new(own.join(places::CERTIFICATE), own.join(places::CERTIFICATE_KEY)),
     };
-    if settings.tls_cert_path.is_none() && !tls.cert_path.exists() {
-        return Err(Error::Message(format!(
-            "there is no certificate in {}: `visorbus tls init` makes one, or name yours with --tls-cert and --tls-key",
-            own.display()
-        )));
-    }
     tls.ca_cert_path.clone_from(&settings.tls_client_ca_path);
-    Ok(Some(tls))
+    Some(tls)
 }
 
 fn uncloned(error: std::io::Error) -> Error {

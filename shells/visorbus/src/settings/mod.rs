@@ -1,10 +1,11 @@
-//! What a hub with everything on it is set to: every option with its type, and what must be so between them. Knows no file;
-//! it opens nothing.
+//! What a hub with everything on it is set to: every option with its type, and what must be so between them. It opens no
+//! file; that the hub's own certificate is there is all that it looks for.
 
 mod limits;
 mod read;
 mod schema;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -51,6 +52,7 @@ impl Settings {
     /// [`ConfigError::Conflict`] for the first setting that does not go with the others, with what to do about it.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.websocket.validate()?;
+        self.websocket.validate_certificate(&self.auth)?;
         self.links.validate()?;
         limits::validate(&self.limits)
     }
@@ -140,6 +142,39 @@ impl WebSocketSettings {
         }
         if self.enabled && self.tls_client_ca_path.is_some() && !self.tls_enabled {
             return refuse("tls_client_ca_path", "clients show certificates over TLS alone: set tls_enabled");
+        }
+        if self.enabled && !self.tls_enabled && !self.allow_plaintext_network && !self.is_local() {
+            let text = "others can reach it, who could read and change everything without TLS: set tls_enabled \
+                        (`visorbus tls init` makes a certificate), listen on 127.0.0.1, or set allow_plaintext_network if \
+                        this network is yours alone";
+            return refuse("bind_address", text);
+        }
+        Ok(())
+    }
+
+    /// Whether nobody but this machine reaches the address, as far as can be told without a question to the network: a name
+    /// is looked up when the port is opened, and then measured by the same rule.
+    fn is_local(&self) -> bool {
+        self.bind_address
+            .parse::<SocketAddr>()
+            .map_or(true, |address| address.ip().to_canonical().is_loopback())
+    }
+
+    /// Sees that the hub's own certificate is there where it is to be shown. One that may not be looked for is for the start
+    /// to find.
+    fn validate_certificate(&self, auth: &AuthSettings) -> Result<(), ConfigError> {
+        if !self.enabled || !self.tls_enabled || self.tls_cert_path.is_some() {
+            return Ok(());
+        }
+        let own = places::tls_directory(&auth.key_file);
+        let is_missing = |name: &str| matches!(own.join(name).try_exists(), Ok(false));
+        if is_missing(places::CERTIFICATE) || is_missing(places::CERTIFICATE_KEY) {
+            let text = format!(
+                "there is no certificate in {}: `visorbus tls init` makes one, or name yours by tls_cert_path and \
+                 tls_key_path (--tls-cert and --tls-key)",
+                own.display()
+            );
+            return Err(ConfigError::conflict("websocket", "tls_enabled", text));
         }
         Ok(())
     }
@@ -412,6 +447,46 @@ mod tests {
             },
             "websocket.tls_client_ca_path",
         );
+    }
+
+    #[test]
+    fn a_port_that_others_reach_without_tls_is_refused_unless_that_is_asked_for() {
+        let open = |address: &str| WebSocketSettings {
+            enabled: true,
+            bind_address: address.to_owned(),
+            ..WebSocketSettings::default()
+        };
+        for address in ["0.0.0.0:7400", "192.0.2.1:0", "[::]:7400", "[::ffff:192.0.2.1]:7400"] {
+            refused(|all| all.websocket = open(address), "websocket.bind_address");
+            let asked = WebSocketSettings { allow_plaintext_network: true, ..open(address) };
+            asked.validate().unwrap();
+            WebSocketSettings { enabled: false, ..open(address) }.validate().unwrap();
+        }
+        for address in
+            ["127.0.0.1:7400", "127.0.0.2:0", "[::1]:7400", "[::ffff:127.0.0.1]:0", "localhost:7400"]
+        {
+            open(address).validate().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_certificate_of_the_hubs_own_has_to_be_there_with_its_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let own = |all: &mut Settings| {
+            all.auth = AuthSettings::beside(directory.path().join("root.key"));
+            all.websocket.enabled = true;
+            all.websocket.tls_enabled = true;
+            all.websocket.bind_address = "0.0.0.0:7400".to_owned();
+        };
+        refused(own, "websocket.tls_enabled");
+        let tls = places::tls_directory(&directory.path().join("root.key"));
+        std::fs::create_dir(&tls).unwrap();
+        std::fs::write(tls.join(places::CERTIFICATE), "").unwrap();
+        refused(own, "websocket.tls_enabled");
+        std::fs::write(tls.join(places::CERTIFICATE_KEY), "").unwrap();
+        let mut settings = Settings::default();
+        own(&mut settings);
+        settings.validate().unwrap();
     }
 
     #[test]

@@ -84,9 +84,9 @@ fn a_stream_comes_over_a_websocket_as_over_the_socket() {
 fn one_command_makes_what_tls_needs_and_a_stranger_needs_the_authority() {
     let place = Place::new();
     place.run(&["serve", "--websocket", "127.0.0.1:0", "--tls"]).expect_failure(
-        1,
-        "visorbus: message error: there is no certificate in",
-        &["`visorbus tls init`"],
+        6,
+        "visorbus: ",
+        &["websocket.tls_enabled", "there is no certificate in", "`visorbus tls init`"],
     );
     let ca = init_tls(&place);
     let (_hub, url) = serve(&place, &["--tls"]);
@@ -176,7 +176,7 @@ fn under_mutual_tls_a_certificate_is_what_a_client_is_known_by() {
 fn what_is_not_private_is_refused_unless_it_is_asked_for_in_so_many_words() {
     let place = Place::new();
     let open = place.run(&["serve", "--websocket", "0.0.0.0:0"]);
-    open.expect_failure(1, "visorbus: ", &["TLS"]);
+    open.expect_failure(6, "visorbus: ", &["websocket.bind_address", "TLS"]);
     let mut hub = place.start(&["serve", "--websocket", "0.0.0.0:0", "--allow-plaintext-network"]);
     hub.wait_for_error("visorbus serves on");
     let token = token(&place, &["*"]);

@@ -46,6 +46,14 @@ impl Serving {
     }
 }
 
+/// A client of the port that may do everything.
+fn on_port(world: &World, manager: &IpcManager) -> Client {
+    let client = manager.create_websocket_client("page").unwrap();
+    client.connect().unwrap();
+    client.authenticate(&world.token("page", &["*"])).unwrap();
+    Client::clone(&client)
+}
+
 fn status(client: &Client) -> ManagerStatus {
     call(client, "manager/status").unwrap().payload.parse().unwrap()
 }
@@ -142,6 +150,64 @@ fn whoever_has_his_own_way_in_moved_is_answered_first() {
     world.write(&format!("[unix_socket]\npath = \"{}\"\n", world.path("run/moved.sock").display()));
     assert_eq!(reload(&client).unwrap().applied, ["unix_socket.path"]);
     eventually(|| !world.socket().exists(), || "the old socket stays".to_owned());
+    serving.end().1.unwrap();
+}
+
+#[test]
+fn whoever_has_his_own_way_in_replaced_at_its_place_is_answered_first() {
+    let world = World::new();
+    let text = "[websocket]\nenabled = true\nbind_address = \"127.0.0.1:0\"\n";
+    let manager = world.running(text);
+    let on_port = on_port(&world, &manager);
+    let serving = Serving::start(manager);
+    world.write(&format!("{text}dashboard = true\n"));
+    assert_eq!(reload(&on_port).unwrap().applied, ["websocket.dashboard"]);
+    eventually(|| call(&on_port, "manager/status").is_err(), || "the old port stays".to_owned());
+    serving.end().1.unwrap();
+}
+
+#[test]
+fn certificates_that_are_not_there_cost_nobody_the_connection_however_much_else_is_set() {
+    let world = World::new();
+    let text = "[websocket]\nenabled = true\nbind_address = \"127.0.0.1:0\"\n";
+    let manager = world.running(text);
+    let (on_port, config) = (on_port(&world, &manager), manager.config().clone());
+    let serving = Serving::start(manager);
+    let before = status(&on_port);
+    let tls =
+        "tls_enabled = true\ntls_cert_path = \"/nowhere/hub.crt\"\ntls_key_path = \"/nowhere/hub.key\"\n";
+    world.write(&format!("{text}{tls}"));
+    let refused = reload(&on_port).unwrap().refused;
+    assert!(refused.len() == 1 && refused[0].why.contains("/nowhere/hub.crt"), "{refused:?}");
+    for interval in [2_000, 3_000] {
+        config.set("monitoring", "interval_ms", Value::Integer(interval), "test").unwrap();
+        let changed = serving.changed();
+        assert_eq!(
+            (changed.applied, changed.refused),
+            (vec!["monitoring.interval_ms".to_owned()], Vec::new())
+        );
+        let after = status(&on_port);
+        assert_eq!(after.part("websocket"), before.part("websocket"), "the port is the same");
+        assert_eq!(after.refused, refused, "and what was refused is still so");
+    }
+    assert_eq!(reload(&on_port).unwrap().refused, refused, "it is tried again when that is asked for");
+    world.write(text);
+    assert_eq!(reload(&on_port).unwrap().refused, []);
+    assert_eq!(status(&on_port).refused, []);
+    serving.end().1.unwrap();
+}
+
+#[test]
+fn what_waits_for_the_next_start_is_told_once() {
+    let world = World::new();
+    let manager = world.running("");
+    let config = manager.config().clone();
+    let serving = Serving::start(manager);
+    config.set("limits", "max_peers", Value::Integer(7), "test").unwrap();
+    assert_eq!(serving.changed().at_restart, ["limits.max_peers"]);
+    config.set("monitoring", "interval_ms", Value::Integer(2_000), "test").unwrap();
+    assert_eq!(serving.changed().at_restart, [] as [&str; 0]);
+    assert_eq!(serving.control.status().at_restart, ["limits.max_peers"]);
     serving.end().1.unwrap();
 }
 
