@@ -37,6 +37,10 @@ fn in_one_shell(command: &str) -> Vec<Step> {
             "await watched.txt imu; kill $watched".to_owned(),
             typed,
         ],
+        // And a moment later it has told what it offers.
+        _ if typed.starts_with("visorbus call") => {
+            vec![format!("timeout 20 bash -c 'until {typed} > /dev/null 2>&1; do :; done'"), typed]
+        }
         _ => vec![typed],
     };
     lines.iter().map(|line| Step::new(line)).collect()
