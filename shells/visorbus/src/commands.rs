@@ -10,6 +10,7 @@ use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
 use crate::args;
 use crate::client::Client;
 use crate::output::{GREEN, RED, paint, print};
+use crate::progress::Progress;
 use crate::table::{self, draw};
 
 /// Calls an address and prints the answer.
@@ -17,7 +18,9 @@ pub(crate) fn call(args: &args::Call, json: bool) -> Result<()> {
     let mut client = Client::connect(&args.client)?;
     client.share_key(&args.sealing, &args.address)?;
     let compressed = args.compression.compressed;
+    let progress = Progress::of(&format!("waiting for {}", args.address));
     let answer = client.call(&args.address, args.request.as_ref(), compressed, args.timeout)?;
+    drop(progress);
     let pretty = !json && io::stdout().is_terminal();
     print(&if pretty { format!("{answer:#}") } else { answer.to_string() })
 }

@@ -20,6 +20,7 @@ mod manual;
 mod monitor;
 mod output;
 mod place;
+mod progress;
 mod prompt;
 mod reload;
 mod serve;

@@ -33,6 +33,7 @@ use visorbus_websocket::WebSocketClient;
 use crate::args;
 use crate::interrupt;
 use crate::output::{BOLD, INTERRUPTED, paint, print_line};
+use crate::progress::Progress;
 use board::{CONTROLLER, SENSOR};
 use desktop::Desktop;
 
@@ -46,7 +47,9 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
     if args.secure {
         return secure::run(stage, &running);
     }
+    let progress = Progress::of("the first time takes a minute");
     let kind = board::Kind::choose(args.board, &running, &mut |text| stage.print(&format!("{text} …")))?;
+    drop(progress);
 
     stage.title("A hub, and two boards on serial lines");
     let desktop = Desktop::find(&stage, &running);
@@ -130,7 +133,9 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
 
     stage.title("A stream");
     let rate = operator.call::<SetRate>(&STREAM_HZ, None)?;
+    let progress = Progress::for_time("measuring the stream", args.stream);
     let stream = measure_stream(&viewer, args.stream)?;
+    drop(progress);
     let Stream { delays, rate_hz, missed } = &stream;
     stage.say("operator", format!("may: imu/set-rate {STREAM_HZ}"));
     stage.say(
