@@ -34,6 +34,8 @@ impl World {
     fn new(thresholds: &[&str]) -> Self {
         let directory = TempDir::new().unwrap();
         fs::create_dir(directory.path().join("proc")).unwrap();
+        // Before anything is measured.
+        write_load(&directory, 0.5);
         let mut server =
             UnixSocketServer::new(directory.path().join("hub.sock"), HubConfig::new(keys(), 1)).unwrap();
         server.start().unwrap();
@@ -48,17 +50,12 @@ impl World {
         let (sender, events) = sync_channel(10_000);
         manager.on_event(move |event| sender.try_send(event.clone()).is_ok());
         server.register_handler(Box::new(MonitoringMessageHandler::new(manager.clone()))).unwrap();
-        let world = Self { directory, manager, events, _server: server };
-        world.set_load(0.5);
-        world
+        Self { directory, manager, events, _server: server }
     }
 
-    /// Has the machine's load be this, as the kernel writes it.
+    /// Has the machine's load be this.
     fn set_load(&self, load: f64) {
-        let file = self.directory.path().join("proc/loadavg");
-        let new = file.with_extension("new");
-        fs::write(&new, format!("{load:.2} 0.10 0.05 1/123 4567\n")).unwrap();
-        fs::rename(new, file).unwrap();
+        write_load(&self.directory, load);
     }
 
     fn client(&self, name: &str, scopes: &[&str]) -> UnixSocketClient {
@@ -75,6 +72,14 @@ impl World {
             }
         }
     }
+}
+
+/// The machine's load, as the kernel writes it.
+fn write_load(directory: &TempDir, load: f64) {
+    let file = directory.path().join("proc/loadavg");
+    let new = file.with_extension("new");
+    fs::write(&new, format!("{load:.2} 0.10 0.05 1/123 4567\n")).unwrap();
+    fs::rename(new, file).unwrap();
 }
 
 fn keys() -> KeyRing {

@@ -31,14 +31,8 @@ fn in_one_shell(command: &str) -> Vec<Step> {
             vec![format!("{typed} > board.txt &"), "line=$(await board.txt /dev/pts/)".to_owned()]
         }
         _ if typed.starts_with("visorbus subscribe") => vec![format!("{typed} --count 1")],
-        // The board is there a moment after the hub.
-        _ if typed.starts_with("visorbus hardware show") => vec![
-            "visorbus services --watch > watched.txt & watched=$!".to_owned(),
-            "await watched.txt imu; kill $watched".to_owned(),
-            typed,
-        ],
-        // And a moment later it has told what it offers.
-        _ if typed.starts_with("visorbus call") => {
+        // The board is there a moment after the hub, and has told what it offers a moment later.
+        _ if ["visorbus hardware show", "visorbus call"].iter().any(|part| typed.starts_with(part)) => {
             vec![format!("timeout 20 bash -c 'until {typed} > /dev/null 2>&1; do :; done'"), typed]
         }
         _ => vec![typed],
