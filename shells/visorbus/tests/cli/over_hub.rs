@@ -229,6 +229,8 @@ fn the_figures_are_a_page_for_whoever_has_a_token_for_them() {
 fn tables_are_no_wider_than_the_terminal_and_names_in_them_are_whole() {
     let place = Place::for_boards();
     let _running = place.serve_board();
+    // The first figures are of a moment at which the board had published nothing.
+    while !place.succeed(&["top", "--once"]).contains("imu/sample") {}
     for (line, name) in [
         ("config list", "hardware.scan_interval_ms"),
         ("config show --effective", "websocket.allow_plaintext_network"),
