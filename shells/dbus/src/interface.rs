@@ -77,6 +77,24 @@ pub struct DBusMethod {
     pub requires_auth: bool,
 }
 
+impl DBusMethod {
+    /// One for callers that have authenticated and may use it.
+    pub fn authenticated(
+        name: &str,
+        input_signature: &str,
+        output_signature: &str,
+        description: &str,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            input_signature: input_signature.to_owned(),
+            output_signature: output_signature.to_owned(),
+            description: description.to_owned(),
+            requires_auth: true,
+        }
+    }
+}
+
 /// A signal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DBusSignal {
@@ -89,6 +107,18 @@ pub struct DBusSignal {
     /// Whether it goes only to those who may subscribe to its address and have used the interface before; else to everybody
     /// on the bus who asks the bus for it.
     pub requires_auth: bool,
+}
+
+impl DBusSignal {
+    /// One for those who have authenticated and may subscribe to it.
+    pub fn authenticated(name: &str, signature: &str, description: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            signature: signature.to_owned(),
+            description: description.to_owned(),
+            requires_auth: true,
+        }
+    }
 }
 
 /// A property.
@@ -106,6 +136,20 @@ pub struct DBusProperty {
     pub requires_auth_read: bool,
     /// Whether whoever writes it must have authenticated, and must be allowed to.
     pub requires_auth_write: bool,
+}
+
+impl DBusProperty {
+    /// One that callers who have authenticated and may do so read, and nobody writes.
+    pub fn read_only(name: &str, signature: &str, description: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            signature: signature.to_owned(),
+            description: description.to_owned(),
+            access: DBusPropertyAccess::Read,
+            requires_auth_read: true,
+            requires_auth_write: true,
+        }
+    }
 }
 
 /// What can be done with a property.

@@ -8,7 +8,7 @@ use visorbus_services::config::{
 };
 
 use super::value::{array, dict, from_item, to_variant};
-use crate::interface::{DBusInterface, DBusMethod, DBusProperty, DBusPropertyAccess, DBusSignal};
+use crate::interface::{DBusInterface, DBusMethod, DBusProperty, DBusSignal};
 use crate::listener::DBusDoor;
 
 /// The configuration on a bus. Everything needs a permission for its address, such as
@@ -75,34 +75,15 @@ impl DBusInterface for ConfigInterface {
     }
 
     fn methods(&self) -> Vec<DBusMethod> {
-        let method = |(name, input, output, description): (&str, &str, &str, &str)| DBusMethod {
-            name: name.to_owned(),
-            input_signature: input.to_owned(),
-            output_signature: output.to_owned(),
-            description: description.to_owned(),
-            requires_auth: true,
-        };
-        METHODS.map(method).to_vec()
+        METHODS.map(|(name, takes, gives, does)| DBusMethod::authenticated(name, takes, gives, does)).to_vec()
     }
 
     fn signals(&self) -> Vec<DBusSignal> {
-        vec![DBusSignal {
-            name: CHANGED.to_owned(),
-            signature: "ssv".to_owned(),
-            description: "Another value holds: category, key, value.".to_owned(),
-            requires_auth: true,
-        }]
+        vec![DBusSignal::authenticated(CHANGED, "ssv", "Another value holds: category, key, value.")]
     }
 
     fn properties(&self) -> Vec<DBusProperty> {
-        vec![DBusProperty {
-            name: CATEGORIES.to_owned(),
-            signature: "as".to_owned(),
-            description: "The names of the categories.".to_owned(),
-            access: DBusPropertyAccess::Read,
-            requires_auth_read: true,
-            requires_auth_write: true,
-        }]
+        vec![DBusProperty::read_only(CATEGORIES, "as", "The names of the categories.")]
     }
 
     fn handle_method_call(

@@ -8,7 +8,7 @@ use visorbus_hub::{Error, Result, Value};
 use visorbus_services::hardware::{Device, DeviceChange, DeviceSummary, HardwareManager, Listening};
 
 use super::value::{array, dict, from_item, to_variant};
-use crate::interface::{DBusInterface, DBusMethod, DBusProperty, DBusPropertyAccess, DBusSignal};
+use crate::interface::{DBusInterface, DBusMethod, DBusProperty, DBusSignal};
 use crate::listener::DBusDoor;
 
 /// The hardware on a bus. Everything needs a permission for its address, such as
@@ -89,36 +89,15 @@ impl DBusInterface for HardwareInterface {
     }
 
     fn methods(&self) -> Vec<DBusMethod> {
-        let method = |(name, input, output, description): (&str, &str, &str, &str)| DBusMethod {
-            name: name.to_owned(),
-            input_signature: input.to_owned(),
-            output_signature: output.to_owned(),
-            description: description.to_owned(),
-            requires_auth: true,
-        };
-        METHODS.map(method).to_vec()
+        METHODS.map(|(name, takes, gives, does)| DBusMethod::authenticated(name, takes, gives, does)).to_vec()
     }
 
     fn signals(&self) -> Vec<DBusSignal> {
-        let signal = |(name, signature, description): (&str, &str, &str)| DBusSignal {
-            name: name.to_owned(),
-            signature: signature.to_owned(),
-            description: description.to_owned(),
-            requires_auth: true,
-        };
-        SIGNALS.map(signal).to_vec()
+        SIGNALS.map(|(name, has, tells)| DBusSignal::authenticated(name, has, tells)).to_vec()
     }
 
     fn properties(&self) -> Vec<DBusProperty> {
-        let property = |(name, signature, description): (&str, &str, &str)| DBusProperty {
-            name: name.to_owned(),
-            signature: signature.to_owned(),
-            description: description.to_owned(),
-            access: DBusPropertyAccess::Read,
-            requires_auth_read: true,
-            requires_auth_write: true,
-        };
-        PROPERTIES.map(property).to_vec()
+        PROPERTIES.map(|(name, is, tells)| DBusProperty::read_only(name, is, tells)).to_vec()
     }
 
     fn handle_method_call(

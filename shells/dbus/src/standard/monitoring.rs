@@ -11,7 +11,7 @@ use visorbus_services::monitoring::{
     Alert, AlertState, Metric, MonitoringEvent, MonitoringManager, SeriesHistory, Threshold,
 };
 
-use crate::interface::{DBusInterface, DBusMethod, DBusProperty, DBusPropertyAccess, DBusSignal};
+use crate::interface::{DBusInterface, DBusMethod, DBusProperty, DBusSignal};
 use crate::listener::DBusDoor;
 
 /// The monitoring on a bus. Everything needs a permission for its address, such as
@@ -117,37 +117,17 @@ impl DBusInterface for MonitoringInterface {
     }
 
     fn methods(&self) -> Vec<DBusMethod> {
-        let method = |(name, input, output, description): (&str, &str, &str, &str)| DBusMethod {
-            name: name.to_owned(),
-            input_signature: input.to_owned(),
-            output_signature: output.to_owned(),
-            description: description.to_owned(),
-            requires_auth: true,
-        };
-        METHODS.map(method).to_vec()
+        METHODS.map(|(name, takes, gives, does)| DBusMethod::authenticated(name, takes, gives, does)).to_vec()
     }
 
     fn signals(&self) -> Vec<DBusSignal> {
-        vec![DBusSignal {
-            name: "Alert".to_owned(),
-            signature: "bssds".to_owned(),
-            description:
-                "Something is to be worried about (true), or no longer: severity, figure, value, a sentence."
-                    .to_owned(),
-            requires_auth: true,
-        }]
+        let tells =
+            "Something is to be worried about (true), or no longer: severity, figure, value, a sentence.";
+        vec![DBusSignal::authenticated("Alert", "bssds", tells)]
     }
 
     fn properties(&self) -> Vec<DBusProperty> {
-        let property = |(name, signature, description): (&str, &str, &str)| DBusProperty {
-            name: name.to_owned(),
-            signature: signature.to_owned(),
-            description: description.to_owned(),
-            access: DBusPropertyAccess::Read,
-            requires_auth_read: true,
-            requires_auth_write: true,
-        };
-        PROPERTIES.map(property).to_vec()
+        PROPERTIES.map(|(name, is, tells)| DBusProperty::read_only(name, is, tells)).to_vec()
     }
 
     fn handle_method_call(
