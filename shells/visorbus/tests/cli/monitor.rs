@@ -108,6 +108,24 @@ fn top_draws_sorts_pauses_is_resized_and_quits() {
 }
 
 #[test]
+fn no_key_is_lost_while_the_terminal_is_resized() {
+    let place = Place::new();
+    let _hub = place.serve(&[]);
+    let mut top = Top::start(&place, 80, 24);
+    for round in 0..100 {
+        top.resize(80 + round % 2, 24);
+        top.press("p");
+        top.wait_for("PAUSED");
+        top.resize(90, 24);
+        // Without a pause the bar is drawn without the word.
+        top.press("p");
+        while top.frame().contains("PAUSED") {}
+    }
+    top.press("q");
+    assert_eq!(top.ends(), Some(0));
+}
+
+#[test]
 fn a_signal_and_ctrl_c_give_the_terminal_back() {
     let place = Place::new();
     let _hub = place.serve(&[]);
