@@ -15,7 +15,8 @@ use crate::hub::{BUS_ADDRESS, Hub, Incoming};
 use crate::info::{Ended, Revoke};
 use crate::login::no_token;
 use crate::owned::{Error, Result};
-use crate::peers::{Peer, PeerKey};
+use crate::peer::Peer;
+use crate::peers::PeerKey;
 
 impl Hub {
     /// Makes a new token in the place of the session's own.

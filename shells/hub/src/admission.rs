@@ -15,7 +15,8 @@ use visorbus_core::{Instant, IpcError, encode};
 use crate::hub::Hub;
 use crate::link::LinkOptions;
 use crate::owned::{Error, Result};
-use crate::peers::{Peer, PeerKey};
+use crate::peer::Peer;
+use crate::peers::PeerKey;
 use crate::watch::HubEvent;
 
 impl Hub {

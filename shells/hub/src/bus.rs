@@ -20,7 +20,9 @@ use crate::info::{
 use crate::interfaces::may_use;
 use crate::listeners::{ListenerId, Via};
 use crate::owned::{Error, OwnedMessage, OwnedPayload, Result};
-use crate::peers::{Component, OwnedAccess, Peer, PeerKey, Subscription};
+use crate::peer::{Component, Peer, Subscription};
+use crate::peers::PeerKey;
+use crate::rows::{OwnedAccess, Row};
 use crate::schema::Shape;
 use crate::watch::HubEvent;
 
@@ -200,7 +202,7 @@ impl Hub {
         });
         let service = |component: &String, key: &PeerKey| {
             let peer = self.peers.get(*key)?;
-            let own = |row: &&crate::peers::Row| row.kind.is_offered() && row.component() == component;
+            let own = |row: &&Row| row.kind.is_offered() && row.component() == component;
             Some(ServiceInfo {
                 component: component.clone(),
                 peer: peer.name.clone(),
@@ -223,7 +225,7 @@ impl Hub {
     }
 
     /// What is told of an address by whoever offers it.
-    fn offered(&self, address: Address<'_>) -> Option<&crate::peers::Row> {
+    fn offered(&self, address: Address<'_>) -> Option<&Row> {
         let mut rows = self.rows_of(address.component()).iter();
         rows.find(|row| row.kind.is_offered() && row.address == address.as_str())
     }
@@ -560,8 +562,8 @@ struct OwnedRegister {
     component: String,
 }
 
-impl From<&crate::peers::Row> for AddressInfo {
-    fn from(row: &crate::peers::Row) -> Self {
+impl From<&Row> for AddressInfo {
+    fn from(row: &Row) -> Self {
         Self {
             address: row.address.clone(),
             kind: kind_name(row.kind).to_owned(),

@@ -6,7 +6,8 @@ use visorbus_core::message::{Message, MessageType};
 
 use crate::hub::Hub;
 use crate::info::ClockInfo;
-use crate::peers::{Peer, PeerKey, Presence};
+use crate::peer::{Peer, Presence};
+use crate::peers::PeerKey;
 
 impl Hub {
     /// Sends the next probe to a board, if it is due.

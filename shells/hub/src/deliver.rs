@@ -20,11 +20,12 @@ use crate::handlers::Pool;
 use crate::hub::{BUS_ADDRESS, Hub, Incoming};
 use crate::listeners::stops;
 use crate::owned::{Error, OwnedPayload, Result};
-use crate::peers::{Frame, Given, Notice, Peer, PeerKey, Unsent};
+use crate::peer::Peer;
+use crate::peers::{Frame, Notice, PeerKey, Unsent};
 use crate::queue::Timed;
 use crate::sending::{Head, too_long_answer};
 use crate::subscriptions::Selected;
-use crate::tally::Count;
+use crate::tally::{Count, Given};
 use crate::translate::{Side, typed};
 
 impl Hub {
@@ -565,7 +566,7 @@ impl Hub {
     }
 
     pub(crate) fn unsent_error(&self, to: PeerKey, len: usize, unsent: Unsent) -> Error {
-        let name = self.peers.get(to).map(crate::peers::Peer::label).unwrap_or_default();
+        let name = self.peers.get(to).map(Peer::label).unwrap_or_default();
         match unsent {
             Unsent::Gone => Error::Connection(format!("'{name}' is gone")),
             Unsent::Full { waiting } => Error::Message(format!(

@@ -8,7 +8,9 @@ use visorbus_core::message::{Address, AddressBuf, Message, MessagePayload};
 use visorbus_core::{Instant, codec};
 
 use crate::hub::Hub;
-use crate::peers::{Asking, PeerKey, Row};
+use crate::peer::Peer;
+use crate::peers::PeerKey;
+use crate::rows::{Asking, Row};
 use crate::schema::Described;
 
 impl Hub {
@@ -121,7 +123,7 @@ impl Hub {
     }
 
     fn give_up_on(&mut self, key: PeerKey, why: &str) {
-        let label = self.peers.get(key).map(crate::peers::Peer::label).unwrap_or_default();
+        let label = self.peers.get(key).map(Peer::label).unwrap_or_default();
         tracing::warn!("{label}: {why}; its addresses are served by permission alone");
         self.announce_peer(key);
     }

@@ -12,7 +12,7 @@ use crate::hub::Hub;
 use crate::link::Goodbye;
 use crate::listeners::drop_elsewhere;
 use crate::owned::{Error, Result};
-use crate::peers::{Peer, Presence};
+use crate::peer::{Peer, Presence};
 
 /// The end of a hub, from when it is asked for.
 pub(crate) struct Ending {

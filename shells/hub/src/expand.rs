@@ -7,6 +7,7 @@ use visorbus_core::message::{Address, Message};
 use crate::compress::expand;
 use crate::hub::Hub;
 use crate::owned::{Error, OwnedPayload, Result};
+use crate::peer::Peer;
 use crate::peers::{Notice, PeerKey};
 use crate::sending::Head;
 use crate::subscriptions::Selected;
@@ -36,7 +37,7 @@ impl Hub {
             return Ok(None);
         }
         self.expanded(message, self.peers.max_frame(to)).map(Some).map_err(|error| {
-            let name = self.peers.get(to).map(crate::peers::Peer::label).unwrap_or_default();
+            let name = self.peers.get(to).map(Peer::label).unwrap_or_default();
             Error::new(
                 error.kind(),
                 format!("'{name}' does not expand compressed payloads: {}", error.text()),

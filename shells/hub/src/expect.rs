@@ -17,7 +17,8 @@ use crate::bus::said;
 use crate::gate::Denied;
 use crate::hub::{BUS_ADDRESS, Hub, Incoming};
 use crate::owned::{Error, OwnedPayload, Result};
-use crate::peers::{OwnedAccess, PeerKey, Row};
+use crate::peers::PeerKey;
+use crate::rows::{OwnedAccess, Row};
 use crate::schema::Shape;
 use crate::subscriptions::Selected;
 

@@ -18,8 +18,9 @@ use visorbus_core::{ErrorKind, IpcError, codec};
 use crate::HashMap;
 use crate::calls::CallKey;
 use crate::gate::{Denied, Further, Gate, OwnedGate};
-use crate::peers::{PeerKey, Row};
+use crate::peers::PeerKey;
 use crate::poller::Waker;
+use crate::rows::Row;
 use crate::turns::Turns;
 
 /// A handler that can be given to a hub.

@@ -34,12 +34,14 @@ use crate::handlers::{Pool, Registry};
 use crate::link::{Goodbye, HubLink, Origin, ReceiveBuffer};
 use crate::listeners::{Listeners, Via, drop_elsewhere, stops};
 use crate::owned::{Error, Result};
-use crate::peers::{Counters, Peer, PeerKey, Peers, Presence, Rows, Watched};
+use crate::peer::{Peer, Presence, Watched};
+use crate::peers::{PeerKey, Peers};
 use crate::poller::{Poller, Ready, WOKEN};
 use crate::queue::Queue;
+use crate::rows::Rows;
 use crate::signals::Signals;
 use crate::subscriptions::Matches;
-use crate::tally::{Count, Tally};
+use crate::tally::{Count, Counters, Tally};
 use crate::watch::Watchers;
 
 /// A hub: attach transports to it through its [`HubHandle`], then [`Hub::run`] it.

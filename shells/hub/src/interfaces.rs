@@ -11,7 +11,7 @@ use crate::gate::Gate;
 use crate::hub::{Hub, Incoming};
 use crate::info::{AddressInfo, InterfaceAddress, InterfaceInfo};
 use crate::owned::{Error, Result};
-use crate::peers::Row;
+use crate::rows::Row;
 use crate::schema::Shape;
 
 impl Hub {

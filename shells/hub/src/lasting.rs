@@ -12,7 +12,8 @@ use crate::gate::Gate;
 use crate::hub::{BUS_ADDRESS, Hub};
 use crate::info::Ended;
 use crate::owned::Error;
-use crate::peers::{Peer, PeerKey, Presence};
+use crate::peer::{Peer, Presence};
+use crate::peers::PeerKey;
 
 impl Hub {
     /// Asks about everything again.

@@ -46,8 +46,10 @@ mod interfaces;
 
 mod budget;
 mod calls;
+mod peer;
 mod peers;
 mod queue;
+mod rows;
 pub mod statistics;
 mod subscriptions;
 mod tally;

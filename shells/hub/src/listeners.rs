@@ -7,7 +7,8 @@ use visorbus_core::Instant;
 use crate::hub::Hub;
 use crate::link::{Goodbye, HubLink, Listener};
 use crate::owned::{Error, Result};
-use crate::peers::{End, PeerKey, Presence};
+use crate::peer::Presence;
+use crate::peers::{End, PeerKey};
 use crate::poller::{Poller, WOKEN};
 
 /// Names a listener of a hub, as [`HubHandle::listen`](crate::HubHandle::listen) gives it; never names another one later.

@@ -6,7 +6,8 @@ use visorbus_core::Instant;
 use crate::hub::Hub;
 use crate::link::{Goodbye, Origin, Reopen};
 use crate::owned::Error;
-use crate::peers::{End, Peer, PeerKey, Presence};
+use crate::peer::{Peer, Presence};
+use crate::peers::{End, PeerKey};
 use crate::poller::Ready;
 use crate::watch::HubEvent;
 

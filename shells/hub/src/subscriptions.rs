@@ -6,6 +6,7 @@ use visorbus_core::bus::RowKind;
 use visorbus_core::message::Address;
 
 use crate::HashMap;
+use crate::peer::Peer;
 use crate::peers::{PeerKey, Peers};
 
 /// A subscription that selects a topic.
@@ -46,7 +47,7 @@ impl Matches {
         if self.by_topic.len() >= MAX_TOPICS {
             self.by_topic.clear();
         }
-        let first = |peer: &crate::peers::Peer| {
+        let first = |peer: &Peer| {
             peer.subscriptions
                 .iter()
                 .find(|subscription| subscription.matches(topic))

@@ -18,6 +18,53 @@ pub(crate) struct Tally {
     pub(crate) addresses: Addresses,
 }
 
+/// What a peer has cost and what it was refused.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Counters {
+    pub(crate) taken: Flow,
+    pub(crate) given: Flow,
+    /// Frames that are no message.
+    pub(crate) undecodable: u64,
+    /// Messages refused or dropped for what they were.
+    pub(crate) refused: u64,
+    /// Notifications that it did not get because it did not read.
+    pub(crate) missed: u64,
+    /// Answers that came too late or to nothing.
+    pub(crate) late: u64,
+    /// Times its session began.
+    pub(crate) sessions: u64,
+    /// How long frames have waited for it, where any had to.
+    pub(crate) waited: Option<Box<Times>>,
+}
+
+impl Counters {
+    /// Counts a frame of `len` bytes, which begins with the byte `first`, that is given to the link.
+    pub(crate) fn gives(&mut self, first: u8, len: usize) {
+        self.given.count(first & 7);
+        self.given.bytes += len as u64;
+    }
+
+    pub(crate) fn add(&mut self, more: &Self) {
+        self.taken.add(&more.taken);
+        self.given.add(&more.given);
+        self.undecodable += more.undecodable;
+        self.refused += more.refused;
+        self.missed += more.missed;
+        self.late += more.late;
+        self.sessions += more.sessions;
+        if let Some(waited) = &more.waited {
+            self.waited.get_or_insert_default().add(waited);
+        }
+    }
+}
+
+/// What came of notifications, by subscribers.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Given {
+    pub(crate) deliveries: u64,
+    pub(crate) missed: u64,
+}
+
 /// How long something took, so far.
 #[derive(Debug, Clone)]
 pub(crate) struct Times {
