@@ -11,14 +11,14 @@ use std::sync::{Arc, OnceLock};
 
 use dbus::arg::messageitem::MessageItem;
 use visorbus_core::IpcError;
-use visorbus_core::auth::{Access, Grant};
+use visorbus_core::auth::{Access, Grant, Operation};
 use visorbus_core::dispatch::{Caller, MessageHandler, Reply};
 use visorbus_core::message::{Address, Message, MessagePayload, MessageType};
 use visorbus_hub::{BoxedHandler, Error, OwnedMessage, Result};
 
 use crate::carrier;
 use crate::described::Described;
-use crate::interface::DBusInterface;
+use crate::interface::{DBusInterface, DBusSignal};
 use crate::listener::DBusDoor;
 use crate::router::Router;
 use crate::step::GUEST;
@@ -77,17 +77,38 @@ impl DBusDoor {
     /// there is no bus now or the hub has ended.
     pub fn emit_signal(&self, interface: &str, signal: &str, args: &[MessageItem]) -> Result<()> {
         let described = self.described(interface)?;
-        let known = described
-            .signal(signal)
-            .ok_or_else(|| Error::Message(format!("the interface '{interface}' has no signal '{signal}'")))?;
-        fits(&format!("the signal '{interface}.{signal}'"), &known.signature, args)
-            .map_err(Error::Message)?;
+        let known = checked(&described, signal, args)?;
         if !known.requires_auth {
             let message = self.with_router(|router| router.signal(interface, signal, args))?;
             return self.send(vec![message]);
         }
         let topic = described.signal_address(signal)?;
         self.hub().publish(OwnedMessage::notification(topic.as_str(), carrier::pack(args)?))
+    }
+
+    /// As [`DBusDoor::emit_signal`], to those alone who may at this moment do what is `needed` too, an operation on an address
+    /// of the hub: where a signal tells of several things that not everybody may know, as a method that has one of them as
+    /// an argument asks [`Caller::may`].
+    ///
+    /// # Errors
+    /// As [`DBusDoor::emit_signal`]; `Message` too when the signal is for everybody, or the address is none.
+    pub fn emit_signal_to_permitted(
+        &self,
+        interface: &str,
+        signal: &str,
+        args: &[MessageItem],
+        (operation, address): (Operation, &str),
+    ) -> Result<()> {
+        let described = self.described(interface)?;
+        let known = checked(&described, signal, args)?;
+        if !known.requires_auth {
+            return Err(Error::Message(format!(
+                "the signal '{interface}.{signal}' is for everybody, so nobody can be left out"
+            )));
+        }
+        let topic = described.signal_address(signal)?;
+        let message = OwnedMessage::notification(topic.as_str(), carrier::pack(args)?);
+        self.hub().publish_to_permitted(message, operation, address)
     }
 
     /// Tells that a property has changed by itself (`PropertiesChanged` of `org.freedesktop.DBus.Properties`): everybody
@@ -298,6 +319,16 @@ fn written(mut values: Vec<MessageItem>) -> Vec<MessageItem> {
         }
         _ => values,
     }
+}
+
+/// The signal of an interface that has these arguments.
+fn checked<'d>(described: &'d Described, signal: &str, args: &[MessageItem]) -> Result<&'d DBusSignal> {
+    let interface = &described.name;
+    let known = described
+        .signal(signal)
+        .ok_or_else(|| Error::Message(format!("the interface '{interface}' has no signal '{signal}'")))?;
+    fits(&format!("the signal '{interface}.{signal}'"), &known.signature, args).map_err(Error::Message)?;
+    Ok(known)
 }
 
 /// Whether values have a signature and can be sent; what is wrong where they have not.

@@ -11,7 +11,7 @@ use visorbus_core::message::{Address, Message, MessagePayload, MessageType, Patt
 
 use crate::accounts::Asker;
 use crate::gate::{Denied, Gate};
-use crate::handle::{Audience, Command, audience};
+use crate::handle::{Audience, Command, Needed, audience};
 use crate::hub::{BUS_ADDRESS, Hub, Incoming};
 use crate::info::{
     AddressInfo, Ended, Fault, InterfaceInfo, PeerInfo, Revoke, SchemaInfo, ServiceChange, ServiceInfo,
@@ -345,13 +345,24 @@ impl Hub {
                     self.announce(&id, "", true);
                 }
             }
+            Command::Replace(handler, done) => {
+                let id = handler.id().to_owned();
+                let outcome = self.registry.replace(handler).map_err(|()| no_handler(&id));
+                let is_replaced = outcome.is_ok();
+                if is_replaced {
+                    self.handle.types_changed();
+                }
+                drop(done.send(outcome));
+                if is_replaced {
+                    self.announce(&id, "", true);
+                }
+            }
             Command::Unregister(id, done) => {
                 let removed = self.registry.remove(&id);
                 if removed {
                     self.handle.types_changed();
                 }
-                let text = || Error::Message(format!("no handler is called '{id}'"));
-                drop(done.send(if removed { Ok(()) } else { Err(text()) }));
+                drop(done.send(if removed { Ok(()) } else { Err(no_handler(&id)) }));
                 if removed {
                     self.announce(&id, "", false);
                 }
@@ -360,8 +371,8 @@ impl Hub {
                 let outcome = self.send_own(via, &peer, &message);
                 drop(done.send(outcome));
             }
-            Command::Publish(message, done) => {
-                let outcome = self.publish_of_handler(&message, now);
+            Command::Publish(message, needed, done) => {
+                let outcome = self.publish_of_handler(&message, needed.as_ref(), now);
                 drop(done.send(outcome));
             }
             Command::Broadcast(audience, message, done) => {
@@ -397,7 +408,12 @@ impl Hub {
     }
 
     /// Publishes what a handler of the hub's tells.
-    fn publish_of_handler(&mut self, message: &OwnedMessage, now: visorbus_core::Instant) -> Result<()> {
+    fn publish_of_handler(
+        &mut self,
+        message: &OwnedMessage,
+        needed: Option<&Needed>,
+        now: visorbus_core::Instant,
+    ) -> Result<()> {
         let wrong = |text: &str| Err(Error::Message(text.to_owned()));
         if message.message_type != MessageType::Notification {
             return wrong("a hub publishes notifications; requests are a client's");
@@ -412,7 +428,7 @@ impl Hub {
         }
         message.id = self.take_id();
         message.source = Address::new(topic.component()).ok();
-        self.publish(None, &message, false, now)
+        self.publish(None, &message, needed, false, now)
     }
 
     /// Sends a notification to whom it is for; the first that could not have it is the error.
@@ -490,6 +506,10 @@ impl Hub {
         let sent = self.peers.send(key, &self.out[..len], &[], priority, false);
         sent.map_err(|unsent| self.unsent_error(key, len, unsent))
     }
+}
+
+fn no_handler(id: &str) -> Error {
+    Error::Message(format!("no handler is called '{id}'"))
 }
 
 /// [`bus::Subscribe`] with its own text, so that JSON with escapes reads too.

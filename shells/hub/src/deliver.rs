@@ -16,6 +16,7 @@ use crate::bus::OwnedCancel;
 use crate::calls::{Call, CallKey, Callee};
 use crate::expand::with_plain;
 use crate::gate::{Denied, Gate, OwnedGate, operation_of};
+use crate::handle::Needed;
 use crate::handlers::Pool;
 use crate::hub::{BUS_ADDRESS, Hub, Incoming};
 use crate::listeners::stops;
@@ -395,7 +396,7 @@ impl Hub {
 
     fn publish_and_answer(&mut self, incoming: &Incoming<'_>) -> Result<()> {
         let Incoming { from, ref message, at_once, now } = *incoming;
-        let published = self.publish(Some(from), message, at_once, now);
+        let published = self.publish(Some(from), message, None, at_once, now);
         if let (Err(error), Some(topic), false) = (&published, message.destination, message.wants_answer()) {
             self.tell_misfit(from, topic, error);
         }
@@ -404,7 +405,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Gives a notification to whoever subscribed to its topic and may still have it.
+    /// Gives a notification to whoever subscribed to its topic and may still have it, and may do what is `needed` besides.
     ///
     /// # Errors
     /// What is wrong with its compressed payload, which then only those have who asked for such.
@@ -412,12 +413,19 @@ impl Hub {
         &mut self,
         from: Option<PeerKey>,
         message: &Message<'_>,
+        needed: Option<&Needed>,
         at_once: bool,
         now: visorbus_core::Instant,
     ) -> Result<()> {
         let Some(topic) = message.destination else { return Ok(()) };
         let before = self.peers.given;
-        let published = self.publish_on(topic, from, message, at_once, now);
+        let mut selected = self.matches.find(topic, &self.peers);
+        if let Some(needed) = needed {
+            let unix_s = self.unix_s(now);
+            selected =
+                selected.iter().filter(|one| self.is_permitted(one, needed, unix_s)).copied().collect();
+        }
+        let published = self.publish_on(topic, (from, &selected), message, at_once, now);
         let Given { deliveries, missed } = self.peers.given;
         let (deliveries, missed) = (deliveries - before.deliveries, missed - before.missed);
         let count = Count { deliveries, missed, ..Count::message(message.payload.as_bytes().len()) };
@@ -428,12 +436,11 @@ impl Hub {
     fn publish_on(
         &mut self,
         topic: Address<'_>,
-        from: Option<PeerKey>,
+        (from, selected): (Option<PeerKey>, &[Selected]),
         message: &Message<'_>,
         at_once: bool,
         now: visorbus_core::Instant,
     ) -> Result<()> {
-        let selected = self.matches.find(topic, &self.peers);
         if selected.is_empty() {
             return Ok(());
         }
@@ -459,12 +466,21 @@ impl Hub {
             let all: Vec<Selected> = selected.iter().filter(|one| suited(self, one)).copied().collect();
             return self.publish_compressed(&all, message, &notice);
         }
-        for selected in &*selected {
+        for selected in selected {
             if suited(self, &selected) {
                 self.peers.publish(selected.peer, selected.number, &notice);
             }
         }
         Ok(())
+    }
+
+    /// Whether a subscriber may do what is needed, by the grant of its subscription.
+    fn is_permitted(&self, selected: &Selected, needed: &Needed, unix_s: u64) -> bool {
+        let subscriptions = self.peers.get(selected.peer).map_or(&[][..], |peer| &peer.subscriptions);
+        let Some(own) = subscriptions.iter().find(|own| own.number == selected.number) else { return false };
+        let gate = Gate::new(&*self.config.policy, &self.peers, selected.peer, Some(&own.grant), unix_s);
+        let address = needed.address.as_address();
+        gate.would(needed.operation, address.into(), Access::Permission).is_ok()
     }
 
     /// Tells the sender of a notification that it was taken, if it asked.

@@ -51,10 +51,12 @@ pub(crate) enum Command {
     Attach(LinkId, Box<dyn HubLink>, Outcome<()>),
     Detach(LinkId, String, Outcome<Option<Box<dyn HubLink>>>),
     Register(BoxedHandler, Outcome<()>),
+    Replace(BoxedHandler, Outcome<()>),
     Unregister(String, Outcome<()>),
     /// To one of those who came by a listener, where it has to be.
     Send(Option<ListenerId>, String, OwnedMessage, Outcome<()>),
-    Publish(OwnedMessage, Outcome<()>),
+    /// To those alone who may besides do this to this address, where it has to be.
+    Publish(OwnedMessage, Option<Needed>, Outcome<()>),
     Broadcast(Audience, OwnedMessage, Outcome<()>),
     /// With the milliseconds that the answer may take.
     Request(OwnedMessage, u32, Outcome<OwnedMessage>),
@@ -68,6 +70,13 @@ pub(crate) enum Command {
     Errand(Errand, Purpose, Outcome<Ended>),
     Shutdown(Duration, Outcome<()>),
     Stop,
+}
+
+/// What a subscriber has to be allowed besides, at the moment of a publication.
+#[derive(Debug, Clone)]
+pub(crate) struct Needed {
+    pub(crate) operation: Operation,
+    pub(crate) address: AddressBuf,
 }
 
 /// Whom a broadcast is for.
@@ -154,6 +163,15 @@ impl HubHandle {
         self.tell(|outcome| Command::Register(handler, outcome))
     }
 
+    /// Has `handler` serve its component from now on in the place of the one that does, at once: what runs already is
+    /// answered by that one. So a handler has other addresses than before.
+    ///
+    /// # Errors
+    /// `Message` when no handler has this id; `Connection` when the hub has ended.
+    pub fn replace_handler(&self, handler: BoxedHandler) -> Result<()> {
+        self.tell(|outcome| Command::Replace(handler, outcome))
+    }
+
     /// Stops serving the component `id` in the hub.
     ///
     /// # Errors
@@ -196,7 +214,24 @@ impl HubHandle {
     /// `Message` when the message is no notification, or no handler of the hub's has that component; `Connection` when the
     /// hub has ended.
     pub fn publish(&self, message: OwnedMessage) -> Result<()> {
-        self.tell(|outcome| Command::Publish(message, outcome))
+        self.tell(|outcome| Command::Publish(message, None, outcome))
+    }
+
+    /// As [`HubHandle::publish`], to those subscribers alone who may at this moment do `operation` to `address` too: where one
+    /// topic tells of several things that not everybody may know.
+    ///
+    /// # Errors
+    /// As [`HubHandle::publish`]; `Message` when `address` is none.
+    pub fn publish_to_permitted(
+        &self,
+        message: OwnedMessage,
+        operation: Operation,
+        address: &str,
+    ) -> Result<()> {
+        let address = Address::new(address)
+            .map_err(|error| Error::Message(format!("'{}' is no address: {error}", said(address))))?;
+        let needed = Needed { operation, address: address.into() };
+        self.tell(|outcome| Command::Publish(message, Some(needed), outcome))
     }
 
     /// Asks a peer, or a handler of the hub's, for the program itself, and waits for the answer at most as long as

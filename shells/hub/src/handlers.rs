@@ -46,12 +46,29 @@ impl Registry {
         if self.by_id.contains_key(&id) {
             return Err(id);
         }
+        self.put(id, handler);
+        Ok(())
+    }
+
+    /// Has `handler` in the place of the one with its id.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn replace(&mut self, handler: BoxedHandler) -> Result<(), ()> {
+        let id = handler.id().to_owned();
+        if !self.by_id.contains_key(&id) {
+            return Err(());
+        }
+        self.put(id, handler);
+        Ok(())
+    }
+
+    fn put(&mut self, id: String, handler: BoxedHandler) {
         let may_block = handler.may_block();
         let heads = (0..usize::from(u16::MAX)).map_while(|number| handler.row(number));
         let rows: Arc<[Row]> =
             heads.map(|head| Row::from(&head)).filter(|row| row.component() == id).collect();
         self.by_id.insert(id, Entry { handler: Arc::new(Mutex::new(handler)), may_block, rows });
-        Ok(())
     }
 
     pub(crate) fn remove(&mut self, id: &str) -> bool {

@@ -1,20 +1,18 @@
 //! The configuration over a hub: in every form, key by key for whoever may, and told to those who listen.
 
-use std::sync::{Arc, Mutex};
-
 use visorbus_core::bus::SlowConsumer;
 use visorbus_core::error::ErrorKind;
 use visorbus_core::message::MessagePayload;
 use visorbus_hub::info::ServiceInfo;
-use visorbus_hub::{LinkOptions, Origin, OwnedMessage, OwnedPayload, Value};
+use visorbus_hub::{OwnedMessage, OwnedPayload, Value};
 use visorbus_services::config::{
     Category, CategoryInfo, ConfigChange, ConfigEntry, ConfigKey, ConfigManager, ConfigMessageHandler,
     ConfigOutcome, ConfigSchema, ConfigSet, Key, Origin as From, Overrides,
 };
 use visorbus_tests::raw_peer::{RawPeer, expect_error};
 
-use crate::desk::Disguised;
 use crate::harness::{Client, TestHub, text};
+use crate::translate::json_peer;
 
 fn schema() -> ConfigSchema {
     let display = Category::new("display", "What the eyes see.")
@@ -277,17 +275,4 @@ fn the_addresses_and_their_types_are_told() {
         matches!(&answer, OwnedPayload::Json(text) if text.contains(r#""value":0.125,"default":0.5"#)),
         "{answer:?}"
     );
-}
-
-/// A peer that has JSON and no postcard.
-fn json_peer(hub: &TestHub, name: &str, scopes: &[&str]) -> RawPeer {
-    let mut peer = RawPeer::attach_by(&hub.handle, |inner| {
-        let address = "127.0.0.1:4242".parse().unwrap();
-        let origin = Origin::WebSocket { address, tls: false };
-        let options = LinkOptions { json: true, ..LinkOptions::default() };
-        Box::new(Disguised { inner, origin, options, key: Arc::new(Mutex::new(None)) })
-    });
-    peer.hello(name).unwrap();
-    peer.authenticate(&hub.token(name, scopes)).unwrap();
-    peer
 }

@@ -5,15 +5,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use visorbus_core::IpcError;
-use visorbus_core::auth::Access;
+use visorbus_core::auth::{Access, Operation};
 use visorbus_core::bus::SlowConsumer;
 use visorbus_core::dispatch::{Caller, MessageHandler, Reply};
 use visorbus_core::error::ErrorKind;
 use visorbus_core::message::{Address, Message, MessagePayload, MessageType};
-use visorbus_hub::{HubHandle, Limits, OwnedMessage};
-use visorbus_tests::raw_peer::{PATIENCE, expect_error};
+use visorbus_hub::{HubHandle, Limits, OwnedMessage, OwnedPayload};
+use visorbus_tests::raw_peer::{PATIENCE, RawPeer, expect_error};
 
 use crate::harness::{Client, TestHub, request, text};
+use crate::translate::json_peer;
 
 #[test]
 fn a_handlers_scope_is_asked_for_before_it_runs() {
@@ -215,6 +216,64 @@ fn what_a_program_publishes_for_its_handler_reaches_those_who_may_have_it() {
     expect_error(hub.handle.publish(news("reader/x")), ErrorKind::Message, "register the handler first");
     let request = OwnedMessage::request("door/opened", MessagePayload::Empty);
     expect_error(hub.handle.publish(request), ErrorKind::Message, "a hub publishes notifications");
+}
+
+#[test]
+fn what_is_published_of_one_thing_reaches_those_alone_who_may_know_that_thing() {
+    let hub = TestHub::start();
+    hub.handle.register_handler(Box::new(Handler::new("doors", |_, _| Ok(())))).unwrap();
+    let scopes = ["subscribe:doors/**", "request:doors/front/*"];
+    let mut guest = hub.connect("guest", &scopes);
+    let mut owner = hub.connect("owner", &["subscribe:doors/**", "request:doors/**"]);
+    // By the topic itself, by a pattern, and in JSON.
+    guest.subscribe("doors/opened", SlowConsumer::default()).unwrap();
+    owner.subscribe("doors/*", SlowConsumer::default()).unwrap();
+    let mut stranger = hub.connect("stranger", &["request:doors/**"]);
+    assert!(stranger.subscribe("doors/opened", SlowConsumer::default()).is_err());
+    let mut page = json_peer(&hub, "page", &scopes);
+    page.subscribe("doors/opened", SlowConsumer::default()).unwrap();
+    let tell = |door: &str| {
+        let news = OwnedMessage::notification("doors/opened", OwnedPayload::Json(format!("\"{door}\"")));
+        hub.handle.publish_to_permitted(news, Operation::Request, &format!("doors/{door}/look"))
+    };
+    for door in ["vault", "front"] {
+        tell(door).unwrap();
+    }
+    let heard = |peer: &mut RawPeer| peer.read_topic("doors/opened").payload;
+    let front = OwnedPayload::Json("\"front\"".to_owned());
+    assert_eq!(heard(&mut owner), OwnedPayload::Json("\"vault\"".to_owned()));
+    assert_eq!(heard(&mut owner), front);
+    // Each has the first that it may have, and so was not given the one before.
+    assert_eq!(heard(&mut guest), front);
+    assert_eq!(heard(&mut page), front);
+    for peer in [&mut owner, &mut guest, &mut page, &mut stranger] {
+        assert!(peer.read_so_far().is_empty());
+    }
+    expect_error(tell("Front Door"), ErrorKind::Message, "is no address");
+}
+
+#[test]
+fn a_handler_that_is_replaced_answers_by_the_new_one_and_is_never_away() {
+    let hub = TestHub::start();
+    let says = |what: &'static str| {
+        let handler = Handler::new("clock", move |_, reply| reply.payload(MessagePayload::String(what)));
+        Box::new(Handler { may_block: true, ..handler })
+    };
+    expect_error(
+        hub.handle.replace_handler(says("first")),
+        ErrorKind::Message,
+        "no handler is called 'clock'",
+    );
+    hub.handle.register_handler(says("first")).unwrap();
+    let mut peer = hub.connect("peer", &["*"]);
+    let asked: Vec<u64> = (0..100).map(|_| peer.send_request("clock/x", MessagePayload::Empty)).collect();
+    hub.handle.replace_handler(says("second")).unwrap();
+    let after = peer.request("clock/x", MessagePayload::Empty).unwrap();
+    assert_eq!(text(&after), "second");
+    for id in asked {
+        let answer = peer.answer_to(id).expect("whichever is there answers");
+        assert!(["first", "second"].contains(&text(&answer)), "{answer:?}");
+    }
 }
 
 #[test]

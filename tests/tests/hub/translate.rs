@@ -38,7 +38,7 @@ fn rate() -> Rate {
 const RATE: &str = r#"{"sensor":{"Other":"nose"},"hz":200,"burst":null}"#;
 
 /// A peer that has JSON and no postcard; what a transport says for it is postcard all the same.
-fn json_peer(hub: &TestHub, name: &str, scopes: &[&str]) -> RawPeer {
+pub(crate) fn json_peer(hub: &TestHub, name: &str, scopes: &[&str]) -> RawPeer {
     let mut peer = RawPeer::attach_by(&hub.handle, |inner| {
         let address = "127.0.0.1:4242".parse().unwrap();
         let origin = Origin::WebSocket { address, tls: false };

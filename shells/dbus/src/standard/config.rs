@@ -1,6 +1,7 @@
 //! `org.visorbus.Config1`: the configuration, key by key.
 
 use dbus::arg::messageitem::MessageItem;
+use visorbus_core::auth::Operation;
 use visorbus_core::dispatch::Caller;
 use visorbus_hub::{Error, Result};
 use visorbus_services::config::{
@@ -23,9 +24,10 @@ use crate::listener::DBusDoor;
 /// | `ListKeys` | `s`: a category, or nothing for all | `a(ssv)`: category, key and value of what the caller may get |
 /// | `Describe` | `ss`: category, key | `a{sv}`: `description`, `expected`, `unit`, `default`, `origin`, `applies`, `only_in_file`, `secret` |
 ///
-/// The signal `ConfigChanged` (`ssv`: category, key, value) tells of every change to whoever may subscribe to
-/// `org.visorbus.config1/config-changed` and has used the interface; of whoever is to know some keys alone, the component's
-/// own signals ask for each. The property `Categories` has the names of the categories. A secret's value is an empty text.
+/// The signal `ConfigChanged` (`ssv`: category, key, value) tells whoever may subscribe to
+/// `org.visorbus.config1/config-changed` and has used the interface of the changes of those keys that it may get at that
+/// moment, as `GetValue` asks for each. The property `Categories` has the names of the categories. A secret's value is an
+/// empty text.
 #[derive(Debug)]
 pub struct ConfigInterface {
     config: ConfigManager,
@@ -138,7 +140,10 @@ impl DBusInterface for ConfigInterface {
 fn tell(door: &DBusDoor, change: &ConfigChange) {
     let text = |text: &str| MessageItem::Str(text.to_owned());
     let told = to_variant(&change.value).and_then(|value| {
-        door.emit_signal(NAME, CHANGED, &[text(&change.category), text(&change.key), value])
+        let args = [text(&change.category), text(&change.key), value];
+        // Whoever may get a key may know that it has changed.
+        let needed = format!("config/get/{}/{}", change.category, change.key);
+        door.emit_signal_to_permitted(NAME, CHANGED, &args, (Operation::Request, &needed))
     });
     if let Err(error) = told {
         tracing::debug!(category = change.category, key = change.key, %error, "no bus is told of a change");

@@ -1,6 +1,7 @@
 //! `org.visorbus.Config1` on a real bus: values read and changed, by whom, and who is told.
 
 use visorbus_dbus::{ConfigInterface, MessageItem};
+use visorbus_hub::Value;
 use visorbus_services::config::{Category, ConfigListener, ConfigManager, ConfigSchema, Key, Overrides};
 
 use crate::program::{Program, expect_refusal};
@@ -55,6 +56,13 @@ fn set(program: &Program, key: [&str; 2], value: impl Into<MessageItem>) -> Resu
     let [category, key] = texts(key);
     let answer = program.call(CONFIG, "SetValue", &[category, key, variant(value)])?;
     Ok(answer == [MessageItem::Bool(true)])
+}
+
+/// The bytes that a variant has in it.
+fn carried(item: &MessageItem) -> Vec<u8> {
+    let MessageItem::Variant(inner) = item else { panic!("{item:?} is no variant") };
+    let MessageItem::Array(bytes) = &**inner else { panic!("{inner:?} are no bytes") };
+    bytes.iter().map(|byte| if let MessageItem::Byte(byte) = byte { *byte } else { 0 }).collect()
 }
 
 const ALL: &str =
@@ -125,6 +133,51 @@ fn what_is_no_value_of_a_key_changes_nothing_and_is_told_to_nobody() {
     expect_refusal(panel.set(CONFIG, "Categories", 1u32.into()), "", "");
     assert_eq!(house.text(), "");
     assert_eq!(panel.signals_so_far(), Vec::<String>::new());
+    house.world.is_unharmed();
+}
+
+#[test]
+fn a_change_is_heard_by_those_alone_who_may_get_the_key_however_they_listen() {
+    let house = House::new(ALL);
+    let bus = ["request:org.visorbus.config1/**", "subscribe:org.visorbus.config1/**"];
+    let with = |more: &[&'static str]| [&bus[..], more].concat();
+    let owner = house.world.authenticated("owner", &with(&["request:config/get/**"]));
+    let guest = house.world.authenticated("guest", &with(&["request:config/get/display/*"]));
+    // It may set all, and be told on the topics; it may get nothing.
+    let writer =
+        house.world.authenticated("writer", &with(&["request:config/set/**", "subscribe:config/changed/**"]));
+    let all = [&owner, &guest, &writer];
+    for program in all {
+        program.listen(CONFIG);
+        program.listen("org.visorbus.Bus1");
+        // That is use of the interface. The bridge's subscription selects the same topic.
+        program.get(CONFIG, "Categories").unwrap();
+        let options = MessageItem::new_dict(vec![("keep".into(), variant(100u32))]).unwrap();
+        let pattern = "org.visorbus.config1/**".into();
+        program.call("org.visorbus.Bus1", "Subscribe", &[pattern, options]).unwrap();
+    }
+    let listener = house.world.program();
+    listener.listen(CONFIG);
+
+    house.config.set("net", "hosts", Value::Texts(vec!["secret.example".to_owned()]), "file").unwrap();
+    house.config.set("net", "password", Value::Text("geheim".to_owned()), "file").unwrap();
+    assert_eq!(set(&writer, ["display", "hdr"], true), Ok(true));
+    assert_eq!(owner.signal("ConfigChanged").1[1], "hosts".into());
+    assert_eq!(
+        owner.signal("ConfigChanged").1,
+        [texts(["net", "password"]).to_vec(), vec![variant("")]].concat()
+    );
+    let changed = [texts(["display", "hdr"]).to_vec(), vec![variant(true)]].concat();
+    assert_eq!(owner.signal("ConfigChanged").1, changed);
+    let (_, bridged) = guest.signal("Notification");
+    let bytes: Vec<u8> = carried(&bridged[2]);
+    let has = |word: &str| bytes.windows(word.len()).any(|part| part == word.as_bytes());
+    assert!(has("hdr") && !has("hosts"), "the first that it was told: {bridged:?}");
+    let (signal, args) = guest.signal("ConfigChanged");
+    assert_eq!((args, signal.destination().is_some()), (changed, true));
+    for nobody in [&guest, &writer, &listener] {
+        assert_eq!(nobody.signals_so_far(), Vec::<String>::new());
+    }
     house.world.is_unharmed();
 }
 
