@@ -44,22 +44,12 @@ pub(crate) fn run(args: &args::Serve, verbose: u8, json: bool) -> Result<ExitCod
     manager.initialize()?;
     let systemd = Notifier::from_environment();
     let _watchdog = systemd.watchdog(&manager.handle()?)?;
-    let said = show_start(&manager.status());
-    systemd.ready(&said);
-    let hint = if stderr().is_terminal() { "; Ctrl-C ends it" } else { "" };
-    eprintln!("visorbus {said}{hint}");
-    if let Some(url) =
-        manager.websocket_server().and_then(|server| server.url()).filter(|_| settings.websocket.dashboard)
-    {
-        eprintln!(
-            "visorbus: the dashboard is at http{}/; `visorbus auth token mint` makes a token to log in with",
-            url.trim_start_matches("ws").trim_end_matches('/')
-        );
-    }
+    let dashboard = dashboard(&manager);
     let control = manager.control();
     follow_signals(signals, control.clone());
     let own = settings::schema();
     manager.serve(|event| match event {
+        ManagerEvent::Serving => greet(&control.status(), dashboard.as_deref(), &systemd),
         ManagerEvent::Changed(changed) => tell_changed(changed, &own, &control.status(), &systemd),
         event => tell(event, &control.status(), &systemd),
     })?;
@@ -173,6 +163,26 @@ fn follow_signals(signals: SigSet, control: ManagerControl) {
             std::process::exit(output::INTERRUPTED.into());
         }
     });
+}
+
+/// Says that it serves, and where: from now on it takes signals and orders.
+fn greet(status: &ManagerStatus, dashboard: Option<&str>, systemd: &Notifier) {
+    let said = show_start(status);
+    systemd.ready(&said);
+    let hint = if stderr().is_terminal() { "; Ctrl-C ends it" } else { "" };
+    eprintln!("visorbus {said}{hint}");
+    if let Some(url) = dashboard {
+        eprintln!(
+            "visorbus: the dashboard is at {url}; `visorbus auth token mint` makes a token to log in with"
+        );
+    }
+}
+
+/// Where the dashboard is, if it is served.
+fn dashboard(manager: &IpcManager) -> Option<String> {
+    let url = manager.websocket_server()?.url()?;
+    let wanted = manager.settings().websocket.dashboard;
+    wanted.then(|| format!("http{}/", url.trim_start_matches("ws").trim_end_matches('/')))
 }
 
 /// Says what happens, for people and for systemd.

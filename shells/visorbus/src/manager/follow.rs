@@ -17,6 +17,8 @@ use crate::settings::Settings;
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum ManagerEvent<'e> {
+    /// It serves, and takes what others ask of it.
+    Serving,
     /// It begins to read everything again.
     Reloading,
     /// It has read everything again.
@@ -38,6 +40,7 @@ impl IpcManager {
     pub fn serve(&mut self, mut tell: impl FnMut(ManagerEvent<'_>)) -> Result<()> {
         let number = self.running.as_ref().ok_or_else(not_running)?.number;
         self.requests.open();
+        tell(ManagerEvent::Serving);
         let ended = loop {
             match self.requests.next() {
                 Some(Request::Apply) => {
@@ -48,6 +51,8 @@ impl IpcManager {
                 }
                 Some(Request::Reload(answer)) => self.serve_reload(Some(&answer), &mut tell)?,
                 Some(Request::ReloadUnasked) => self.serve_reload(None, &mut tell)?,
+                Some(Request::Register(handler, answer)) => drop(answer.send(self.register_handler(handler))),
+                Some(Request::Unregister(id, answer)) => drop(answer.send(self.unregister_handler(&id))),
                 Some(Request::Ended(hub)) if hub == number => {
                     break self.running.as_mut().map_or(Ok(()), Running::take_outcome);
                 }
@@ -174,7 +179,10 @@ impl IpcManager {
         let values = self.config.values();
         let (mut put_off, mut standing) = (PutOff::default(), Vec::new());
         match Settings::of(&values) {
-            Ok(settings) => {
+            Ok(mut settings) => {
+                // What a hub takes up at its start alone is as it was, for the others too.
+                settings.auth.clone_from(&self.settings.auth);
+                settings.limits.clone_from(&self.settings.limits);
                 let mut in_force = std::mem::take(&mut self.in_force);
                 for category in values.schema().categories() {
                     let name = category.name();
@@ -210,11 +218,9 @@ impl IpcManager {
         put_off: &mut PutOff,
     ) {
         let changed = in_force.changed(name, values);
-        if changed.is_empty() {
+        reloaded.at_restart.extend(changed.at_restart);
+        if changed.now.is_empty() {
             return in_force.settle(name);
-        }
-        if AT_RESTART.contains(&name) {
-            return reloaded.at_restart.extend(changed);
         }
         let is_put_off = self.clashes(name, settings);
         let taken = if is_put_off { self.check(name, settings) } else { self.take_over(name, settings) };
@@ -223,7 +229,7 @@ impl IpcManager {
             Ok(()) => in_force.take(name, values),
             Err(error) => return reloaded.refused.push(in_force.refuse(name, values, error.text())),
         }
-        reloaded.applied.extend(changed);
+        reloaded.applied.extend(changed.now);
     }
 
     /// Whether what serves of a category has to go before what is to serve as `new` says can come.
@@ -238,7 +244,8 @@ impl IpcManager {
             "websocket" => {
                 let same_place =
                     inherited.websocket.is_some() || old.websocket.bind_address == new.websocket.bind_address;
-                ways.websocket.is_some() && new.websocket.enabled && same_place
+                let is_served = ways.websocket.is_some() && new.websocket.enabled;
+                is_served && same_place && !old.websocket.serves_like(&new.websocket)
             }
             // Its interfaces are in the way of those of the new one.
             "dbus" => ways.dbus.is_some() && new.dbus.enabled,
@@ -269,6 +276,10 @@ impl IpcManager {
                 let before = replace(&mut running.ways.unix, clashes, serve, old, new)?;
                 before.into_iter().for_each(|server| running.replaced(Box::new(server)));
                 old.unix_socket = new.unix_socket.clone();
+            }
+            // What clients of this program's are told concerns nobody who is served.
+            "websocket" if old.websocket.serves_like(&new.websocket) => {
+                old.websocket = new.websocket.clone();
             }
             "websocket" => {
                 let (hub, pages) = (running.handle(), running.pages.clone());
@@ -362,7 +373,5 @@ enum Refusals {
 
 /// What beside settings may be refused at a reload, and is so until the next.
 const FILES: [&str; 2] = ["accounts", "certificates"];
-/// Categories that a hub takes up when it starts, and not later.
-const AT_RESTART: [&str; 3] = ["limits", "auth", "settings"];
 /// How long an answer takes to get to whoever waits for it, at most.
 const GRACE: Duration = Duration::from_millis(100);

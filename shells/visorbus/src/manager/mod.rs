@@ -163,6 +163,7 @@ impl IpcManager {
             control: &self.control,
         })?;
         self.running = Some(running);
+        self.requests.expect();
         self.started_at_us = unix_micros();
         self.publish_status();
         Ok(())

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use postcard_schema::Schema;
 use serde::{Deserialize, Serialize};
 use visorbus_hub::info::Ended;
-use visorbus_services::config::ConfigValues;
+use visorbus_services::config::{Applies, ConfigValues};
 
 /// What came of reading everything again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Schema)]
@@ -37,9 +37,11 @@ impl Refused {
     }
 }
 
-/// Which values are in force, by categories: a category is taken over whole or not at all.
+/// Which values are in force, by categories: what of one can be taken over at all is so whole or not at all.
 #[derive(Default)]
 pub(super) struct InForce {
+    /// As at the start, for what is taken up then alone.
+    started: BTreeMap<String, ConfigValues>,
     values: BTreeMap<String, ConfigValues>,
     /// What could not be taken over when it was last tried, with what it was.
     refused: BTreeMap<String, (ConfigValues, Refused)>,
@@ -49,13 +51,21 @@ impl InForce {
     /// All of `values`.
     pub(super) fn all(values: &ConfigValues) -> Self {
         let categories = values.schema().categories().iter();
-        let values = categories.map(|category| (category.name().to_owned(), values.clone())).collect();
-        Self { values, refused: BTreeMap::new() }
+        let values: BTreeMap<_, _> =
+            categories.map(|category| (category.name().to_owned(), values.clone())).collect();
+        Self { started: values.clone(), values, refused: BTreeMap::new() }
     }
 
     /// The keys of `category`, as `category.key`, that `values` have otherwise.
-    pub(super) fn changed(&self, category: &str, values: &ConfigValues) -> Vec<String> {
-        self.values.get(category).map(|before| differences(category, before, values)).unwrap_or_default()
+    pub(super) fn changed(&self, category: &str, values: &ConfigValues) -> Changed {
+        let since = |before: &BTreeMap<String, ConfigValues>, applies| {
+            let before = before.get(category);
+            before.map(|before| differences(category, before, values, |of| of == applies)).unwrap_or_default()
+        };
+        Changed {
+            now: since(&self.values, Applies::AtOnce),
+            at_restart: since(&self.started, Applies::AtRestart),
+        }
     }
 
     /// `category` is as `values` say from now on.
@@ -79,15 +89,29 @@ impl InForce {
     /// What came of `category` when it was tried as `values` say, if that was refused.
     pub(super) fn refused(&self, category: &str, values: &ConfigValues) -> Option<&Refused> {
         let (tried, refused) = self.refused.get(category)?;
-        differences(category, tried, values).is_empty().then_some(refused)
+        differences(category, tried, values, |_| true).is_empty().then_some(refused)
     }
 }
 
-/// The keys of `category`, as `category.key`, whose values are not the same in both.
-fn differences(category: &str, before: &ConfigValues, after: &ConfigValues) -> Vec<String> {
+/// Keys that were changed, as `category.key`.
+pub(super) struct Changed {
+    /// Those that may hold otherwise at once.
+    pub(super) now: Vec<String>,
+    /// Those that wait for the next start.
+    pub(super) at_restart: Vec<String>,
+}
+
+/// The keys of `category`, as `category.key`, whose values are not the same in both; of those that apply when `which` says so.
+fn differences(
+    category: &str,
+    before: &ConfigValues,
+    after: &ConfigValues,
+    which: impl Fn(Applies) -> bool,
+) -> Vec<String> {
     let (Ok(before), Ok(after)) = (before.list(Some(category)), after.list(Some(category))) else {
         return Vec::new();
     };
-    let pairs = before.iter().zip(&after).filter(|(before, after)| before.value != after.value);
+    let pairs = before.iter().zip(&after);
+    let pairs = pairs.filter(|(before, after)| before.value != after.value && which(after.applies));
     pairs.map(|(_, after)| format!("{category}.{}", after.key)).collect()
 }

@@ -129,6 +129,17 @@ pub struct WebSocketSettings {
 }
 
 impl WebSocketSettings {
+    /// Whether whoever is served would find no difference: nothing is otherwise but what clients of this program's own use.
+    pub(crate) fn serves_like(&self, other: &Self) -> bool {
+        let own = other.clone();
+        *self
+            == Self {
+                server_url: self.server_url.clone(),
+                tls_ca_cert_path: self.tls_ca_cert_path.clone(),
+                ..own
+            }
+    }
+
     fn validate(&self) -> Result<(), ConfigError> {
         let refuse = |key, text: &str| Err(ConfigError::conflict("websocket", key, text));
         match (&self.tls_cert_path, &self.tls_key_path) {

@@ -212,6 +212,86 @@ fn what_waits_for_the_next_start_is_told_once() {
 }
 
 #[test]
+fn a_single_key_waits_for_the_next_start_while_others_of_its_category_hold_at_once() {
+    let world = World::new();
+    let declared = "[panel.mode]\nkind = \"text\"\ndefault = \"day\"\ndescription = \"Taken up at the start.\"\n\
+                    applies = \"at_restart\"\n[panel.level]\nkind = \"integer\"\nmin = 0\nmax = 9\ndefault = 1\n\
+                    description = \"Taken up at once.\"\n";
+    fs::write(world.path("panel.toml"), declared).unwrap();
+    let text = "[settings]\ndeclarations = [\"panel.toml\"]\n";
+    let manager = world.running(text);
+    let client = world.client(&manager, "panel");
+    let serving = Serving::start(manager);
+    world.write(&format!(
+        "{text}[monitoring]\ninterval_ms = 2000\nproc_root = \"/nowhere\"\n[panel]\nmode = \"night\"\nlevel = 2\n"
+    ));
+    let waiting = ["monitoring.proc_root", "panel.mode"];
+    let reloaded = reload(&client).unwrap();
+    assert_eq!(reloaded.applied, ["monitoring.interval_ms", "panel.level"]);
+    assert_eq!(reloaded.at_restart, waiting);
+    assert_eq!(reload(&client).unwrap().at_restart, waiting, "they still wait");
+    assert_eq!(status(&client).at_restart, waiting);
+    world.write(text);
+    assert_eq!(reload(&client).unwrap().at_restart, [] as [&str; 0], "what is as it was waits for nothing");
+    serving.end().1.unwrap();
+}
+
+#[test]
+fn what_only_clients_of_the_programs_own_use_ends_no_connection() {
+    let world = World::new();
+    let text = "[websocket]\nenabled = true\nbind_address = \"127.0.0.1:0\"\n";
+    let manager = world.running(text);
+    let page = on_port(&world, &manager);
+    let serving = Serving::start(manager);
+    let before = status(&page);
+    world
+        .write(&format!("{text}server_url = \"ws://127.0.0.1:1\"\ntls_ca_cert_path = \"/nowhere/ca.crt\"\n"));
+    let reloaded = reload(&page).unwrap();
+    assert_eq!(reloaded.applied, ["websocket.server_url", "websocket.tls_ca_cert_path"]);
+    assert_eq!(status(&page).part("websocket"), before.part("websocket"), "asked by the same connection");
+    let (manager, ended) = serving.end();
+    ended.unwrap();
+    assert_eq!(manager.settings().websocket.server_url.as_deref(), Some("ws://127.0.0.1:1"));
+}
+
+#[test]
+fn what_is_asked_before_anybody_serves_is_done_then() {
+    let world = World::new();
+    let mut manager = world.running("");
+    let (control, client) = (manager.control(), world.client(&manager, "panel"));
+    control.request_reload().unwrap();
+    control.request_reload().unwrap();
+    world.write("[log]\nlevel = \"off\"\n[limits]\nmax_peers = 7\n");
+    // Over the bus too: the socket is there before its program serves.
+    let (asks, asked) = channel();
+    let asking = thread::spawn(move || {
+        asks.send(()).unwrap();
+        reload(&client)
+    });
+    asked.recv().unwrap();
+    let mut events = Vec::new();
+    manager
+        .serve(|event| {
+            let waits = |reloaded: &Reloaded| reloaded.at_restart.clone();
+            match event {
+                ManagerEvent::Serving => events.push(("serving", Vec::new())),
+                ManagerEvent::Reloaded(reloaded) => {
+                    events.push(("reloaded", waits(reloaded)));
+                    if events.len() == 3 {
+                        control.shutdown();
+                    }
+                }
+                _ => {}
+            }
+        })
+        .unwrap();
+    assert_eq!(asking.join().unwrap().unwrap().at_restart, ["limits.max_peers"]);
+    let waits = vec!["limits.max_peers".to_owned()];
+    assert_eq!(events, [("serving", Vec::new()), ("reloaded", waits.clone()), ("reloaded", waits)]);
+    assert_eq!(control.request_reload().unwrap_err().kind(), ErrorKind::Connection, "it has ended");
+}
+
+#[test]
 fn a_place_that_cannot_be_had_leaves_the_old_one() {
     let world = World::new();
     let manager = world.running("");

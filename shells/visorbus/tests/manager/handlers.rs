@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
 use std::time::Instant;
 
 use visorbus_core::ErrorKind;
@@ -70,6 +71,27 @@ fn a_handler_serves_whether_it_came_before_the_start_or_after() {
     assert!(call(&client, "early/light").is_err());
     assert_eq!((early_calls.load(Ordering::SeqCst), late_calls.load(Ordering::SeqCst)), (1, 1));
     assert_eq!(manager.unregister_handler("early").unwrap_err().kind(), ErrorKind::Message);
+}
+
+#[test]
+fn a_handler_comes_and_goes_while_another_thread_serves_the_manager() {
+    let world = World::new();
+    let mut manager = world.running("");
+    let (client, control) = (world.client(&manager, "panel"), manager.control());
+    let serving = thread::spawn(move || manager.serve(|_| {}));
+    let (lamp, calls, _) = Lamp::new("lamp");
+    control.register_handler(lamp).unwrap();
+    call(&client, "lamp/light").unwrap();
+    let (second, ..) = Lamp::new("lamp");
+    assert_eq!(control.register_handler(second).unwrap_err().kind(), ErrorKind::Message);
+    control.unregister_handler("lamp").unwrap();
+    assert!(call(&client, "lamp/light").is_err());
+    assert_eq!(control.unregister_handler("lamp").unwrap_err().kind(), ErrorKind::Message);
+    control.shutdown();
+    serving.join().unwrap().unwrap();
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+    let (late, ..) = Lamp::new("late");
+    assert_eq!(control.register_handler(late).unwrap_err().kind(), ErrorKind::Connection, "it has ended");
 }
 
 #[test]
