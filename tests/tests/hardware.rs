@@ -19,11 +19,12 @@ use visorbus_core::error::ErrorKind;
 use visorbus_dbus::{BusAddress, DBusConfig, DBusListener, HardwareInterface};
 use visorbus_hub::{OwnedMessage, OwnedPayload, Value};
 use visorbus_imu::device_key;
+use visorbus_services::Listening;
 use visorbus_services::hardware::messages::{
     ChangedDevice, CommandDevice, CommandRequest, GetDevice, ListDevices, RemovedDevice,
 };
 use visorbus_services::hardware::{
-    Device, DeviceChange, HardwareConfig, HardwareManager, HardwareMessageHandler, Listening,
+    Device, DeviceChange, HardwareConfig, HardwareManager, HardwareMessageHandler,
 };
 use visorbus_tests::dbus_daemon::DbusDaemon;
 use visorbus_unix::{Delivery, Subscription};

@@ -14,3 +14,6 @@ pub mod hardware;
 pub mod monitoring;
 
 mod answer;
+mod listeners;
+
+pub use listeners::Listening;

@@ -11,6 +11,7 @@ use visorbus_core::auth::{Claims, Key, KeyRing, Scopes, Slot};
 use visorbus_core::bus::SlowConsumer;
 use visorbus_core::limits::MAX_TOKEN;
 use visorbus_hub::{HubConfig, OwnedMessage, OwnedPayload, Result};
+use visorbus_services::Listening;
 use visorbus_services::monitoring::{
     Alert, AlertState, Alerts, Health, HealthStatus, HistoryAnswer, HistoryRequest, Metric, MonitoringConfig,
     MonitoringEvent, MonitoringManager, MonitoringMessageHandler, Sample, ThresholdInfo, ThresholdState,
@@ -26,6 +27,7 @@ struct World {
     directory: TempDir,
     manager: MonitoringManager,
     events: Receiver<MonitoringEvent>,
+    _listening: Listening,
     // Last, so that it ends when all else has.
     _server: UnixSocketServer,
 }
@@ -48,9 +50,9 @@ impl World {
         let evil = || vec![Metric::gauge("hardware.temperature_celsius", 41.5).with("device", "a\"} 1\nb\\")];
         let manager = MonitoringManager::new(config, server.handle(), vec![Box::new(evil)]).unwrap();
         let (sender, events) = sync_channel(10_000);
-        manager.on_event(move |event| sender.try_send(event.clone()).is_ok());
+        let listening = manager.on_event(move |event| drop(sender.try_send(event.clone())));
         server.register_handler(Box::new(MonitoringMessageHandler::new(manager.clone()))).unwrap();
-        Self { directory, manager, events, _server: server }
+        Self { directory, manager, events, _listening: listening, _server: server }
     }
 
     /// Has the machine's load be this.
@@ -297,7 +299,7 @@ fn the_text_for_prometheus_is_open_metrics_whatever_a_device_is_called() {
 #[test]
 fn a_source_and_a_listener_that_panic_end_nothing_else() {
     let world = World::new(&[]);
-    world.manager.on_event(|_| panic!("a listener's own fault"));
+    let _listening = world.manager.on_event(|_| panic!("a listener's own fault"));
     (0..3).for_each(|_| drop(world.sample()));
     assert!(ask(&world.client("panel", &["*"]), "health", OwnedPayload::Empty).is_ok());
 }

@@ -4,9 +4,8 @@ use dbus::arg::messageitem::MessageItem;
 use visorbus_core::auth::Operation;
 use visorbus_core::dispatch::Caller;
 use visorbus_hub::{Error, Result};
-use visorbus_services::config::{
-    Applies, ConfigChange, ConfigEntry, ConfigListener, ConfigManager, PermittedConfig,
-};
+use visorbus_services::Listening;
+use visorbus_services::config::{Applies, ConfigChange, ConfigEntry, ConfigManager, PermittedConfig};
 
 use super::value::{array, dict, from_item, to_variant};
 use crate::interface::{DBusInterface, DBusMethod, DBusProperty, DBusSignal};
@@ -43,7 +42,7 @@ impl ConfigInterface {
     ///
     /// # Errors
     /// As [`DBusDoor::register_interface`].
-    pub fn register(config: &ConfigManager, door: &DBusDoor) -> Result<ConfigListener> {
+    pub fn register(config: &ConfigManager, door: &DBusDoor) -> Result<Listening> {
         door.register_interface(Box::new(Self::new(config.clone())))?;
         let door = door.clone();
         Ok(config.on_change(move |change| tell(&door, change)))

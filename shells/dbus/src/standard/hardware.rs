@@ -5,7 +5,8 @@ use std::time::Duration;
 use dbus::arg::messageitem::MessageItem;
 use visorbus_core::dispatch::Caller;
 use visorbus_hub::{Error, Result, Value};
-use visorbus_services::hardware::{Device, DeviceChange, DeviceSummary, HardwareManager, Listening};
+use visorbus_services::Listening;
+use visorbus_services::hardware::{Device, DeviceChange, DeviceSummary, HardwareManager};
 
 use super::value::{array, dict, from_item, to_variant};
 use crate::interface::{DBusInterface, DBusMethod, DBusProperty, DBusSignal};

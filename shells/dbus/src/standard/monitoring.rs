@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use dbus::Signature;
 use dbus::arg::messageitem::{MessageItem, MessageItemArray, MessageItemDict};
-use visorbus_core::ErrorKind;
 use visorbus_core::dispatch::Caller;
 use visorbus_hub::{Error, Result};
+use visorbus_services::Listening;
 use visorbus_services::monitoring::{
     Alert, AlertState, Metric, MonitoringEvent, MonitoringManager, SeriesHistory, Threshold,
 };
@@ -42,24 +42,19 @@ impl MonitoringInterface {
         Self { manager }
     }
 
-    /// Shows the interface at `door`, and tells there of alerts and of changes of the health, until it is taken away again.
+    /// Shows the interface at `door`, and tells there of alerts and of changes of the health as long as the answer is kept.
     ///
     /// # Errors
     /// As [`DBusDoor::register_interface`].
-    pub fn register(manager: &MonitoringManager, door: &DBusDoor) -> Result<()> {
+    pub fn register(manager: &MonitoringManager, door: &DBusDoor) -> Result<Listening> {
         door.register_interface(Box::new(Self::new(manager.clone())))?;
         let door = door.clone();
-        let told = |outcome: Result<()>| !matches!(outcome, Err(error) if error.kind() == ErrorKind::Message);
-        manager.on_event(move |event| match event {
-            MonitoringEvent::Alert(alert) => told(door.emit_signal(NAME, "Alert", &alert_arguments(alert))),
-            MonitoringEvent::HealthChanged(health) => {
-                let status = MessageItem::Str(health.status.to_string());
-                told(door.property_changed(NAME, "Health", &status))
-                    && told(door.property_changed(NAME, "HealthReasons", &texts(&health.reasons)))
+        Ok(manager.on_event(move |event| {
+            // While there is no bus, nobody is there to be told.
+            if let Err(error) = tell(&door, event) {
+                tracing::debug!("nobody on the bus was told of what is measured: {error}");
             }
-            _ => true,
-        });
-        Ok(())
+        }))
     }
 
     fn metrics(&self, which: &str, value: impl Fn(&Metric) -> Option<f64>) -> Result<MessageItem> {
@@ -168,6 +163,18 @@ impl DBusInterface for MonitoringInterface {
 
     fn set_property(&self, property_name: &str, _value: MessageItem, _caller: &Caller<'_>) -> Result<()> {
         Err(Error::Message(format!("the property '{property_name}' can only be read")))
+    }
+}
+
+/// Tells of what happened.
+fn tell(door: &DBusDoor, event: &MonitoringEvent) -> Result<()> {
+    match event {
+        MonitoringEvent::Alert(alert) => door.emit_signal(NAME, "Alert", &alert_arguments(alert)),
+        MonitoringEvent::HealthChanged(health) => {
+            door.property_changed(NAME, "Health", &MessageItem::Str(health.status.to_string()))?;
+            door.property_changed(NAME, "HealthReasons", &texts(&health.reasons))
+        }
+        MonitoringEvent::Sample(_) => Ok(()),
     }
 }
 

@@ -2,7 +2,8 @@
 
 use visorbus_dbus::{ConfigInterface, MessageItem};
 use visorbus_hub::Value;
-use visorbus_services::config::{Category, ConfigListener, ConfigManager, ConfigSchema, Key, Overrides};
+use visorbus_services::Listening;
+use visorbus_services::config::{Category, ConfigManager, ConfigSchema, Key, Overrides};
 
 use crate::program::{Program, expect_refusal};
 use crate::world::World;
@@ -25,7 +26,7 @@ struct House {
     world: World,
     config: ConfigManager,
     directory: tempfile::TempDir,
-    _told: ConfigListener,
+    _told: Listening,
 }
 
 impl House {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use dbus::arg::messageitem::MessageItemArray;
 use visorbus_dbus::{MessageItem, MonitoringInterface};
+use visorbus_services::Listening;
 use visorbus_services::monitoring::{MonitoringConfig, MonitoringManager};
 
 use crate::program::expect_refusal;
@@ -12,21 +13,21 @@ use crate::world::{World, wait_until};
 const MONITORING: &str = "org.visorbus.Monitoring1";
 
 /// A bus with the interface, where whoever runs the test may do this.
-fn monitored(allow: &str) -> (World, MonitoringManager) {
+fn monitored(allow: &str) -> (World, MonitoringManager, Listening) {
     let world = World::with_panel(allow);
     let interval = Duration::from_millis(100);
     let config = MonitoringConfig { interval, thresholds: Vec::new(), ..MonitoringConfig::default() };
     let manager = MonitoringManager::new(config, world.service.handle(), Vec::new()).unwrap();
-    MonitoringInterface::register(&manager, &world.service.door().unwrap()).unwrap();
+    let listening = MonitoringInterface::register(&manager, &world.service.door().unwrap()).unwrap();
     wait_until("something is measured", || !manager.sample().metrics.is_empty());
-    (world, manager)
+    (world, manager, listening)
 }
 
 const ALL: &str = "\"request:org.visorbus.monitoring1/**\", \"subscribe:org.visorbus.monitoring1/**\"";
 
 #[test]
 fn figures_are_read_and_a_threshold_that_is_passed_is_told() {
-    let (world, _manager) = monitored(ALL);
+    let (world, _manager, _listening) = monitored(ALL);
     let program = world.program();
     program.listen(MONITORING);
     let values = program.call(MONITORING, "GetMetrics", &["hub.*".into()]).unwrap();
@@ -56,7 +57,7 @@ fn figures_are_read_and_a_threshold_that_is_passed_is_told() {
 
 #[test]
 fn whoever_may_not_is_told_nothing_and_what_is_wrong_changes_nothing() {
-    let (world, manager) = monitored("\"request:org.visorbus.monitoring1/get-metrics\"");
+    let (world, manager, _listening) = monitored("\"request:org.visorbus.monitoring1/get-metrics\"");
     let program = world.program();
     expect_refusal(program.call(MONITORING, "SetThreshold", &["hub.peers > 0".into()]), "AccessDenied", "");
     expect_refusal(program.get(MONITORING, "Health"), "AccessDenied", "");

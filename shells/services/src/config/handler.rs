@@ -10,11 +10,11 @@ use visorbus_hub::{Error, HubHandle, OwnedMessage, OwnedPayload, Value};
 
 use super::entry::{ConfigChange, ConfigEntry};
 use super::exchange::Format;
-use super::listeners::ConfigListener;
 use super::manager::ConfigManager;
 use super::permitted::PermittedConfig;
 use super::requests::{CategoryInfo, ConfigKey, ConfigOutcome, ConfigSet};
 use crate::answer::{Form, answer, read, refuse};
+use crate::listeners::Listening;
 
 /// Serves a configuration as the component `config`. Each takes postcard, JSON, TOML and text, and answers in the same:
 ///
@@ -41,20 +41,20 @@ pub struct ConfigMessageHandler {
     config: ConfigManager,
     /// The topics of the changes, one for each key.
     topics: Vec<String>,
-    _listener: ConfigListener,
+    _listening: Listening,
 }
 
 impl ConfigMessageHandler {
     /// The handler of `config`, whose changes are published on `hub` as long as the handler is there.
     pub fn new(config: ConfigManager, hub: HubHandle) -> Self {
-        let listener = config.on_change(move |change| publish(&hub, change));
+        let listening = config.on_change(move |change| publish(&hub, change));
         let schema = config.schema();
         let topics = schema
             .categories()
             .iter()
             .flat_map(|category| category.keys().iter().map(|key| topic(category.name(), key.name())));
         let topics = topics.collect();
-        Self { config, topics, _listener: listener }
+        Self { config, topics, _listening: listening }
     }
 
     /// Answers at an address with the key in it.

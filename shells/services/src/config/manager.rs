@@ -10,10 +10,11 @@ use super::document;
 use super::entry::{ConfigChange, ConfigEntry};
 use super::error::ConfigError;
 use super::file::ConfigFile;
-use super::listeners::{ConfigListener, ConfigWatch, Listeners};
 use super::overrides::Overrides;
 use super::schema::ConfigSchema;
 use super::values::{ConfigValues, Kept, KeptValue};
+use super::watch::ConfigWatch;
+use crate::listeners::{Listeners, Listening};
 
 /// A configuration that is in use. Cloning it is cheap, and every clone is the same configuration.
 ///
@@ -38,7 +39,7 @@ struct Shared {
     values: Mutex<ConfigValues>,
     /// One change at a time.
     changing: Mutex<()>,
-    listeners: Arc<Listeners>,
+    listeners: Arc<Listeners<ConfigChange>>,
 }
 
 impl ConfigManager {
@@ -226,7 +227,7 @@ impl ConfigManager {
 
     /// Calls `listener` with every change to come, in their order, on the thread that changes something, until what is
     /// returned is dropped. It may use the configuration, also to change it.
-    pub fn on_change(&self, listener: impl Fn(&ConfigChange) + Send + Sync + 'static) -> ConfigListener {
+    pub fn on_change(&self, listener: impl Fn(&ConfigChange) + Send + Sync + 'static) -> Listening {
         self.0.listeners.add(listener)
     }
 
@@ -236,7 +237,7 @@ impl ConfigManager {
     /// # Errors
     /// [`ConfigError::Malformed`] when `pattern` is none.
     pub fn watch(&self, pattern: &str) -> Result<ConfigWatch, ConfigError> {
-        self.0.listeners.watch(pattern)
+        ConfigWatch::new(&self.0.listeners, pattern)
     }
 
     fn with(file: Option<ConfigFile>, values: ConfigValues) -> Self {
@@ -291,7 +292,7 @@ impl ConfigManager {
         let after = change(&before)?;
         let changes = before.changes(&after, by);
         *self.0.values.lock().unwrap_or_else(PoisonError::into_inner) = after;
-        self.0.listeners.push(&changes);
+        self.0.listeners.push(changes.iter().cloned());
         drop(changing);
         self.0.listeners.deliver();
         Ok(changes)

@@ -16,9 +16,9 @@ mod values;
 
 mod document;
 mod file;
-mod listeners;
 mod overrides;
 mod template;
+mod watch;
 
 mod handler;
 mod permitted;
@@ -34,7 +34,6 @@ pub use exchange::Format;
 pub use file::write_new;
 pub use handler::ConfigMessageHandler;
 pub use key::{Applies, Check, Key, Kind};
-pub use listeners::{ConfigListener, ConfigWatch};
 pub use manager::ConfigManager;
 pub use overrides::{Overrides, variable};
 pub use permitted::PermittedConfig;
@@ -42,3 +41,4 @@ pub use requests::{CategoryInfo, ConfigKey, ConfigOutcome, ConfigSet, KeyInfo};
 pub use schema::{Across, Category, ConfigSchema};
 pub use template::init_text;
 pub use values::ConfigValues;
+pub use watch::ConfigWatch;

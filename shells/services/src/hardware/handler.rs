@@ -10,13 +10,13 @@ use visorbus_core::message::{Message, MessageType};
 use visorbus_hub::{Error, HubHandle, OwnedMessage, OwnedPayload};
 
 use super::device::{Device, DeviceChange, DeviceSummary};
-use super::inventory::Listening;
 use super::manager::HardwareManager;
 use super::messages::{
     COMPONENT, ChangedDevice, CommandDevice, CommandRequest, DeviceAdded, DeviceChanged, DeviceRemoved,
     GetDevice, ListDevices, ROWS, RemovedDevice,
 };
 use crate::answer::{Asked, answer};
+use crate::listeners::Listening;
 
 /// Answers `hardware/list`, `hardware/device` and `hardware/command`, and publishes `hardware/added`, `hardware/removed` and
 /// `hardware/changed` as long as it lives. [`messages`](super::messages) has all of them.

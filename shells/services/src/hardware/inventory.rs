@@ -1,19 +1,17 @@
 //! The devices that there are, and who is told when that changes. It knows nothing of where they come from.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::device::{Device, DeviceChange};
+use crate::listeners::Listeners;
 
 /// The devices by their ids, and the listeners.
 #[derive(Default)]
 pub(crate) struct Inventory {
     devices: Mutex<BTreeMap<String, Device>>,
-    listeners: Mutex<BTreeMap<u64, Arc<Listener>>>,
-    next_listener: AtomicU64,
-    /// Held from a change until all have been told of it, so that they are told in the order in which things happened.
+    pub(crate) listeners: Arc<Listeners<DeviceChange>>,
+    /// Held from a change until all have been told of it: no more happens than they can be told of.
     order: Mutex<()>,
 }
 
@@ -24,13 +22,6 @@ impl Inventory {
 
     pub(crate) fn device(&self, id: &str) -> Option<Device> {
         lock(&self.devices).get(id).cloned()
-    }
-
-    /// Has `listener` told of every change until the answer is dropped.
-    pub(crate) fn listen(self: &Arc<Self>, listener: Box<Listener>) -> Listening {
-        let number = self.next_listener.fetch_add(1, Ordering::Relaxed);
-        lock(&self.listeners).insert(number, Arc::from(listener));
-        Listening { inventory: Arc::downgrade(self), number }
     }
 
     /// Changes a device that is there; one that has gone in the meantime is not brought back. With `readings`, a change of
@@ -73,52 +64,18 @@ impl Inventory {
 
     fn put_in_order(&self, device: Device, readings: bool) {
         let before = lock(&self.devices).insert(device.id.clone(), device.clone());
-        let Some(before) = before else { return self.tell(&DeviceChange::Added(device)) };
+        let Some(before) = before else { return self.listeners.tell(DeviceChange::Added(device)) };
         let changed = device.differences(&before, readings);
         if !changed.is_empty() {
-            self.tell(&DeviceChange::Changed { device, changed });
+            self.listeners.tell(DeviceChange::Changed { device, changed });
         }
     }
 
     fn remove_in_order(&self, id: &str, why: &str) {
         let device = lock(&self.devices).remove(id);
         if let Some(device) = device {
-            self.tell(&DeviceChange::Removed { device, why: why.to_owned() });
+            self.listeners.tell(DeviceChange::Removed { device, why: why.to_owned() });
         }
-    }
-
-    fn tell(&self, change: &DeviceChange) {
-        let listeners: Vec<Arc<Listener>> = lock(&self.listeners).values().cloned().collect();
-        for listener in listeners {
-            // The thread that tells is to tell the others too, and goes on.
-            if catch_unwind(AssertUnwindSafe(|| listener(change))).is_err() {
-                tracing::error!("a listener to changes of hardware has panicked at '{}'", change.device().id);
-            }
-        }
-    }
-}
-
-/// What is called with every change.
-pub(crate) type Listener = dyn Fn(&DeviceChange) + Send + Sync;
-
-/// As long as it is kept, its listener is told of changes; afterwards at most of one that was on its way already.
-#[must_use = "whoever drops it is told of nothing any more"]
-pub struct Listening {
-    inventory: Weak<Inventory>,
-    number: u64,
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        if let Some(inventory) = self.inventory.upgrade() {
-            lock(&inventory.listeners).remove(&self.number);
-        }
-    }
-}
-
-impl std::fmt::Debug for Listening {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Listening")
     }
 }
 
@@ -133,6 +90,7 @@ mod tests {
     use visorbus_hub::Value;
 
     use crate::hardware::device::Property;
+    use crate::listeners::Listening;
 
     fn device(id: &str, properties: &[(&str, i64, bool)]) -> Device {
         let property = |&(name, value, reading): &(&str, i64, bool)| Property {
@@ -155,7 +113,7 @@ mod tests {
     fn heard() -> (Arc<Inventory>, Arc<Mutex<Vec<DeviceChange>>>, Listening) {
         let (inventory, told) = (Arc::<Inventory>::default(), Arc::<Mutex<Vec<DeviceChange>>>::default());
         let teller = Arc::clone(&told);
-        let listening = inventory.listen(Box::new(move |change| lock(&teller).push(change.clone())));
+        let listening = inventory.listeners.add(move |change| lock(&teller).push(change.clone()));
         (inventory, told, listening)
     }
 
@@ -192,21 +150,11 @@ mod tests {
         let inventory = Arc::<Inventory>::default();
         let (looked, of) = (Arc::clone(&inventory), Arc::<Mutex<usize>>::default());
         let seen = Arc::clone(&of);
-        let listening = inventory.listen(Box::new(move |_| *lock(&seen) += looked.list().len()));
+        let listening = inventory.listeners.add(move |_| *lock(&seen) += looked.list().len());
         have(&inventory, vec![device("a", &[]), device("b", &[])]);
         assert_eq!(*lock(&of), 3, "one device, then two");
         drop(listening);
         have(&inventory, Vec::new());
         assert_eq!(*lock(&of), 3);
-        assert!(lock(&inventory.listeners).is_empty());
-    }
-
-    #[test]
-    fn a_listener_that_panics_takes_nothing_with_it() {
-        let (inventory, told, _listening) = heard();
-        let _panicking = inventory.listen(Box::new(|_| panic!("a fault of the listener's")));
-        have(&inventory, vec![device("a", &[])]);
-        have(&inventory, vec![device("a", &[]), device("b", &[])]);
-        assert_eq!((inventory.list().len(), lock(&told).len()), (2, 2));
     }
 }

@@ -16,8 +16,9 @@ use visorbus_hub::{Error, HubHandle, HubWatch, OwnedMessage, OwnedPayload, Resul
 use super::boards::{Boards, Inquiry};
 use super::device::{Command, Device, DeviceChange};
 use super::inquiries::Inquiries;
-use super::inventory::{Inventory, Listening};
+use super::inventory::Inventory;
 use super::machine::{Bell, Machine};
+use crate::listeners::Listening;
 
 /// Knows the boards of a hub and the devices of its machine. Cloning it is cheap; it ends with its last clone.
 #[derive(Clone)]
@@ -84,7 +85,7 @@ impl HardwareManager {
     /// Has `listener` called with every change from now on, in the order in which they happen, until the answer is dropped.
     /// It runs on the manager's threads, which wait for it.
     pub fn on_change(&self, listener: impl Fn(&DeviceChange) + Send + Sync + 'static) -> Listening {
-        self.shared.inventory.listen(Box::new(listener))
+        self.shared.inventory.listeners.add(listener)
     }
 
     /// Looks at the machine's devices now. It does not wait for that.

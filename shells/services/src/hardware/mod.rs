@@ -23,5 +23,4 @@ mod sysfs;
 
 pub use device::{Command, Device, DeviceChange, DeviceSummary, Property};
 pub use handler::HardwareMessageHandler;
-pub use inventory::Listening;
 pub use manager::{HardwareConfig, HardwareManager};

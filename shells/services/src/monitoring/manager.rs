@@ -1,6 +1,5 @@
 //! The thread that measures, and what others ask it for.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,6 +10,7 @@ use visorbus_core::message::typed::Topic;
 use visorbus_hub::statistics::HubStatistics;
 use visorbus_hub::{Error, HubHandle, OwnedMessage, OwnedPayload, Result, unix_micros};
 
+use crate::listeners::{Listeners, Listening};
 use crate::monitoring::alert::{Alert, Health};
 use crate::monitoring::history::{SeriesHistory, Time};
 use crate::monitoring::machine::Machine;
@@ -41,17 +41,14 @@ impl MonitoringManager {
         let machine = Machine::new(config.proc_root.clone());
         let configured = config.clone();
         let monitor = Monitor::new(config, Time { now: Duration::ZERO, at_us: unix_micros() });
+        let (listeners, to) = (Arc::<Listeners<MonitoringEvent>>::default(), hub.clone());
+        // As everybody else is told, and first.
+        let publish = move |event: &MonitoringEvent| publish(&to, event);
         let inner = Arc::new(Inner {
-            state: Mutex::new(State {
-                monitor,
-                configured,
-                changes: 0,
-                stopped: false,
-                untold: VecDeque::new(),
-                is_telling: false,
-            }),
+            state: Mutex::new(State { monitor, configured, changes: 0, stopped: false }),
             changed: Condvar::new(),
-            listeners: Mutex::default(),
+            _publishing: listeners.add(publish),
+            listeners,
             began,
             hub,
         });
@@ -80,10 +77,10 @@ impl MonitoringManager {
         let events = state.monitor.set_thresholds(&thresholds, inner.time());
         state.monitor.config = MonitoringConfig { thresholds, publish, proc_root, ..config };
         state.changes += 1;
-        state.untold.extend(events);
+        inner.listeners.push(events);
         drop(state);
         inner.changed.notify_all();
-        inner.tell_all();
+        inner.listeners.deliver();
     }
 
     /// How it is configured.
@@ -200,10 +197,10 @@ impl MonitoringManager {
         self.state().monitor.config.publish = time;
     }
 
-    /// Has `listener` know of what happens, on the manager's thread, or on that of whoever changes thresholds. It should be
-    /// quick; one that says `false`, or panics, is told no more.
-    pub fn on_event(&self, listener: impl Fn(&MonitoringEvent) -> bool + Send + Sync + 'static) {
-        lock(&self.owner.0.listeners).push(Arc::new(listener));
+    /// Has `listener` called with all that happens from now on, in its order, until the answer is dropped. It runs on the
+    /// manager's thread, or on that of whoever changes thresholds, which wait for it; it may change thresholds itself.
+    pub fn on_event(&self, listener: impl Fn(&MonitoringEvent) + Send + Sync + 'static) -> Listening {
+        self.owner.0.listeners.add(listener)
     }
 
     /// Has `change` change the thresholds; nobody else changes them meanwhile.
@@ -297,11 +294,10 @@ struct Inner {
     hub: HubHandle,
     state: Mutex<State>,
     changed: Condvar,
-    listeners: Mutex<Vec<Listener>>,
+    listeners: Arc<Listeners<MonitoringEvent>>,
+    _publishing: Listening,
     began: Instant,
 }
-
-type Listener = Arc<dyn Fn(&MonitoringEvent) -> bool + Send + Sync>;
 
 struct State {
     monitor: Monitor,
@@ -310,10 +306,6 @@ struct State {
     /// How often it was configured again.
     changes: u64,
     stopped: bool,
-    /// What has happened and nobody was told of yet, the oldest first.
-    untold: VecDeque<MonitoringEvent>,
-    /// Some thread tells.
-    is_telling: bool,
 }
 
 impl Inner {
@@ -328,51 +320,11 @@ impl Inner {
     ) -> Result<T> {
         let mut state = lock(&self.state);
         let (changed, events) = change(&mut state, self.time())?;
-        state.untold.extend(events);
+        // In the order in which it happens.
+        self.listeners.push(events);
         drop(state);
-        self.tell_all();
+        self.listeners.deliver();
         Ok(changed)
-    }
-
-    /// Tells what nobody was told of yet, in the order in which it happened. One thread does at a time, for all that
-    /// happens meanwhile; a listener may change thresholds itself.
-    fn tell_all(&self) {
-        if std::mem::replace(&mut lock(&self.state).is_telling, true) {
-            return;
-        }
-        while let Some(event) = self.next_untold() {
-            self.publish(&event);
-            let listeners = lock(&self.listeners).clone();
-            for listener in listeners {
-                let told = catch_unwind(AssertUnwindSafe(|| listener(&event)));
-                if told.is_err() {
-                    tracing::error!("what listens to the monitoring panicked, and is told no more");
-                }
-                if !told.unwrap_or(false) {
-                    lock(&self.listeners).retain(|other| !Arc::ptr_eq(other, &listener));
-                }
-            }
-        }
-    }
-
-    /// Where there is none the thread tells no more.
-    fn next_untold(&self) -> Option<MonitoringEvent> {
-        let mut state = lock(&self.state);
-        let event = state.untold.pop_front();
-        state.is_telling = event.is_some();
-        event
-    }
-
-    /// Gives what happened to its subscribers. Without the handler of `monitoring/…` there are none.
-    fn publish(&self, event: &MonitoringEvent) {
-        let message = match event {
-            MonitoringEvent::Alert(alert) => notification::<AlertTopic>(alert),
-            MonitoringEvent::HealthChanged(health) => notification::<HealthTopic>(health),
-            MonitoringEvent::Sample(_) => return,
-        };
-        if let Err(error) = message.and_then(|message| self.hub.publish(message)) {
-            tracing::debug!("an alert has reached no subscriber: {error}");
-        }
     }
 }
 
@@ -393,9 +345,9 @@ impl Runner {
             let mut state = lock(&self.inner.state);
             let events = state.monitor.take(Some(statistics), others, time);
             let (sample, wanted) = (Arc::clone(&state.monitor.sample), state.monitor.config.publish);
-            state.untold.extend(events);
+            self.inner.listeners.push(events);
             drop(state);
-            self.inner.tell_all();
+            self.inner.listeners.deliver();
             self.publish(&sample, wanted, time.now);
             if !self.wait(time.now) {
                 return;
@@ -449,6 +401,18 @@ impl Runner {
                 .wait_timeout_while(state, left, |state| !state.stopped && state.changes == changes);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+}
+
+/// Gives what happened to its subscribers. Without the handler of `monitoring/…` there are none.
+fn publish(hub: &HubHandle, event: &MonitoringEvent) {
+    let message = match event {
+        MonitoringEvent::Alert(alert) => notification::<AlertTopic>(alert),
+        MonitoringEvent::HealthChanged(health) => notification::<HealthTopic>(health),
+        MonitoringEvent::Sample(_) => return,
+    };
+    if let Err(error) = message.and_then(|message| hub.publish(message)) {
+        tracing::debug!("an alert has reached no subscriber: {error}");
     }
 }
 

@@ -2,16 +2,17 @@
 
 use visorbus_dbus::{ConfigInterface, DBusService, HardwareInterface, MonitoringInterface};
 use visorbus_hub::Result;
-use visorbus_services::config::{ConfigListener, ConfigManager};
-use visorbus_services::hardware::Listening;
+use visorbus_services::Listening;
+use visorbus_services::config::ConfigManager;
 
 use super::services::Services;
 
 /// What tells the bus of changes, as long as it is there.
 #[derive(Default)]
 pub(super) struct Interfaces {
-    config: Option<ConfigListener>,
+    config: Option<Listening>,
     hardware: Option<Listening>,
+    monitoring: Option<Listening>,
 }
 
 impl Interfaces {
@@ -26,7 +27,7 @@ impl Interfaces {
             self.config = Some(ConfigInterface::register(config, &door)?);
         }
         self.show_hardware(service, services)?;
-        Self::show_monitoring(service, services)
+        self.show_monitoring(service, services)
     }
 
     /// Shows the inventory that there is now, in the place of the one before.
@@ -41,12 +42,14 @@ impl Interfaces {
     }
 
     /// Shows what measures now, in the place of what did before.
-    pub(super) fn show_monitoring(service: &mut DBusService, services: &Services) -> Result<()> {
+    pub(super) fn show_monitoring(&mut self, service: &mut DBusService, services: &Services) -> Result<()> {
+        self.monitoring = None;
+        // There may have been none.
         let _ = service.unregister_interface(MONITORING);
-        match (&services.monitoring, service.door()) {
-            (Some(manager), Some(door)) => MonitoringInterface::register(manager, &door),
-            _ => Ok(()),
+        if let (Some(manager), Some(door)) = (&services.monitoring, service.door()) {
+            self.monitoring = Some(MonitoringInterface::register(manager, &door)?);
         }
+        Ok(())
     }
 }
 

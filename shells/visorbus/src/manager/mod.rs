@@ -23,7 +23,8 @@ use std::sync::Arc;
 use visorbus_auth::{AuthenticationProvider, AuthorizationProvider};
 use visorbus_dbus::DBusService;
 use visorbus_hub::{BoxedHandler, Error, HubHandle, OwnedMessage, Result, unix_micros};
-use visorbus_services::config::{ConfigListener, ConfigManager};
+use visorbus_services::Listening;
+use visorbus_services::config::ConfigManager;
 use visorbus_services::hardware::HardwareManager;
 use visorbus_services::monitoring::MonitoringManager;
 use visorbus_unix::UnixSocketServer;
@@ -79,7 +80,7 @@ pub struct IpcManager {
     running: Option<Running>,
     control: ManagerControl,
     requests: Requests,
-    _changes: ConfigListener,
+    _changes: Listening,
 }
 
 impl IpcManager {

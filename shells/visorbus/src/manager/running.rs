@@ -143,7 +143,7 @@ impl Running {
         self.services.apply_monitoring(&settings.monitoring, &self.handle)?;
         match &mut self.ways.dbus {
             Some(service) if was_there != self.services.monitoring.is_some() => {
-                Interfaces::show_monitoring(service, &self.services)
+                self.interfaces.show_monitoring(service, &self.services)
             }
             _ => Ok(()),
         }
