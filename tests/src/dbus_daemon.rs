@@ -242,7 +242,7 @@ fn missing(program: &str, package: &str, error: &io::Error) -> io::Error {
 const BUS: &str = "org.freedesktop.DBus";
 const CONFIGURATION: &str = "bus.conf";
 const LOG: &str = "log";
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 const SOCKET: &str = "socket";
 
 const HEAD: &str = "<!DOCTYPE busconfig PUBLIC \"-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN\" \

@@ -17,7 +17,7 @@ use visorbus_hub::{Error, HubHandle, HubLink, OwnedMessage, OwnedPayload};
 use visorbus_unix::FramedStream;
 
 /// How long anything may take.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A peer without a mind of its own, on one end of a socket pair.
 #[derive(Debug)]

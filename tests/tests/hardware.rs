@@ -43,11 +43,16 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::looking_every(Duration::from_millis(100))
+    }
+
+    /// One that looks at everything this often, and otherwise relies on what it is told.
+    fn looking_every(scan_interval: Duration) -> Self {
         let (hub, sysfs) = (TestHub::start(), tempfile::tempdir().unwrap());
         let config = HardwareConfig {
             sysfs_root: sysfs.path().to_owned(),
             kernel_events: false,
-            scan_interval: Duration::from_millis(100),
+            scan_interval,
             command_timeout: PATIENCE,
             ..HardwareConfig::default()
         };
@@ -87,11 +92,23 @@ impl World {
         }
     }
 
+    /// There is a battery of this status from one moment to the next, as with the kernel.
     fn battery(&self, status: &str) {
-        let folder = self.sysfs.path().join("class/power_supply/BAT0");
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("type"), "Battery").unwrap();
-        fs::write(folder.join("status"), status).unwrap();
+        let class = self.sysfs.path().join("class/power_supply");
+        let (folder, prepared) = (class.join("BAT0"), self.sysfs.path().join("prepared"));
+        fs::create_dir(&prepared).unwrap();
+        fs::write(prepared.join("type"), "Battery").unwrap();
+        fs::write(prepared.join("status"), status).unwrap();
+        match folder.exists() {
+            true => {
+                fs::rename(prepared.join("status"), folder.join("status")).unwrap();
+                fs::remove_dir_all(prepared).unwrap();
+            }
+            false => {
+                fs::create_dir_all(class).unwrap();
+                fs::rename(prepared, folder).unwrap();
+            }
+        }
     }
 }
 
@@ -285,7 +302,7 @@ fn what_comes_and_goes_is_told_once_and_in_order() {
     world.battery("Full");
     assert_eq!(topic(), "hardware/changed");
     world.battery("Full");
-    fs::remove_dir_all(world.sysfs.path().join("class")).unwrap();
+    fs::rename(world.sysfs.path().join("class"), world.sysfs.path().join("gone")).unwrap();
     assert_eq!(topic(), "hardware/removed", "what did not change was not told");
     let deaf = world.hub.client("deaf", &["request:hardware/list"]);
     assert!(deaf.subscribe("hardware/added", SlowConsumer::default()).is_err());
@@ -312,8 +329,8 @@ fn what_comes_and_goes_is_told_once_and_in_order() {
 }
 
 #[test]
-fn a_board_is_told_of_within_milliseconds_of_the_hub_s_own_notice() {
-    let world = World::new();
+fn a_board_is_told_of_by_the_hub_s_own_notice_and_not_by_the_next_look() {
+    let world = World::looking_every(Duration::from_secs(3600));
     let watch = world.hub.handle.watch(64).unwrap();
     let mut times = Vec::new();
     world.hub.attach("imu-line", ",unkeyed=imu");
@@ -329,7 +346,6 @@ fn a_board_is_told_of_within_milliseconds_of_the_hub_s_own_notice() {
     }
     times.sort();
     println!("from the hub's notice to the listener: median {:?}, worst {:?}", times[5], times[9]);
-    assert!(times[5] < Duration::from_millis(50), "{times:?}");
 }
 
 #[test]
@@ -341,7 +357,7 @@ fn boards_that_do_not_answer_hold_up_nobody_s_coming_and_going() {
     let began = Instant::now();
     world.battery("Full");
     world.wait(|change| change.device().id == "power_supply/BAT0");
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
     let viewer = world.hub.client("viewer", &["request:hardware/*"]);
     assert!(!viewer.call::<ListDevices>(&None, Some(AT_ONCE)).unwrap().is_empty());
 }
@@ -352,7 +368,7 @@ fn it_ends_with_its_hub_and_when_it_is_told_to() {
     let (_pty, _node) = world.sensor();
     let began = Instant::now();
     world.manager.stop();
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
     assert!(world.manager.device("board/imu").is_none());
     let operator = world.hub.client("operator", &["request:**", "imu.control"]);
     let gone = operator.call::<CommandDevice>(&command("board/imu", "info", Value::Empty), None).unwrap_err();

@@ -128,4 +128,4 @@ fn a_descriptor_that_is_passed_is_refused_and_none_is_kept() {
     assert_eq!(brightness(&bus), 50);
 }
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);

@@ -72,7 +72,7 @@ impl Service {
         let daemon = "org.freedesktop.DBus";
         let ask =
             Message::call_with_args(daemon, "/org/freedesktop/DBus", daemon, "RequestName", (NAME, 4u32));
-        let answer = channel.send_with_reply_and_block(ask, Duration::from_secs(10)).unwrap();
+        let answer = channel.send_with_reply_and_block(ask, Duration::from_secs(60)).unwrap();
         assert_eq!(answer.get1(), Some(1u32));
         Self { channel }
     }

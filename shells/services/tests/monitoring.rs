@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use visorbus_core::ErrorKind;
@@ -20,7 +20,7 @@ use visorbus_services::monitoring::{
 use visorbus_unix::{Credentials, Delivery, TokenText, UnixSocketClient, UnixSocketServer};
 
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A hub that is monitored, with a `/proc` of its own.
 struct World {
@@ -68,9 +68,18 @@ impl World {
     }
 
     fn sample(&self) -> Arc<Sample> {
+        self.sample_where(|_| true)
+    }
+
+    /// The next sample that is so; those before it are dropped.
+    #[track_caller]
+    fn sample_where(&self, is_so: impl Fn(&Sample) -> bool) -> Arc<Sample> {
+        let until = Instant::now() + PATIENCE;
         loop {
-            if let MonitoringEvent::Sample(sample) = self.events.recv_timeout(PATIENCE).unwrap() {
-                return sample;
+            let left = until.saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(left).expect("no such sample came") {
+                MonitoringEvent::Sample(sample) if is_so(&sample) => return sample,
+                _ => {}
             }
         }
     }
@@ -113,16 +122,14 @@ fn postcard<T: serde::Serialize>(value: &T) -> OwnedPayload {
 fn what_goes_over_the_hub_is_measured_and_every_operation_tells_of_it() {
     let world = World::new(&["machine.load1 > 100"]);
     let client = world.client("panel", &["*"]);
-    let (before, after) = (world.sample(), {
-        (0..100).for_each(|_| drop(ask(&client, "health", OwnedPayload::Empty).unwrap()));
-        world.sample();
-        world.sample()
-    });
     let requests = |sample: &Sample| {
         let of = |metric: &&Metric| metric.series() == r#"hub.messages_in{type="request"}"#;
         sample.metrics.iter().find(of).unwrap().value
     };
-    assert!(requests(&after) >= requests(&before) + 100.0);
+    let before = requests(&world.sample());
+    (0..100).for_each(|_| drop(ask(&client, "health", OwnedPayload::Empty).unwrap()));
+    // What was measured while they were asked comes first.
+    world.sample_where(|sample| requests(sample) >= before + 100.0);
     let sample: Sample = ask(&client, "metrics", postcard(&"peer.*")).unwrap().parse().unwrap();
     assert!(sample.metrics.iter().any(|metric| metric.series() == r#"peer.frames_in{peer="panel"}"#));
     assert!(sample.metrics.iter().all(|metric| metric.name.starts_with("peer.")));

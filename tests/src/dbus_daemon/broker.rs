@@ -100,4 +100,4 @@ type Own = (bool, u64, bool, &'static str);
 type Transfer = (bool, u64, &'static str, &'static str, &'static str, &'static str, u32, u32, u64, u64);
 
 const METHOD_RETURN: u8 = 2;
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);

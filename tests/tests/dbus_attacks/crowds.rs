@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use visorbus_hub::Limits;
 use visorbus_tests::dbus_daemon::DbusDaemon;
+use visorbus_tests::raw_peer::PATIENCE;
 
 use crate::floods::{is_alone, resident};
 use crate::program::{Program, variant};
@@ -84,7 +85,7 @@ fn a_user_that_fills_all_its_places_keeps_no_other_user_out() {
     }
     // When they leave there is room at once.
     programs.clear();
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + PATIENCE;
     while world.program().call_address("vault/open", "x").is_err() {
         assert!(Instant::now() < until, "there is no room: {:?}", world.statistics());
     }
@@ -203,7 +204,7 @@ fn who_shows_tokens_where_there_is_no_place_is_not_asked_about_again_and_fills_n
     let told = world.all_audited().matches("not let in").count();
     assert!((1..=2 * seconds + 1).contains(&told), "told {told} times in {seconds} s");
     drop(programs);
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + PATIENCE;
     while let Err(refusal) = late.authenticate(&token) {
         assert!(Instant::now() < until, "{refusal:?}");
     }

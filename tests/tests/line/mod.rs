@@ -27,10 +27,10 @@ use visorbus_mcu::{BoardKeys, NoBoardKeys, SerialPort, SerialSpec};
 use visorbus_unix::{Credentials, Delivery, Subscription, UnixSocketClient, UnixSocketListener};
 
 /// How long anything may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What counts as at once, where the alternative is a deadline of a minute.
-pub(crate) const AT_ONCE: Duration = Duration::from_secs(1);
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// A hub with a socket, and a directory for it and for the names of lines; it ends with the test.
 pub(crate) struct TestHub {
@@ -284,13 +284,43 @@ pub(crate) fn samples(subscription: &Subscription, count: usize) -> Vec<Sample> 
     samples
 }
 
-/// Demands that samples are this far apart, none left out.
+/// The next `count` samples that are this far apart, none left out. Where the machine gives the board or its line no time, the
+/// board leaves some out and tells how many; then those after them get another chance.
 #[track_caller]
-pub(crate) fn expect_no_gaps(samples: &[Sample], rate_hz: u16) {
-    for pair in samples.windows(2) {
-        assert_eq!(pair[1].timestamp_us - pair[0].timestamp_us, 1_000_000 / u64::from(rate_hz));
+pub(crate) fn samples_without_gaps(
+    operator: &Operator,
+    subscription: &Subscription,
+    count: usize,
+    rate_hz: u16,
+) -> Vec<Sample> {
+    for _ in 0..CHANCES {
+        let seen = samples(subscription, count);
+        let missing = missing(&seen, rate_hz);
+        let board = operator.info();
+        assert!(missing.unwrap_or(0) <= board.samples_dropped.into(), "{missing:?} are missing: {board:?}");
+        if missing == Some(0) {
+            return seen;
+        }
     }
+    panic!("there were always gaps: {:?}", operator.info());
 }
+
+/// How many are left out; `None` where the board had begun anew, as it does when it is late by a tenth of a second.
+#[track_caller]
+fn missing(samples: &[Sample], rate_hz: u16) -> Option<u64> {
+    let period = 1_000_000 / u64::from(rate_hz);
+    let apart = samples.windows(2).map(|pair| pair[1].timestamp_us - pair[0].timestamp_us);
+    apart
+        .map(|apart| match apart {
+            1..=100_000 if apart % period == 0 => Some(apart / period - 1),
+            100_001.. => None,
+            _ => panic!("samples at {rate_hz} Hz are {apart} us apart"),
+        })
+        .sum()
+}
+
+/// For what a busy machine may spoil.
+pub(crate) const CHANCES: usize = 10;
 
 fn start(socket: &Path) -> (HubHandle, JoinHandle<Result<()>>) {
     let keys = keys();

@@ -10,7 +10,7 @@ use visorbus_imu::motion::sample_at;
 use visorbus_tests::faulty_link::Random;
 
 use crate::board::{Board, SENSOR, expect_sound_line};
-use crate::line::{AT_ONCE, Operator, TestHub, expect_no_gaps, samples};
+use crate::line::{AT_ONCE, CHANCES, Operator, TestHub, samples, samples_without_gaps};
 
 #[test]
 fn the_board_is_called_and_refuses_who_may_not() {
@@ -43,15 +43,18 @@ fn the_board_streams_at_its_rate_without_gaps() {
     let stream = operator.client.subscribe("imu/sample", SlowConsumer::default()).unwrap();
     // Those of the old rate may be on their way.
     samples(&stream, 3);
-    let started = Instant::now();
-    let samples = samples(&stream, 600);
-    let rate_hz = samples.len() as f64 / started.elapsed().as_secs_f64();
-    assert!((190.0..=210.0).contains(&rate_hz), "{rate_hz} Hz");
-    expect_no_gaps(&samples, 200);
-    for sample in &samples {
-        assert_eq!((sample.accel, sample.gyro), sample_at(sample.timestamp_us), "the bits of this machine");
-    }
-    assert_eq!(operator.info().samples_dropped, 0);
+    let mut rates = std::iter::repeat_with(|| {
+        let started = Instant::now();
+        let samples = samples_without_gaps(&operator, &stream, 600, 200);
+        let rate_hz = samples.len() as f64 / started.elapsed().as_secs_f64();
+        for sample in &samples {
+            let bits = (sample.accel, sample.gyro);
+            assert_eq!(bits, sample_at(sample.timestamp_us), "the bits of this machine");
+        }
+        rate_hz
+    });
+    // A machine that does much else at the moment is late with some.
+    assert!(rates.by_ref().take(CHANCES).any(|rate_hz| (190.0..=210.0).contains(&rate_hz)));
 }
 
 #[test]
@@ -67,7 +70,7 @@ fn a_reset_fails_what_waits_and_the_board_is_back_under_a_new_boot_id() {
     call.expect_gone(reset, "it started again");
     operator.wait("imu", false);
     operator.wait("imu", true);
-    assert!(reset.elapsed() < 2 * AT_ONCE, "{:?}", reset.elapsed());
+    assert!(reset.elapsed() < AT_ONCE, "{:?}", reset.elapsed());
     let after = operator.info();
     assert_ne!(after.boot_id, before);
     assert_eq!(after.rate_hz, 100);
@@ -102,7 +105,7 @@ fn a_board_that_hangs_is_noticed_by_its_silence_and_taken_back_when_it_goes_on()
     assert_eq!(error.kind(), ErrorKind::Connection);
     assert!(error.text().starts_with("imu is gone (it was silent for three heartbeats)"), "{error}");
     // Heartbeats are a second apart, and the last one was up to a second ago.
-    assert!((Duration::from_millis(1_900)..Duration::from_millis(3_500)).contains(&after), "{after:?}");
+    assert!((Duration::from_millis(1_900)..AT_ONCE).contains(&after), "{after:?}");
     board.signal(Signal::CONT);
     operator.wait("imu", true);
     let after = operator.info();
@@ -130,7 +133,7 @@ fn a_thousand_frames_of_garbage_do_not_stop_the_board() {
     }
     assert!(operator.call::<SelfTest>(&()).passed);
     let stream = operator.client.subscribe("imu/sample", SlowConsumer::default()).unwrap();
-    expect_no_gaps(&samples(&stream, 50), 100);
+    samples_without_gaps(&operator, &stream, 50, 100);
     assert_eq!(hub.peer("imu").unwrap().sessions, 1);
 }
 

@@ -10,7 +10,7 @@ use visorbus_imu::messages::{GetInfo, SetRate};
 use visorbus_mcu::BoardKeys;
 
 use crate::board::{Board, SENSOR_KEYED};
-use crate::line::{Operator, TestHub, expect_no_gaps, samples};
+use crate::line::{Operator, TestHub, samples, samples_without_gaps};
 
 #[test]
 fn a_board_with_nothing_but_its_links_key_serves_and_its_callers_are_the_hubs_to_judge() {
@@ -22,7 +22,7 @@ fn a_board_with_nothing_but_its_links_key_serves_and_its_callers_are_the_hubs_to
     assert_eq!(operator.info().rate_hz, 200);
     let stream = operator.client.subscribe("imu/sample", SlowConsumer::default()).unwrap();
     samples(&stream, 3);
-    expect_no_gaps(&samples(&stream, 400), 200);
+    samples_without_gaps(&operator, &stream, 400, 200);
     let imu = hub.peer("imu").unwrap();
     assert!(imu.authenticated, "{imu:?}");
     assert_eq!((imu.sessions, imu.undecodable, imu.refused), (1, 0, 0), "{imu:?}");
@@ -40,6 +40,8 @@ fn a_keyed_board_is_back_after_a_reset_and_after_a_restart_of_the_hub() {
     operator.wait("imu", false);
     operator.wait("imu", true);
     assert_ne!(operator.info().boot_id, before);
+    // Its name is free again for who comes after it.
+    drop(operator);
     hub.restart(|| ());
     attach(&hub);
     hub.operator().wait("imu", true);

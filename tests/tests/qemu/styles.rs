@@ -6,7 +6,7 @@ use visorbus_imu::messages::{SelfTest, SetRate};
 use visorbus_imu::motion::sample_at;
 
 use crate::board::{Board, Firmware, SENSOR_EMBASSY, SENSOR_RTIC};
-use crate::line::{TestHub, expect_no_gaps, samples};
+use crate::line::{TestHub, samples, samples_without_gaps};
 
 #[test]
 fn the_sensor_under_embassy_serves_and_survives_a_reset() {
@@ -33,8 +33,7 @@ fn scenario(firmware: &Firmware) {
     let stream = operator.client.subscribe("imu/sample", SlowConsumer::default()).unwrap();
     // Those of the old rate may be on their way.
     samples(&stream, 3);
-    let seen = samples(&stream, 200);
-    expect_no_gaps(&seen, 200);
+    let seen = samples_without_gaps(&operator, &stream, 200, 200);
     for sample in &seen {
         assert_eq!((sample.accel, sample.gyro), sample_at(sample.timestamp_us), "the bits of this machine");
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use visorbus_core::auth::Key;
 use visorbus_core::bus::SlowConsumer;
@@ -12,7 +12,7 @@ use visorbus_imu::device_key;
 use visorbus_imu::messages::{SelfTest, SetRate};
 use visorbus_mcu::BoardKeys;
 
-use crate::line::{Operator, Pty, TestHub, samples};
+use crate::line::{AT_ONCE, Operator, Pty, TestHub, samples};
 use crate::middle::{Middle, Way};
 use crate::node::{Node, log, wait_for_log};
 
@@ -159,7 +159,7 @@ fn a_key_that_is_taken_away_ends_its_boards_session_at_once() {
     assert_eq!(hub.handle.reload().unwrap().sessions, 1);
     let (error, after) = call.error(retired);
     assert!(error.text().contains("the key of its link is proven no longer"), "{error}");
-    assert!(after < Duration::from_millis(100), "{after:?}");
+    assert!(after < AT_ONCE, "{after:?}");
     operator.wait("imu", false);
     // The board tries again, and is refused.
     let _node = Node::sensor_with(&pty, 2, device_key(), key(Suite::Tag64));

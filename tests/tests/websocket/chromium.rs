@@ -225,4 +225,4 @@ fn program() -> String {
 }
 
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);

@@ -49,4 +49,4 @@ fn run(mut program: Command) -> (bool, String) {
 }
 
 /// What all its tests may take together.
-const LONGEST: Duration = Duration::from_secs(180);
+const LONGEST: Duration = Duration::from_secs(600);

@@ -15,7 +15,7 @@ use visorbus_tests::dbus_daemon::DbusDaemon;
 
 pub(crate) const NAME: &str = "org.example.Small1";
 pub(crate) const PATH: &str = "/org/example/Small1";
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The service, on a thread of its own; gone from the bus on drop.
 pub(crate) struct Small {

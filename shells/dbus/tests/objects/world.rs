@@ -247,4 +247,4 @@ fn announce(
     imu.request(bus::ANNOUNCE, MessagePayload::Binary(&told)).unwrap();
 }
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);

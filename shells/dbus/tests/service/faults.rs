@@ -1,6 +1,7 @@
 //! Interfaces that panic, never return or go while they are used, and registrations that cannot be.
 
 use std::thread;
+use std::time::Duration;
 
 use visorbus_core::auth::{Key, KeyRing, Slot};
 use visorbus_core::dispatch::Caller;
@@ -26,7 +27,8 @@ fn a_panic_is_answered_and_ends_nothing() {
 
 #[test]
 fn a_method_that_never_returns_costs_its_callers_their_time_and_nobody_else_theirs() {
-    let mut world = World::with_panel("\"request:org.example.thermostat1/**\"");
+    let time = Duration::from_secs(3);
+    let mut world = World::with_hasty_panel("\"request:org.example.thermostat1/**\"", time);
     let (other, _release) =
         crate::thermostat::Thermostat::called("org.example.Other1", &crate::thermostat::Room::default());
     world.service.register_interface(other).unwrap();

@@ -9,7 +9,7 @@ use dbus::message::MessageType;
 
 use crate::world::{PATH, SERVICE};
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
 pub(crate) struct Program {

@@ -30,23 +30,24 @@ pub(crate) struct World {
 impl World {
     /// Whoever runs the test is `panel`, which may do this at the thermostat.
     pub(crate) fn with_panel(allow: &str) -> Self {
-        let uid = nix::unistd::Uid::effective();
-        Self::with_policy(&format!(
-            "[[unix]]\nuid = {uid}\nsubject = \"panel\"\nscopes = [\"panel\"]\n\
-             [[rule]]\nscope = \"panel\"\nallow = [{allow}]\n"
-        ))
+        Self::with_policy(&panel(allow), PATIENCE)
+    }
+
+    /// The same, where a call has to be answered within `time`.
+    pub(crate) fn with_hasty_panel(allow: &str, time: Duration) -> Self {
+        Self::with_policy(&panel(allow), time)
     }
 
     /// Nobody is known by their user.
     pub(crate) fn with_strangers() -> Self {
-        Self::with_policy("")
+        Self::with_policy("", PATIENCE)
     }
 
-    fn with_policy(text: &str) -> Self {
+    fn with_policy(text: &str, time: Duration) -> Self {
         let policy = Arc::new(Policy::parse(text).unwrap());
         let keys = KeyFile::in_memory(1, [7; 32]);
         let accounts = Arc::new(Accounts::new(Arc::new(Store::in_memory()), keys, Arc::clone(&policy)));
-        let limits = Limits { request_ms: 1_000, ..Limits::default() };
+        let limits = Limits { request_ms: u32::try_from(time.as_millis()).unwrap(), ..Limits::default() };
         let config = HubConfig { limits, ..HubConfig::with_providers(Arc::clone(&accounts) as _, policy) };
         let bus = DbusDaemon::start();
         let mut service = DBusService::new(SERVICE, PATH, config).unwrap();
@@ -97,6 +98,15 @@ impl World {
     fn wait_until_named(&self) {
         wait_until("the service has its name", || self.service.state().is_some_and(|state| state.owns_name));
     }
+}
+
+/// A policy by which whoever runs the test is `panel`.
+fn panel(allow: &str) -> String {
+    let uid = nix::unistd::Uid::effective();
+    format!(
+        "[[unix]]\nuid = {uid}\nsubject = \"panel\"\nscopes = [\"panel\"]\n\
+         [[rule]]\nscope = \"panel\"\nallow = [{allow}]\n"
+    )
 }
 
 /// Waits until something is so.

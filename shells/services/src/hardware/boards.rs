@@ -63,7 +63,7 @@ impl Boards {
         self.inventory.replace(devices, is_board, keep_told, "the hub has it no more");
         for peer in boards.into_iter().filter(|peer| is_asked(&peer.name)) {
             // Where many wait to be asked, the next look asks again.
-            let _ = self.inquiries.try_send(Inquiry { device: id(&peer.name), commanded: false });
+            let _ = self.inquiries.try_send(Inquiry(id(&peer.name)));
         }
     }
 }
@@ -158,14 +158,9 @@ fn is_the_hub_s(name: &str) -> bool {
     HUB_S.contains(&name) || name.starts_with(FAULT)
 }
 
-/// That a board is to be asked what it tells of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Inquiry {
-    /// The id of its device.
-    pub(crate) device: String,
-    /// It was told to do something: what is different now may be because of that, readings too.
-    pub(crate) commanded: bool,
-}
+/// That the board whose device has this id is to be asked what it tells of itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Inquiry(pub(crate) String);
 
 /// Who is on a line that leads to a board.
 fn is_line(transport: &str) -> bool {

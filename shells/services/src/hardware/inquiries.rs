@@ -1,6 +1,6 @@
 //! Asks boards what they tell of themselves, on a thread of its own: one that does not answer holds up the asking alone.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
@@ -23,18 +23,17 @@ impl Inquiries {
     pub(crate) fn run(self) {
         while let Ok(first) = self.waiting.recv() {
             // Each board once, however often it was asked for.
-            let mut boards = BTreeMap::from([(first.device, first.commanded)]);
-            for Inquiry { device, commanded } in self.waiting.try_iter() {
-                *boards.entry(device).or_default() |= commanded;
-            }
-            for (id, commanded) in boards {
-                self.ask(&id, commanded);
+            let boards: BTreeSet<Inquiry> = std::iter::once(first).chain(self.waiting.try_iter()).collect();
+            for Inquiry(id) in boards {
+                self.ask(&id);
             }
         }
     }
 
-    fn ask(&self, id: &str, commanded: bool) {
+    fn ask(&self, id: &str) {
         let Some(device) = self.inventory.device(id) else { return };
+        // What comes of a command that begins from here on may be for the next question.
+        let commanded = self.inventory.take_commanded(id);
         let told: Vec<Property> = QUESTIONS
             .iter()
             .filter_map(|(command, prefix)| Some(properties(&self.answer(&device, command)?, prefix)))
@@ -42,6 +41,9 @@ impl Inquiries {
             .collect();
         if !told.is_empty() {
             self.inventory.update(id, commanded, |device| merge_told(device, told));
+        } else if commanded {
+            // The next answer tells of it.
+            self.inventory.note_commanded(id);
         }
     }
 

@@ -11,6 +11,8 @@ use crate::listeners::Listeners;
 pub(crate) struct Inventory {
     devices: Mutex<BTreeMap<String, Device>>,
     pub(crate) listeners: Arc<Listeners<DeviceChange>>,
+    /// Those that were told to do something: what is learnt of them next may be because of that.
+    commanded: Mutex<BTreeSet<String>>,
     /// Held from a change until all have been told of it: no more happens than they can be told of.
     order: Mutex<()>,
 }
@@ -24,13 +26,27 @@ impl Inventory {
         lock(&self.devices).get(id).cloned()
     }
 
-    /// Changes a device that is there; one that has gone in the meantime is not brought back. With `readings`, a change of
-    /// those is told too.
+    /// Changes a device that is there; one that has gone in the meantime is not brought back. With `readings`, or when it
+    /// was told to do something meanwhile, a change of those is told too.
     pub(crate) fn update(&self, id: &str, readings: bool, change: impl FnOnce(&mut Device)) {
         let _order = lock(&self.order);
         let Some(mut device) = self.device(id) else { return };
         change(&mut device);
+        let readings = readings || lock(&self.commanded).contains(id);
         self.put_in_order(device, readings);
+    }
+
+    /// Notes that a device is told to do something, or was: from now until [`Inventory::take_commanded`] whatever is
+    /// different is told, whoever learns of it first.
+    pub(crate) fn note_commanded(&self, id: &str) {
+        if lock(&self.devices).contains_key(id) {
+            lock(&self.commanded).insert(id.to_owned());
+        }
+    }
+
+    /// Whether a device was told to do something; that is forgotten.
+    pub(crate) fn take_commanded(&self, id: &str) -> bool {
+        lock(&self.commanded).remove(id)
     }
 
     pub(crate) fn remove(&self, id: &str, why: &str) {
@@ -73,6 +89,7 @@ impl Inventory {
 
     fn remove_in_order(&self, id: &str, why: &str) {
         let device = lock(&self.devices).remove(id);
+        lock(&self.commanded).remove(id);
         if let Some(device) = device {
             self.listeners.tell(DeviceChange::Removed { device, why: why.to_owned() });
         }
@@ -132,6 +149,23 @@ mod tests {
         assert!(matches!(&lock(&told)[1], DeviceChange::Changed { changed, .. } if changed == &["state"]));
         inventory.update("a", true, |device| device.properties[0].value = Value::Integer(4));
         assert!(matches!(&lock(&told)[2], DeviceChange::Changed { changed, .. } if changed == &["voltage"]));
+    }
+
+    #[test]
+    fn what_a_command_changed_is_told_also_by_what_was_asked_before_it() {
+        let (inventory, told, _listening) = heard();
+        have(&inventory, vec![device("a", &[("rate", 1, true)])]);
+        inventory.note_commanded("a");
+        // The answer to a question of before, which the device took behind the command.
+        inventory.update("a", false, |device| device.properties[0].value = Value::Integer(2));
+        assert!(matches!(&lock(&told)[1], DeviceChange::Changed { changed, .. } if changed == &["rate"]));
+        assert!(inventory.take_commanded("a") && !inventory.take_commanded("a"));
+        inventory.update("a", false, |device| device.properties[0].value = Value::Integer(3));
+        assert_eq!(lock(&told).len(), 2, "{told:?}");
+        inventory.note_commanded("a");
+        inventory.remove("a", "unplugged");
+        inventory.note_commanded("a");
+        assert!(!inventory.take_commanded("a"), "nothing is kept of what is not there");
     }
 
     #[test]

@@ -146,9 +146,13 @@ impl HardwareManager {
     fn run(&self, id: &str, command: &Command, argument: Option<Value>, timeout: Duration) -> Result<Value> {
         let json = argument.unwrap_or_default().to_string();
         let request = OwnedMessage::request(command.address.clone(), OwnedPayload::Json(json));
-        let answer = self.shared.hub.request(request, timeout.min(self.shared.command_timeout))?;
-        self.shared.inquire(Inquiry { device: id.to_owned(), commanded: true });
-        to_json(&answer.payload).map(Value::from)
+        // Before, as an answer of the board to another question may be the first that shows what it did; and behind, as the
+        // board may do it only then.
+        self.shared.inventory.note_commanded(id);
+        let answer = self.shared.hub.request(request, timeout.min(self.shared.command_timeout));
+        self.shared.inventory.note_commanded(id);
+        self.shared.inquire(Inquiry(id.to_owned()));
+        to_json(&answer?.payload).map(Value::from)
     }
 
     fn command_of(&self, id: &str, command: &str) -> Result<Command> {

@@ -17,7 +17,7 @@ use visorbus_hub::{HubLink, Listener, OwnedMessage, ReceiveBuffer};
 use visorbus_unix::{FramedStream, UnixSocketListener};
 
 /// How long a test waits for what must come.
-pub(crate) const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// The accepting end. What it gets goes to `heard`; what it answers is up to its rule.
 pub(crate) struct Opposite {

@@ -115,7 +115,7 @@ fn the_project_of_the_firmware_guide_comes_on_the_bus_as_written() {
     let script = format!("trap 'kill $(jobs -p) 2>/dev/null' EXIT\nexec 2>&1\n{}", shown.collect::<String>());
     fs::write(place.path().join("guide.sh"), script).unwrap();
     // Ends all that the script started if it hangs.
-    let mut run = place.shell(&format!("timeout -k 5 400 bash {}/guide.sh", place.path().display()));
+    let mut run = place.shell(&format!("timeout -k 5 1200 bash {}/guide.sh", place.path().display()));
     run.current_dir(&project).env_remove("CARGO_TARGET_DIR").env_remove("VISORBUS_DEVICE_KEY");
     run.env("CARGO_NET_OFFLINE", "true").stdin(Stdio::null());
     let output = run.output().unwrap();

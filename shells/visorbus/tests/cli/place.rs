@@ -18,7 +18,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use visorbus_imu::DEVELOPMENT_ROOT_KEY;
 
 /// How long anything may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A directory with a socket, a key file, a configuration and a home of its own.
 pub(crate) struct Place {

@@ -13,7 +13,7 @@ use visorbus_hub::{OwnedMessage, OwnedPayload, Result};
 use visorbus_services::config::{ConfigManager, Overrides};
 
 /// How long anything may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A directory with a configuration, and room for all files of a hub.
 pub(crate) struct World {

@@ -45,7 +45,7 @@ test('the_heart_beats_once_one_is_let_in', async (t) => {
 
 test('a_hub_that_never_answers_a_log_in_is_noticed', async (t) => {
   const url = await ownHub(t, () => {});
-  const asked = connect(url, { credentials: CREDENTIALS, heartbeatMs: 20, timeoutMs: 100 });
+  const asked = connect(url, { credentials: CREDENTIALS, heartbeatMs: 20, timeoutMs: 2_000 });
   await assert.rejects(asked, { kind: 'Timeout', text: /no answer to Authenticate/ });
 });
 
@@ -102,7 +102,7 @@ test('a_text_of_many_megabytes_is_read_or_ends_the_connection_but_throws_nothing
     const answer = { text, number: 12345678901234567890 };
     return say('IPC', { id: payload.id, message_type: 'Response', source: 'echo', payload: { Json: answer } });
   });
-  const client = await connect(url, { credentials: CREDENTIALS, reconnect: false });
+  const client = await connect(url, { credentials: CREDENTIALS, reconnect: false, timeoutMs: 60_000 });
   t.after(() => client.close());
   const { text, number } = await client.request('echo/long', 'xy');
   assert.deepEqual([text.length, number], [15 * 1024 * 1024, '12345678901234567000']);

@@ -7,7 +7,7 @@ use visorbus_websocket::{WebSocketClient, WebSocketConnection};
 
 use crate::home::Home;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 fn bytes(len: usize) -> OwnedPayload {
     OwnedPayload::Binary((0..len).map(|at| at as u8).collect())

@@ -8,7 +8,7 @@ use visorbus_websocket::{TlsClientConfig, WebSocketClient};
 
 use crate::home::{Certificates, Home, set_mode};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 /// What a client says that cannot connect with `config`.
 fn refusal(home: &Home, url: &str, config: TlsClientConfig) -> String {

@@ -2,8 +2,10 @@
 
 use std::env;
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::time::{ClockId, clock_gettime};
 
 /// Whether this is the process of the test of this name alone; where it is not, that process has run and held.
 ///
@@ -25,6 +27,12 @@ pub(super) fn is_alone(test: &str) -> bool {
 pub(super) fn resident() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * rustix::param::page_size()
+}
+
+/// What this process has taken of the processors' time.
+pub(super) fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap(), u32::try_from(time.tv_nsec).unwrap())
 }
 
 /// Has this process have as many descriptors as it may; how many that is.

@@ -14,7 +14,7 @@ use visorbus_tests::websocket_peer::WebSocketPeer;
 use visorbus_unix::UnixSocketListener;
 use visorbus_websocket::{Subprotocol, WebSocketConfig, WebSocketProtocol};
 
-use super::alone::{is_alone, raise_descriptors, resident};
+use super::alone::{is_alone, processor_time, raise_descriptors, resident};
 use super::certificates::Certificates;
 use crate::world::{World, token};
 
@@ -295,25 +295,30 @@ fn come_from(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
     made.into()
 }
 
-/// How long things took.
+/// How long things took, and how much of the processor's time this process took for them, in which the test is alone.
 #[derive(Default)]
-struct Latencies(Vec<Duration>);
+struct Latencies {
+    waited: Vec<Duration>,
+    worked: Vec<Duration>,
+}
 
 impl Latencies {
     fn time(&mut self, what: impl FnOnce()) {
-        let started = Instant::now();
+        let (started, before) = (Instant::now(), processor_time());
         what();
-        self.0.push(started.elapsed());
+        self.waited.push(started.elapsed());
+        self.worked.push(processor_time() - before);
     }
 
-    /// Far below what anybody would notice, on a busy machine too.
+    /// Far below what anybody would notice; on a machine that does much else, what is waited for it counts less.
     #[track_caller]
-    fn are_good(mut self) {
-        self.0.sort_unstable();
-        let median = self.0[self.0.len() / 2];
-        let worst = self.0.last().unwrap();
-        assert!(median < Duration::from_millis(50), "{median:?} in the middle, {worst:?} at worst");
-        assert!(*worst < Duration::from_secs(2), "{worst:?} at worst");
+    fn are_good(self) {
+        for (mut times, middle, most) in [(self.worked, 50, 2_000), (self.waited, 1_000, 20_000)] {
+            times.sort_unstable();
+            let (median, worst) = (times[times.len() / 2], times[times.len() - 1]);
+            assert!(median < Duration::from_millis(middle), "{median:?} in the middle, {worst:?} at worst");
+            assert!(worst < Duration::from_millis(most), "{worst:?} at worst");
+        }
     }
 }
 

@@ -50,7 +50,7 @@ fn a_bomb_in_json_is_refused_by_name_cheaply_and_nobody_runs() {
         let told = String::from_utf8(told.payload).unwrap();
         assert!(told.starts_with(r#"{"message_type":"Error""#) && told.contains(word), "{word}: {told}");
         assert!(told.len() < 1000, "what was sent is not sent back");
-        assert!(started.elapsed() < Duration::from_secs(5), "{word}: {:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(20), "{word}: {:?}", started.elapsed());
         world.is_unharmed();
     }
     // Its session is as it was.
