@@ -20,21 +20,26 @@ mod hub;
 mod listeners;
 mod poller;
 mod signals;
+mod timers;
 
 mod accounts;
 mod admission;
 mod asking;
+mod attaching;
 mod audit;
 mod bearer;
 mod clocks;
+mod commands;
 mod deliver;
 mod ending;
 mod errands;
 mod expand;
 mod gate;
+mod handling;
 mod lasting;
 mod login;
 mod parting;
+mod receiving;
 mod sending;
 mod translate;
 

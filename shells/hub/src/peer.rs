@@ -10,6 +10,7 @@ use visorbus_core::{Instant, MessagePriority, Session};
 
 use crate::admission::suffixed;
 use crate::budget::Budget;
+use crate::config::Limits;
 use crate::link::{Goodbye, HubLink, LinkOptions, Origin, Proven};
 use crate::listeners::Via;
 use crate::queue::Queue;
@@ -72,6 +73,51 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
+    /// Whoever is at the other end of a link, before they have said anything.
+    pub(crate) fn new(
+        link: Box<dyn HubLink>,
+        via: Via,
+        session: Session,
+        limits: &Limits,
+        now: Instant,
+    ) -> Self {
+        let (options, origin) = (link.options(), link.origin());
+        Self {
+            guesser: origin.party(),
+            origin,
+            via,
+            connected_at: now,
+            proven: None,
+            link,
+            clock: Self::new_clock(options.lossy),
+            options,
+            session,
+            probed_at: now,
+            round_trip_us: None,
+            name: String::new(),
+            address: None,
+            components: Vec::new(),
+            rows: Rows::default(),
+            subscriptions: Vec::new(),
+            queue: Queue::default(),
+            presence: Presence::Here,
+            goodbye: None,
+            watched: None,
+            stuck: false,
+            dirty: false,
+            tell_missed_at: now,
+            reopen_at: None,
+            handshake_by: now.plus_millis(limits.handshake_ms),
+            timer: None,
+            pending_calls: 0,
+            next_subscription: 0,
+            errand: None,
+            numbered: 0,
+            translating: Budget::new(now, limits.translated_bytes),
+            counters: Counters::default(),
+        }
+    }
+
     pub(crate) fn subscription_mut(&mut self, number: u32) -> Option<&mut Subscription> {
         self.subscriptions.iter_mut().find(|subscription| subscription.number == number)
     }
