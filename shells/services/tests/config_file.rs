@@ -13,13 +13,17 @@ use visorbus_services::config::{Category, ConfigManager, ConfigSchema, Key, Over
 
 #[test]
 fn a_writer_that_is_killed_at_any_moment_leaves_the_old_file_or_the_new_one() {
+    if let Some((path, _)) = part() {
+        write_until_killed(&path);
+    }
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("visorbus.toml");
     let comment = "# what somebody has noted\n".repeat(200);
     fs::write(&path, &comment).unwrap();
     let mut last = 0;
     for round in 0..40u32 {
-        let mut child = start("writes_until_killed", &path, "");
+        let mut child =
+            start("a_writer_that_is_killed_at_any_moment_leaves_the_old_file_or_the_new_one", &path, "");
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let wrote = lines.find(|line| line.as_ref().unwrap().contains("wrote ")).unwrap().unwrap();
         // Somewhere in the next write or two, elsewhere each time.
@@ -88,9 +92,13 @@ fn a_lock_that_is_no_file_of_its_own_is_neither_waited_for_nor_given_away() {
 
 #[test]
 fn two_writers_at_once_lose_nothing_of_each_other() {
+    if let Some((path, category)) = part() {
+        return write_keys(&path, &category);
+    }
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("visorbus.toml");
-    let writers = ["left", "right"].map(|name| start("writes_its_keys", &path, name));
+    let writers =
+        ["left", "right"].map(|name| start("two_writers_at_once_lose_nothing_of_each_other", &path, name));
     for writer in writers {
         let done = writer.wait_with_output().unwrap();
         assert!(done.status.success() && String::from_utf8_lossy(&done.stdout).contains("done"));
@@ -151,13 +159,12 @@ fn a_full_disk_leaves_the_file_as_it_was_and_says_so() {
     assert_eq!(open(&path).text("left", "words").len(), 4000);
 }
 
-/// A part of the tests above: counts up in two keys at once, without end.
-#[test]
-#[ignore = "it is a part that another test starts"]
-fn writes_until_killed() {
-    let Some((path, _)) = part() else { return };
-    let config = open(&path);
-    for round in config.integer("left", "n0") + 1.. {
+/// What another process of this program does: counts up in two keys at once, without end.
+fn write_until_killed(path: &Path) -> ! {
+    let config = open(path);
+    let mut round = config.integer("left", "n0");
+    loop {
+        round += 1;
         let words = Value::Text("x".repeat(round as usize % 4000));
         let keys = [
             ("left", "n0", Some(Value::Integer(round))),
@@ -169,15 +176,12 @@ fn writes_until_killed() {
     }
 }
 
-/// A part of the tests above: sets each of its keys to each number in turn.
-#[test]
-#[ignore = "it is a part that another test starts"]
-fn writes_its_keys() {
-    let Some((path, category)) = part() else { return };
-    let config = open(&path);
+/// What another process of this program does: sets each key of a category to each number in turn.
+fn write_keys(path: &Path, category: &str) {
+    let config = open(path);
     for round in 1..=5 {
         for number in 0..KEYS {
-            config.set(&category, &format!("n{number}"), Value::Integer(round), "part").unwrap();
+            config.set(category, &format!("n{number}"), Value::Integer(round), "part").unwrap();
         }
     }
     println!("done {category}");
@@ -197,10 +201,10 @@ fn open(path: &Path) -> ConfigManager {
     ConfigManager::open(schema(), path, Overrides::none()).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Another process of this program, which runs the ignored test `part`.
-fn start(part: &str, path: &Path, writer: &str) -> Child {
+/// Another process of this program, which runs `test` again and plays its [`part`].
+fn start(test: &str, path: &Path, writer: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", part, "--ignored", "--nocapture"])
+        .args(["--exact", test, "--nocapture"])
         .env("CONFIG_FILE", path)
         .env("CONFIG_WRITER", writer)
         .stdout(Stdio::piped())
@@ -209,6 +213,7 @@ fn start(part: &str, path: &Path, writer: &str) -> Child {
         .unwrap()
 }
 
+/// What a process that [`start`] has started is to write to, and as whom.
 fn part() -> Option<(PathBuf, String)> {
     Some((std::env::var_os("CONFIG_FILE")?.into(), std::env::var("CONFIG_WRITER").ok()?))
 }

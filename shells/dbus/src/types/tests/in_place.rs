@@ -1,7 +1,5 @@
 //! What is read where it stands and written where it shall be: as much as the hub takes, in little time, whatever comes.
 
-use std::time::Duration;
-
 use super::messages::variants;
 use super::*;
 
@@ -92,71 +90,6 @@ fn what_takes_long_to_get_past_is_refused_before_anybody_tries() {
     }
     let large = call().append2(&vec![7u8; 1 << 20][..], "x".repeat(1 << 20).as_str());
     assert_eq!(skim(&large), Ok(()));
-}
-
-/// Run by hand, in release: what the loop pays for a message, beside what libdbus pays to see that it is one.
-#[test]
-#[ignore = "it measures"]
-fn what_a_message_costs() {
-    let bytes = typed::<Vec<u8>>();
-    for len in [64usize, 1 << 10, 1 << 16, 260_000, MAX_POSTCARD - 3] {
-        let postcard = postcard::to_stdvec(&vec![7u8; len]).unwrap();
-        let message = call().append1(&vec![7u8; len][..]);
-        let read = best(|| bytes.take(&mut message.iter_init()).unwrap());
-        let written = best(|| put(&mut call(), &[Piece::Arguments(&bytes, &postcard)]).unwrap());
-        let by_items = best(|| read_items(&message));
-        println!(
-            "ay of {len}: read {read:?}, written {written:?}; values made, where that is taken: {by_items:?}"
-        );
-    }
-    let numbers = call().append1(&vec![u64::MAX; MAX_POSTCARD / 10][..]);
-    let texts = call().append1(vec!["text"; MAX_READ - 1]);
-    let pairs = call().append1(vec![(7u8, "text"); 2_700]);
-    let lists = call().append1(vec![&[7u8][..]; 8_000]);
-    beside("at of 1 MiB", numbers, &typed::<Vec<u64>>());
-    beside("as of 8191", texts, &typed::<Vec<String>>());
-    beside("a(ys) of 2700", pairs, &typed::<Vec<(u8, String)>>());
-    beside("aay of 8000", lists, &typed::<Vec<Vec<u8>>>());
-    for (name, mut message) in hostile() {
-        message.set_serial(1);
-        let wire = marshalled(&message);
-        let checked = best(|| Message::demarshal(&wire).is_ok());
-        println!(
-            "{name}, {} KiB: libdbus {checked:?}, skimmed {:?}, gone past {:?}, walked {:?}",
-            wire.len() >> 10,
-            best(|| skim(&message)),
-            best(|| signature(&message)),
-            best(|| read_items(&message))
-        );
-    }
-    let huge = call().append1(&vec![0u64; 4_000_000][..]);
-    println!("at of 32 MB: {:?}", best(|| typed::<Vec<u64>>().take(&mut huge.iter_init()).is_err()));
-    let huge = call().append1(&vec![0u8; 32_000_000][..]);
-    println!("ay of 32 MB: {:?}", best(|| bytes.take(&mut huge.iter_init()).is_err()));
-}
-
-/// What a message of a type costs.
-fn beside(name: &str, mut message: Message, typed: &Typed) {
-    message.set_serial(1);
-    let wire = marshalled(&message);
-    let checked = best(|| Message::demarshal(&wire).is_ok());
-    let read = best(|| typed.take(&mut message.iter_init()).unwrap());
-    let postcard = typed.take(&mut message.iter_init()).unwrap();
-    let written = best(|| put(&mut call(), &[Piece::Arguments(typed, &postcard)]).unwrap());
-    let made = best(|| read_items(&message).is_ok());
-    let len = wire.len() >> 10;
-    println!(
-        "{name}, {len} KiB: libdbus {checked:?}, read {read:?}, written {written:?}; values made {made:?}"
-    );
-}
-
-fn best<T>(mut one: impl FnMut() -> T) -> Duration {
-    let time = |_| {
-        let started = Instant::now();
-        std::hint::black_box(one());
-        started.elapsed()
-    };
-    (0..20).map(time).min().unwrap()
 }
 
 /// Messages that are valid, and that somebody made to cost time.
