@@ -92,15 +92,37 @@ impl AuditEvent {
         self
     }
 
-    /// Writes it into the log, with the target `visorbus::audit` and a field for each of its parts. What was refused or
-    /// cut off is a warning, all else information.
+    /// Writes it into the log, with the target `visorbus::audit`, a line to read and a field for each of its parts. What was
+    /// refused or cut off is a warning, all else information.
     pub fn emit(&self) {
         let Self { what, subject, method, transport, address, operation, resource, reason, .. } = self;
         if AuditKind::parse(what).is_some_and(AuditKind::is_trouble) {
-            tracing::warn!(target: "visorbus::audit", what, subject, method, transport, address, operation, resource, reason);
+            tracing::warn!(target: "visorbus::audit", what, subject, method, transport, address, operation, resource, reason, "{self}");
         } else {
-            tracing::info!(target: "visorbus::audit", what, subject, method, transport, address, operation, resource, reason);
+            tracing::info!(target: "visorbus::audit", what, subject, method, transport, address, operation, resource, reason, "{self}");
         }
+    }
+}
+
+/// One line for people: `denied: anna (unix, uid 1000), request imu/rate: no rule allows it`.
+impl std::fmt::Display for AuditEvent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.what.replace('_', " "))?;
+        if !self.subject.is_empty() {
+            write!(f, ": {}", self.subject)?;
+        }
+        let how = [&self.transport, &self.address, &self.method];
+        let how: Vec<&str> = how.into_iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+        if !how.is_empty() {
+            write!(f, " ({})", how.join(", "))?;
+        }
+        if !self.operation.is_empty() {
+            write!(f, ", {} {}", self.operation, self.resource)?;
+        }
+        if !self.reason.is_empty() {
+            write!(f, ": {}", self.reason)?;
+        }
+        Ok(())
     }
 }
 
@@ -218,6 +240,17 @@ mod tests {
             AuditEvent::new(AuditKind::Denied).reason("ä".repeat(200)).reason.len(),
             AuditEvent::MAX_TEXT
         );
+    }
+
+    #[test]
+    fn a_line_for_people_says_what_is_known_and_nothing_else() {
+        let known = AuditEvent::new(AuditKind::Denied)
+            .subject("anna")
+            .at(Transport::Unix, "uid 1000")
+            .asked("request", "imu/rate")
+            .reason("no rule allows it");
+        assert_eq!(known.to_string(), "denied: anna (unix, uid 1000), request imu/rate: no rule allows it");
+        assert_eq!(AuditEvent::new(AuditKind::PolicyReloaded).to_string(), "policy reloaded");
     }
 
     #[test]

@@ -35,6 +35,18 @@ fn assert_clean(output: &Output) {
     assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
 }
 
+/// `systemd-analyze security` finds no more than this in a unit, in tenths.
+fn assert_exposed_by_at_most(of: &str, tenths: u32) {
+    let directory = tempfile::tempdir().unwrap();
+    let service = units(directory.path(), of).join("visorbus.service");
+    let threshold = format!("--threshold={tenths}");
+    let Some(output) = systemd("systemd-analyze", &["security", "--offline=true", &threshold], &[&service])
+    else {
+        return;
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
 #[test]
 fn systemd_finds_nothing_wrong_with_the_units() {
     let directory = tempfile::tempdir().unwrap();
@@ -49,14 +61,47 @@ fn systemd_finds_nothing_wrong_with_the_units() {
 
 #[test]
 fn the_systems_unit_is_exposed_by_less_than_two_of_ten() {
-    let directory = tempfile::tempdir().unwrap();
-    let service = units(directory.path(), "system").join("visorbus.service");
-    let Some(output) =
-        systemd("systemd-analyze", &["security", "--offline=true", "--threshold=20"], &[&service])
-    else {
-        return;
-    };
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert_exposed_by_at_most("system", 20);
+}
+
+/// More than half of what is counted there are capabilities, which the process of a user's has none of, and which a session's
+/// systemd has no right to take away for good.
+#[test]
+fn the_sessions_unit_has_all_that_needs_no_privileges() {
+    assert_exposed_by_at_most("user", 62);
+    let text = files::session_unit(&DBusConfig::default(), "/usr/bin/visorbus").unwrap();
+    let has = |setting: &str| text.lines().any(|line| line.split('=').next() == Some(setting));
+    for without_privileges in [
+        "NoNewPrivileges",
+        "LockPersonality",
+        "MemoryDenyWriteExecute",
+        "ProtectHostname",
+        "RestrictAddressFamilies",
+        "RestrictNamespaces",
+        "RestrictRealtime",
+        "RestrictSUIDSGID",
+        "SystemCallArchitectures",
+        "SystemCallFilter",
+        "UMask",
+    ] {
+        assert!(has(without_privileges), "{without_privileges}: {text}");
+    }
+    // With these it would not start, or not know who calls.
+    for with_privileges in ["CapabilityBoundingSet", "PrivateDevices", "PrivateUsers", "ProtectClock", "User"]
+    {
+        assert!(!has(with_privileges), "{with_privileges}: {text}");
+    }
+}
+
+#[test]
+fn the_files_in_the_repository_are_those_that_are_written() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
+    let written = files::all(&DBusConfig::default(), "visorbus", "visorbus", "/usr/bin/visorbus").unwrap();
+    assert!(!written.is_empty());
+    for file in &written {
+        let there = fs::read_to_string(data.join(&file.path)).unwrap_or_default();
+        assert_eq!(there, file.text, "data/{}: write it with `visorbus dbus files --into`", file.path);
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use visorbus::{GetStatus, ManagerStatus, places, settings};
+use visorbus::{GetStatus, ManagerStatus, Severity, places, say, settings};
 use visorbus_client::Delivery;
 use visorbus_core::ErrorKind;
 use visorbus_core::message::typed::Endpoint;
@@ -47,7 +47,7 @@ pub(crate) fn report(error: &ConfigError, json: bool) -> ExitCode {
     if json {
         output::report(&wrong(error.clone()), json);
     } else {
-        error.each().iter().for_each(|error| eprintln!("visorbus: {error}"));
+        error.each().iter().for_each(|error| say(Severity::Error, &error.to_string()));
     }
     ExitCode::from(CONFIGURATION)
 }

@@ -15,7 +15,7 @@ pub mod settings;
 pub mod systemd;
 
 pub use boards::StoredBoardKeys;
-pub use log::Log;
+pub use log::{Log, Severity, say};
 pub use manager::{
     GetStatus, IpcManager, ManagerControl, ManagerEvent, ManagerStatus, PartStatus, Refused, Reload,
     Reloaded, Shutdown,

@@ -53,6 +53,36 @@ impl std::fmt::Debug for Log {
     }
 }
 
+/// How much a line on standard error matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// Something failed.
+    Error,
+    /// Somebody should look at it.
+    Warning,
+    /// It is as it should be.
+    Notice,
+}
+
+/// Writes `text` to standard error, `visorbus: ` before each of its lines. Where that goes to systemd's journal, `severity`
+/// becomes the priority of the entry (sd-daemon(3)), so that `journalctl --priority warning` finds it.
+pub fn say(severity: Severity, text: &str) {
+    let prefix = if is_journals() { severity.prefix() } else { "" };
+    for line in text.lines() {
+        eprintln!("{prefix}visorbus: {line}");
+    }
+}
+
+impl Severity {
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Error => "<3>",
+            Self::Warning => "<4>",
+            Self::Notice => "<5>",
+        }
+    }
+}
+
 /// What the level has let through.
 type Filtered = Layered<reload::Layer<LevelFilter, Registry>, Registry>;
 type Output = Box<dyn Layer<Filtered> + Send + Sync>;

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use visorbus::{Severity, say};
 use visorbus_core::ErrorKind;
 use visorbus_hub::{Error, Result};
 
@@ -35,8 +36,10 @@ pub(crate) fn report(error: &Error, json: bool) {
     if json {
         let object = serde_json::json!({ "error": { "kind": error.kind().as_str(), "text": error.text() } });
         eprintln!("{object}");
+    } else if io::stderr().is_terminal() {
+        eprintln!("{} {error}", paint(true, RED, "visorbus:"));
     } else {
-        eprintln!("{} {error}", paint(io::stderr().is_terminal(), RED, "visorbus:"));
+        say(Severity::Error, &error.to_string());
     }
 }
 

@@ -8,7 +8,8 @@ use std::thread;
 use nix::sys::signal::{SigSet, Signal};
 use visorbus::systemd::{Inherited, Notifier};
 use visorbus::{
-    IpcManager, Log, ManagerControl, ManagerEvent, ManagerStatus, Reloaded, Settings, places, settings,
+    IpcManager, Log, ManagerControl, ManagerEvent, ManagerStatus, Reloaded, Settings, Severity, places, say,
+    settings,
 };
 use visorbus_hub::{Result, Value};
 use visorbus_services::config::{ConfigError, ConfigManager, ConfigSchema, Overrides};
@@ -192,7 +193,7 @@ fn tell(event: ManagerEvent<'_>, status: &ManagerStatus, systemd: &Notifier) {
         ManagerEvent::Reloaded(reloaded) => {
             tell_files(reloaded, status);
             tell_settings(reloaded);
-            systemd.ready(&show_start(status));
+            systemd.ready(&show_reload(reloaded, status));
         }
         ManagerEvent::Stopping => systemd.stopping(),
         _ => {}
@@ -222,32 +223,41 @@ fn tell_files(reloaded: &Reloaded, status: &ManagerStatus) {
     let refused = |what: &str| reloaded.refused.iter().any(|refused| refused.what == what);
     if !refused("accounts") {
         let ended = count(&reloaded.ended);
-        eprintln!("visorbus: accounts and keys are read again, {}: {ended}", show_policy(status));
+        say(Severity::Notice, &format!("accounts and keys are read again, {}: {ended}", show_policy(status)));
     }
     let has_certificates = status.part("websocket").is_some_and(|part| part.place.starts_with("wss:"));
     if has_certificates && !refused("certificates") {
-        eprintln!("visorbus: the certificates are read again, for new connections");
+        say(Severity::Notice, "the certificates are read again, for new connections");
     }
 }
 
 /// What came of settings, and all that was refused.
 fn tell_settings(reloaded: &Reloaded) {
     if !reloaded.applied.is_empty() {
-        eprintln!("visorbus: from now on otherwise: {}", reloaded.applied.join(", "));
+        say(Severity::Notice, &format!("from now on otherwise: {}", reloaded.applied.join(", ")));
     }
     if !reloaded.at_restart.is_empty() {
-        eprintln!("visorbus: from the next start on: {}", reloaded.at_restart.join(", "));
+        say(Severity::Notice, &format!("from the next start on: {}", reloaded.at_restart.join(", ")));
     }
     for refused in &reloaded.refused {
-        match refused.what.as_str() {
-            "accounts" => eprintln!("visorbus: what cannot be read again stays as it was: {}", refused.why),
-            "certificates" => eprintln!("visorbus: the certificates stay as they were: {}", refused.why),
-            "configuration" => eprintln!("visorbus: the configuration stays as it was: {}", refused.why),
-            category => {
-                eprintln!("visorbus: the settings of '{category}' stay as they were: {}", refused.why)
-            }
-        }
+        let why = &refused.why;
+        let text = match refused.what.as_str() {
+            "accounts" => format!("what cannot be read again stays as it was: {why}"),
+            "certificates" => format!("the certificates stay as they were: {why}"),
+            "configuration" => format!("the configuration stays as it was: {why}"),
+            category => format!("the settings of '{category}' stay as they were: {why}"),
+        };
+        say(Severity::Error, &text);
     }
+}
+
+/// As [`show_start`], with what a reload has not taken over.
+fn show_reload(reloaded: &Reloaded, status: &ManagerStatus) -> String {
+    let refused: Vec<&str> = reloaded.refused.iter().map(|refused| refused.what.as_str()).collect();
+    if refused.is_empty() {
+        return show_start(status);
+    }
+    format!("wrong, and as before: {}; {}", refused.join(", "), show_start(status))
 }
 
 /// Where the hub is to be found, and by whose word.

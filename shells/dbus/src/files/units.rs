@@ -36,10 +36,17 @@ After=visorbus.socket
 [Service]
 # The bus starts this unit, so it is on the bus, whatever ~/.config/visorbus/visorbus.toml says.
 ExecStart={command} serve --dbus session
+# Unlike a signal it waits until all is read, and fails where something is wrong.
+ExecReload={command} reload
 BusName={name}
 {SERVICE}
-# What a session's own systemd can set without being root. What needs PrivateUsers= is left out: callers are known by
-# their user ids, which it would hide.
+UMask=0077
+
+# What a session's own systemd can set without being root: what is done by filtering system calls. Left out: what takes
+# capabilities away, which needs some (CapabilityBoundingSet=, ProtectClock=, PrivateDevices=…, the unit would not start);
+# and what gives a process mounts of its own (ProtectSystem=, PrivateTmp=…), for which it would be put into a user namespace,
+# where callers are not known by their user ids any more.
+ProtectHostname=yes
 {EVERYWHERE}
 [Install]
 WantedBy=default.target
@@ -69,6 +76,8 @@ After=visorbus.socket network.target dbus.socket
 [Service]
 # The bus starts this unit, so it is on the bus, whatever /etc/visorbus/visorbus.toml says.
 ExecStart={command} serve --dbus system
+# Unlike a signal it waits until all is read, and fails where something is wrong.
+ExecReload={command} reload
 BusName={name}
 {SERVICE}
 # A user that stays, not DynamicUser=: the policy of the bus and the groups of the devices name it.
@@ -195,7 +204,6 @@ fn word(value: &str) -> Result<&str> {
 const DESCRIPTION: &str = "Visorbus, the message plane of a headset";
 /// How the daemon is run, whoever it belongs to.
 const SERVICE: &str = "Type=notify
-ExecReload=/bin/kill -HUP $MAINPID
 # The hub's own loop answers it, so that a hub which hangs is killed and started again.
 WatchdogSec=30
 Restart=on-failure
