@@ -3,6 +3,7 @@
 mod crowds;
 mod files;
 mod house;
+mod journal;
 #[allow(dead_code)]
 #[path = "../cli/place.rs"]
 mod place;
