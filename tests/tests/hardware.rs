@@ -363,6 +363,70 @@ fn boards_that_do_not_answer_hold_up_nobody_s_coming_and_going() {
 }
 
 #[test]
+fn it_is_configured_otherwise_and_nobody_is_told_that_a_device_went_or_came() {
+    let world = World::new();
+    let (_pty, _node) = world.sensor();
+    world.battery("Full");
+    world.wait(|change| change.device().id == "power_supply/BAT0");
+    let viewer = world.hub.client("viewer", &["subscribe:hardware/*"]);
+    let told = viewer.subscribe("hardware/*", SlowConsumer::default()).unwrap();
+    let first = world.manager.config();
+    let seldom = Duration::from_secs(3600);
+    for config in [
+        HardwareConfig { scan_interval: seldom, ..first.clone() },
+        HardwareConfig { scan_interval: seldom, kernel_events: true, max_devices: 7, ..first.clone() },
+        HardwareConfig { command_timeout: Duration::from_millis(500), ..first.clone() },
+        HardwareConfig { scan_interval: seldom, ..first.clone() },
+        first,
+    ] {
+        world.manager.reconfigure(config.clone());
+        assert_eq!(world.manager.config(), config);
+    }
+    // It looks often again, at once.
+    world.battery("Charging");
+    let is_gone_or_new = |change: &DeviceChange| !matches!(change, DeviceChange::Changed { .. });
+    world.wait(|change| {
+        assert!(!is_gone_or_new(change), "{change:?}");
+        change.device().state == "charging"
+    });
+    let of = |message: &OwnedMessage| message.destination.clone();
+    let last = std::iter::repeat_with(|| match told.recv(Some(PATIENCE)) {
+        Ok(Some(Delivery::Message(message))) => message,
+        other => panic!("{other:?}"),
+    })
+    .inspect(|message| assert_eq!(of(message), "hardware/changed"))
+    .find(|message| message.payload.parse::<ChangedDevice>().unwrap().device.state == "charging");
+    assert!(last.is_some());
+    assert!(world.manager.device("board/imu").is_some());
+
+    // Where there is no room any more, something is gone indeed.
+    world.manager.reconfigure(HardwareConfig { max_devices: 0, ..world.manager.config() });
+    world.wait(|change| matches!(change, DeviceChange::Removed { device, .. } if device.name == "BAT0"));
+}
+
+#[test]
+fn a_device_that_hangs_holds_up_neither_the_end_nor_who_waits_for_it() {
+    let world = World::new();
+    let (come_back, hang) = channel::<()>();
+    let (tell, hangs) = channel();
+    let hang = std::sync::Mutex::new(hang);
+    // As a device does that never answers what is read of it.
+    let _listening = world.manager.on_change(move |_| {
+        let _ = tell.send(());
+        let _ = hang.lock().unwrap().recv();
+    });
+    world.battery("Full");
+    hangs.recv_timeout(PATIENCE).unwrap();
+    let (manager, (ended, is_over)) = (world.manager.clone(), channel());
+    thread::spawn(move || {
+        manager.stop();
+        let _ = ended.send(());
+    });
+    is_over.recv_timeout(PATIENCE).expect("it is not waited for");
+    drop(come_back);
+}
+
+#[test]
 fn it_ends_with_its_hub_and_when_it_is_told_to() {
     let world = World::new();
     let (_pty, _node) = world.sensor();

@@ -15,7 +15,7 @@ pub struct HubWatch {
 
 impl HubWatch {
     pub(crate) fn new(capacity: usize) -> Self {
-        let state = State { waiting: VecDeque::new(), missed: 0, has_ended: false };
+        let state = State { waiting: VecDeque::new(), missed: 0, is_woken: false, has_ended: false };
         let (state, told) = (Mutex::new(state), Condvar::new());
         Self { shared: Arc::new(Shared { capacity: capacity.max(1), state, told }) }
     }
@@ -25,7 +25,7 @@ impl HubWatch {
     }
 
     /// The next event, which is waited for at most so long. `None` when there was none, and at once when nothing is left
-    /// and the hub [has ended](HubWatch::has_ended).
+    /// and the hub [has ended](HubWatch::has_ended), or somebody [wakes](HubWatch::wake) who waits.
     pub fn recv_timeout(&self, timeout: Duration) -> Option<HubEvent> {
         let until = Instant::now().checked_add(timeout);
         let mut state = self.shared.lock();
@@ -34,11 +34,17 @@ impl HubWatch {
                 return Some(event);
             }
             let left = until.map_or(FOREVER, |until| until.saturating_duration_since(Instant::now()));
-            if state.has_ended || left.is_zero() {
+            if std::mem::take(&mut state.is_woken) || state.has_ended || left.is_zero() {
                 return None;
             }
             state = self.shared.told.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Has whoever waits for an event, or else the next who does, return without one once nothing is left.
+    pub fn wake(&self) {
+        self.shared.lock().is_woken = true;
+        self.shared.told.notify_all();
     }
 
     /// Has whoever waits for an event return at once, and tells of nothing more, as if the hub had ended: for a thread that is
@@ -141,6 +147,7 @@ struct State {
     waiting: VecDeque<HubEvent>,
     /// Events that were dropped before those that wait.
     missed: u64,
+    is_woken: bool,
     has_ended: bool,
 }
 
@@ -228,6 +235,23 @@ mod tests {
         });
         watchers.tell(|| up(1));
         assert_eq!(watch.recv_timeout(Duration::ZERO), None);
+    }
+
+    #[test]
+    fn one_that_is_woken_returns_once_without_an_event_and_loses_none() {
+        let watch = HubWatch::new(2);
+        let mut watchers = Watchers::default();
+        watchers.insert(watch.watcher());
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| watch.recv_timeout(Duration::MAX));
+            watch.wake();
+            assert_eq!(waiting.join().unwrap(), None);
+        });
+        watchers.tell(|| up(1));
+        watch.wake();
+        assert_eq!(watch.recv_timeout(Duration::MAX), Some(up(1)));
+        assert_eq!(watch.recv_timeout(Duration::MAX), None);
+        assert!(!watch.has_ended());
     }
 
     #[test]

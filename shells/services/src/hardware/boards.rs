@@ -1,7 +1,7 @@
 //! The boards of a hub: the peers on its serial and SPI lines, as the hub knows them and as they tell of themselves.
 
-use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use visorbus_hub::info::{AddressInfo, PeerInfo, ServiceInfo};
@@ -9,6 +9,7 @@ use visorbus_hub::{HubEvent, HubHandle, HubWatch, Value};
 
 use super::device::{BOARD, Command, Device, Property};
 use super::inventory::Inventory;
+use super::manager::HardwareConfig;
 
 /// Keeps the boards of the inventory as the hub has them. It asks no board anything itself: one that does not answer holds
 /// up what is told of the others by nothing.
@@ -16,8 +17,8 @@ pub(crate) struct Boards {
     pub(crate) hub: HubHandle,
     pub(crate) inventory: Arc<Inventory>,
     pub(crate) watch: Arc<HubWatch>,
-    /// From one look at all of them to the next.
-    pub(crate) interval: Duration,
+    /// May be otherwise at each look.
+    pub(crate) config: Arc<Mutex<HardwareConfig>>,
     /// Whom to ask what it tells of itself.
     pub(crate) inquiries: SyncSender<Inquiry>,
 }
@@ -28,29 +29,26 @@ impl Boards {
         let mut looked = Instant::now();
         self.look_and_ask(|_| true);
         loop {
-            let event = self.watch.recv_timeout(self.interval.saturating_sub(looked.elapsed()));
+            let event = self.watch.recv_timeout(self.interval().saturating_sub(looked.elapsed()));
             if self.watch.has_ended() {
                 break self.inventory.replace(Vec::new(), is_board, |_, _| {}, "the hub has ended");
             }
-            match event {
-                None | Some(HubEvent::Missed { .. }) => {
+            match Step::after(event, |name| self.inventory.device(&id(name)).is_some()) {
+                Step::LookAndAskAll => {
                     looked = Instant::now();
                     self.look_and_ask(|_| true);
                 }
-                Some(HubEvent::PeerUp { name, transport }) if is_line(&transport) => {
-                    // What it offers is known later, and then it is asked.
-                    self.look_and_ask(|_| false);
-                    tracing::debug!("the board '{name}' is there");
-                }
-                Some(HubEvent::ComponentUp { component, peer }) if component == peer => {
-                    self.look_and_ask(|name| name == component);
-                }
-                Some(HubEvent::PeerDown { name, transport, why }) if is_line(&transport) => {
-                    self.inventory.remove(&id(&name), &why);
-                }
-                Some(_) => {}
+                Step::Look => self.look_and_ask(|_| false),
+                Step::LookAndAsk(board) => self.look_and_ask(|name| name == board),
+                Step::Remove { board, why } => self.inventory.remove(&id(&board), &why),
+                Step::Nothing => {}
             }
         }
+    }
+
+    fn interval(&self) -> Duration {
+        let config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        config.scan_interval.max(LEAST_INTERVAL)
     }
 
     /// Takes over what the hub has now, and has some boards asked what they tell of themselves.
@@ -64,6 +62,39 @@ impl Boards {
         for peer in boards.into_iter().filter(|peer| is_asked(&peer.name)) {
             // Where many wait to be asked, the next look asks again.
             let _ = self.inquiries.try_send(Inquiry(id(&peer.name)));
+        }
+    }
+}
+
+/// What is to be done after something has happened in the hub. A look has the hub list all its peers: it takes none for
+/// those that are no boards.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// The time has come, or nobody knows what has happened.
+    LookAndAskAll,
+    /// A board is there; what it offers is known later, and then it is asked.
+    Look,
+    LookAndAsk(String),
+    Remove {
+        board: String,
+        why: String,
+    },
+    Nothing,
+}
+
+impl Step {
+    /// `is_known`: whether a board of this name is in the inventory.
+    fn after(event: Option<HubEvent>, is_known: impl Fn(&str) -> bool) -> Self {
+        match event {
+            None | Some(HubEvent::Missed { .. }) => Self::LookAndAskAll,
+            Some(HubEvent::PeerUp { transport, .. }) if is_line(&transport) => Self::Look,
+            Some(HubEvent::ComponentUp { component, peer }) if component == peer && is_known(&peer) => {
+                Self::LookAndAsk(component)
+            }
+            Some(HubEvent::PeerDown { name, transport, why }) if is_line(&transport) => {
+                Self::Remove { board: name, why }
+            }
+            Some(_) => Self::Nothing,
         }
     }
 }
@@ -179,6 +210,9 @@ fn blank() -> Property {
     Property { name: String::new(), value: Value::Empty, unit: String::new(), reading: false }
 }
 
+/// Between two looks at all boards.
+const LEAST_INTERVAL: Duration = Duration::from_millis(50);
+
 const BOOT_ID: &str = "boot-id";
 
 /// Properties that a board has told of itself.
@@ -208,6 +242,32 @@ const HUB_S: [&str; 14] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_comes_and_is_no_board_costs_the_hub_no_look() {
+        let up = |name: &str, transport: &str| {
+            let (component, peer) = (name.to_owned(), name.to_owned());
+            let there = HubEvent::PeerUp { name: name.to_owned(), transport: transport.to_owned() };
+            [there, HubEvent::ComponentUp { component, peer }]
+        };
+        let step = |event| Step::after(Some(event), |name| name == "imu");
+        for transport in ["unix", "websocket", "dbus"] {
+            assert_eq!(up("panel", transport).map(step), [Step::Nothing, Step::Nothing]);
+        }
+        assert_eq!(up("imu", "serial").map(step), [Step::Look, Step::LookAndAsk("imu".to_owned())]);
+        // A component that a board has beside itself is not the board.
+        let other = HubEvent::ComponentUp { component: "lamp".to_owned(), peer: "imu".to_owned() };
+        assert_eq!(step(other), Step::Nothing);
+        let down = |transport: &str| HubEvent::PeerDown {
+            name: "imu".to_owned(),
+            transport: transport.to_owned(),
+            why: "unplugged".to_owned(),
+        };
+        assert_eq!(step(down("unix")), Step::Nothing);
+        let (board, why) = ("imu".to_owned(), "unplugged".to_owned());
+        assert_eq!(step(down("spi")), Step::Remove { board, why });
+        assert_eq!(Step::after(None, |_| false), Step::LookAndAskAll);
+    }
 
     #[test]
     fn a_board_that_tells_other_names_each_time_has_no_more_properties_for_that() {

@@ -1,8 +1,8 @@
 //! Looks after the machine's devices on a thread of its own: a device that hangs while it is read holds up nobody else.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -15,43 +15,63 @@ use super::uevents::Uevents;
 
 /// The machine's devices, and when to look at them again.
 pub(crate) struct Machine {
-    config: HardwareConfig,
+    /// May be otherwise at each look.
+    config: Arc<Mutex<HardwareConfig>>,
     inventory: Arc<Inventory>,
     bell: Arc<Bell>,
+    /// Whether the kernel is to tell, as it was configured for the last look.
+    is_hearing: bool,
     uevents: Option<Uevents>,
     /// What the log was told of the last look.
     told: Told,
 }
 
 impl Machine {
-    pub(crate) fn new(config: HardwareConfig, inventory: Arc<Inventory>, bell: Arc<Bell>) -> Self {
-        let open = || {
-            let told = |e| tracing::warn!("the kernel's device events cannot be heard, only looks tell: {e}");
-            Uevents::open().map_err(told).ok()
-        };
-        // Before the first look: what happens during it is not missed.
-        let uevents = config.kernel_events.then(open).flatten();
-        Self { config, inventory, bell, uevents, told: Told::default() }
+    pub(crate) fn new(
+        config: Arc<Mutex<HardwareConfig>>,
+        inventory: Arc<Inventory>,
+        bell: Arc<Bell>,
+    ) -> Self {
+        Self { config, inventory, bell, is_hearing: false, uevents: None, told: Told::default() }
     }
 
     /// Looks until the bell says that it is over.
     pub(crate) fn run(mut self) {
         while !self.bell.is_over() {
             let looked = Instant::now();
-            self.look();
-            self.wait(looked);
+            let config = self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            // Before the look: what happens during it is not missed.
+            self.hear(config.kernel_events);
+            self.look(&config);
+            self.wait(looked, config.scan_interval.max(LEAST_REST));
         }
     }
 
-    fn look(&mut self) {
-        let found = sysfs::scan(&self.config.sysfs_root, self.config.max_devices);
+    /// Has the kernel tell, or no longer.
+    fn hear(&mut self, is_wanted: bool) {
+        if std::mem::replace(&mut self.is_hearing, is_wanted) == is_wanted {
+            return;
+        }
+        let open = || {
+            let told = |e| tracing::warn!("the kernel's device events cannot be heard, only looks tell: {e}");
+            Uevents::open().map_err(told).ok()
+        };
+        self.uevents = is_wanted.then(open).flatten();
+    }
+
+    fn look(&mut self, config: &HardwareConfig) {
+        let found = sysfs::scan(&config.sysfs_root, config.max_devices);
+        if self.bell.is_over() {
+            // It may have taken long, and nobody waits for it any more.
+            return;
+        }
         let (scan, fault) = match found {
             Ok(scan) => (scan, None),
             Err(error) => (sysfs::Scan::default(), Some(error.to_string())),
         };
         let told = Told { fault, left_out: scan.left_out };
         if told != self.told {
-            told.log(&self.config);
+            told.log(config);
             self.told = told;
         }
         self.inventory.replace(
@@ -63,11 +83,10 @@ impl Machine {
     }
 
     /// Until the next look: not at once again, for a thousand events may come of one device.
-    fn wait(&self, looked: Instant) {
+    fn wait(&self, looked: Instant, interval: Duration) {
         let rest = |since: Instant, whole: Duration| whole.saturating_sub(since.elapsed());
         loop {
-            let left = rest(looked, self.config.scan_interval.max(LEAST_REST));
-            match self.wait_for(left) {
+            match self.wait_for(rest(looked, interval)) {
                 Heard::Nothing | Heard::Bell => break,
                 Heard::Kernel(true) => break,
                 Heard::Kernel(false) => {}

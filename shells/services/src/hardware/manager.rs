@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use visorbus_core::auth::Operation;
@@ -18,6 +17,7 @@ use super::device::{Command, Device, DeviceChange};
 use super::inquiries::Inquiries;
 use super::inventory::Inventory;
 use super::machine::{Bell, Machine};
+use super::threads::Threads;
 use crate::listeners::Listening;
 
 /// Knows the boards of a hub and the devices of its machine. Cloning it is cheap; it ends with its last clone.
@@ -32,7 +32,7 @@ impl HardwareManager {
     /// # Errors
     /// `Internal` when the system starts no thread.
     pub fn new(config: HardwareConfig, hub: HubHandle) -> Result<Self> {
-        let inventory = Arc::<Inventory>::default();
+        let (inventory, config) = (Arc::<Inventory>::default(), Arc::new(Mutex::new(config)));
         let failed = |e: std::io::Error| Error::Internal(format!("hardware cannot be looked after: {e}"));
         let bell = Arc::new(Bell::new().map_err(failed)?);
         let watch = Arc::new(hub.watch(EVENTS)?);
@@ -42,26 +42,38 @@ impl HardwareManager {
             hub: hub.clone(),
             inventory: Arc::clone(&inventory),
             watch: Arc::clone(&watch),
-            interval: config.scan_interval.max(LEAST_INTERVAL),
+            config: Arc::clone(&config),
             inquiries: inquire.clone(),
         };
-        let command_timeout = config.command_timeout;
-        let machine = Machine::new(config, Arc::clone(&inventory), Arc::clone(&bell));
+        let machine = Machine::new(Arc::clone(&config), Arc::clone(&inventory), Arc::clone(&bell));
         let shared = Arc::new(Shared {
             inventory,
             hub,
-            command_timeout,
+            config,
             commands: AtomicUsize::new(0),
             bell,
             watch,
             inquire: Mutex::new(Some(inquire)),
-            threads: Mutex::default(),
+            threads: Threads::default(),
         });
         // If one cannot be started, those before it end with `shared`.
-        shared.start("hardware-machine", || machine.run()).map_err(failed)?;
-        shared.start("hardware-boards", || boards.run()).map_err(failed)?;
-        shared.start("hardware-info", || inquiries.run()).map_err(failed)?;
+        shared.threads.start("hardware-machine", || machine.run()).map_err(failed)?;
+        shared.threads.start("hardware-boards", || boards.run()).map_err(failed)?;
+        shared.threads.start("hardware-info", || inquiries.run()).map_err(failed)?;
         Ok(Self { shared })
+    }
+
+    /// Goes on with another configuration, and looks at all devices now; it does not wait for that. Of a device that was
+    /// there and still is nobody is told, unless it is otherwise now.
+    pub fn reconfigure(&self, config: HardwareConfig) {
+        *lock(&self.shared.config) = config;
+        self.shared.bell.ring();
+        self.shared.watch.wake();
+    }
+
+    /// How it is configured.
+    pub fn config(&self) -> HardwareConfig {
+        lock(&self.shared.config).clone()
     }
 
     /// All devices by their ids, in their order; as they were when they were last looked at.
@@ -101,7 +113,7 @@ impl HardwareManager {
     /// say anything in time; `Connection` when it goes away meanwhile, or the hub has ended.
     pub fn command(&self, id: &str, command: &str, argument: Option<Value>) -> Result<Value> {
         let command = self.command_of(id, command)?;
-        self.run(id, &command, argument, self.shared.command_timeout)
+        self.run(id, &command, argument, Duration::MAX)
     }
 
     /// As [`HardwareManager::command`] for somebody else, within `timeout` too: it is done only if `caller` may itself send
@@ -133,13 +145,17 @@ impl HardwareManager {
         &self.shared.hub
     }
 
-    /// Ends its threads, and waits for that, which may take as long as a board takes to answer. Boards are no longer in the
-    /// inventory then; what was known of the machine stays. Not for a listener, nor for an inline handler.
+    /// Ends its threads, and waits for that, two seconds at most: one that hangs in a device it reads, or in a listener, is
+    /// left to itself, and tells of nothing when it comes back. Boards are no longer in the inventory then; what was known of
+    /// the machine stays. Not for a listener, nor for an inline handler.
     pub fn stop(&self) {
         self.shared.end();
-        for thread in std::mem::take(&mut *lock(&self.shared.threads)) {
-            // A thread that panicked has ended as well.
-            let _ = thread.join();
+        let hanging = self.shared.threads.join(STOPPING);
+        if !hanging.is_empty() {
+            let hanging = hanging.join(", ");
+            tracing::warn!(
+                "{hanging}: something that is looked at does not answer, and is waited for no more"
+            );
         }
     }
 
@@ -149,7 +165,7 @@ impl HardwareManager {
         // Before, as an answer of the board to another question may be the first that shows what it did; and behind, as the
         // board may do it only then.
         self.shared.inventory.note_commanded(id);
-        let answer = self.shared.hub.request(request, timeout.min(self.shared.command_timeout));
+        let answer = self.shared.hub.request(request, timeout.min(self.config().command_timeout));
         self.shared.inventory.note_commanded(id);
         self.shared.inquire(Inquiry(id.to_owned()));
         to_json(&answer?.payload).map(Value::from)
@@ -198,23 +214,17 @@ impl Default for HardwareConfig {
 struct Shared {
     inventory: Arc<Inventory>,
     hub: HubHandle,
-    command_timeout: Duration,
+    config: Arc<Mutex<HardwareConfig>>,
     /// So many are under way for somebody else.
     commands: AtomicUsize,
     bell: Arc<Bell>,
     watch: Arc<HubWatch>,
     /// While boards are asked.
     inquire: Mutex<Option<SyncSender<Inquiry>>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Threads,
 }
 
 impl Shared {
-    fn start(&self, name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-        let thread = thread::Builder::new().name(name.to_owned()).spawn(work)?;
-        lock(&self.threads).push(thread);
-        Ok(())
-    }
-
     /// Counts a command for somebody else until the answer is dropped.
     fn begin_command(&self) -> Result<Turn<'_>> {
         let turn = Turn(&self.commands);
@@ -285,5 +295,5 @@ const MOST_COMMANDS: usize = 2;
 /// Boards that wait to be asked.
 const INQUIRIES: usize = 64;
 
-/// Between two looks at all boards.
-const LEAST_INTERVAL: Duration = Duration::from_millis(50);
+/// For the threads to end.
+const STOPPING: Duration = Duration::from_secs(2);

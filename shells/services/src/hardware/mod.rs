@@ -11,6 +11,7 @@ pub mod messages;
 
 mod inventory;
 mod manager;
+mod threads;
 
 mod boards;
 mod inquiries;

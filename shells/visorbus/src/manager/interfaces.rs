@@ -30,8 +30,24 @@ impl Interfaces {
         self.show_monitoring(service, services)
     }
 
+    /// Shows those of the services that have come, and no longer those that have gone.
+    pub(super) fn follow(&mut self, service: &mut DBusService, services: &Services) -> Result<()> {
+        if self.hardware.is_some() != services.hardware.is_some() {
+            self.show_hardware(service, services)?;
+        }
+        if self.monitoring.is_some() != services.monitoring.is_some() {
+            self.show_monitoring(service, services)?;
+        }
+        Ok(())
+    }
+
+    /// Tells of no device any more, until the hardware is shown again.
+    pub(super) fn tell_of_no_hardware(&mut self) {
+        self.hardware = None;
+    }
+
     /// Shows the inventory that there is now, in the place of the one before.
-    pub(super) fn show_hardware(&mut self, service: &mut DBusService, services: &Services) -> Result<()> {
+    fn show_hardware(&mut self, service: &mut DBusService, services: &Services) -> Result<()> {
         self.hardware = None;
         // There may have been none.
         let _ = service.unregister_interface(HARDWARE);
@@ -42,7 +58,7 @@ impl Interfaces {
     }
 
     /// Shows what measures now, in the place of what did before.
-    pub(super) fn show_monitoring(&mut self, service: &mut DBusService, services: &Services) -> Result<()> {
+    fn show_monitoring(&mut self, service: &mut DBusService, services: &Services) -> Result<()> {
         self.monitoring = None;
         // There may have been none.
         let _ = service.unregister_interface(MONITORING);

@@ -131,21 +131,24 @@ impl Running {
     }
 
     pub(super) fn apply_hardware(&mut self, settings: &Settings) -> Result<()> {
-        self.services.apply_hardware(&settings.hardware, &self.handle)?;
-        match &mut self.ways.dbus {
-            Some(service) => self.interfaces.show_hardware(service, &self.services),
-            None => Ok(()),
+        if !settings.hardware.enabled {
+            // Nobody on the bus is told that devices are gone because nobody looks after them.
+            self.interfaces.tell_of_no_hardware();
         }
+        let applied = self.services.apply_hardware(&settings.hardware, &self.handle);
+        applied.and(self.show_services())
     }
 
     pub(super) fn apply_monitoring(&mut self, settings: &Settings) -> Result<()> {
-        let was_there = self.services.monitoring.is_some();
         self.services.apply_monitoring(&settings.monitoring, &self.handle)?;
+        self.show_services()
+    }
+
+    /// Shows on the bus, where one is served, the services that there are.
+    fn show_services(&mut self) -> Result<()> {
         match &mut self.ways.dbus {
-            Some(service) if was_there != self.services.monitoring.is_some() => {
-                self.interfaces.show_monitoring(service, &self.services)
-            }
-            _ => Ok(()),
+            Some(service) => self.interfaces.follow(service, &self.services),
+            None => Ok(()),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use visorbus_hub::{BoxedHandler, HubHandle, Result, Value};
+use visorbus_hub::{HubHandle, Result, Value};
 use visorbus_services::hardware::{Device, HardwareConfig, HardwareManager, HardwareMessageHandler};
 use visorbus_services::monitoring::{
     Metric, MonitoringConfig, MonitoringManager, MonitoringMessageHandler, Source,
@@ -24,17 +24,23 @@ pub(super) struct Services {
 }
 
 impl Services {
-    /// Has the inventory made anew as the settings say. Where that fails the one before stays.
+    /// Has looked after what the settings say. The inventory stays where it only changes how.
     pub(super) fn apply_hardware(&mut self, settings: &HardwareSettings, hub: &HubHandle) -> Result<()> {
-        let next = settings.enabled.then(|| HardwareManager::new(hardware(settings), hub.clone()));
-        let next = next.transpose()?;
-        if let Err(error) = exchange(self.hardware.as_ref(), next.as_ref(), hub) {
-            next.iter().for_each(HardwareManager::stop);
-            return Err(error);
-        }
-        self.inventory.set(next.clone());
-        if let Some(before) = std::mem::replace(&mut self.hardware, next) {
-            before.stop();
+        match &self.hardware {
+            Some(manager) if settings.enabled => manager.reconfigure(hardware(settings)),
+            Some(_) => {
+                // With it goes who tells of devices: that nobody looks after them is not that they are gone.
+                hub.unregister_handler(HARDWARE)?;
+                self.end_hardware();
+            }
+            None if settings.enabled => {
+                let manager = HardwareManager::new(hardware(settings), hub.clone())?;
+                let handler = HardwareMessageHandler::new(manager.clone());
+                hub.register_handler(Box::new(handler)).inspect_err(|_| manager.stop())?;
+                self.inventory.set(Some(manager.clone()));
+                self.hardware = Some(manager);
+            }
+            None => {}
         }
         Ok(())
     }
@@ -64,12 +70,16 @@ impl Services {
 
     /// Ends their threads.
     pub(super) fn end(&mut self) {
+        self.end_hardware();
+        self.monitoring = None;
+        self.scrape.set(Scraping::Off, None);
+    }
+
+    fn end_hardware(&mut self) {
+        self.inventory.set(None);
         if let Some(hardware) = self.hardware.take() {
             hardware.stop();
         }
-        self.inventory.set(None);
-        self.monitoring = None;
-        self.scrape.set(Scraping::Off, None);
     }
 }
 
@@ -91,21 +101,6 @@ impl Inventory {
             devices.iter().flat_map(readings).collect()
         })
     }
-}
-
-/// Has `next` answer for the hardware in the place of `before`, who answers on where that fails.
-fn exchange(before: Option<&HardwareManager>, next: Option<&HardwareManager>, hub: &HubHandle) -> Result<()> {
-    let handler = |manager: &HardwareManager| -> BoxedHandler {
-        Box::new(HardwareMessageHandler::new(manager.clone()))
-    };
-    if before.is_some() {
-        hub.unregister_handler(HARDWARE)?;
-    }
-    let Some(next) = next else { return Ok(()) };
-    hub.register_handler(handler(next)).inspect_err(|_| {
-        // Where its own place is not to be had either, somebody else has it, or the hub has ended.
-        let _ = before.map(|before| hub.register_handler(handler(before)));
-    })
 }
 
 fn readings(device: &Device) -> impl Iterator<Item = Metric> {
