@@ -30,40 +30,37 @@ impl Interfaces {
         self.show_monitoring(service, services)
     }
 
-    /// Shows those of the services that have come, and no longer those that have gone.
-    pub(super) fn follow(&mut self, service: &mut DBusService, services: &Services) -> Result<()> {
-        if self.hardware.is_some() != services.hardware.is_some() {
-            self.show_hardware(service, services)?;
-        }
-        if self.monitoring.is_some() != services.monitoring.is_some() {
-            self.show_monitoring(service, services)?;
-        }
-        Ok(())
-    }
-
-    /// Tells of no device any more, until the hardware is shown again.
-    pub(super) fn tell_of_no_hardware(&mut self) {
-        self.hardware = None;
-    }
-
-    /// Shows the inventory that there is now, in the place of the one before.
-    fn show_hardware(&mut self, service: &mut DBusService, services: &Services) -> Result<()> {
-        self.hardware = None;
-        // There may have been none.
-        let _ = service.unregister_interface(HARDWARE);
-        if let (Some(manager), Some(door)) = (&services.hardware, service.door()) {
-            self.hardware = Some(HardwareInterface::register(manager, &door)?);
+    /// Shows the inventory where there is one that is not shown yet, and shows none where there is none.
+    pub(super) fn show_hardware(&mut self, service: &mut DBusService, services: &Services) -> Result<()> {
+        match (&services.hardware, service.door()) {
+            (Some(_), _) if self.hardware.is_some() => {}
+            (Some(manager), Some(door)) => {
+                self.hardware = Some(HardwareInterface::register(manager, &door)?);
+            }
+            _ => self.hide_hardware(service),
         }
         Ok(())
     }
 
-    /// Shows what measures now, in the place of what did before.
-    fn show_monitoring(&mut self, service: &mut DBusService, services: &Services) -> Result<()> {
-        self.monitoring = None;
-        // There may have been none.
-        let _ = service.unregister_interface(MONITORING);
-        if let (Some(manager), Some(door)) = (&services.monitoring, service.door()) {
-            self.monitoring = Some(MonitoringInterface::register(manager, &door)?);
+    /// Shows no inventory, and tells of no device any more.
+    pub(super) fn hide_hardware(&mut self, service: &mut DBusService) {
+        if self.hardware.take().is_some() {
+            // Where it is not to be had any more either, it is gone.
+            let _ = service.unregister_interface(HARDWARE);
+        }
+    }
+
+    /// As [`Interfaces::show_hardware`], for what measures.
+    pub(super) fn show_monitoring(&mut self, service: &mut DBusService, services: &Services) -> Result<()> {
+        match (&services.monitoring, service.door()) {
+            (Some(_), _) if self.monitoring.is_some() => {}
+            (Some(manager), Some(door)) => {
+                self.monitoring = Some(MonitoringInterface::register(manager, &door)?);
+            }
+            _ if self.monitoring.take().is_some() => {
+                let _ = service.unregister_interface(MONITORING);
+            }
+            _ => {}
         }
         Ok(())
     }

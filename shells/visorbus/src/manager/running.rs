@@ -131,23 +131,23 @@ impl Running {
     }
 
     pub(super) fn apply_hardware(&mut self, settings: &Settings) -> Result<()> {
-        if !settings.hardware.enabled {
+        let service = self.ways.dbus.as_mut();
+        if let Some(service) = service.filter(|_| !settings.hardware.enabled) {
             // Nobody on the bus is told that devices are gone because nobody looks after them.
-            self.interfaces.tell_of_no_hardware();
+            self.interfaces.hide_hardware(service);
         }
         let applied = self.services.apply_hardware(&settings.hardware, &self.handle);
-        applied.and(self.show_services())
+        let shown = match &mut self.ways.dbus {
+            Some(service) => self.interfaces.show_hardware(service, &self.services),
+            None => Ok(()),
+        };
+        applied.and(shown)
     }
 
     pub(super) fn apply_monitoring(&mut self, settings: &Settings) -> Result<()> {
         self.services.apply_monitoring(&settings.monitoring, &self.handle)?;
-        self.show_services()
-    }
-
-    /// Shows on the bus, where one is served, the services that there are.
-    fn show_services(&mut self) -> Result<()> {
         match &mut self.ways.dbus {
-            Some(service) => self.interfaces.follow(service, &self.services),
+            Some(service) => self.interfaces.show_monitoring(service, &self.services),
             None => Ok(()),
         }
     }

@@ -5,4 +5,5 @@ mod following;
 mod handlers;
 mod life;
 mod metrics;
+mod standard;
 mod world;

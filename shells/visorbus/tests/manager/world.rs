@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use visorbus::{IpcManager, settings};
-use visorbus_auth::{Accounts, KeyFile, Policy, Store, TokenRequest};
+use visorbus_auth::{Accounts, AuthToken, KeyFile, Policy, Store, TokenRequest};
 use visorbus_client::{Client, Credentials};
 use visorbus_hub::{OwnedMessage, OwnedPayload, Result};
 use visorbus_services::config::{ConfigManager, Overrides};
@@ -68,10 +68,15 @@ impl World {
 
     /// A token for `subject`.
     pub(crate) fn token(&self, subject: &str, scopes: &[&str]) -> Credentials {
+        Credentials::Token(self.auth_token(subject, scopes).value)
+    }
+
+    /// As [`World::token`], as programs on a D-Bus show it.
+    pub(crate) fn auth_token(&self, subject: &str, scopes: &[&str]) -> AuthToken {
         let keys = KeyFile::open(self.path("state/root.key")).unwrap();
         let store = Store::open(self.path("state/accounts.json")).unwrap();
         let accounts = Accounts::new(Arc::new(store), keys, Arc::new(Policy::empty()));
-        Credentials::Token(accounts.mint(&TokenRequest::new(subject, scopes)).unwrap().value)
+        accounts.mint(&TokenRequest::new(subject, scopes)).unwrap()
     }
 
     /// What stands in the directory of the socket.
@@ -136,7 +141,7 @@ impl Held {
 
 /// Whether a thread is the harness's or that of a test, which is called like it.
 fn is_tests_own(thread: &str) -> bool {
-    ["attacks::", "following:", "handlers::", "life::", "metrics::", "manager-"]
+    ["attacks::", "following:", "handlers::", "life::", "metrics::", "standard::", "manager-"]
         .iter()
         .any(|own| thread.starts_with(own))
 }
