@@ -1,22 +1,18 @@
-//! Files of the hub's: its configuration, keys, accounts, policy and certificates, and the room that there is for them.
+//! Files of the hub's: its configuration, keys, accounts and policy, and the room that there is for them.
 
-use std::fs::{self, File};
-use std::io::BufReader;
+use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use time::OffsetDateTime;
-use visorbus::{Settings, places};
+use visorbus::Settings;
 use visorbus_auth::{KeyFile, Policy};
-use visorbus_websocket::TlsConfig;
-use x509_parser::pem::Pem;
 
 use super::CONFIG;
 use super::finding::Finding;
 use super::subject::Subject;
 
-/// Whether there is a configuration that the hub can read, and who may change it.
-pub(super) fn config_file(path: &Path, subject: &Subject, all: &mut Vec<Finding>) {
+/// Whether there is a configuration that the hub can read, and who may change it. One that `is_named` has to be there.
+pub(super) fn config_file(path: &Path, is_named: bool, subject: &Subject, all: &mut Vec<Finding>) {
     let shown = path.display();
     match fs::metadata(path) {
         Ok(found) if found.mode() & 0o002 != 0 => all.push(Finding::fail(
@@ -30,6 +26,11 @@ pub(super) fn config_file(path: &Path, subject: &Subject, all: &mut Vec<Finding>
             format!("chgrp {} {shown} && chmod g+r {shown}", subject.name),
         )),
         Ok(_) => all.push(Finding::ok(CONFIG, format!("{shown} is read"))),
+        Err(_) if is_named => all.push(Finding::fail(
+            CONFIG,
+            format!("there is no {shown}, and a hub that is told to read it does not start"),
+            "`visorbus config init` writes one",
+        )),
         Err(_) => all.push(Finding::ok(CONFIG, format!("there is no {shown}: the defaults hold"))),
     }
 }
@@ -115,47 +116,4 @@ pub(super) fn state(settings: &Settings, subject: &Subject, all: &mut Vec<Findin
     });
 }
 
-/// Whether certificates can be read and hold.
-pub(super) fn tls(settings: &Settings, all: &mut Vec<Finding>) {
-    let websocket = &settings.websocket;
-    if !websocket.enabled || !websocket.tls_enabled {
-        return;
-    }
-    let tls = visorbus::places::tls_directory(&settings.auth.key_file);
-    let certificate = websocket.tls_cert_path.clone().unwrap_or_else(|| tls.join("hub.pem"));
-    let key = websocket.tls_key_path.clone().unwrap_or_else(|| tls.join(places::CERTIFICATE_KEY));
-    let mut config = TlsConfig::new(&certificate, &key);
-    config.ca_cert_path.clone_from(&websocket.tls_client_ca_path);
-    if let Err(error) = config.load() {
-        all.push(Finding::fail(
-            "tls",
-            error.text().to_owned(),
-            "`visorbus tls init` makes a certificate and its key",
-        ));
-        return;
-    }
-    let shown = certificate.display();
-    all.push(match days_left(&certificate) {
-        None => Finding::warn(
-            "tls",
-            format!("until when {shown} holds cannot be read"),
-            "look with `openssl x509 -text`",
-        ),
-        Some(days @ ..0) => Finding::fail("tls", format!("{shown} is over for {} days", -days), RENEW),
-        Some(days @ 0..SOON_DAYS) => {
-            Finding::warn("tls", format!("{shown} holds for {days} more days"), RENEW)
-        }
-        Some(days) => Finding::ok("tls", format!("{shown} holds for {days} days")),
-    });
-}
-
-/// How many days the first certificate in a PEM file still holds.
-fn days_left(path: &Path) -> Option<i64> {
-    let (pem, _) = Pem::read(BufReader::new(File::open(path).ok()?)).ok()?;
-    let ends = pem.parse_x509().ok()?.validity().not_after.to_datetime();
-    Some((ends - OffsetDateTime::now_utc()).whole_days())
-}
-
 const LITTLE_MIB: u64 = 32;
-const SOON_DAYS: i64 = 21;
-const RENEW: &str = "`visorbus tls init` makes another; the hub reads it when it is reloaded";

@@ -5,7 +5,6 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
 use nix::unistd::{Gid, Group};
-use rustix::process::{Resource, getrlimit};
 use visorbus::Settings;
 
 use super::finding::Finding;
@@ -48,9 +47,9 @@ fn device(check: &'static str, path: &Path, subject: &Subject) -> Finding {
     )
 }
 
-/// Whether as many connections can be open as the configuration allows.
-pub(super) fn descriptors(settings: &Settings, all: &mut Vec<Finding>) {
-    let Some(limit) = getrlimit(Resource::Nofile).current else { return };
+/// Whether as many connections can be open as the configuration allows, where it is known how many files may be: `limit`.
+pub(super) fn descriptors(settings: &Settings, limit: Option<u64>, all: &mut Vec<Finding>) {
+    let Some(limit) = limit else { return };
     let wanted = settings.limits.max_peers as u64 + FILES_BESIDE;
     all.push(if limit >= wanted {
         Finding::ok("files", format!("{limit} may be open, {wanted} are enough"))

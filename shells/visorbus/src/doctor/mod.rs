@@ -4,15 +4,19 @@ mod files;
 mod finding;
 mod machine;
 mod subject;
+mod tls;
 mod units;
 mod ways;
 
 use std::io::{IsTerminal as _, stdout};
+use std::path::Path;
 use std::process::ExitCode;
 
+use visorbus::settings::AuthSettings;
 use visorbus::{Settings, places, settings};
-use visorbus_hub::Result;
-use visorbus_services::config::{ConfigManager, Origin, Overrides};
+use visorbus_dbus::BusAddress;
+use visorbus_hub::{Result, Value};
+use visorbus_services::config::{ConfigError, ConfigManager, Origin, Overrides};
 
 use self::finding::{Finding, State};
 use self::subject::Subject;
@@ -49,58 +53,74 @@ fn examine(args: &args::Doctor) -> Vec<Finding> {
     files::state(&settings, &subject, &mut all);
     ways::bus(&settings, &mut all);
     ways::port(&settings, is_served, &mut all);
-    files::tls(&settings, &mut all);
+    tls::certificates(&settings, &args.place.tls_directory(), &subject, &mut all);
     machine::devices(&settings, &subject, &mut all);
-    machine::descriptors(&settings, &mut all);
+    machine::descriptors(&settings, units::descriptors(args.system), &mut all);
     machine::clock(&mut all);
     units::units(args.system, &mut all);
     all
 }
 
-/// What the hub is told to be.
+/// What the hub is told to be; where that cannot be read, what it is when it is told nothing.
 fn configured(args: &args::Doctor, subject: &Subject, all: &mut Vec<Finding>) -> Settings {
-    let file = args.config.clone().unwrap_or_else(|| match args.system {
-        true => SYSTEM_CONFIG.into(),
-        false => places::config_file(),
+    let named = args.config.clone().or_else(|| places::named_config_file().filter(|_| !args.system));
+    let usual = || if args.system { SYSTEM_CONFIG.into() } else { places::config_file() };
+    let file = named.clone().unwrap_or_else(usual);
+    files::config_file(&file, named.is_some(), subject, all);
+    read(&file, args).unwrap_or_else(|error| {
+        all.push(Finding::fail(CONFIG, error.to_string(), "correct it; `visorbus config check` looks again"));
+        unconfigured(args)
+    })
+}
+
+/// As `visorbus serve` reads it, with the same options; that of the machine as its unit has it read.
+fn read(file: &Path, args: &args::Doctor) -> std::result::Result<Settings, ConfigError> {
+    let given = if args.system { Overrides::none() } else { Overrides::from_environment() };
+    let mut given = named_places(args).into_iter().fold(given, |given, (category, key, path)| {
+        given.value(category, key, Value::Text(path.display().to_string()))
     });
-    files::config_file(&file, subject, all);
-    let overrides = if args.system { Overrides::none() } else { Overrides::from_environment() };
-    let read = ConfigManager::open(settings::schema(), &file, overrides)
-        .and_then(|config| Settings::read(&config).map(|settings| (settings, config)));
-    let (mut settings, config) = match read {
-        Ok((settings, config)) => (settings, Some(config)),
-        Err(error) => {
-            all.push(Finding::fail(
-                CONFIG,
-                error.to_string(),
-                "correct it; `visorbus config check` looks again",
-            ));
-            (Settings::default(), None)
-        }
-    };
-    let is_default = |category, key| {
-        config.as_ref().and_then(|c| c.get(category, key).ok()).is_none_or(|e| e.origin == Origin::Default)
-    };
     if args.system {
-        // As the unit says.
-        (settings.dbus.enabled, settings.dbus.bus) = (true, visorbus_dbus::BusAddress::System);
-        if is_default("unix_socket", "path") {
-            settings.unix_socket.path = SYSTEM_SOCKET.into();
-        }
-        if is_default("auth", "key_file") {
-            settings.auth = visorbus::settings::AuthSettings::beside(SYSTEM_KEYS.into());
+        given = given.value("dbus", "enabled", Value::Bool(true));
+        given = given.value("dbus", "bus", Value::Text("system".to_owned()));
+        // What the file leaves to the directories that the unit names.
+        let as_written = ConfigManager::open(settings::schema(), file, given.clone())?;
+        for (category, key, path) in SYSTEM_PLACES {
+            if as_written.get(category, key)?.origin == Origin::Default {
+                given = given.value(category, key, Value::Text(path.to_owned()));
+            }
         }
     }
-    if let Some(socket) = &args.place.socket {
-        settings.unix_socket.path.clone_from(socket);
+    Settings::read(&ConfigManager::open(settings::schema(), file, given)?)
+}
+
+/// What the options say of places.
+fn named_places(args: &args::Doctor) -> Vec<(&'static str, &'static str, &Path)> {
+    let place = &args.place;
+    let socket = place.socket.as_deref().map(|socket| ("unix_socket", "path", socket));
+    let keys = place.key_file.as_deref().map(|keys| ("auth", "key_file", keys));
+    socket.into_iter().chain(keys).collect()
+}
+
+/// The hub with its defaults.
+fn unconfigured(args: &args::Doctor) -> Settings {
+    let mut settings = Settings::default();
+    let system =
+        SYSTEM_PLACES.iter().filter(|_| args.system).map(|(of, key, path)| (*of, *key, Path::new(path)));
+    // The options' come last, and hold.
+    for (_, key, path) in system.chain(named_places(args)) {
+        match key {
+            "path" => settings.unix_socket.path = path.to_owned(),
+            _ => settings.auth = AuthSettings::beside(path.to_owned()),
+        }
     }
-    if let Some(keys) = &args.place.key_file {
-        settings.auth = visorbus::settings::AuthSettings::beside(keys.clone());
+    if args.system {
+        (settings.dbus.enabled, settings.dbus.bus) = (true, BusAddress::System);
     }
     settings
 }
 
 const CONFIG: &str = "config";
 const SYSTEM_CONFIG: &str = "/etc/visorbus/visorbus.toml";
-const SYSTEM_SOCKET: &str = "/run/visorbus/bus.sock";
-const SYSTEM_KEYS: &str = "/var/lib/visorbus/root.key";
+/// Where the unit's directories have what no option names.
+const SYSTEM_PLACES: [(&str, &str, &str); 2] =
+    [("unix_socket", "path", "/run/visorbus/bus.sock"), ("auth", "key_file", "/var/lib/visorbus/root.key")];

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use rustix::process::{Resource, getrlimit};
+
 use super::finding::Finding;
 
 /// Looks at the units of the machine's service, or of the own session's.
@@ -39,7 +41,18 @@ pub(super) fn units(system: bool, all: &mut Vec<Finding>) {
     }
 }
 
-/// The word that systemctl says.
+/// How many files the hub may have open: what its unit says where systemd knows one, else what this process may, whose user
+/// starts it. `None` when nobody knows, or without a limit.
+pub(super) fn descriptors(system: bool) -> Option<u64> {
+    if !system {
+        return getrlimit(Resource::Nofile).current;
+    }
+    let said = answer(&["--system", "show", "--property=LoadState,LimitNOFILESoft", SERVICE]);
+    let value = |name: &str| said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    value("LimitNOFILESoft").filter(|_| value("LoadState") == Some("loaded"))?.parse().ok()
+}
+
+/// What systemctl says.
 fn answer(arguments: &[&str]) -> String {
     let output = Command::new("systemctl").args(arguments).output();
     let said =
