@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,30 +14,34 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use super::document::position;
 use super::error::ConfigError;
 
-/// A file that may be there.
-#[derive(Debug, Clone)]
+/// A file that may be there. Once it was, it has to be: one that is gone is not taken for an empty one.
+#[derive(Debug)]
 pub(crate) struct ConfigFile {
     path: PathBuf,
+    /// Whether it was there when it was last read or written.
+    was_there: AtomicBool,
 }
 
 impl ConfigFile {
     pub(crate) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+        Self { path: path.to_owned(), was_there: AtomicBool::new(false) }
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What stands in it; `None` when it is not there.
+    /// What stands in it; `None` when it is not there and never was.
     ///
     /// # Errors
-    /// [`ConfigError::Unusable`] when it is no file, longer than 1 MiB, may not be read or be written by everybody; at its place what is not UTF-8.
+    /// [`ConfigError::Unusable`] when it is gone, is no file, longer than 1 MiB, may not be read or be written by everybody; at its place what is not UTF-8.
     pub(crate) fn read(&self) -> Result<Option<String>, ConfigError> {
         let unusable = |why: String| ConfigError::Unusable { doing: "read", path: self.path.clone(), why };
         let bytes = match read_bounded(&self.path) {
             Ok(bytes) => bytes,
-            Err(Unread::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(Unread::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                return if self.was_there.load(Ordering::Relaxed) { Err(self.gone()) } else { Ok(None) };
+            }
             Err(Unread::Io(error)) => return Err(unusable(error.to_string())),
             Err(Unread::NoFile(what)) => return Err(unusable(format!("it is {what}, not a file"))),
             Err(Unread::Everybodys) => {
@@ -49,6 +54,7 @@ impl ConfigFile {
                 return Err(unusable(format!("it has more than {MAX_FILE} bytes, the limit")));
             }
         };
+        self.was_there.store(true, Ordering::Relaxed);
         String::from_utf8(bytes).map(Some).map_err(|error| {
             let valid = error.utf8_error().valid_up_to();
             let before = String::from_utf8_lossy(&error.as_bytes()[..valid]);
@@ -78,6 +84,10 @@ impl ConfigFile {
             };
             ConfigError::Unusable { doing: "write", path: path.to_owned(), why }
         };
+        // Before anything is made beside it.
+        if self.was_there.load(Ordering::Relaxed) && self.path.try_exists().is_ok_and(|is_there| !is_there) {
+            return Err(self.gone());
+        }
         let target = Target::of(&self.path).map_err(|error| unusable(&self.path, &error))?;
         let _lock = target.lock().map_err(|error| unusable(&target.path, &error))?;
         let before = self.read()?;
@@ -88,8 +98,14 @@ impl ConfigFile {
         }
         if before.as_deref() != Some(&after) {
             target.write(after.as_bytes()).map_err(|error| unusable(&target.path, &error))?;
+            self.was_there.store(true, Ordering::Relaxed);
         }
         Ok(after)
+    }
+
+    fn gone(&self) -> ConfigError {
+        let why = "it was there and is gone: put it back; with an empty one all defaults hold".to_owned();
+        ConfigError::Unusable { doing: "read", path: self.path.clone(), why }
     }
 }
 

@@ -35,7 +35,8 @@ use crate::listeners::Listening;
 /// # Who may what
 /// A permission to request an address is asked for, as everywhere; where the key is in the payload, also the one to request
 /// the address with the key in it: `request:config/get/display/*` and `request:config/set/display/brightness` name keys.
-/// Who may set a key may reset it. Lists and exports have what the caller may get.
+/// To reset a key takes the permission for the address that is called, as always, and the one to set the key. Lists and
+/// exports have what the caller may get.
 #[derive(Debug)]
 pub struct ConfigMessageHandler {
     config: ConfigManager,

@@ -62,7 +62,7 @@ impl<'c> PermittedConfig<'c> {
     /// Takes the value of a key back, so that its default holds.
     ///
     /// # Errors
-    /// As [`PermittedConfig::set`]; who may reset a key is who may set it.
+    /// As [`PermittedConfig::set`]: asked for is the permission to set the key.
     pub fn reset(&self, category: &str, key: &str) -> Result<ConfigOutcome, Error> {
         self.ask(SET, category, key)?;
         self.change(category, key, None)

@@ -278,10 +278,44 @@ fn what_an_editor_has_changed_meanwhile_stays_and_is_told_of() {
     assert!(error.to_string().contains(":2:"), "{error}");
     assert!(config.reload().is_err());
     assert_eq!((fixture.text().as_str(), config.text("net", "port").as_str()), ("[net]\nport = ", "99"));
+}
 
+#[test]
+fn a_file_that_is_gone_is_not_taken_for_an_empty_one() {
+    let fixture = Fixture::new("[net]\npeers = 2\nport = \"99\"\n");
+    let config = fixture.open();
+    let watch = config.watch("**").unwrap();
+    let gone = "cannot read F: it was there and is gone: put it back; with an empty one all defaults hold";
+    let is_refused = || {
+        let set = config.set("display", "hdr", Value::Bool(true), "me").map(drop);
+        for refused in [config.reload().map(drop), set, config.reset("net", "peers", "me").map(drop)] {
+            let said = refused.unwrap_err().to_string();
+            assert_eq!(said.replace(fixture.path().to_str().unwrap(), "F"), gone);
+        }
+        assert_eq!((config.integer("net", "peers"), config.text("net", "port").as_str()), (2, "99"));
+        assert_eq!(watch.try_recv(), None);
+    };
     fs::remove_file(fixture.path()).unwrap();
+    is_refused();
+    assert!(!fixture.path().exists());
+    // Nor is its directory made anew.
+    let away = fixture.directory.path().with_extension("away");
+    fs::rename(fixture.directory.path(), &away).unwrap();
+    is_refused();
+    assert!(!fixture.directory.path().exists());
+    fs::rename(&away, fixture.directory.path()).unwrap();
+
+    fs::write(fixture.path(), "").unwrap();
     assert_eq!(config.reload().unwrap().len(), 2);
     assert_eq!(config.text("net", "port"), "80");
+    // One that is made by what is set was there too.
+    let first = fixture.directory.path().join("first.toml");
+    let config = ConfigManager::open(config.schema(), &first, Overrides::none()).unwrap();
+    assert!(config.reload().unwrap().is_empty());
+    config.set("net", "peers", Value::Integer(3), "me").unwrap();
+    fs::remove_file(&first).unwrap();
+    assert!(config.reload().is_err());
+    assert_eq!(config.integer("net", "peers"), 3);
 }
 
 #[test]
@@ -303,7 +337,7 @@ fn a_link_stays_a_link_and_the_file_behind_it_keeps_its_mode() {
 
     // Where it leads to nothing yet, that is made.
     fs::remove_file(&target).unwrap();
-    config.set("net", "peers", Value::Integer(4), "x").unwrap();
+    fixture.open().set("net", "peers", Value::Integer(4), "x").unwrap();
     assert_eq!(fs::read_to_string(&target).unwrap(), "[net]\npeers = 4\n");
     assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o600);
 }
