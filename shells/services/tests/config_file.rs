@@ -159,6 +159,41 @@ fn a_full_disk_leaves_the_file_as_it_was_and_says_so() {
     assert_eq!(open(&path).text("left", "words").len(), 4000);
 }
 
+#[test]
+fn a_file_that_may_not_grow_is_left_as_it_was_and_that_is_said() {
+    if let Some((path, category)) = part() {
+        return write_too_much(&path, &category);
+    }
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("visorbus.toml");
+    // A limit that everybody may set himself, and that fails as a quota does; a signal of it ends nobody here.
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", "trap '' XFSZ; ulimit -f 2 && exec \"$@\"", "sh"])
+        .arg(std::env::current_exe().unwrap());
+    let own = "a_file_that_may_not_grow_is_left_as_it_was_and_that_is_said";
+    let done = as_part(&mut limited, own, &path, "left").output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success() && said.contains("done left"), "{said}");
+}
+
+/// What another process of this program does, which may write files of 1 KiB, or 2.
+fn write_too_much(path: &Path, category: &str) {
+    let config = open(path);
+    config.set(category, "n0", Value::Integer(1), "part").unwrap();
+    let before = fs::read_to_string(path).unwrap();
+    let watch = config.watch("**").unwrap();
+    let words = Value::Text("x".repeat(4000));
+    let error = config.set(category, "words", words, "part").unwrap_err().to_string();
+    assert!(error.contains("File too large") && error.contains("nothing was changed, make room"), "{error}");
+    assert_eq!((fs::read_to_string(path).unwrap(), config.text(category, "words")), (before, String::new()));
+    assert_eq!(watch.try_recv(), None);
+    assert!(!path.with_file_name(".visorbus.toml.new").exists());
+    assert!(config.set(category, "n0", Value::Integer(2), "part").unwrap());
+    assert_eq!(open(path).integer(category, "n0"), 2);
+    println!("done {category}");
+}
+
 /// What another process of this program does: counts up in two keys at once, without end.
 fn write_until_killed(path: &Path) -> ! {
     let config = open(path);
@@ -203,14 +238,13 @@ fn open(path: &Path) -> ConfigManager {
 
 /// Another process of this program, which runs `test` again and plays its [`part`].
 fn start(test: &str, path: &Path, writer: &str) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
-        .env("CONFIG_FILE", path)
-        .env("CONFIG_WRITER", writer)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+    as_part(&mut Command::new(std::env::current_exe().unwrap()), test, path, writer).spawn().unwrap()
+}
+
+fn as_part<'c>(command: &'c mut Command, test: &str, path: &Path, writer: &str) -> &'c mut Command {
+    command.args(["--exact", test, "--nocapture"]);
+    command.env("CONFIG_FILE", path).env("CONFIG_WRITER", writer);
+    command.stdout(Stdio::piped()).stderr(Stdio::null())
 }
 
 /// What a process that [`start`] has started is to write to, and as whom.
