@@ -1,6 +1,7 @@
 //! `visorbus auth`: the lives of users, API keys, certificates and tokens, and that what ends ends at once.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -268,13 +269,26 @@ fn what_is_taken_back_ends_at_once_and_without_a_hub_too() {
 fn a_command_that_is_killed_in_the_middle_leaves_the_accounts_whole() {
     let place = Place::new();
     add_user(&place, "anna", &[]);
-    for round in 0..40u64 {
+    let new = place.store_file().with_extension("json.new");
+    let file = || fs::metadata(place.store_file()).unwrap().ino();
+    for round in 0..40 {
         let name = format!("user-{round}");
         let args = ["auth", "certificate", "add", &format!("uri:test:{round}"), "--subject", &name];
-        let process = place.start(&args);
-        // From before it has begun to after it has ended.
-        std::thread::sleep(std::time::Duration::from_micros(round * 400));
-        process.signal(Signal::SIGKILL);
+        let before = file();
+        let mut process = place.start(&args);
+        // Before it does anything, while it writes, when it has written, and when it is over.
+        let is_there = || match round % 4 {
+            0 => true,
+            1 => new.exists(),
+            2 => file() != before,
+            _ => false,
+        };
+        while !is_there() && !process.has_ended() {
+            std::thread::yield_now();
+        }
+        if !process.has_ended() {
+            process.signal(Signal::SIGKILL);
+        }
         process.finish();
         let list = json(&place.succeed(&["auth", "user", "list", "--json"]));
         assert_eq!(list["users"][0]["name"], "anna", "{round}");

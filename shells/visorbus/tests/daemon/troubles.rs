@@ -48,6 +48,32 @@ fn a_disk_that_is_full_keeps_the_old_file_and_whoever_asked_is_told() {
 }
 
 #[test]
+fn a_file_that_may_not_grow_stays_as_it_was_and_the_hub_goes_on() {
+    let place = Place::new();
+    let config = place.path().join("visorbus.toml");
+    fs::write(
+        place.path().join("notes.toml"),
+        "[notes.text]\nkind = \"text\"\ndefault = \"\"\ndescription = \"Notes.\"\n",
+    )
+    .unwrap();
+    fs::write(&config, "[settings]\ndeclarations = [\"notes.toml\"]\n").unwrap();
+    // A limit that everybody may set himself, and that fails as a quota does; a signal of it ends nobody here.
+    let line = "trap '' XFSZ; ulimit -f 4 && exec visorbus serve --config visorbus.toml";
+    let mut hub = Process::start(&mut place.shell(line));
+    hub.wait_for_error("visorbus serves on");
+    let before = fs::read_to_string(&config).unwrap();
+    let set = |text: &str| format!(r#"{{"category":"notes","key":"text","value":"{text}"}}"#);
+    let long = set(&"x".repeat(4096));
+    let done = place.run(&["call", "config/set", &long]);
+    assert!(done.code != Some(0) && done.err.contains("make room"), "{done:?}");
+    assert_eq!(fs::read_to_string(&config).unwrap(), before);
+    let shown = place.succeed(&["call", "config/get/notes/text"]);
+    assert!(shown.contains(r#""value":"""#), "{shown}");
+    place.succeed(&["call", "config/set", &set("short")]);
+    assert!(fs::read_to_string(&config).unwrap().contains("short"));
+}
+
+#[test]
 fn devices_that_vanish_while_they_are_read_cost_nobody_an_answer() {
     let place = Place::new();
     let sys = place.path().join("sys");

@@ -1,7 +1,7 @@
 //! What a page has its reader type, and what it says comes of it: run in one bash, in a place of its own.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -45,11 +45,13 @@ pub(crate) fn steps(text: &str) -> Vec<Step> {
     steps
 }
 
-/// Where a reader sits: a home, a bus and a port that nobody else has, and the folder `docs` beside.
+/// Where a reader sits: a home, a bus and an address that nobody else has, and the folder `docs` beside.
 pub(crate) struct Desk {
     home: tempfile::TempDir,
     pub(crate) bus: DbusDaemon,
-    pub(crate) port: u16,
+    /// An address of this machine's alone, in the place of 127.0.0.1; all its ports are free.
+    pub(crate) address: Ipv4Addr,
+    _claim: TcpListener,
 }
 
 impl Desk {
@@ -63,9 +65,8 @@ impl Desk {
         for folder in ["docs", "shells"] {
             symlink(root().join(folder), home.path().join("work").join(folder)).unwrap();
         }
-        // Free now; whoever takes it until the hub does fails the test and nothing else.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self { home, bus: DbusDaemon::start(), port }
+        let (address, claim) = claim_address();
+        Self { home, bus: DbusDaemon::start(), address, _claim: claim }
     }
 
     /// What starts a hub with a board, a setting of its own, every way in, and a user of the desktop who may do everything.
@@ -122,13 +123,13 @@ impl Desk {
         command
     }
 
-    /// Runs the steps in one bash, the port in the place of 7400. Each has to succeed, and to print what stands below it;
+    /// Runs the steps in one bash, the address in the place of 127.0.0.1. Each has to succeed, and to print what stands below it;
     /// where nothing does and `is_strict` is not set, whatever it prints is right.
     pub(crate) fn run(&self, steps: &[Step], is_strict: bool) {
-        let port = |text: &str| text.replace("7400", &self.port.to_string());
+        let here = |text: &str| text.replace("127.0.0.1", &self.address.to_string());
         let mut script = String::from("exec 2>&1\ntrap 'kill $(jobs -p) 2>/dev/null' EXIT\n");
         for step in steps {
-            script += &format!("printf '\\036'\n{}\nprintf '\\037%s' $?\n", port(&step.command));
+            script += &format!("printf '\\036'\n{}\nprintf '\\037%s' $?\n", here(&step.command));
         }
         let file = self.path().join("script.sh");
         fs::write(&file, script).unwrap();
@@ -149,7 +150,7 @@ impl Desk {
             if step.expected.is_empty() && !is_strict {
                 continue;
             }
-            let expected: Vec<String> = step.expected.iter().map(|line| port(line)).collect();
+            let expected: Vec<String> = step.expected.iter().map(|line| here(line)).collect();
             assert!(matches(&expected, &said), "{command}\nprints\n{}\n{}", said.join("\n"), all());
         }
     }
@@ -167,6 +168,16 @@ impl Desk {
         }
         left
     }
+}
+
+/// An address of the loopback network, all of which is this machine (RFC 6890), that is nobody's as long as the listener
+/// beside it lives: everybody who wants one claims it by the same port, which is none of those that port 0 stands for.
+fn claim_address() -> (Ipv4Addr, TcpListener) {
+    let first = u32::from(Ipv4Addr::new(127, 64, 0, 1)) + (std::process::id() & 0xffff) * 16;
+    let addresses = (first..first + 1024).map(Ipv4Addr::from);
+    let mut claims =
+        addresses.filter_map(|address| Some((address, TcpListener::bind((address, CLAIM)).ok()?)));
+    claims.next().expect("an address of 127.0.0.0/8 whose port 7399 is free")
 }
 
 /// Where the programs are that are tested.
@@ -203,6 +214,9 @@ fn is_like(expected: &str, line: &str) -> bool {
     }
     left.is_empty() || expected.ends_with('…')
 }
+
+/// The port by which an address is claimed.
+const CLAIM: u16 = 7399;
 
 #[cfg(test)]
 mod tests {

@@ -128,6 +128,14 @@ impl Held {
         Self { threads, descriptors: fs::read_dir("/proc/self/fd").unwrap().count() }
     }
 
+    /// What is there once no more threads are than before: who was only told to end has until then what it holds.
+    #[track_caller]
+    pub(crate) fn settled(before: &Self) -> Self {
+        let is_settled = || Self::now().threads.len() <= before.threads.len();
+        eventually(is_settled, || format!("{:?} instead of {before:?}", Self::now()));
+        Self::now()
+    }
+
     /// Waits until no more is there than before: a thread that was joined may still be in the list.
     #[track_caller]
     pub(crate) fn expect_no_more(&self) {
