@@ -21,9 +21,6 @@ use std::time::{Duration, Instant as Clock};
 
 use embedded_io::{ErrorKind, ErrorType, Read, ReadReady, Write, WriteReady};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use visorbus_auth::{KeyFile, TokenRequest};
 use visorbus_core::Instant;
 use visorbus_core::serve::serve;
@@ -32,6 +29,7 @@ use visorbus_imu::messages::GetInfo;
 use visorbus_imu::{DEVELOPMENT_ROOT_KEY, ImuBoard, ImuNode, KEY_ID, device_key, leaf};
 use visorbus_mcu::{NoBoardKeys, SerialPort, SerialSpec};
 use visorbus_tests::faulty_link::Random;
+use visorbus_tests::pty::Pty;
 use visorbus_tests::stats::RoundTrips;
 use visorbus_unix::{Credentials, UnixSocketClient, UnixSocketListener};
 
@@ -407,9 +405,7 @@ impl Cable {
 
     fn plug(&self) -> io::Result<()> {
         let pty = Pty::open()?;
-        let new = self.line.with_extension("new");
-        std::os::unix::fs::symlink(&pty.path, &new)?;
-        fs::rename(&new, &self.line)?;
+        pty.plug(&self.line)?;
         *self.pty.lock().expect("nobody panics") = Some(Arc::new(pty));
         Ok(())
     }
@@ -417,28 +413,6 @@ impl Cable {
     fn unplug(&self) {
         *self.pty.lock().expect("nobody panics") = None;
         let _ = fs::remove_file(&self.line);
-    }
-}
-
-struct Pty {
-    master: OwnedFd,
-    /// Held open so that the line stays up while no hub has it.
-    _slave: OwnedFd,
-    path: PathBuf,
-}
-
-impl Pty {
-    fn open() -> io::Result<Self> {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-        grantpt(&master)?;
-        unlockpt(&master)?;
-        let path = PathBuf::from(ptsname(&master, Vec::new())?.into_string().map_err(io::Error::other)?);
-        let slave = rustix::fs::open(&path, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
-        let mut settings = tcgetattr(&slave)?;
-        settings.make_raw();
-        tcsetattr(&slave, OptionalActions::Now, &settings)?;
-        rustix::io::ioctl_fionbio(&master, true)?;
-        Ok(Self { master, _slave: slave, path })
     }
 }
 

@@ -16,8 +16,7 @@ use visorbus_core::{codec, encode};
 use visorbus_hub::{Error, HubHandle, HubLink, OwnedMessage, OwnedPayload};
 use visorbus_unix::FramedStream;
 
-/// How long anything may take.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+use crate::patience::PATIENCE;
 
 /// A peer without a mind of its own, on one end of a socket pair.
 #[derive(Debug)]

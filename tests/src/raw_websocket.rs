@@ -14,7 +14,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, ExtractedSecrets, StreamOwned};
 use tungstenite::handshake::derive_accept_key;
 
-use crate::raw_peer::PATIENCE;
+use crate::patience::PATIENCE;
 
 /// A connection to a WebSocket server, without a mind of its own.
 pub struct RawWebSocket {

@@ -27,9 +27,11 @@ use visorbus_services::hardware::{
     Device, DeviceChange, HardwareConfig, HardwareManager, HardwareMessageHandler,
 };
 use visorbus_tests::dbus_daemon::DbusDaemon;
+use visorbus_tests::patience::PATIENCE;
+use visorbus_tests::pty::Pty;
 use visorbus_unix::{Delivery, Subscription};
 
-use line::{AT_ONCE, PATIENCE, Pty, TestHub};
+use line::{AT_ONCE, TestHub};
 use node::Node;
 
 /// A hub whose hardware is looked after, without devices of a machine.
@@ -65,8 +67,8 @@ impl World {
     }
 
     fn plug(&self, boot_id: u64) -> (Pty, Node) {
-        let pty = Pty::open();
-        pty.plug(&self.hub.line("imu-line"));
+        let pty = Pty::open().unwrap();
+        pty.plug(&self.hub.line("imu-line")).unwrap();
         let node = Node::sensor(&pty, boot_id, device_key());
         (pty, node)
     }

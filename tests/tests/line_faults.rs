@@ -11,8 +11,10 @@ use visorbus_core::message::{Address, Message, MessagePayload};
 use visorbus_core::peer::Event;
 use visorbus_imu::messages::GetInfo;
 use visorbus_imu::{AsyncLeaf, ImuBoard, ImuNode, async_leaf, device_key};
+use visorbus_tests::patience::PATIENCE;
+use visorbus_tests::pty::Pty;
 
-use line::{Operator, PATIENCE, Pty, TestHub};
+use line::{Operator, TestHub};
 
 #[test]
 fn a_long_notification_to_a_board_holds_up_nothing_behind_it() {
@@ -48,8 +50,8 @@ fn a_board_whose_boot_id_never_changes_is_back_after_each_reset() {
 fn plugged() -> (TestHub, Operator, Pty) {
     let hub = TestHub::start();
     let operator = hub.operator();
-    let pty = Pty::open();
-    pty.plug(&hub.line("imu-line"));
+    let pty = Pty::open().unwrap();
+    pty.plug(&hub.line("imu-line")).unwrap();
     hub.attach("imu-line", ",unkeyed=imu");
     (hub, operator, pty)
 }

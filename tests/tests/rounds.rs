@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use visorbus_core::auth::{Key, KeyRing, Slot};
 use visorbus_hub::{Hub, HubConfig, HubServer};
-use visorbus_tests::raw_peer::{PATIENCE, RawPeer};
+use visorbus_tests::patience::PATIENCE;
+use visorbus_tests::raw_peer::RawPeer;
 use visorbus_unix::{UnixSocketListener, UnixSocketServer};
 use visorbus_websocket::WebSocketServer;
 

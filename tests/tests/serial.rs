@@ -19,8 +19,10 @@ use visorbus_core::peer::Event;
 use visorbus_imu::messages::{GetInfo, SelfTest, SetRate};
 use visorbus_imu::{ImuBoard, device_key};
 use visorbus_tests::faulty_link::Random;
+use visorbus_tests::patience::PATIENCE;
+use visorbus_tests::pty::Pty;
 
-use line::{AT_ONCE, CHANCES, Operator, PATIENCE, Pty, TestHub, samples, samples_without_gaps};
+use line::{AT_ONCE, CHANCES, Operator, TestHub, samples, samples_without_gaps};
 use node::{Host, Node, Ping, log, logged, wait_for_log};
 
 #[test]
@@ -123,8 +125,8 @@ fn unplugged_it_fails_its_calls_at_once_and_comes_back_by_itself() {
     assert_eq!((nobody.kind(), nobody.text().contains("nobody serves 'imu'")), (ErrorKind::Message, true));
 
     for boot_id in [2, 3] {
-        let pty = Pty::open();
-        pty.plug(&hub.line("imu-line"));
+        let pty = Pty::open().unwrap();
+        pty.plug(&hub.line("imu-line")).unwrap();
         let node = Node::sensor(&pty, boot_id, device_key());
         operator.wait("imu", true);
         assert_eq!(operator.info().boot_id, boot_id);
@@ -202,9 +204,9 @@ fn a_device_that_is_not_there_yet_is_waited_for_and_each_trouble_is_logged_once(
     std::fs::write(&line, "no device").unwrap();
     let no_device = format!("{} is not a serial device", line.display());
     wait_for_log(&no_device);
-    let pty = Pty::open();
+    let pty = Pty::open().unwrap();
     let node = Node::sensor(&pty, 1, device_key());
-    pty.plug(&line);
+    pty.plug(&line).unwrap();
     operator.wait("imu", true);
     assert_eq!(operator.info().boot_id, 1);
     assert_eq!((logged(&missing), logged(&no_device)), (1, 1));
@@ -257,8 +259,8 @@ fn a_node_with_a_wrong_key_is_refused_and_tried_again_and_nobody_else_notices() 
     let (hub, operator, _pty, _node) = sensor(1);
     let stream = operator.client.subscribe("imu/sample", SlowConsumer::default()).unwrap();
     samples(&stream, 1);
-    let pty = Pty::open();
-    pty.plug(&hub.line("radio-line"));
+    let pty = Pty::open().unwrap();
+    pty.plug(&hub.line("radio-line")).unwrap();
     hub.attach("radio-line", ",unkeyed=radio");
     let impostor = Node::keyed(&pty, "radio", Key::new([1; 32]));
     impostor.wait_for(Event::Refused);
@@ -281,8 +283,8 @@ fn a_node_with_a_wrong_key_is_refused_and_tried_again_and_nobody_else_notices() 
 #[test]
 fn a_second_node_of_the_same_name_is_refused_and_the_first_goes_on() {
     let (hub, operator, pty, node) = sensor(1);
-    let other = Pty::open();
-    other.plug(&hub.line("other-line"));
+    let other = Pty::open().unwrap();
+    other.plug(&hub.line("other-line")).unwrap();
     hub.attach("other-line", ",unkeyed=imu");
     let second = Node::sensor(&other, 2, device_key());
     second.wait_for(Event::Refused);
@@ -298,8 +300,8 @@ fn a_second_node_of_the_same_name_is_refused_and_the_first_goes_on() {
 fn a_babbling_line_does_not_slow_the_others() {
     let (hub, operator, _pty, _node) = sensor(1);
     let quiet = median_call(&operator);
-    let pty = Arc::new(Pty::open());
-    pty.plug(&hub.line("babbler"));
+    let pty = Arc::new(Pty::open().unwrap());
+    pty.plug(&hub.line("babbler")).unwrap();
     hub.attach("babbler", ",unkeyed=babbler");
     let babbling = Arc::new(AtomicBool::new(true));
     let babbler = thread::spawn({
@@ -347,8 +349,8 @@ fn median_call(operator: &Operator) -> Duration {
 fn plugged() -> (TestHub, Operator, Pty) {
     let hub = TestHub::start();
     let operator = hub.operator();
-    let pty = Pty::open();
-    pty.plug(&hub.line("imu-line"));
+    let pty = Pty::open().unwrap();
+    pty.plug(&hub.line("imu-line")).unwrap();
     (hub, operator, pty)
 }
 

@@ -8,13 +8,13 @@ mod lamp;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
-use std::time::Duration;
 
 use dbus::arg::{IterAppend, Variant};
 use dbus::channel::Channel;
 use dbus::{Message, MessageType};
 use visorbus_dbus::{BusAddress, DBusService};
 use visorbus_tests::dbus_daemon::DbusDaemon;
+use visorbus_tests::patience::PATIENCE;
 
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
@@ -127,5 +127,3 @@ fn a_descriptor_that_is_passed_is_refused_and_none_is_kept() {
     assert_eq!(far.read(&mut [0]).unwrap(), 0);
     assert_eq!(brightness(&bus), 50);
 }
-
-const PATIENCE: Duration = Duration::from_secs(60);

@@ -6,8 +6,9 @@ use dbus::MessageType;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use visorbus_tests::dbus_daemon::DbusDaemon;
+use visorbus_tests::patience::ask_until;
 
-use crate::world::{Program, World, bridge, call_of, config, error_of, eventually, panel_policy};
+use crate::world::{Program, World, bridge, call_of, config, error_of, panel_policy};
 
 #[test]
 fn a_flood_of_calls_whose_replies_nobody_reads_harms_nobody() {
@@ -28,7 +29,7 @@ fn a_flood_of_calls_whose_replies_nobody_reads_harms_nobody() {
     let other = Program::new(&bus);
     assert_eq!(other.call("vault/open", "still there?").unwrap(), "still there?");
     drop(flooder);
-    eventually(|| world.door.statistics().senders, |senders| *senders <= 1);
+    ask_until(|| world.door.statistics().senders, |senders| *senders <= 1);
 }
 
 #[test]
@@ -47,7 +48,7 @@ fn a_program_that_waits_for_too_much_is_refused_and_others_are_not() {
     assert_eq!(modest.call("vault/open", "sesame").unwrap(), "sesame");
     assert_eq!(world.door.statistics().refused, 1);
     world.gate.open();
-    eventually(|| world.door.statistics().waiting, |waiting| *waiting == 0);
+    ask_until(|| world.door.statistics().waiting, |waiting| *waiting == 0);
     assert_eq!(greedy.call("vault/open", "sesame").unwrap(), "sesame");
     world.is_unharmed_after(10);
 }
@@ -74,7 +75,7 @@ fn more_programs_than_are_kept_are_refused_only_while_all_of_them_are_busy() {
     let (name, _) = error_of(programs[4].call("vault/open", "sesame"));
     assert_eq!(name, "org.freedesktop.DBus.Error.LimitsExceeded");
     drop(programs);
-    eventually(|| world.door.statistics().senders, |senders| *senders == 0);
+    ask_until(|| world.door.statistics().senders, |senders| *senders == 0);
     world.is_unharmed_after(0);
 }
 
@@ -152,7 +153,7 @@ fn a_bus_that_stands_still_holds_up_nobody_else_and_gets_no_more_than_the_limit(
     kill(daemon, Signal::SIGCONT).unwrap();
     // What it missed it is told, and what comes from now on it gets.
     reader.signal("Missed");
-    eventually(|| world.door.statistics().output_bytes, |bytes| *bytes == 0);
+    ask_until(|| world.door.statistics().output_bytes, |bytes| *bytes == 0);
     world.publish("news/last", "sunny");
     reader.read_where(|message| message.read1::<&str>() == Ok("news/last"));
     assert_eq!(reader.call("vault/open", "sesame").unwrap(), "sesame");

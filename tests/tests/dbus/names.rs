@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use visorbus_dbus::{BusAddress, DBusConfig};
 use visorbus_tests::dbus_daemon::{BusOptions, DbusDaemon};
+use visorbus_tests::patience::ask_until;
 
-use crate::world::{NAME, Program, World, config, error_of, eventually};
+use crate::world::{NAME, Program, World, config, error_of};
 
 #[test]
 fn a_name_that_somebody_else_has_is_taken_as_soon_as_it_is_free() {
@@ -108,11 +109,11 @@ fn a_bus_that_is_killed_and_started_again_under_load_is_joined_again() {
             }
             program.send(crate::world::call_of("slow/open", "sesame"));
         }
-        eventually(|| world.runs(), |runs| *runs > 0);
+        ask_until(|| world.runs(), |runs| *runs > 0);
         bus.kill();
         let state = world.state_where(|state| state.unique_name.is_none());
         assert!(!state.owns_name, "{state:?}");
-        eventually(|| world.peers_of("panel").len(), |count| *count == 0);
+        ask_until(|| world.peers_of("panel").len(), |count| *count == 0);
         assert!(world.round_trip() < Duration::from_secs(5));
         world.gate.open();
         bus.restart();
@@ -120,7 +121,7 @@ fn a_bus_that_is_killed_and_started_again_under_load_is_joined_again() {
         let statistics = world.door.statistics();
         assert_eq!((statistics.connects, statistics.senders, statistics.faults), (round + 1, 0, 0));
         assert_eq!(Program::new(&bus).call("vault/open", "sesame").unwrap(), "sesame");
-        eventually(|| world.peers_of("panel").len(), |count| *count == 0);
+        ask_until(|| world.peers_of("panel").len(), |count| *count == 0);
     }
 }
 

@@ -6,8 +6,9 @@ use dbus::Message;
 use visorbus_auth::RevokeAll;
 use visorbus_hub::info::PeerInfo;
 use visorbus_tests::dbus_daemon::DbusDaemon;
+use visorbus_tests::patience::ask_until;
 
-use crate::world::{Program, World, call_of, error_of, eventually};
+use crate::world::{Program, World, call_of, error_of};
 
 #[test]
 fn a_program_is_who_the_policy_says_its_user_is() {
@@ -55,11 +56,11 @@ fn leaves_in_the_middle(bus: &DbusDaemon) {
     world.gate.has_waiting(1);
     assert_eq!(world.peers_of("panel").len(), 1);
     drop(program);
-    eventually(|| world.peers_of("panel").len(), |count| *count == 0);
-    let statistics = eventually(|| world.door.statistics(), |statistics| statistics.senders == 0);
+    ask_until(|| world.peers_of("panel").len(), |count| *count == 0);
+    let statistics = ask_until(|| world.door.statistics(), |statistics| statistics.senders == 0);
     assert_eq!((statistics.sessions, statistics.waiting), (0, 0));
     world.gate.open();
-    eventually(|| world.runs(), |runs| *runs == 1);
+    ask_until(|| world.runs(), |runs| *runs == 1);
     world.is_unharmed_after(1);
     assert_eq!(Program::new(bus).call("vault/open", "who is there?").unwrap(), "who is there?");
 }
@@ -78,7 +79,7 @@ fn a_token_puts_another_session_in_the_place_of_the_first() {
     program.authenticate(token.value.as_str()).unwrap();
     assert!(program.call("vault/open", "sesame").is_err(), "what alice may is not what bob may");
     assert_eq!(program.call("slow/open", "sesame").unwrap(), "sesame");
-    eventually(|| (world.peers_of("alice").len(), world.peers_of("bob").len()), |counts| *counts == (0, 1));
+    ask_until(|| (world.peers_of("alice").len(), world.peers_of("bob").len()), |counts| *counts == (0, 1));
     world.is_unharmed_after(2);
 }
 
@@ -141,7 +142,7 @@ fn a_token_that_expires_ends_the_session_and_its_program_is_told() {
     program.authenticate(token.value.as_str()).unwrap();
     let why: String = program.signal("SessionEnded").read1().unwrap();
     assert!(why.contains("expired"), "{why}");
-    eventually(|| world.peers_of("alice").len(), |count| *count == 0);
+    ask_until(|| world.peers_of("alice").len(), |count| *count == 0);
     assert!(program.call("vault/open", "sesame").is_err());
     world.is_unharmed_after(0);
 }
@@ -204,14 +205,14 @@ fn a_session_by_user_that_is_ended_begins_again_with_what_it_was_subscribed_to()
     let before = world.peers_of("panel");
     world.handle.revoke(RevokeAll::Subject("panel".to_owned())).unwrap();
     let is_new = |peers: &Vec<PeerInfo>| peers.len() == 1 && peers[0].name != before[0].name;
-    eventually(|| world.peers_of("panel"), is_new);
+    ask_until(|| world.peers_of("panel"), is_new);
     // It hears of it as soon as it is subscribed again.
     let hears = || {
         world.publish("news/today", "sunny");
         let message = reader.channel.blocking_pop_message(Duration::from_millis(10)).unwrap();
         message.and_then(|message| message.member().map(|member| member.to_string()))
     };
-    let heard = eventually(hears, |member| {
+    let heard = ask_until(hears, |member| {
         member.as_ref().is_some_and(|member| ["Notification", "SessionEnded"].contains(&member.as_str()))
     });
     assert_eq!(heard.as_deref(), Some("Notification"));
@@ -232,7 +233,7 @@ fn a_call_whose_session_is_replaced_is_told_that_it_may_have_been_done() {
     assert_eq!(name, "org.visorbus.Error.Connection");
     assert!(text.contains("it may have been done"), "{text}");
     world.gate.open();
-    eventually(|| world.runs(), |runs| *runs == 1);
+    ask_until(|| world.runs(), |runs| *runs == 1);
 }
 
 #[test]

@@ -19,7 +19,9 @@ use visorbus_dbus::{BusAddress, DBusConfig, DBusDoor, DBusListener, DBusState};
 use visorbus_hub::info::PeerInfo;
 use visorbus_hub::{Hub, HubConfig, HubHandle, Limits, OwnedPayload, Result};
 use visorbus_tests::dbus_daemon::DbusDaemon;
-use visorbus_tests::raw_peer::{PATIENCE, RawPeer};
+use visorbus_tests::patience::PATIENCE;
+use visorbus_tests::patience::ask_until;
+use visorbus_tests::raw_peer::RawPeer;
 
 /// The hub and all who are not attacked. It ends with the test.
 pub(crate) struct World {
@@ -76,7 +78,7 @@ impl World {
     /// Waits until its state is `so`.
     #[track_caller]
     pub(crate) fn state_where(&self, so: impl Fn(&DBusState) -> bool) -> DBusState {
-        eventually(|| self.door.state(), so)
+        ask_until(|| self.door.state(), so)
     }
 
     /// Peers of the hub whose names begin with this, and a dot.
@@ -273,20 +275,6 @@ pub(crate) fn config(bus: &DbusDaemon) -> DBusConfig {
     config.bus = BusAddress::Address(bus.address().to_owned());
     config.retry_ms = 20;
     config
-}
-
-/// Asks until it is `so`.
-#[track_caller]
-pub(crate) fn eventually<T: Debug>(ask: impl Fn() -> T, so: impl Fn(&T) -> bool) -> T {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let is = ask();
-        if so(&is) {
-            return is;
-        }
-        assert!(Instant::now() < until, "it stays {is:?}");
-        thread::yield_now();
-    }
 }
 
 /// The name of the error that a call was answered with.

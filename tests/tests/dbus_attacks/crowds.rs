@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use visorbus_hub::Limits;
 use visorbus_tests::dbus_daemon::DbusDaemon;
-use visorbus_tests::raw_peer::PATIENCE;
+use visorbus_tests::patience::PATIENCE;
+use visorbus_tests::patience::wait_until;
 
 use crate::floods::{is_alone, resident};
 use crate::program::{Program, variant};
 use crate::raw::{Raw, RawBus, pad, put_signature, put_text};
 use crate::settings::NAME;
-use crate::world::{ROOT, SERVICE, Setup, World, wait_until};
+use crate::world::{ROOT, SERVICE, Setup, World};
 
 #[test]
 fn two_thousand_programs_that_come_and_go_leave_nothing() {

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use visorbus_tests::dbus_daemon::DbusDaemon;
+use visorbus_tests::patience::wait_until;
 
 use crate::raw::{Raw, RawBus, pad, put_signature, put_text};
 use crate::settings::NAME;
-use crate::world::{SERVICE, Setup, World, wait_until};
+use crate::world::{SERVICE, Setup, World};
 
 #[test]
 fn a_hundred_thousand_calls_whose_answers_nobody_reads_harm_nobody() {

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use visorbus_tests::dbus_daemon::DbusDaemon;
+use visorbus_tests::patience::wait_until;
 
 use crate::program::expect_refusal;
 use crate::raw::{ERROR, RETURN, Raw, RawBus, SIGNAL, pad, put_signature, put_text};
-use crate::world::{ROOT, SERVICE, Setup, World, wait_until};
+use crate::world::{ROOT, SERVICE, Setup, World};
 
 /// So that also what a bus usually keeps from us arrives: answers that nobody has asked for.
 const LENIENT: &str = "<policy context=\"mandatory\"><allow send_destination=\"*\" send_requested_reply=\"false\"/>\

@@ -4,6 +4,7 @@ use std::os::fd::AsFd as _;
 
 use dbus::Message;
 use visorbus_tests::dbus_daemon::DbusDaemon;
+use visorbus_tests::patience::wait_until;
 
 use crate::program::{call_of, expect_refusal};
 use crate::raw::{NO_REPLY, Raw, RawBus, pad, put_signature, put_text};
@@ -249,7 +250,7 @@ fn a_call_that_wants_no_answer_gets_none_whatever_becomes_of_it() {
     // What came was answered, or not, before this.
     // Whoever may not use an address is refused when its types are asked for.
     world.is_audited("denied", "config/open", "");
-    crate::world::wait_until("all of it is over", || world.statistics().waiting == 0);
+    wait_until("all of it is over", || world.statistics().waiting == 0);
     let answers: Vec<_> =
         program.so_far().into_iter().filter(|message| message.get_reply_serial().is_some()).collect();
     assert!(answers.is_empty(), "{answers:?}");

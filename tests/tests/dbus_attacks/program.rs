@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
+use visorbus_tests::patience::PATIENCE;
 
 use dbus::Message;
 use dbus::arg::Variant;
@@ -10,7 +11,6 @@ use dbus::arg::messageitem::{MessageItem, MessageItemDict};
 use dbus::channel::Channel;
 use dbus::message::MessageType;
 use dbus::strings::Signature;
-use visorbus_tests::raw_peer::PATIENCE;
 
 use crate::world::{ROOT, SERVICE};
 

@@ -7,7 +7,7 @@ use std::thread;
 
 use visorbus_core::message::MessagePayload;
 use visorbus_tests::dbus_daemon::DbusDaemon;
-use visorbus_tests::raw_peer::PATIENCE;
+use visorbus_tests::patience::PATIENCE;
 
 use crate::settings::NAME;
 use crate::world::{ROOT, SERVICE, Setup, World};

@@ -6,10 +6,10 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
+use visorbus_tests::patience::PATIENCE;
 
 use dbus::Message;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use visorbus_tests::raw_peer::PATIENCE;
 
 use crate::world::{ROOT, SERVICE};
 

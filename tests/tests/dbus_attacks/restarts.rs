@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use visorbus_core::message::MessagePayload;
 use visorbus_tests::dbus_daemon::DbusDaemon;
+use visorbus_tests::patience::wait_until;
 
 use crate::program::Program;
-use crate::world::{ROOT, Setup, World, wait_until};
+use crate::world::{ROOT, Setup, World};
 
 #[test]
 fn a_bus_that_is_killed_under_load_again_and_again_is_joined_again() {

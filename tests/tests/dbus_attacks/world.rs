@@ -10,20 +10,21 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use visorbus_auth::{Accounts, AuditEvent, KeyFile, Policy, Store, TokenRequest};
-use visorbus_core::IpcError;
 use visorbus_core::bus::{self, SlowConsumer, Subscribe};
-use visorbus_core::dispatch::{MessageHandler, Reply};
-use visorbus_core::message::{Message, MessagePayload, MessageType};
+use visorbus_core::message::MessagePayload;
 use visorbus_dbus::{BusAddress, DBusConfig, DBusDoor, DBusListener, DBusStatistics};
 use visorbus_hub::info::PeerInfo;
 use visorbus_hub::{Hub, HubConfig, HubHandle, Limits, OwnedMessage, OwnedPayload, Result};
 use visorbus_imu::{DEVELOPMENT_ROOT_KEY, KEY_ID, device_key};
 use visorbus_mcu::{NoBoardKeys, SerialPort, SerialSpec};
 use visorbus_tests::dbus_daemon::{BusOptions, DbusDaemon};
-use visorbus_tests::raw_peer::{PATIENCE, RawPeer};
+use visorbus_tests::echo::Echo;
+use visorbus_tests::patience::PATIENCE;
+use visorbus_tests::patience::wait_for_peers;
+use visorbus_tests::pty::Pty;
+use visorbus_tests::raw_peer::RawPeer;
 use visorbus_unix::UnixSocketListener;
 
-use crate::line::Pty;
 use crate::program::Program;
 use crate::sensor::Node;
 use crate::settings::Settings;
@@ -106,7 +107,7 @@ impl World {
             .unwrap();
         let runs = Arc::new(AtomicUsize::new(0));
         for id in ["vault", "config"] {
-            handle.register_handler(Box::new(Counting { id, runs: Arc::clone(&runs) })).unwrap();
+            handle.register_handler(Box::new(Echo::counted(id, &runs))).unwrap();
         }
         config.bus = BusAddress::Address(bus.address().to_owned());
         let (listener, door) = DBusListener::new(config, &handle).unwrap();
@@ -137,9 +138,9 @@ impl World {
 
     /// With the motion sensor `imu` at a line.
     pub(crate) fn with_sensor(mut self) -> Self {
-        let pty = Pty::open();
+        let pty = Pty::open().unwrap();
         let line = self.directory.path().join("imu-line");
-        pty.plug(&line);
+        pty.plug(&line).unwrap();
         let sensor = Node::sensor(&pty, 7, device_key());
         let spec: SerialSpec = format!("{}@921600,unkeyed=imu", line.display()).parse().unwrap();
         self.handle.attach(Box::new(SerialPort::new(spec, Arc::new(NoBoardKeys)))).unwrap();
@@ -243,15 +244,7 @@ impl World {
     /// Asks who is there until `so` holds.
     #[track_caller]
     pub(crate) fn wait_for_peers(&self, so: impl Fn(&[PeerInfo]) -> bool) {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let peers = self.handle.peers().unwrap();
-            if so(&peers) {
-                return;
-            }
-            assert!(Instant::now() < until, "it does not come about: {peers:?}");
-            thread::yield_now();
-        }
+        wait_for_peers(&self.handle, so);
     }
 
     /// Waits for an event of this kind with this in its text, about somebody on the bus.
@@ -293,16 +286,6 @@ pub(crate) fn subscribe(peer: &mut RawPeer, pattern: &str) {
     peer.request(bus::SUBSCRIBE, OwnedPayload::postcard(&asked).unwrap().borrow()).unwrap();
 }
 
-/// Waits until something is so.
-#[track_caller]
-pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let until = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < until, "{what}");
-        thread::park_timeout(Duration::from_millis(1));
-    }
-}
-
 fn connect(socket: &std::path::Path, accounts: &Accounts, name: &str, scopes: &[&str]) -> RawPeer {
     let mut peer = RawPeer::over(UnixStream::connect(socket).unwrap());
     let identity =
@@ -311,30 +294,6 @@ fn connect(socket: &std::path::Path, accounts: &Accounts, name: &str, scopes: &[
     let token = accounts.mint(&TokenRequest::new(name, scopes)).unwrap();
     peer.authenticate(&token.value.to_bytes().unwrap()).unwrap();
     peer
-}
-
-/// Answers with what it was sent, and counts.
-struct Counting {
-    id: &'static str,
-    runs: Arc<AtomicUsize>,
-}
-
-impl MessageHandler for Counting {
-    fn id(&self) -> &str {
-        self.id
-    }
-
-    fn handle_message(
-        &mut self,
-        message: &Message<'_>,
-        reply: &mut Reply<'_>,
-    ) -> std::result::Result<(), IpcError> {
-        self.runs.fetch_add(1, Ordering::SeqCst);
-        match message.message_type {
-            MessageType::Request => reply.payload(message.payload),
-            _ => Ok(()),
-        }
-    }
 }
 
 pub(crate) const SERVICE: &str = "org.visorbus.Bus1";

@@ -14,7 +14,8 @@ use visorbus_hub::{
     Error, HubEvent, HubHandle, HubServer, LinkId, LinkOptions, ListenerId, Origin, OwnedMessage,
     OwnedPayload,
 };
-use visorbus_tests::raw_peer::{PATIENCE, RawPeer, expect_error, identity};
+use visorbus_tests::patience::PATIENCE;
+use visorbus_tests::raw_peer::{RawPeer, expect_error, identity};
 use visorbus_unix::UnixSocketListener;
 
 use crate::desk::Disguised;

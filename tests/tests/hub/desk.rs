@@ -11,7 +11,7 @@ use visorbus_auth::{
 use visorbus_core::Instant;
 use visorbus_core::auth::{Claims, Grant, MintError, Scopes};
 use visorbus_hub::{Error, HubConfig, HubLink, LinkOptions, Origin, Proven, ReceiveBuffer, Result};
-use visorbus_tests::raw_peer::PATIENCE;
+use visorbus_tests::patience::PATIENCE;
 use visorbus_unix::FramedStream;
 use zeroize::Zeroizing;
 

@@ -11,7 +11,8 @@ use visorbus_core::dispatch::{Caller, MessageHandler, Reply};
 use visorbus_core::error::ErrorKind;
 use visorbus_core::message::{Address, Message, MessagePayload, MessageType};
 use visorbus_hub::{HubHandle, Limits, OwnedMessage, OwnedPayload};
-use visorbus_tests::raw_peer::{PATIENCE, RawPeer, expect_error};
+use visorbus_tests::patience::PATIENCE;
+use visorbus_tests::raw_peer::{RawPeer, expect_error};
 
 use crate::harness::{Client, TestHub, request, text};
 use crate::translate::json_peer;

@@ -7,13 +7,15 @@ use std::time::Instant;
 
 use visorbus_core::auth::{BUS, Claims, Key, KeyRing, Scopes, Slot};
 use visorbus_core::bus::{self, Register, SlowConsumer, Subscribe};
-use visorbus_core::dispatch::{MessageHandler, Reply};
+use visorbus_core::encode;
 use visorbus_core::limits::MAX_TOKEN;
 use visorbus_core::message::{Address, Message, MessagePayload, MessageType};
-use visorbus_core::{IpcError, encode};
 use visorbus_hub::info::PeerInfo;
 use visorbus_hub::{Error, Hub, HubConfig, HubHandle, Limits, OwnedMessage, OwnedPayload, unix_micros};
-use visorbus_tests::raw_peer::{PATIENCE, RawPeer};
+use visorbus_tests::echo::Echo;
+use visorbus_tests::patience::PATIENCE;
+use visorbus_tests::patience::wait_for_peers;
+use visorbus_tests::raw_peer::RawPeer;
 
 /// The hub's root key.
 pub(crate) const ROOT: [u8; 32] = [9; 32];
@@ -46,7 +48,7 @@ impl TestHub {
         });
         let (handle, thread_id) = receive.recv().expect("the hub starts");
         let echoed = Arc::default();
-        handle.register_handler(Box::new(Echo { runs: Arc::clone(&echoed) })).expect("the name is free");
+        handle.register_handler(Box::new(Echo::counted("echo", &echoed))).expect("the name is free");
         Self { handle, thread_id, keys: root_keys(), thread: Some(thread), echoed }
     }
 
@@ -100,15 +102,7 @@ impl TestHub {
     /// Asks who is there until `so` holds.
     #[track_caller]
     pub(crate) fn wait_until(&self, so: impl Fn(&[PeerInfo]) -> bool) {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let peers = self.handle.peers().expect("the hub runs");
-            if so(&peers) {
-                return;
-            }
-            assert!(Instant::now() < end, "it does not come about: {peers:?}");
-            thread::yield_now();
-        }
+        wait_for_peers(&self.handle, so);
     }
 
     /// Stops the hub and says how it ended.
@@ -147,22 +141,6 @@ impl Bystander {
         self.calls += 1;
         let answer = self.peer.request("echo/ping", MessagePayload::String("still there?"));
         assert_eq!(answer.map(|answer| answer.payload), Ok(OwnedPayload::String("still there?".into())));
-    }
-}
-
-/// Answers with what it was sent, and counts.
-struct Echo {
-    runs: Arc<AtomicUsize>,
-}
-
-impl MessageHandler for Echo {
-    fn id(&self) -> &str {
-        "echo"
-    }
-
-    fn handle_message(&mut self, message: &Message<'_>, reply: &mut Reply<'_>) -> Result<(), IpcError> {
-        self.runs.fetch_add(1, Ordering::SeqCst);
-        reply.payload(message.payload)
     }
 }
 

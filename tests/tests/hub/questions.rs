@@ -10,7 +10,8 @@ use visorbus_core::dispatch::{MessageHandler, Reply};
 use visorbus_core::error::ErrorKind;
 use visorbus_core::message::{Address, Message, MessagePayload, MessageType};
 use visorbus_hub::{HubHandle, Limits, OwnedMessage, OwnedPayload, Result};
-use visorbus_tests::raw_peer::{PATIENCE, expect_error};
+use visorbus_tests::patience::PATIENCE;
+use visorbus_tests::raw_peer::expect_error;
 
 use crate::harness::{Client, TestHub, text};
 

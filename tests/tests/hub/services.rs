@@ -5,6 +5,7 @@ use visorbus_core::error::ErrorKind;
 use visorbus_core::message::MessagePayload;
 use visorbus_hub::Limits;
 use visorbus_hub::info::{PeerInfo, SchemaInfo, ServiceChange, ServiceInfo};
+use visorbus_tests::echo::Echo;
 use visorbus_tests::raw_peer::{RawPeer, expect_error};
 
 use crate::harness::{Client, TestHub, text};
@@ -85,7 +86,7 @@ fn a_handler_cannot_take_a_peers_name_nor_a_peer_a_handlers() {
     let hub = TestHub::start();
     let _peer = hub.connect("lamp", &[]);
     for id in ["lamp", "bus", "echo", "Not/a/name"] {
-        let refused = hub.handle.register_handler(Box::new(Nothing(id)));
+        let refused = hub.handle.register_handler(Box::new(Echo::new(id)));
         assert!(refused.is_err(), "{id}");
     }
     expect_error(hub.handle.unregister_handler("lamp"), ErrorKind::Message, "no handler is called 'lamp'");
@@ -104,7 +105,7 @@ fn whoever_watches_sees_components_come_and_go() {
     assert_eq!(change(&mut watcher), ("fan".into(), "server".into(), true));
     server.unregister("fan").unwrap();
     assert_eq!(change(&mut watcher), ("fan".into(), "server".into(), false));
-    hub.handle.register_handler(Box::new(Nothing("own"))).unwrap();
+    hub.handle.register_handler(Box::new(Echo::new("own"))).unwrap();
     assert_eq!(change(&mut watcher), ("own".into(), String::new(), true));
     hub.handle.unregister_handler("own").unwrap();
     assert_eq!(change(&mut watcher), ("own".into(), String::new(), false));
@@ -145,21 +146,4 @@ fn services_peers_and_schemas_are_listed_in_postcard_and_in_json_for_those_who_m
 fn change(watcher: &mut RawPeer) -> (String, String, bool) {
     let change: ServiceChange = watcher.read_topic(bus::SERVICES_CHANGED).payload.parse().unwrap();
     (change.component, change.peer, change.up)
-}
-
-/// A handler that is never called.
-struct Nothing(&'static str);
-
-impl visorbus_core::dispatch::MessageHandler for Nothing {
-    fn id(&self) -> &str {
-        self.0
-    }
-
-    fn handle_message(
-        &mut self,
-        _message: &visorbus_core::Message<'_>,
-        _reply: &mut visorbus_core::dispatch::Reply<'_>,
-    ) -> Result<(), visorbus_core::IpcError> {
-        Ok(())
-    }
 }

@@ -20,7 +20,8 @@ use visorbus_hub::{
     Error, Goodbye, HubLink, LinkOptions, LinkSignal, Listener, Origin, OwnedMessage, OwnedPayload,
     ReceiveBuffer,
 };
-use visorbus_tests::raw_peer::{PATIENCE, RawPeer, expect_error, frame_of, identity};
+use visorbus_tests::patience::PATIENCE;
+use visorbus_tests::raw_peer::{RawPeer, expect_error, frame_of, identity};
 use visorbus_tests::signalled::Signalled;
 
 use crate::endurance::cpu_ns;

@@ -11,7 +11,8 @@ use visorbus_core::frame::length::prefix;
 use visorbus_core::message::{Address, Message, MessagePayload};
 use visorbus_hub::statistics::AddressStatistics;
 use visorbus_hub::{HubHandle, HubStatistics, Limits};
-use visorbus_tests::raw_peer::{PATIENCE, expect_error};
+use visorbus_tests::patience::PATIENCE;
+use visorbus_tests::raw_peer::expect_error;
 
 use crate::harness::{Client, TestHub, request, text};
 

@@ -5,6 +5,7 @@ use visorbus_core::bus::{self, SlowConsumer};
 use visorbus_core::error::ErrorKind;
 use visorbus_core::message::{Address, MessagePayload};
 use visorbus_hub::{Error, Limits, LinkOptions, Origin, OwnedPayload};
+use visorbus_tests::echo::Echo;
 use visorbus_tests::raw_peer::{RawPeer, expect_error};
 use visorbus_tests::signalled::Signalled;
 
@@ -95,7 +96,7 @@ fn a_name_that_is_taken_is_refused_and_its_owner_is_not_disturbed() {
     let mut innocent = hub.bystander();
     let mut owner = hub.connect("alice.d1", &["*"]);
     owner.register("alice.d2").unwrap();
-    hub.handle.register_handler(Box::new(Nothing("alice.d3"))).unwrap();
+    hub.handle.register_handler(Box::new(Echo::new("alice.d3"))).unwrap();
     for suffix in ["d1", "d2", "d3"] {
         let mut peer = attach(&hub, suffix);
         peer.hello("x").unwrap();
@@ -190,21 +191,4 @@ fn try_attach(hub: &TestHub, options: LinkOptions) -> Result<RawPeer, Error> {
     let (peer, inner) = RawPeer::pair();
     let origin = Origin::DBus { uid: None, gid: None, pid: None, unique_name: ":1.42".to_owned() };
     hub.handle.attach(Box::new(Signalled::new(inner, origin, options))).map(|_| peer)
-}
-
-/// A handler that is never called.
-struct Nothing(&'static str);
-
-impl visorbus_core::dispatch::MessageHandler for Nothing {
-    fn id(&self) -> &str {
-        self.0
-    }
-
-    fn handle_message(
-        &mut self,
-        _message: &visorbus_core::Message<'_>,
-        _reply: &mut visorbus_core::dispatch::Reply<'_>,
-    ) -> Result<(), visorbus_core::IpcError> {
-        Ok(())
-    }
 }

@@ -6,7 +6,8 @@ use visorbus_core::bus::{self, Identity, SlowConsumer};
 use visorbus_core::error::ErrorKind;
 use visorbus_core::message::{Address, Message, MessagePayload, MessagePriority, MessageType};
 use visorbus_hub::{Limits, OwnedMessage};
-use visorbus_tests::raw_peer::{PATIENCE, RawPeer, expect_error, identity};
+use visorbus_tests::patience::PATIENCE;
+use visorbus_tests::raw_peer::{RawPeer, expect_error, identity};
 
 use crate::harness::{Client, TestHub, text};
 

@@ -483,7 +483,7 @@ fn what_the_program_asks_in_json_is_turned_and_answered_in_json() {
     let handle = hub.handle.clone();
     let ask = |to: &str, payload: OwnedPayload| {
         let (handle, message) = (handle.clone(), OwnedMessage::request(to, payload));
-        std::thread::spawn(move || handle.request(message, visorbus_tests::raw_peer::PATIENCE))
+        std::thread::spawn(move || handle.request(message, visorbus_tests::patience::PATIENCE))
     };
     let json = |text: &str| OwnedPayload::Json(text.to_owned());
     let asked = ask("imu/set-rate", json(RATE));
@@ -518,7 +518,7 @@ fn the_program_asks_a_peer_that_has_json_and_no_postcard() {
     tell_json::<Rate, u32>(&mut panel, "endpoint", "panel/show");
     let handle = hub.handle.clone();
     let message = OwnedMessage::request("panel/show", OwnedPayload::postcard(&rate()).unwrap());
-    let asked = std::thread::spawn(move || handle.request(message, visorbus_tests::raw_peer::PATIENCE));
+    let asked = std::thread::spawn(move || handle.request(message, visorbus_tests::patience::PATIENCE));
     let call = panel.read_call();
     assert_eq!(call.payload, OwnedPayload::Json(RATE.to_owned()));
     answer(&mut panel, &call, &OwnedPayload::Json("7".to_owned()));

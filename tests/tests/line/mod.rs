@@ -1,18 +1,11 @@
 //! What the tests of serial lines share: a hub with a socket, its clients, pseudo-terminals, calls that wait.
 
 use std::fmt::Debug;
-use std::fs;
-use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Mode, OFlags};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use visorbus_auth::{KeyFile, TokenRequest, TokenText};
 use visorbus_controller::messages as controller;
 use visorbus_core::bus::{self, SlowConsumer};
@@ -24,10 +17,8 @@ use visorbus_hub::{Error, Hub, HubConfig, HubHandle, Result};
 use visorbus_imu::messages::{CONTROL, GetInfo, Info, Sample};
 use visorbus_imu::{DEVELOPMENT_ROOT_KEY, KEY_ID};
 use visorbus_mcu::{BoardKeys, NoBoardKeys, SerialPort, SerialSpec};
+use visorbus_tests::patience::PATIENCE;
 use visorbus_unix::{Credentials, Delivery, Subscription, UnixSocketClient, UnixSocketListener};
-
-/// How long anything may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What counts as at once, where the alternative is a deadline of a minute.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(10);
@@ -204,69 +195,6 @@ impl<R: Debug> PendingCall<R> {
     pub(crate) fn error(self, cause: Instant) -> (Error, Duration) {
         let (outcome, at) = self.call.join().unwrap();
         (outcome.expect_err("nobody could answer"), at.saturating_duration_since(cause))
-    }
-}
-
-/// A pseudo-terminal whose near end is a UART and whose far end is a device for the hub. Both close with it.
-pub(crate) struct Pty {
-    pub(crate) master: OwnedFd,
-    /// Held open so that a line that nobody has opened yet is silent, and not gone.
-    slave: Option<OwnedFd>,
-    path: PathBuf,
-    /// What names its far end.
-    lines: Mutex<Vec<PathBuf>>,
-}
-
-impl Drop for Pty {
-    /// The next pseudo-terminal, of whatever test, may get the same path.
-    fn drop(&mut self) {
-        for line in self
-            .lines
-            .lock()
-            .unwrap()
-            .iter()
-            .filter(|line| fs::read_link(line).is_ok_and(|path| path == self.path))
-        {
-            let _ = fs::remove_file(line);
-        }
-    }
-}
-
-impl Pty {
-    pub(crate) fn open() -> Self {
-        Self::try_open().unwrap()
-    }
-
-    fn try_open() -> io::Result<Self> {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-        grantpt(&master)?;
-        unlockpt(&master)?;
-        let path = PathBuf::from(ptsname(&master, Vec::new())?.into_string().map_err(io::Error::other)?);
-        let slave = rustix::fs::open(&path, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
-        let mut settings = tcgetattr(&slave)?;
-        settings.make_raw();
-        tcsetattr(&slave, OptionalActions::Now, &settings)?;
-        rustix::io::ioctl_fionbio(&master, true)?;
-        Ok(Self { master, slave: Some(slave), path, lines: Mutex::default() })
-    }
-
-    /// Lets `line` name its far end.
-    pub(crate) fn plug(&self, line: &Path) {
-        let new = line.with_extension("new");
-        symlink(&self.path, &new).unwrap();
-        fs::rename(&new, line).unwrap();
-        self.lines.lock().unwrap().push(line.to_owned());
-    }
-
-    /// From now on the line is gone as soon as whoever has the far end closes it.
-    #[allow(dead_code, reason = "one of the two test programs has no use for it")]
-    pub(crate) fn leave_far_end(&mut self) {
-        self.slave = None;
-    }
-
-    #[allow(dead_code, reason = "one of the two test programs has no use for it")]
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 }
 

@@ -19,8 +19,8 @@ use visorbus_core::session::{Name, SessionConfig};
 use visorbus_core::{Instant, IpcError, Link, Peer};
 use visorbus_hal::{Lane, SecureLink, SerialLink, lane_len, serial_buffer_len};
 use visorbus_imu::{ImuBoard, ImuNode, KEY_ID, Line, MAX_FRAME, leaf, line, session_config};
-
-use crate::line::{PATIENCE, Pty};
+use visorbus_tests::patience::PATIENCE;
+use visorbus_tests::pty::Pty;
 
 /// A node on a thread of its own, at the near end of a line; when it is dropped it is silent, and the line still there.
 pub(crate) struct Node {

@@ -14,8 +14,8 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, kill_process};
 use visorbus_hub::info::PeerInfo;
-
-use crate::line::{PATIENCE, Pty};
+use visorbus_tests::patience::PATIENCE;
+use visorbus_tests::pty::Pty;
 
 /// The emulator with the firmware in it, its UART behind a line for the hub; dropping it cuts the power.
 pub(crate) struct Board {
@@ -39,7 +39,7 @@ impl Board {
     fn start_in(turn: Rc<MutexGuard<'static, ()>>, firmware: &Firmware, line: &Path) -> Self {
         let image = firmware.image.as_ref().unwrap_or_else(|error| panic!("{error}"));
         let directory = tempfile::tempdir().unwrap();
-        let (uart, hub) = (Pty::open(), Pty::open());
+        let (uart, hub) = (Pty::open().unwrap(), Pty::open().unwrap());
         let emulator = Command::new(QEMU)
             .current_dir(&directory)
             .args(["-machine", firmware.machine, "-display", "none"])
@@ -54,7 +54,7 @@ impl Board {
             .stdout(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("{QEMU} does not start: {error}"));
-        hub.plug(line);
+        hub.plug(line).unwrap();
         Self { emulator, relay: Relay::start(uart, hub), directory, turn }
     }
 

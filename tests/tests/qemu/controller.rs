@@ -11,10 +11,11 @@ use visorbus_core::bus::SlowConsumer;
 use visorbus_core::error::ErrorKind;
 use visorbus_hub::{OwnedMessage, OwnedPayload, Value};
 use visorbus_services::hardware::{HardwareConfig, HardwareManager, HardwareMessageHandler};
+use visorbus_tests::patience::PATIENCE;
 use visorbus_unix::{Delivery, Subscription};
 
 use crate::board::{Board, CONTROLLER, SENSOR, expect_sound_line};
-use crate::line::{AT_ONCE, Operator, PATIENCE, TestHub, samples, samples_without_gaps};
+use crate::line::{AT_ONCE, Operator, TestHub, samples, samples_without_gaps};
 
 #[test]
 fn the_controller_shakes_for_those_who_may_and_says_so_while_it_does() {

@@ -9,9 +9,9 @@ use visorbus_hal::{SerialLink, serial_buffer_len};
 use visorbus_hub::{OwnedMessage, OwnedPayload};
 use visorbus_imu::messages::SetRate;
 use visorbus_mcu::Tty;
+use visorbus_tests::pty::Pty;
 use visorbus_tests::raw_peer::{RawPeer, expect_error, identity};
 
-use crate::line::Pty;
 use crate::node::Node;
 use crate::transports::{RAW_FRAME, Transport, Wake, carry, over_every_transport};
 use crate::world::{BOOT_ID, KEY_ID, ROOT, World, claims, mint, ring, unix_s};
@@ -136,7 +136,7 @@ fn sit_at_a_board(boot_id: u64) -> (Pty, Node, RawPeer) {
 
 /// As [`sit_at_a_board`], with these in its hello.
 fn sit_at_a_board_and_say(boot_id: u64, unix_us: u64, capabilities: u32) -> (Pty, Node, RawPeer) {
-    let pty = Pty::open();
+    let pty = Pty::open().unwrap();
     let tty = Tty::open(pty.path(), 921_600).unwrap();
     let link = SerialLink::<_, { serial_buffer_len(RAW_FRAME) }>::new(tty);
     let mut hub = carry(link, Wake::far(&pty));

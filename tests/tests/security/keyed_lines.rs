@@ -11,8 +11,9 @@ use visorbus_hub::info::{Fault, PeerInfo};
 use visorbus_imu::device_key;
 use visorbus_imu::messages::{SelfTest, SetRate};
 use visorbus_mcu::BoardKeys;
+use visorbus_tests::pty::Pty;
 
-use crate::line::{AT_ONCE, Operator, Pty, TestHub, samples};
+use crate::line::{AT_ONCE, Operator, TestHub, samples};
 use crate::middle::{Middle, Way};
 use crate::node::{Node, log, wait_for_log};
 
@@ -187,7 +188,7 @@ fn sensor(suite: Suite) -> (TestHub, Operator, Middle, Node) {
     let hub = TestHub::start();
     let operator = hub.operator();
     let middle = Middle::new();
-    middle.far.plug(&hub.line("imu-line"));
+    middle.far.plug(&hub.line("imu-line")).unwrap();
     let node = Node::sensor_with(&middle.near, 1, device_key(), key(suite));
     attach(&hub, "imu-line", suite);
     operator.wait("imu", true);
@@ -197,8 +198,8 @@ fn sensor(suite: Suite) -> (TestHub, Operator, Middle, Node) {
 fn plugged(line: &str) -> (TestHub, Operator, Pty) {
     let hub = TestHub::start();
     let operator = hub.operator();
-    let pty = Pty::open();
-    pty.plug(&hub.line(line));
+    let pty = Pty::open().unwrap();
+    pty.plug(&hub.line(line)).unwrap();
     (hub, operator, pty)
 }
 

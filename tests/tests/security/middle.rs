@@ -5,12 +5,12 @@ use std::io::PipeWriter;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
+use visorbus_tests::patience::PATIENCE;
+use visorbus_tests::pty::Pty;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
-
-use crate::line::{PATIENCE, Pty};
 
 /// A line on which somebody sits. The board is at [`Middle::near`], the hub at [`Middle::far`].
 pub(crate) struct Middle {
@@ -36,7 +36,7 @@ struct Shared {
 
 impl Middle {
     pub(crate) fn new() -> Self {
-        let (near, far) = (Pty::open(), Pty::open());
+        let (near, far) = (Pty::open().unwrap(), Pty::open().unwrap());
         let shared = Arc::new(Shared::default());
         let (stopped, stop) = std::io::pipe().unwrap();
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK;

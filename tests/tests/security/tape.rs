@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Instant as Clock;
 
 use visorbus_core::{Instant, Link};
-use visorbus_tests::raw_peer::PATIENCE;
+use visorbus_tests::patience::PATIENCE;
 
 /// The frames of a wire, as the key leaves them. A clone is another handle to it.
 #[derive(Debug, Clone, Default)]

@@ -38,11 +38,11 @@ use visorbus_core::{Instant, Link, decode};
 use visorbus_hal::{Lane, SecureLink, SerialLink, SpiTargetLink, lane_len, serial_buffer_len};
 use visorbus_hub::{HubLink, LinkOptions, Origin};
 use visorbus_mcu::{BoardKeys, SerialPort, SpiPort, Trust};
+use visorbus_tests::pty::Pty;
 use visorbus_tests::raw_peer::RawPeer;
 use visorbus_tests::signalled::Signalled;
 use visorbus_tests::spi_bench::SpiBench;
 
-use crate::line::Pty;
 use crate::node::Uart;
 use crate::tape::{Tape, Tapped};
 use crate::world::World;
@@ -277,9 +277,9 @@ impl Drop for Wake {
 
 /// A pseudo-terminal on whose far end the hub has a line with these options.
 pub(crate) fn plugged(world: &World, options: &str) -> Pty {
-    let pty = Pty::open();
+    let pty = Pty::open().unwrap();
     let line = world.new_line();
-    pty.plug(&line);
+    pty.plug(&line).unwrap();
     let spec = format!("{}@4000000{options}", line.display()).parse().unwrap();
     world.handle.attach(Box::new(SerialPort::new(spec, Arc::new(LinkKeysOfAll)))).unwrap();
     pty

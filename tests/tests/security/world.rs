@@ -7,19 +7,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
 
 use visorbus_auth::{Accounts, AuditEvent, AuditKind, AuthToken, KeyFile, Policy, Store, TokenRequest};
-use visorbus_core::IpcError;
 use visorbus_core::auth::{BUS, Claims, Key, KeyRing, Scopes, Slot};
 use visorbus_core::bus::{self, Credentials, Identity, Register, SlowConsumer, Subscribe};
-use visorbus_core::dispatch::{MessageHandler, Reply};
 use visorbus_core::error::ErrorKind;
 use visorbus_core::limits::MAX_TOKEN;
-use visorbus_core::message::{Address, Message, MessagePayload, MessageType};
+use visorbus_core::message::{Address, Message, MessagePayload};
 use visorbus_hub::info::PeerInfo;
 use visorbus_hub::{Hub, HubConfig, HubHandle, Limits, OwnedMessage, OwnedPayload, Result, unix_micros};
-use visorbus_tests::raw_peer::{PATIENCE, RawPeer, expect_error, identity};
+use visorbus_tests::echo::Echo;
+use visorbus_tests::patience::wait_for_peers;
+use visorbus_tests::raw_peer::{RawPeer, expect_error, identity};
 use visorbus_unix::UnixSocketListener;
 use visorbus_websocket::{WebSocketConfig, WebSocketListener};
 
@@ -61,7 +60,7 @@ impl World {
         handle.listen(Box::new(UnixSocketListener::bind(socket).unwrap())).unwrap();
         let runs = Arc::default();
         for id in ["vault", "config"] {
-            handle.register_handler(Box::new(Counting { id, runs: Arc::clone(&runs) })).unwrap();
+            handle.register_handler(Box::new(Echo::counted(id, &runs))).unwrap();
         }
         let (bystander, mut auditor) = (connect(&handle, "bystander"), connect(&handle, "auditor"));
         auditor.subscribe(bus::AUDIT).unwrap();
@@ -157,15 +156,7 @@ impl World {
     /// Asks who is there until `so` holds.
     #[track_caller]
     pub(crate) fn wait_until(&self, so: impl Fn(&[PeerInfo]) -> bool) {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let peers = self.handle.peers().unwrap();
-            if so(&peers) {
-                return;
-            }
-            assert!(Instant::now() < end, "it does not come about: {peers:?}");
-            thread::yield_now();
-        }
+        wait_for_peers(&self.handle, so);
     }
 
     /// Waits for an event of this kind about `subject`, over `T`, with `reason` in its text.
@@ -253,30 +244,6 @@ impl Says for RawPeer {
             !message.destination.is_empty() && !message.destination.starts_with("bus")
         };
         self.read_so_far().into_iter().filter(is_from_others).collect()
-    }
-}
-
-/// Answers with what it was sent, and counts.
-struct Counting {
-    id: &'static str,
-    runs: Arc<AtomicUsize>,
-}
-
-impl MessageHandler for Counting {
-    fn id(&self) -> &str {
-        self.id
-    }
-
-    fn handle_message(
-        &mut self,
-        message: &Message<'_>,
-        reply: &mut Reply<'_>,
-    ) -> std::result::Result<(), IpcError> {
-        self.runs.fetch_add(1, Ordering::SeqCst);
-        match message.message_type {
-            MessageType::Request => reply.payload(message.payload),
-            _ => Ok(()),
-        }
     }
 }
 

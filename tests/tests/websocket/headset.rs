@@ -3,16 +3,14 @@
 use std::sync::Arc;
 
 use visorbus_auth::{Accounts, KeyFile, Policy, Secret, Store, TokenRequest};
-use visorbus_core::IpcError;
-use visorbus_core::dispatch::{MessageHandler, Reply};
-use visorbus_core::message::{Message, MessageType};
 use visorbus_hub::HubConfig;
 use visorbus_imu::{DEVELOPMENT_ROOT_KEY, KEY_ID, device_key};
 use visorbus_mcu::{NoBoardKeys, SerialPort, SerialSpec};
+use visorbus_tests::echo::Echo;
+use visorbus_tests::pty::Pty;
 use visorbus_websocket::{Pages, WebSocketListener, WebSocketServer};
 
 use crate::attacks::certificates::Certificates;
-use crate::line::Pty;
 use crate::sensor::Node;
 
 /// The hub and its sensor; both end with the test.
@@ -34,8 +32,8 @@ impl Headset {
         let accounts = Accounts::new(Arc::new(Store::in_memory()), keys, Arc::clone(&policy));
         accounts.store().add_user("alice", &Secret::new(PASSWORD), &["*".to_owned()]).unwrap();
         let accounts = Arc::new(accounts);
-        let (directory, pty) = (tempfile::tempdir().unwrap(), Pty::open());
-        pty.plug(&directory.path().join("imu-line"));
+        let (directory, pty) = (tempfile::tempdir().unwrap(), Pty::open().unwrap());
+        pty.plug(&directory.path().join("imu-line")).unwrap();
         let sensor = Node::sensor(&pty, 7, device_key());
         let server = serve(&accounts, &policy, "127.0.0.1:0");
         let host = server.local_addr().unwrap().to_string();
@@ -91,25 +89,9 @@ fn serve(accounts: &Arc<Accounts>, policy: &Arc<Policy>, address: &str) -> WebSo
     server.set_pages(Pages::dashboard()).unwrap();
     // On any port: a test has a relay in between.
     server.allow_host("127.0.0.1").unwrap();
-    server.register_handler(Box::new(Echo)).unwrap();
+    server.register_handler(Box::new(Echo::new("echo"))).unwrap();
     server.start().unwrap();
     server
-}
-
-/// Answers with what it was sent.
-struct Echo;
-
-impl MessageHandler for Echo {
-    fn id(&self) -> &str {
-        "echo"
-    }
-
-    fn handle_message(&mut self, message: &Message<'_>, reply: &mut Reply<'_>) -> Result<(), IpcError> {
-        match message.message_type {
-            MessageType::Request => reply.payload(message.payload),
-            _ => Ok(()),
-        }
-    }
 }
 
 /// Of the account `alice`.

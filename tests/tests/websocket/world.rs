@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use visorbus_core::IpcError;
 use visorbus_core::auth::{BUS, Claims, Key, KeyRing, Scopes, Slot};
-use visorbus_core::dispatch::{MessageHandler, Reply};
 use visorbus_core::limits::MAX_TOKEN;
-use visorbus_core::message::{Message, MessagePayload, MessageType};
+use visorbus_core::message::MessagePayload;
 use visorbus_hub::info::PeerInfo;
 use visorbus_hub::{Error, Hub, HubConfig, HubHandle, Limits, OwnedPayload, unix_micros};
-use visorbus_tests::raw_peer::{PATIENCE, RawPeer};
+use visorbus_tests::echo::Echo;
+use visorbus_tests::patience::PATIENCE;
+use visorbus_tests::patience::wait_for_peers;
+use visorbus_tests::raw_peer::RawPeer;
 use visorbus_tests::websocket_peer::WebSocketPeer;
 use visorbus_websocket::{Door, DoorStats, Reason, Subprotocol, WebSocketConfig, WebSocketListener};
 
@@ -47,7 +48,7 @@ impl World {
         let door = listener.door();
         handle.listen(Box::new(listener)).unwrap();
         let runs = Arc::default();
-        handle.register_handler(Box::new(Echo { runs: Arc::clone(&runs) })).unwrap();
+        handle.register_handler(Box::new(Echo::counted("echo", &runs))).unwrap();
         let mut peer = RawPeer::attach(&handle);
         peer.hello("bystander").unwrap();
         peer.authenticate(&token("bystander", &["request:echo/*"])).unwrap();
@@ -110,15 +111,7 @@ impl World {
     /// Asks who is there until `so` holds.
     #[track_caller]
     pub(crate) fn wait_until(&self, so: impl Fn(&[PeerInfo]) -> bool) {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let peers = self.handle.peers().unwrap();
-            if so(&peers) {
-                return;
-            }
-            assert!(Instant::now() < end, "it does not come about: {peers:?}");
-            thread::yield_now();
-        }
+        wait_for_peers(&self.handle, so);
     }
 
     /// Asks the door until `so` holds.
@@ -176,25 +169,6 @@ pub(crate) fn ring() -> KeyRing {
     let mut ring = KeyRing::new();
     ring.add(Slot::root(KEY_ID, Key::new(*b"plum-okapi-violin-9931-kestrel-0"))).unwrap();
     ring
-}
-
-/// Answers with what it was sent, and counts.
-struct Echo {
-    runs: Arc<AtomicUsize>,
-}
-
-impl MessageHandler for Echo {
-    fn id(&self) -> &str {
-        "echo"
-    }
-
-    fn handle_message(&mut self, message: &Message<'_>, reply: &mut Reply<'_>) -> Result<(), IpcError> {
-        self.runs.fetch_add(1, Ordering::SeqCst);
-        match message.message_type {
-            MessageType::Request => reply.payload(message.payload),
-            _ => Ok(()),
-        }
-    }
 }
 
 const KEY_ID: u8 = 1;

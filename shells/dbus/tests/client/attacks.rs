@@ -7,8 +7,9 @@ use dbus::Message;
 use visorbus_core::ErrorKind;
 use visorbus_dbus::{DBusClient, DBusClientState};
 use visorbus_tests::dbus_daemon::DbusDaemon;
+use visorbus_tests::patience::PATIENCE;
 
-use crate::home::{NAME, PATH, PATIENCE, Small, client};
+use crate::home::{NAME, PATH, Small, client};
 
 #[test]
 fn answers_that_cannot_be_read_safely_are_errors_and_the_client_goes_on() {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dbus::Message;
 use dbus::arg::{RefArg, Variant};
@@ -12,10 +12,11 @@ use dbus::channel::Channel;
 use dbus::message::MessageType;
 use visorbus_dbus::{BusAddress, DBusChange, DBusClient, DBusClientConfig};
 use visorbus_tests::dbus_daemon::DbusDaemon;
+use visorbus_tests::patience::PATIENCE;
+use visorbus_tests::patience::wait_until;
 
 pub(crate) const NAME: &str = "org.example.Small1";
 pub(crate) const PATH: &str = "/org/example/Small1";
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The service, on a thread of its own; gone from the bus on drop.
 pub(crate) struct Small {
@@ -35,12 +36,8 @@ impl Small {
     /// Owns `name`, and takes tokens where `accepts` says so.
     pub(crate) fn start_as(bus: &DbusDaemon, name: &str, accepts: bool) -> Self {
         let channel = bus.connect();
-        let until = Instant::now() + PATIENCE;
         // One that has just ended may still have the name in the eyes of the bus.
-        while request_name(&channel, name) != PRIMARY_OWNER {
-            assert!(Instant::now() < until, "the name is free");
-            thread::yield_now();
-        }
+        wait_until("the name is free", || request_name(&channel, name) == PRIMARY_OWNER);
         let (stop, shown) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
         let (calls, called) = mpsc::channel();
         let serve = Serve { channel, calls, shown: Arc::clone(&shown), accepts };

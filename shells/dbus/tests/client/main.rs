@@ -15,8 +15,9 @@ use visorbus_auth::{AuthToken, KeyFile, TokenRequest};
 use visorbus_core::ErrorKind;
 use visorbus_dbus::{BusAddress, DBusChange, DBusClient, DBusClientConfig, DBusClientState, MessageItem};
 use visorbus_tests::dbus_daemon::{BusOptions, DbusDaemon};
+use visorbus_tests::patience::PATIENCE;
 
-use home::{NAME, PATH, PATIENCE, Small, await_change, changes, client, unconnected};
+use home::{NAME, PATH, Small, await_change, changes, client, unconnected};
 
 #[test]
 fn a_call_brings_back_what_the_service_gives() {

@@ -9,10 +9,11 @@ use visorbus_core::{IpcError, Message};
 use visorbus_dbus::{BusAddress, DBusChange, DBusClient, DBusClientConfig, DBusService, MessageItem};
 use visorbus_hub::{HubConfig, OwnedMessage};
 use visorbus_tests::dbus_daemon::DbusDaemon;
+use visorbus_tests::patience::PATIENCE;
 
 use std::sync::Arc;
 
-use crate::home::{PATIENCE, await_change, changes};
+use crate::home::{await_change, changes};
 
 const BUS1: &str = "org.visorbus.Bus1";
 const ROOT: &str = "/org/visorbus/Bus1";

@@ -18,6 +18,8 @@ use visorbus_core::message::{Address, MessagePayload, MessageType};
 use visorbus_dbus::{BusAddress, DBusService};
 use visorbus_hub::{HubConfig, OwnedPayload};
 use visorbus_tests::dbus_daemon::DbusDaemon;
+use visorbus_tests::patience::PATIENCE;
+use visorbus_tests::patience::wait_until;
 use visorbus_tests::raw_peer::RawPeer;
 
 pub(crate) const SERVICE: &str = "org.visorbus.Bus1";
@@ -82,11 +84,7 @@ impl World {
         let mut service = DBusService::new(SERVICE, ROOT, config).unwrap();
         service.set_bus(BusAddress::Address(bus.address().to_owned())).unwrap();
         service.start().unwrap();
-        let until = Instant::now() + PATIENCE;
-        while service.state().is_none_or(|state| !state.owns_name) {
-            assert!(Instant::now() < until, "{:?}", service.state());
-            std::thread::park_timeout(Duration::from_millis(1));
-        }
+        wait_until("the service has its name", || service.state().is_some_and(|state| state.owns_name));
         Self { service, bus, accounts }
     }
 
@@ -246,5 +244,3 @@ fn announce(
     let told = postcard::to_stdvec(&told).unwrap();
     imu.request(bus::ANNOUNCE, MessagePayload::Binary(&told)).unwrap();
 }
-
-const PATIENCE: Duration = Duration::from_secs(60);

@@ -9,10 +9,11 @@ use visorbus_dbus::{
     DBusInterface, DBusMethod, DBusProperty, DBusPropertyAccess, DBusService, DBusSignal, MessageItem,
 };
 use visorbus_hub::{HubConfig, Result};
+use visorbus_tests::patience::wait_until;
 
 use crate::program::expect_refusal;
 use crate::thermostat::NAME;
-use crate::world::{PATH, SERVICE, World, wait_until};
+use crate::world::{PATH, SERVICE, World};
 
 #[test]
 fn a_panic_is_answered_and_ends_nothing() {

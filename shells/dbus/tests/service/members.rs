@@ -1,10 +1,11 @@
 //! Methods, properties and signals of an interface of one's own.
 
 use visorbus_dbus::MessageItem;
+use visorbus_tests::patience::wait_until;
 
 use crate::program::{PROPERTIES, Program, expect_refusal};
 use crate::thermostat::{NAME, Room, Thermostat};
-use crate::world::{PATH, World, wait_until};
+use crate::world::{PATH, World};
 
 #[test]
 fn a_method_takes_and_gives_what_its_signatures_say() {

@@ -6,9 +6,10 @@ use dbus::arg::messageitem::MessageItemArray;
 use visorbus_dbus::{MessageItem, MonitoringInterface};
 use visorbus_services::Listening;
 use visorbus_services::monitoring::{MonitoringConfig, MonitoringManager};
+use visorbus_tests::patience::wait_until;
 
 use crate::program::expect_refusal;
-use crate::world::{World, wait_until};
+use crate::world::World;
 
 const MONITORING: &str = "org.visorbus.Monitoring1";
 

@@ -2,9 +2,10 @@
 
 use visorbus_core::message::MessagePayload;
 use visorbus_dbus::{BusAddress, DBusService};
+use visorbus_tests::patience::wait_until;
 
 use crate::thermostat::{NAME, Room, Thermostat};
-use crate::world::{PATH, SERVICE, World, wait_until};
+use crate::world::{PATH, SERVICE, World};
 
 /// Of another service of the same bus.
 const OTHER: &str = "org.example.Second1";
@@ -57,7 +58,7 @@ fn a_hub_that_ends_in_good_order_answers_the_calls_of_the_bus_before() {
     let call = program.begin(NAME, "Stuck", &[]);
     wait_until("the method runs", || world.runs() == 1);
     let hub = world.service.handle();
-    let ending = std::thread::spawn(move || hub.shutdown(crate::program::PATIENCE));
+    let ending = std::thread::spawn(move || hub.shutdown(visorbus_tests::patience::PATIENCE));
     let late = world.program();
     wait_until("it has begun to end", || late.call(NAME, "Who", &[]).is_err());
     world.release.send(()).unwrap();

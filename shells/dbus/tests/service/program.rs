@@ -1,6 +1,7 @@
 //! A program on the bus: libdbus and nothing else.
 
 use std::time::{Duration, Instant};
+use visorbus_tests::patience::PATIENCE;
 
 use dbus::Message;
 use dbus::arg::messageitem::MessageItem;
@@ -9,7 +10,6 @@ use dbus::message::MessageType;
 
 use crate::world::{PATH, SERVICE};
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
 pub(crate) struct Program {

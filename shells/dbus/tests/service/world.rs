@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use visorbus_auth::{Accounts, KeyFile, Policy, Store, TokenRequest};
 use visorbus_dbus::{BusAddress, DBusService, MessageItem};
 use visorbus_hub::{HubConfig, Limits};
 use visorbus_tests::dbus_daemon::DbusDaemon;
+use visorbus_tests::patience::PATIENCE;
+use visorbus_tests::patience::wait_until;
 use visorbus_tests::raw_peer::RawPeer;
 
-use crate::program::{PATIENCE, Program};
+use crate::program::Program;
 use crate::thermostat::{NAME, Room, Thermostat};
 
 pub(crate) const SERVICE: &str = "org.visorbus.Bus1";
@@ -107,14 +109,4 @@ fn panel(allow: &str) -> String {
         "[[unix]]\nuid = {uid}\nsubject = \"panel\"\nscopes = [\"panel\"]\n\
          [[rule]]\nscope = \"panel\"\nallow = [{allow}]\n"
     )
-}
-
-/// Waits until something is so.
-#[track_caller]
-pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let until = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < until, "{what}");
-        std::thread::park_timeout(Duration::from_millis(1));
-    }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use visorbus_core::message::MessagePayload;
-use visorbus_tests::raw_peer::PATIENCE;
+use visorbus_tests::patience::PATIENCE;
 use visorbus_tests::raw_websocket::{Ending, Frame, Length, RawWebSocket, Upgrade};
 use visorbus_tests::websocket_peer::WebSocketPeer;
 use visorbus_websocket::{Subprotocol, WebSocketConfig};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use visorbus_tests::raw_peer::PATIENCE;
+use visorbus_tests::patience::PATIENCE;
 use visorbus_tests::raw_websocket::{RawWebSocket, Upgrade};
 use visorbus_websocket::{Reason, Subprotocol, WebSocketConfig};
 
