@@ -59,6 +59,7 @@ impl Hub {
             }
             Command::Names(via, done) => drop(done.send(Ok(self.names_of(via)))),
             Command::Peers(done) => drop(done.send(Ok(self.peer_infos()))),
+            Command::Links(done) => drop(done.send(Ok(self.link_states()))),
             Command::Services(done) => drop(done.send(Ok(self.services()))),
             Command::Authorize(bearer, done) => drop(done.send(self.authorize_bearer(&bearer, now))),
             Command::Statistics(done) => drop(done.send(Ok(Box::new(self.statistics())))),

@@ -15,9 +15,10 @@ use crate::bearer::Bearer;
 use crate::bus::said;
 use crate::errands::Errand;
 use crate::handlers::BoxedHandler;
+use crate::held::Pulse;
 use crate::info::{Ended, PeerInfo, ServiceInfo};
 use crate::link::{HubLink, Listener, Origin};
-use crate::listeners::{LinkId, ListenerId};
+use crate::listeners::{LinkId, LinkState, ListenerId};
 use crate::owned::{Error, OwnedMessage, Result};
 use crate::poller::Waker;
 use crate::signals::Signals;
@@ -38,6 +39,7 @@ pub struct HubHandle {
     /// The thread that the hub runs on, once it runs.
     thread: Arc<OnceLock<ThreadId>>,
     types_generation: Arc<AtomicU64>,
+    pulse: Arc<Pulse>,
     /// Listeners and links so far.
     numbers: Arc<AtomicU64>,
 }
@@ -64,6 +66,7 @@ pub(crate) enum Command {
     /// The names of the authenticated peers, or of those who came by a listener.
     Names(Option<ListenerId>, Outcome<Vec<String>>),
     Peers(Outcome<Vec<PeerInfo>>),
+    Links(Outcome<Vec<(LinkId, LinkState)>>),
     Services(Outcome<Vec<ServiceInfo>>),
     Statistics(Outcome<Box<HubStatistics>>),
     Authorize(Box<Bearer>, Outcome<()>),
@@ -99,6 +102,7 @@ impl HubHandle {
             waker,
             thread: Arc::default(),
             types_generation: Arc::default(),
+            pulse: Arc::default(),
             numbers: Arc::default(),
         }
     }
@@ -106,6 +110,11 @@ impl HubHandle {
     /// The ready list of the hub's signalled links.
     pub(crate) fn signals(&self) -> Arc<Signals> {
         Signals::new(self.waker.clone(), Arc::clone(&self.thread))
+    }
+
+    /// What the hub's inline handlers tell of themselves.
+    pub(crate) fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
     }
 
     /// To be called when what `bus/interfaces` could tell of has changed.
@@ -255,8 +264,9 @@ impl HubHandle {
         outcome.recv_timeout(timeout.saturating_add(GRACE)).map_err(|error| match error {
             RecvTimeoutError::Disconnected => ended(),
             RecvTimeoutError::Timeout => Error::Timeout(format!(
-                "the hub itself did not come to '{}' in time: a handler that runs inline holds it up",
-                said(&destination)
+                "the hub itself did not come to '{}' in time: {} holds it up",
+                said(&destination),
+                self.culprit()
             )),
         })?
     }
@@ -286,6 +296,27 @@ impl HubHandle {
     /// `Connection` when the hub has ended.
     pub fn peers(&self) -> Result<Vec<PeerInfo>> {
         self.ask(Command::Peers)
+    }
+
+    /// How each link stands that was [attached](HubHandle::attach), by their ids. Others than lines are there only while
+    /// they are connected.
+    ///
+    /// # Errors
+    /// As [`HubHandle::peers`]; `Timeout` when the hub does not come to it within a second.
+    pub fn links(&self) -> Result<Vec<(LinkId, LinkState)>> {
+        self.refuse_inline()?;
+        self.send(Command::Links)?.recv_timeout(GRACE).map_err(|error| match error {
+            RecvTimeoutError::Disconnected => ended(),
+            RecvTimeoutError::Timeout => {
+                Error::Timeout(format!("the hub does not come to it in time: {} holds it up", self.culprit()))
+            }
+        })?
+    }
+
+    /// The component whose handler holds up the hub: it runs inline, and has not returned for 2 s. Nobody is served until it
+    /// does. The hub need not answer for this, and says the same in the log.
+    pub fn held_up_by(&self) -> Option<String> {
+        self.pulse.held_up_by()
     }
 
     /// All components that can be reached, and what they offer, sorted by name.
@@ -416,9 +447,9 @@ impl HubHandle {
         }
         outcome.recv_timeout(deadline.saturating_add(GRACE)).unwrap_or_else(|error| match error {
             RecvTimeoutError::Disconnected => Ok(()),
-            RecvTimeoutError::Timeout => Err(Error::Timeout(
-                "the hub has not ended in time: a handler that runs inline holds it up".to_owned(),
-            )),
+            RecvTimeoutError::Timeout => {
+                Err(Error::Timeout(format!("the hub has not ended in time: {} holds it up", self.culprit())))
+            }
         })
     }
 
@@ -454,6 +485,14 @@ impl HubHandle {
             return Err(Error::Internal(text.to_owned()));
         }
         Ok(())
+    }
+
+    /// What holds up the hub, as far as that is known.
+    fn culprit(&self) -> String {
+        match self.held_up_by() {
+            Some(component) => format!("the handler '{component}', which runs inline,"),
+            None => "a handler that runs inline".to_owned(),
+        }
     }
 
     fn is_on_hub_thread(&self) -> bool {

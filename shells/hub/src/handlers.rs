@@ -18,6 +18,7 @@ use visorbus_core::{ErrorKind, IpcError, codec};
 use crate::HashMap;
 use crate::calls::CallKey;
 use crate::gate::{Denied, Further, Gate, OwnedGate};
+use crate::held::{Lookout, Pulse};
 use crate::peers::PeerKey;
 use crate::poller::Waker;
 use crate::rows::Row;
@@ -27,20 +28,29 @@ use crate::turns::Turns;
 pub type BoxedHandler = Box<dyn MessageHandler + Send>;
 
 /// The handlers by the component that they handle.
-#[derive(Default)]
 pub(crate) struct Registry {
     by_id: HashMap<String, Entry>,
+    pulse: Arc<Pulse>,
+    /// There from the first handler on that runs inline.
+    lookout: Option<Lookout>,
 }
 
 #[derive(Clone)]
 struct Entry {
     handler: Arc<Mutex<BoxedHandler>>,
     may_block: bool,
+    /// By what the pulse knows one that runs inline.
+    number: u64,
     /// What it tells of its addresses.
     rows: Arc<[Row]>,
 }
 
 impl Registry {
+    /// None yet; those that run inline are told of by `pulse`.
+    pub(crate) fn new(pulse: Arc<Pulse>) -> Self {
+        Self { by_id: HashMap::default(), pulse, lookout: None }
+    }
+
     pub(crate) fn insert(&mut self, handler: BoxedHandler) -> Result<(), String> {
         let id = handler.id().to_owned();
         if self.by_id.contains_key(&id) {
@@ -68,11 +78,31 @@ impl Registry {
         let heads = (0..usize::from(u16::MAX)).map_while(|number| handler.row(number));
         let rows: Arc<[Row]> =
             heads.map(|head| Row::from(&head)).filter(|row| row.component() == id).collect();
-        self.by_id.insert(id, Entry { handler: Arc::new(Mutex::new(handler)), may_block, rows });
+        let number = if may_block { 0 } else { self.look_after(&id) };
+        let entry = Entry { handler: Arc::new(Mutex::new(handler)), may_block, number, rows };
+        if let Some(before) = self.by_id.insert(id, entry) {
+            self.pulse.remove(before.number);
+        }
     }
 
     pub(crate) fn remove(&mut self, id: &str) -> bool {
-        self.by_id.remove(id).is_some()
+        let removed = self.by_id.remove(id);
+        if let Some(entry) = &removed {
+            self.pulse.remove(entry.number);
+        }
+        removed.is_some()
+    }
+
+    /// Has it noticed when the inline handler of `component` does not return.
+    fn look_after(&mut self, component: &str) -> u64 {
+        if self.lookout.is_none() {
+            let started = Lookout::start(&self.pulse);
+            let started = started.inspect_err(|error| {
+                tracing::warn!("no thread notices when a handler holds up the hub: {error}");
+            });
+            self.lookout = started.ok();
+        }
+        self.pulse.add(component)
     }
 
     pub(crate) fn contains(&self, component: &str) -> bool {
@@ -99,8 +129,11 @@ impl Registry {
             let dispatched = Dispatched { answer: answer.unwrap_or(0), refused: Some(NOBODY) };
             return Ran { outcome: Ok(dispatched), denied: Vec::new() };
         };
+        self.pulse.begin(entry.number);
         // Nothing is heard of in the loop while a handler runs.
-        entry.run(gate, message, &|| false, out)
+        let ran = entry.run(gate, message, &|| false, out);
+        self.pulse.end();
+        ran
     }
 
     /// The job that runs the handler of `component` for the message in `frame`, if its sender may; `None` when there is

@@ -103,12 +103,12 @@ impl Hub {
             Poller::new().map_err(|e| Error::Internal(format!("the hub's loop cannot start: {e}")))?;
         let (sender, commands) = channel();
         let handle = HubHandle::new(sender, poller.waker());
-        let signals = handle.signals();
+        let (signals, pulse) = (handle.signals(), handle.pulse());
         let out = vec![0; config.limits.max_frame as usize];
         Ok(Self {
             peers: Peers::new(&config.limits),
             names: HashMap::default(),
-            registry: Registry::default(),
+            registry: Registry::new(pulse),
             calls: Calls::default(),
             questions: Questions::default(),
             watchers: Watchers::default(),

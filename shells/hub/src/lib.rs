@@ -61,6 +61,7 @@ mod tally;
 
 mod handle;
 mod handlers;
+mod held;
 mod server;
 mod turns;
 mod watch;
@@ -75,9 +76,10 @@ pub(crate) type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::
 pub use config::{HubConfig, Limits, unix_micros};
 pub use handle::HubHandle;
 pub use handlers::BoxedHandler;
+pub use held::HELD_UP_BY;
 pub use hub::Hub;
 pub use link::{Goodbye, HubLink, LinkOptions, Listener, Origin, Proven, ReceiveBuffer, Reopen};
-pub use listeners::{LinkId, ListenerId};
+pub use listeners::{LinkId, LinkState, ListenerId};
 pub use owned::{Error, OwnedMessage, OwnedPayload, Result, error, owned_error};
 pub use server::HubServer;
 pub use signals::LinkSignal;

@@ -101,6 +101,12 @@ pub trait HubLink: Send {
         Reopen::Never
     }
 
+    /// Why the connection is not there, for people, while [`HubLink::reopen`] says that it is to be tried again; `None`
+    /// while it is there.
+    fn trouble(&self) -> Option<&str> {
+        None
+    }
+
     /// Who is at the other end, as far as the transport can tell.
     fn origin(&self) -> Origin;
 

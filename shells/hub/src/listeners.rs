@@ -20,6 +20,18 @@ pub struct ListenerId(pub(crate) u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LinkId(pub(crate) u64);
 
+/// How a link of a hub stands, as [`HubHandle::links`](crate::HubHandle::links) tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LinkState {
+    /// Whoever is at its other end has proven to be this peer.
+    Up(String),
+    /// It is there, and nobody has proven himself at its other end; why, for people.
+    Waiting(String),
+    /// Its device is not there, or cannot be had, and is tried again and again; why, for people.
+    Gone(String),
+}
+
 /// How a peer's link came to the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Via {
@@ -155,6 +167,17 @@ impl Hub {
         let _ = peer.link.flush(now);
         self.clear_timer(key);
         Ok(self.peers.remove(key).map(|peer| peer.link))
+    }
+
+    /// How each link stands that came alone, by their ids.
+    pub(crate) fn link_states(&self) -> Vec<(LinkId, LinkState)> {
+        let links = self.peers.iter().filter_map(|(_, peer)| match peer.via {
+            Via::Link(id) => Some((id, peer.link_state())),
+            Via::Listener(_) => None,
+        });
+        let mut links: Vec<_> = links.collect();
+        links.sort_by_key(|(id, _)| *id);
+        links
     }
 
     pub(crate) fn accept(&mut self, number: u64, now: Instant) {

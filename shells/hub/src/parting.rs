@@ -54,6 +54,9 @@ impl Hub {
             return tracing::debug!("{label} is gone: {why}");
         }
         tracing::info!("{name} is gone: {why}");
+        if let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.options.lossy) {
+            peer.parted = Some(format!("{name} is gone: {why}"));
+        }
         self.watchers.tell(|| HubEvent::PeerDown {
             name: name.clone(),
             transport: transport.to_string(),

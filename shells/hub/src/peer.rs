@@ -12,7 +12,7 @@ use crate::admission::suffixed;
 use crate::budget::Budget;
 use crate::config::Limits;
 use crate::link::{Goodbye, HubLink, LinkOptions, Origin, Proven};
-use crate::listeners::Via;
+use crate::listeners::{LinkState, Via};
 use crate::queue::Queue;
 use crate::rows::Rows;
 use crate::tally::Counters;
@@ -57,6 +57,8 @@ pub(crate) struct Peer {
     pub(crate) tell_missed_at: Instant,
     /// When the link is tried again, while it is gone.
     pub(crate) reopen_at: Option<Instant>,
+    /// Why whoever was at the other end of a line is there no more; `None` before somebody was.
+    pub(crate) parted: Option<String>,
     /// Until when it must have authenticated.
     pub(crate) handshake_by: Instant,
     /// The time for which a timer is set.
@@ -107,6 +109,7 @@ impl Peer {
             dirty: false,
             tell_missed_at: now,
             reopen_at: None,
+            parted: None,
             handshake_by: now.plus_millis(limits.handshake_ms),
             timer: None,
             pending_calls: 0,
@@ -264,6 +267,22 @@ impl Peer {
             Some(suffix) => self.session.grant().map(|grant| suffixed(grant.subject(), suffix)),
             None => self.said_name(),
         }
+    }
+
+    /// How its link stands, for people who look at the link and not at who is there.
+    pub(crate) fn link_state(&self) -> LinkState {
+        if !self.name.is_empty() {
+            return LinkState::Up(self.name.clone());
+        }
+        if self.reopen_at.is_some() {
+            let why = self.link.trouble().or(self.parted.as_deref());
+            return LinkState::Gone(why.unwrap_or("the device is not there").to_owned());
+        }
+        LinkState::Waiting(match (self.session.remote(), &self.parted) {
+            (Some(remote), _) => format!("'{}' is there, and has not proven that it is", remote.name),
+            (None, Some(why)) => why.clone(),
+            (None, None) => "no board has answered yet".to_owned(),
+        })
     }
 
     /// For texts: the proven name, else the claimed one with a question mark, else where it is.

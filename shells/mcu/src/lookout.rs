@@ -28,7 +28,7 @@ impl Lookout {
     pub(crate) fn handle_gone(&mut self, name: &str, faults: Vec<Fault>, now: Instant) {
         self.before = self.with_earlier(faults);
         self.reopener.handle_failure(now);
-        self.report(format!("{name} is gone; waiting for it"));
+        self.report(format!("{name} is gone"), "waiting for it");
     }
 
     /// When the device is tried next, if that is not now.
@@ -55,10 +55,15 @@ impl Lookout {
         now: Instant,
     ) -> Reopen {
         if self.trouble.is_none() || !missing {
-            self.report(format!("{error}; trying again until it is there"));
+            self.report(error.to_string(), "trying again until it is there");
         }
         self.reopener.handle_failure(now);
         self.poll_wait(now).unwrap_or(Reopen::At(now))
+    }
+
+    /// What is wrong with the device, for people; `None` while it is there.
+    pub(crate) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
     }
 
     /// What the present link has counted and those before it have, together.
@@ -70,9 +75,9 @@ impl Lookout {
     }
 
     /// Says what is wrong, the first of many times that it is the same: a device that is away is tried for hours.
-    fn report(&mut self, trouble: String) {
+    fn report(&mut self, trouble: String, doing: &str) {
         if self.trouble.as_ref() != Some(&trouble) {
-            tracing::warn!("{trouble}");
+            tracing::warn!("{trouble}; {doing}");
             self.trouble = Some(trouble);
         }
     }

@@ -153,6 +153,10 @@ impl HubLink for SerialPort {
         }
     }
 
+    fn trouble(&self) -> Option<&str> {
+        self.lookout.trouble()
+    }
+
     fn origin(&self) -> Origin {
         Origin::Serial { path: self.name() }
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket, sockopt};
 
 use visorbus_hub::{Error, Result};
 
@@ -66,6 +66,14 @@ pub(crate) fn dial(path: &Path, timeout: Duration) -> Result<UnixStream> {
     }
     place::check(path, &stream)?;
     Ok(stream)
+}
+
+/// The process that listens at `path` (SO_PEERCRED of unix(7)): the hub's, or of who has opened the socket for it; `None`
+/// where nobody listens, or the kernel does not say. It waits for room among those that wait to be accepted, at most a second.
+pub fn listening_process(path: &Path) -> Option<u32> {
+    let stream = dial(path, Duration::from_secs(1)).ok()?;
+    let pid = getsockopt(&stream, sockopt::PeerCredentials).ok()?.pid();
+    u32::try_from(pid).ok().filter(|pid| *pid != 0)
 }
 
 /// A stream socket that is neither bound nor connected.

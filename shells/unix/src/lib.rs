@@ -22,6 +22,7 @@ mod outgoing;
 mod place;
 mod wire;
 
+pub use address::listening_process;
 pub use client::UnixSocketClient;
 pub use connection::UnixSocketConnection;
 pub use listener::UnixSocketListener;

@@ -139,6 +139,10 @@ impl<H: SpiHardware> HubLink for SpiPort<H> {
         }
     }
 
+    fn trouble(&self) -> Option<&str> {
+        self.lookout.trouble()
+    }
+
     fn origin(&self) -> Origin {
         Origin::Spi { path: self.hardware.path() }
     }
