@@ -1,7 +1,8 @@
-//! That something takes its time: at a terminal alone, on standard error, and only once it has.
+//! That something takes its time: to people at a terminal alone, on standard error, and only once it has.
 
-use std::io::{IsTerminal, stderr};
+use std::io::{IsTerminal, stderr, stdout};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -18,17 +19,22 @@ struct Shown {
 
 impl Progress {
     /// For what ends when it ends.
-    pub(crate) fn of(what: &str) -> Self {
-        Self::shown(what, None)
+    pub(crate) fn of(what: &str, json: bool) -> Self {
+        Self::shown(what, None, json)
     }
 
     /// For what takes `time`.
-    pub(crate) fn for_time(what: &str, time: Duration) -> Self {
-        Self::shown(what, Some(time))
+    pub(crate) fn for_time(what: &str, time: Duration, json: bool) -> Self {
+        Self::shown(what, Some(time), json)
     }
 
-    fn shown(what: &str, time: Option<Duration>) -> Self {
-        if !stderr().is_terminal() {
+    /// Whether there is somebody to show it to.
+    pub(crate) fn is_for_people(json: bool) -> bool {
+        !json && stderr().is_terminal() && stdout().is_terminal()
+    }
+
+    fn shown(what: &str, time: Option<Duration>, json: bool) -> Self {
+        if !Self::is_for_people(json) {
             return Self(None);
         }
         let (goes_on, over) = channel::<()>();
@@ -37,12 +43,14 @@ impl Progress {
             if over.recv_timeout(PATIENCE) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
-            let bar = bar(&what, time);
+            *drawn() = Some(bar(&what, time));
             while over.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                let drawn = drawn();
+                let Some(bar) = &*drawn else { return };
                 bar.set_position(millis(began.elapsed()));
                 bar.tick();
             }
-            bar.finish_and_clear();
+            clear();
         });
         Self(Some(Shown { goes_on, thread }))
     }
@@ -56,6 +64,27 @@ impl Drop for Progress {
             let _ = thread.join();
         }
     }
+}
+
+/// Gives the line back that something is shown on, and shows no more of it: for whoever ends the process too.
+pub(crate) fn clear() {
+    if let Some(bar) = drawn().take() {
+        bar.finish_and_clear();
+    }
+}
+
+/// Has `print` write lines above the one that something is shown on.
+pub(crate) fn above<T>(print: impl FnOnce() -> T) -> T {
+    match &*drawn() {
+        Some(bar) => bar.suspend(print),
+        None => print(),
+    }
+}
+
+/// What is on the terminal.
+fn drawn() -> MutexGuard<'static, Option<ProgressBar>> {
+    static DRAWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
+    DRAWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn bar(what: &str, time: Option<Duration>) -> ProgressBar {
@@ -89,6 +118,6 @@ mod tests {
         for template in ["{msg} {bar:30} {percent:>3} %", "{spinner} {msg} ({elapsed})"] {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
-        drop(Progress::of("nothing"));
+        drop(Progress::of("nothing", false));
     }
 }

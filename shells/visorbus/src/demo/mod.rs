@@ -30,10 +30,9 @@ use visorbus_services::config::ConfigManager;
 use visorbus_unix::{Credentials, Delivery, Subscription, UnixSocketClient};
 use visorbus_websocket::WebSocketClient;
 
-use crate::args;
-use crate::interrupt;
 use crate::output::{BOLD, INTERRUPTED, paint, print_line};
-use crate::progress::Progress;
+use crate::progress::{self, Progress};
+use crate::{args, interrupt};
 use board::{CONTROLLER, SENSOR};
 use desktop::Desktop;
 
@@ -47,7 +46,7 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
     if args.secure {
         return secure::run(stage, &running);
     }
-    let progress = Progress::of("the first time takes a minute");
+    let progress = Progress::of("the first time takes a minute", json);
     let kind = board::Kind::choose(args.board, &running, &mut |text| stage.print(&format!("{text} …")))?;
     drop(progress);
 
@@ -133,7 +132,7 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
 
     stage.title("A stream");
     let rate = operator.call::<SetRate>(&STREAM_HZ, None)?;
-    let progress = Progress::for_time("measuring the stream", args.stream);
+    let progress = Progress::for_time("measuring the stream", args.stream, json);
     let stream = measure_stream(&viewer, args.stream)?;
     drop(progress);
     let Stream { delays, rate_hz, missed } = &stream;
@@ -252,6 +251,7 @@ impl Stage {
         let is_over = Arc::clone(&self.is_over);
         thread::spawn(move || {
             if signals.wait().is_ok() {
+                progress::clear();
                 noted.kill();
                 // What cannot be removed now cannot be removed later either.
                 let _ = std::fs::remove_dir_all(directory);
@@ -274,7 +274,7 @@ impl Stage {
     fn print(&self, text: &str) {
         if !self.json {
             // A reader that has gone does not end the demonstration half-way.
-            let _ = print_line(text);
+            let _ = progress::above(|| print_line(text));
         }
     }
 

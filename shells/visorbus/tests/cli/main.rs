@@ -16,6 +16,7 @@ mod over_hub;
 mod payloads;
 mod place;
 mod policy;
+mod progress;
 mod serve;
 mod services;
 mod shell;

@@ -254,7 +254,7 @@ impl Process {
         Self::start_with(command, Stdio::from(reader))
     }
 
-    fn start_with(command: &mut Command, stdin: Stdio) -> Self {
+    pub(crate) fn start_with(command: &mut Command, stdin: Stdio) -> Self {
         command.stdin(stdin);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let out = lines(child.stdout.take().unwrap());
