@@ -16,6 +16,7 @@ use visorbus_hub::schema::{Schemas, to_json};
 use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
 use visorbus_unix::UnixSocketClient;
 
+use crate::unanswered::Unanswered;
 use crate::{args, prompt};
 
 /// A connected, authenticated client.
@@ -99,7 +100,10 @@ impl Client {
     fn open(hub: Hub<'_>, subject: &str) -> Result<Self> {
         let name = format!("{subject}.{}", std::process::id());
         let inner = hub.client(&name)?;
-        inner.connect().map_err(|error| no_hub(hub, &error))?;
+        inner.connect().map_err(|error| match &error {
+            Error::Timeout(_) if hub.url().is_none() => no_answer(hub.place),
+            _ => no_hub(hub, &error),
+        })?;
         Ok(Self { inner, schemas: HashMap::new(), accounts: None, renew_at: None, shut_out: Arc::default() })
     }
 
@@ -316,6 +320,12 @@ fn no_hub(hub: Hub<'_>, error: &Error) -> Error {
         None => "; `visorbus serve` starts one, --socket or VISORBUS_SOCKET names another",
     };
     Error::new(error.kind(), format!("{}{hint}", error.text()))
+}
+
+/// Why a hub does not say hello, though it has its socket.
+fn no_answer(place: &args::Place) -> Error {
+    let Unanswered { what, mend } = Unanswered::at(&place.socket());
+    Error::Timeout(format!("{what}; {mend}"))
 }
 
 /// Whether somebody listens at the hub's socket.

@@ -27,6 +27,7 @@ mod serve;
 mod table;
 mod tls;
 mod top;
+mod unanswered;
 mod websocket;
 
 use std::process::ExitCode;

@@ -83,7 +83,7 @@ fn show_status(status: &ManagerStatus) -> String {
     let row =
         |part: &PartStatus| [&part.name, &part.state, &part.place, &part.trouble].map(Clone::clone).to_vec();
     let rows: Vec<Vec<String>> = status.parts.iter().map(row).collect();
-    lines.push(table::draw(&["PART", "STATE", "PLACE", "WAITS FOR"], &rows, "(nothing)"));
+    lines.push(table::draw(&["PART", "STATE", "PLACE", "TROUBLE"], &rows, "(nothing)"));
     if !status.at_restart.is_empty() {
         lines.push(format!("from the next start on: {}", status.at_restart.join(", ")));
     }

@@ -9,11 +9,14 @@ use std::path::Path;
 
 use visorbus::Settings;
 use visorbus_dbus::{BusAddress, MessageItem};
+use visorbus_hub::Error;
+use visorbus_unix::UnixSocketClient;
 
 use super::finding::Finding;
 use super::subject::Subject;
 use crate::args::DBusPlace;
 use crate::dbus::connect;
+use crate::unanswered::Unanswered;
 
 /// Whether the socket can be made, and whether a hub serves there.
 pub(super) fn socket(settings: &Settings, subject: &Subject, all: &mut Vec<Finding>) -> bool {
@@ -51,6 +54,11 @@ pub(super) fn socket(settings: &Settings, subject: &Subject, all: &mut Vec<Findi
         ));
     }
     match UnixStream::connect(path) {
+        Ok(_) if is_silent(path) => {
+            let Unanswered { what, mend } = Unanswered::at(path);
+            all.push(Finding::fail(HUB, what, mend));
+            true
+        }
         Ok(_) => {
             all.push(Finding::ok(
                 HUB,
@@ -82,6 +90,12 @@ pub(super) fn socket(settings: &Settings, subject: &Subject, all: &mut Vec<Findi
             false
         }
     }
+}
+
+/// Whether a hub has its socket and does not say hello.
+fn is_silent(path: &Path) -> bool {
+    let client = UnixSocketClient::new(path, &format!("doctor.{}", std::process::id()));
+    matches!(client.and_then(|client| client.connect()), Err(Error::Timeout(_)))
 }
 
 /// Whether nobody else could put a socket in the place of this one.

@@ -310,11 +310,16 @@ impl IpcManager {
                 old.log = new.log.clone();
             }
             "hardware" => {
-                running.apply_hardware(new)?;
+                running.apply_hardware(new).inspect_err(|_| {
+                    // What is not shown on the bus is not to be there either.
+                    let _ = running.apply_hardware(old);
+                })?;
                 old.hardware = new.hardware.clone();
             }
             "monitoring" => {
-                running.apply_monitoring(new)?;
+                running.apply_monitoring(new).inspect_err(|_| {
+                    let _ = running.apply_monitoring(old);
+                })?;
                 old.monitoring = new.monitoring.clone();
             }
             // Somebody's own: whoever they concern follows them.

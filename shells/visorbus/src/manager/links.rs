@@ -49,8 +49,8 @@ impl Links {
         Ok(())
     }
 
-    /// What they are, for people.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.attached.keys().map(String::as_str)
+    /// What they are, for people, and by what the hub knows them.
+    pub(super) fn names(&self) -> impl Iterator<Item = (LinkId, &str)> {
+        self.attached.iter().map(|(name, id)| (*id, name.as_str()))
     }
 }

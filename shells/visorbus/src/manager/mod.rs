@@ -310,8 +310,7 @@ impl IpcManager {
             at_restart: self.pending.at_restart.clone(),
             refused: self.pending.refused.clone(),
         };
-        let bus = running.ways.dbus.as_ref().and_then(DBusService::door);
-        self.status.set(status, bus);
+        self.status.set(status, Some(running.moving()));
     }
 }
 

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use visorbus_auth::Policy;
+use visorbus_dbus::DBusService;
 use visorbus_hub::{Error, Hub, HubConfig, HubHandle, Result};
 use visorbus_services::config::{ConfigManager, ConfigMessageHandler};
 use visorbus_websocket::LivePages;
@@ -18,7 +19,7 @@ use super::interfaces::Interfaces;
 use super::links::Links;
 use super::services::Services;
 use super::shelf::Shelf;
-use super::status::PartStatus;
+use super::status::{LINKS, Moving, PartStatus};
 use super::ways::{self, Inherited, Ways};
 use crate::settings::Settings;
 
@@ -195,10 +196,19 @@ impl Running {
             ),
             one("websocket", websocket.as_ref().and_then(|server| server.url())),
         ];
-        parts.extend(self.links.names().map(|line| PartStatus::on("links", line)));
+        parts.extend(self.links.names().map(|(_, line)| PartStatus::on(LINKS, line)));
         parts.push(one("hardware", is_on(self.services.hardware.is_some())));
         parts.push(one("monitoring", is_on(self.services.monitoring.is_some())));
         parts
+    }
+
+    /// What comes and goes by itself, to be looked at when somebody asks how the parts are.
+    pub(super) fn moving(&self) -> Moving {
+        Moving {
+            bus: self.ways.dbus.as_ref().and_then(DBusService::door),
+            lines: self.links.names().map(|(id, _)| id).collect(),
+            hub: self.handle(),
+        }
     }
 
     /// Ends everything in good order.
@@ -213,24 +223,37 @@ impl Running {
     }
 
     fn stop(&mut self) -> Result<()> {
-        let mut ended = Ok(());
+        let (mut ended, mut is_stuck) = (Ok(()), false);
         if !self.has_ended {
             self.has_ended = true;
             ended = self.handle.shutdown(SHUTDOWN);
             let outcome = match self.outcome.recv_timeout(LAST) {
                 Ok(outcome) => outcome,
                 Err(RecvTimeoutError::Disconnected) => Err(panicked()),
-                Err(RecvTimeoutError::Timeout) => Err(Error::Timeout(
-                    "the hub does not end: a handler that must not block does not return".to_owned(),
-                )),
+                Err(RecvTimeoutError::Timeout) => Err(Error::Timeout(match self.handle.held_up_by() {
+                    Some(id) => {
+                        format!("the hub does not end: the handler '{id}' runs inline and does not return")
+                    }
+                    None => "the hub does not end: a handler that must not block does not return".to_owned(),
+                })),
             };
+            is_stuck = matches!(outcome, Err(Error::Timeout(_)));
             ended = ended.and(outcome);
         }
-        // What they have listened on went with the hub.
-        self.ways = Ways::default();
-        self.interfaces = Interfaces::default();
-        self.replaced.clear();
-        self.services.end();
+        let (ways, interfaces) = (std::mem::take(&mut self.ways), std::mem::take(&mut self.interfaces));
+        let (replaced, mut services) =
+            (std::mem::take(&mut self.replaced), std::mem::take(&mut self.services));
+        let close = move || {
+            // What they have listened on went with the hub.
+            drop((ways, interfaces, replaced));
+            services.end();
+        };
+        if is_stuck {
+            // Each of them waits for the hub, which others need not do. Where there is no thread for it, this one does.
+            let _ = thread::Builder::new().name("visorbus-closing".to_owned()).spawn(close);
+        } else {
+            close();
+        }
         ended
     }
 }

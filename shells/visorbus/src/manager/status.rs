@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use postcard_schema::Schema;
 use serde::{Deserialize, Serialize};
 use visorbus_dbus::DBusDoor;
+use visorbus_hub::{HubHandle, LinkId, LinkState};
 
 use super::reload::Refused;
 
@@ -52,11 +53,13 @@ impl ManagerStatus {
 pub struct PartStatus {
     /// The category of settings that it is of: `unix_socket`, `dbus`, `websocket`, `links`, `hardware`, `monitoring`.
     pub name: String,
-    /// `on`, `off`, or `waiting` for what is not there.
+    /// `on`, `off`, or `waiting` for what is not there. A line to a board is `on` while a board serves there, `waiting`
+    /// while its device is there and no board has proven itself, and `gone` while its device is not there; `unknown` when
+    /// the hub does not say.
     pub state: String,
     /// Where it is: a path, a URL, a name on a bus, a line.
     pub place: String,
-    /// What it waits for; empty for nothing.
+    /// What it waits for, or why it is gone; empty for nothing.
     pub trouble: String,
 }
 
@@ -64,6 +67,11 @@ impl PartStatus {
     /// One that is there.
     pub(super) fn on(name: &str, place: impl Into<String>) -> Self {
         Self { name: name.to_owned(), state: "on".to_owned(), place: place.into(), trouble: String::new() }
+    }
+
+    fn be(&mut self, state: &str, trouble: String) {
+        state.clone_into(&mut self.state);
+        self.trouble = trouble;
     }
 
     /// One that is not wanted.
@@ -76,30 +84,62 @@ impl PartStatus {
 #[derive(Clone, Default)]
 pub(super) struct SharedStatus(Arc<Mutex<Known>>);
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Known {
     status: ManagerStatus,
-    /// What tells of the bus, which comes and goes by itself.
-    bus: Option<DBusDoor>,
+    /// `None` while nothing runs.
+    moving: Option<Moving>,
+}
+
+/// What of a hub comes and goes by itself.
+#[derive(Clone)]
+pub(super) struct Moving {
+    pub(super) bus: Option<DBusDoor>,
+    /// The links of the parts that are called `links`, in their order.
+    pub(super) lines: Vec<LinkId>,
+    pub(super) hub: HubHandle,
 }
 
 impl SharedStatus {
-    pub(super) fn set(&self, status: ManagerStatus, bus: Option<DBusDoor>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Known { status, bus };
+    pub(super) fn set(&self, status: ManagerStatus, moving: Option<Moving>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Known { status, moving };
     }
 
     /// What is so at this moment.
     pub(super) fn status(&self) -> ManagerStatus {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut status = known.status.clone();
+        // Nobody waits for this one meanwhile: the hub is asked, and the disk.
+        let Known { mut status, moving } = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         // It comes with the first setting that is changed, and goes as its owner likes.
         status.config_file_exists = Path::new(&status.config_file).exists();
-        let Some(bus) = known.bus.as_ref().map(DBusDoor::state) else { return status };
-        if let Some(part) = status.parts.iter_mut().find(|part| part.name == "dbus") {
-            let state = if bus.owns_name { "on" } else { "waiting" };
-            state.clone_into(&mut part.state);
-            part.trouble = bus.trouble.unwrap_or_default();
+        if let Some(moving) = moving {
+            moving.look(&mut status.parts);
         }
         status
     }
 }
+
+impl Moving {
+    fn look(&self, parts: &mut [PartStatus]) {
+        let bus = self.bus.as_ref().map(DBusDoor::state);
+        if let Some((part, bus)) = parts.iter_mut().find(|part| part.name == "dbus").zip(bus) {
+            part.be(if bus.owns_name { "on" } else { "waiting" }, bus.trouble.unwrap_or_default());
+        }
+        if self.lines.is_empty() {
+            return;
+        }
+        let links = self.hub.links();
+        for (id, part) in self.lines.iter().zip(parts.iter_mut().filter(|part| part.name == LINKS)) {
+            let link = links.as_ref().map(|links| links.iter().find(|(known, _)| known == id));
+            match link {
+                Ok(Some((_, LinkState::Up(_)))) => {}
+                Ok(Some((_, LinkState::Waiting(why)))) => part.be("waiting", why.clone()),
+                Ok(Some((_, LinkState::Gone(why)))) => part.be("gone", why.clone()),
+                Ok(_) => part.be("unknown", String::new()),
+                Err(error) => part.be("unknown", error.text().to_owned()),
+            }
+        }
+    }
+}
+
+/// The category of settings that lines to boards are of.
+pub(super) const LINKS: &str = "links";

@@ -35,6 +35,7 @@ impl Inherited {
         hub: &HubHandle,
     ) -> Result<Option<UnixSocketServer>> {
         if !settings.enabled {
+            warn_unserved(self.unix.is_some(), "unix_socket");
             return Ok(None);
         }
         let mut server = UnixSocketServer::over(&settings.path, hub.clone())?;
@@ -55,6 +56,7 @@ impl Inherited {
     ) -> Result<Option<WebSocketServer>> {
         let websocket = &settings.websocket;
         if !websocket.enabled {
+            warn_unserved(self.websocket.is_some(), "websocket");
             return Ok(None);
         }
         let mut server = WebSocketServer::over(&websocket.bind_address, hub.clone());
@@ -89,6 +91,16 @@ pub(super) fn dbus(settings: &DBusSettings, hub: &HubHandle) -> Result<Option<DB
     let mut service = DBusService::over(&settings.service_name, &settings.object_path, hub.clone());
     service.set_config(config)?;
     Ok(Some(service))
+}
+
+/// Says that nobody is served at a socket that another process has opened, and still has.
+fn warn_unserved(is_inherited: bool, category: &str) {
+    if is_inherited {
+        tracing::warn!(
+            "the socket that was handed over for '{category}' is not served, because {category}.enabled is off: whoever \
+             connects there waits; switch it on, or disable the socket's unit"
+        );
+    }
 }
 
 fn websocket_config(settings: &Settings) -> Result<WebSocketConfig> {

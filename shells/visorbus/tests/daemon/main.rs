@@ -3,10 +3,13 @@
 mod crowds;
 mod files;
 mod house;
+mod inherited;
 mod journal;
+mod lines;
 #[allow(dead_code)]
 #[path = "../cli/place.rs"]
 mod place;
 mod rights;
 mod secrets;
+mod silence;
 mod troubles;

@@ -1,17 +1,21 @@
 //! Handlers of the program's own: before the start, after it, over an end, and when they misbehave.
 
+use std::fs;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Instant;
 
+use visorbus::Log;
+use visorbus::settings::{LogLevel, LogOutput, LogSettings};
 use visorbus_core::ErrorKind;
 use visorbus_core::IpcError;
 use visorbus_core::dispatch::{MessageHandler, Reply};
 use visorbus_core::message::{Message, MessagePayload};
 
-use crate::world::{PATIENCE, World, call};
+use crate::world::{PATIENCE, World, call, eventually};
 
 /// Counts how often it was called, and does what its address says.
 struct Lamp {
@@ -169,4 +173,71 @@ fn a_handler_that_never_returns_holds_up_neither_others_nor_the_end() {
     // The handler did not come back; all else did.
     manager.initialize().unwrap();
     call(&world.client(&manager, "panel"), "manager/status").unwrap();
+}
+
+/// Runs inline, and comes back when it is told to.
+struct Clamp {
+    begun: Sender<()>,
+    go_on: Receiver<()>,
+}
+
+impl MessageHandler for Clamp {
+    fn id(&self) -> &str {
+        "clamp"
+    }
+
+    fn handle_message(&mut self, _: &Message<'_>, reply: &mut Reply<'_>) -> Result<(), IpcError> {
+        self.begun.send(()).unwrap();
+        let _ = self.go_on.recv();
+        reply.payload(MessagePayload::String("let go"))
+    }
+}
+
+#[test]
+fn a_handler_that_runs_inline_and_does_not_return_is_named_in_the_log_in_the_program_and_to_others() {
+    let world = World::new();
+    let log = world.path("log");
+    let mut settings = LogSettings::text(LogLevel::Warn);
+    settings.output = LogOutput::File(log.clone());
+    Log::start(&settings).unwrap();
+    let said =
+        |text: &str| fs::read_to_string(&log).unwrap().lines().filter(|line| line.contains(text)).count();
+    let mut manager = world.manager("[links]\nserial = [\"/nowhere/tty\"]\n");
+    let ((begun, begins), (let_go, go_on)) = (channel(), channel());
+    manager.register_handler(Box::new(Clamp { begun, go_on })).unwrap();
+    manager.initialize().unwrap();
+    let (hub, client) = (manager.handle().unwrap(), world.client(&manager, "panel"));
+    assert_eq!(hub.held_up_by(), None);
+    let waits = std::thread::spawn(move || call(&client, "clamp/hold"));
+    begins.recv_timeout(PATIENCE).unwrap();
+    eventually(|| hub.held_up_by().as_deref() == Some("clamp"), || "nobody notices".to_owned());
+    assert_eq!(said("the handler 'clamp' holds up the hub: it runs inline, has not returned for 2 s"), 1);
+    // What only the hub knows is not known, and why; all else is.
+    let status = manager.status();
+    let line = status.part("links").unwrap();
+    assert!(line.state == "unknown" && line.trouble.contains("the handler 'clamp'"), "{line:?}");
+    assert_eq!(status.part("unix_socket").unwrap().state, "on");
+    // Another process sees it too.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_visorbus"));
+    let (socket, keys) = (world.socket(), world.path("state/root.key"));
+    command.arg("status").arg("--socket").arg(socket).arg("--key-file").arg(keys);
+    let asked = command.env("XDG_CONFIG_HOME", world.path("config")).output().unwrap();
+    let told = String::from_utf8_lossy(&asked.stderr);
+    let whose = format!("the hub of process {} does not answer: ", std::process::id());
+    assert!(told.contains(&whose) && told.contains("'clamp'"), "{told}");
+    assert_eq!(asked.status.code(), Some(5));
+    assert_eq!(said("holds up the hub"), 1, "once, however long it takes");
+    // Nor does the end wait for it.
+    let began = Instant::now();
+    let error = manager.shutdown().unwrap_err();
+    assert!(began.elapsed().as_secs() < 10 && !manager.is_initialized(), "{:?}", began.elapsed());
+    assert!(error.kind() == ErrorKind::Timeout && error.text().contains("the handler 'clamp'"), "{error}");
+    let_go.send(()).unwrap();
+    let _ = waits.join().unwrap();
+    eventually(|| hub.held_up_by().is_none(), || "it is held up for ever".to_owned());
+    eventually(|| world.left().is_empty(), || format!("{:?} is left", world.left()));
+    eventually(
+        || said("the hub goes on: the handler 'clamp' has returned after") == 1,
+        || fs::read_to_string(&log).unwrap(),
+    );
 }

@@ -154,7 +154,9 @@ fn a_bus_and_a_board_that_are_not_there_are_waited_for_and_named() {
     let bus = status.part("dbus").unwrap();
     assert_eq!(bus.state, "waiting");
     assert!(bus.place.contains("org.visorbus.Bus1"), "{bus:?}");
-    assert_eq!(status.part("links").unwrap().place, "serial /nowhere/tty@9600");
+    let line = status.part("links").unwrap();
+    assert_eq!((line.place.as_str(), line.state.as_str()), ("serial /nowhere/tty@9600", "gone"));
+    assert!(line.trouble.contains("no serial device at /nowhere/tty"), "{line:?}");
 }
 
 #[test]

@@ -5,5 +5,6 @@ mod following;
 mod handlers;
 mod life;
 mod metrics;
+mod parts;
 mod standard;
 mod world;

@@ -101,8 +101,13 @@ impl OwnWorld {
         self.directory.path().join(name)
     }
 
-    pub(crate) fn manager(&self, text: &str) -> IpcManager {
+    /// Writes the configuration as an editor would.
+    pub(crate) fn write(&self, text: &str) {
         write(self.directory.path(), text);
+    }
+
+    pub(crate) fn manager(&self, text: &str) -> IpcManager {
+        self.write(text);
         IpcManager::new(open(self.directory.path())).unwrap()
     }
 
@@ -149,7 +154,7 @@ impl Held {
 
 /// Whether a thread is the harness's or that of a test, which is called like it.
 fn is_tests_own(thread: &str) -> bool {
-    ["attacks::", "following:", "handlers::", "life::", "metrics::", "standard::", "manager-"]
+    ["attacks::", "following:", "handlers::", "life::", "metrics::", "parts::", "standard::", "manager-"]
         .iter()
         .any(|own| thread.starts_with(own))
 }
