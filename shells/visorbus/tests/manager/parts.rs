@@ -54,7 +54,8 @@ fn an_inventory_goes_on_while_descriptors_are_out_and_one_that_cannot_start_is_r
     client.connect().unwrap();
     let token = keys.mint(&TokenRequest::new("panel", &["*"])).unwrap();
     client.authenticate(&visorbus_client::Credentials::Token(token)).unwrap();
-    // What a first reload starts stays.
+    // What a first call and a first reload start stays.
+    call(&client, "hardware/list").unwrap();
     manager.reload().unwrap();
     let before = Held::now();
     let set = |manager: &IpcManager, key, value| {
