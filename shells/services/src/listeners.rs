@@ -127,9 +127,11 @@ const MOST_WAITING: usize = 4_096;
 mod tests {
     use super::*;
 
+    type Told = Arc<Mutex<Vec<u32>>>;
+
     /// Listeners, what one of them was told, and what keeps it.
-    fn heard() -> (Arc<Listeners<u32>>, Arc<Mutex<Vec<u32>>>, Listening) {
-        let (listeners, told) = (Arc::<Listeners<u32>>::default(), Arc::<Mutex<Vec<u32>>>::default());
+    fn heard() -> (Arc<Listeners<u32>>, Told, Listening) {
+        let (listeners, told) = (Arc::<Listeners<u32>>::default(), Told::default());
         let teller = Arc::clone(&told);
         let listening = listeners.add(move |event| teller.lock().unwrap().push(*event));
         (listeners, told, listening)
@@ -165,7 +167,7 @@ mod tests {
     fn one_that_panics_takes_nothing_with_it() {
         let listeners = Arc::<Listeners<u32>>::default();
         let _panicking = listeners.add(|_| panic!("a listener's own fault"));
-        let told = Arc::<Mutex<Vec<u32>>>::default();
+        let told = Told::default();
         let teller = Arc::clone(&told);
         let _listening = listeners.add(move |event| teller.lock().unwrap().push(*event));
         listeners.tell(1);

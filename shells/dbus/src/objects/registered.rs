@@ -7,7 +7,7 @@ use dbus::Message;
 use dbus::arg::messageitem::MessageItem;
 use visorbus_hub::{Error, OwnedPayload};
 
-use super::fixed::{DOC, PROPERTIES};
+use super::fixed::{DOC, EMITS_CHANGED, PROPERTIES};
 use crate::carrier;
 use crate::described::Described;
 use crate::fault::{Fault, PROPERTY_READ_ONLY, SERIALIZATION, UNKNOWN_METHOD};
@@ -217,6 +217,8 @@ impl Described {
                 (DOC, property.description.as_str()),
                 (REQUIRES_AUTH_READ, yes(property.requires_auth_read)),
                 (REQUIRES_AUTH_WRITE, yes(property.requires_auth_write)),
+                // As the signals of its changes are, which anybody reads with its value where there is no such note.
+                (EMITS_CHANGED, if property.requires_auth_read { "invalidates" } else { "" }),
             ];
             xml.property(&property.name, &property.signature, access, &notes);
         }

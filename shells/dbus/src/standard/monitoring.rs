@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use dbus::Signature;
-use dbus::arg::messageitem::{MessageItem, MessageItemArray, MessageItemDict};
+use dbus::arg::messageitem::MessageItem;
 use visorbus_core::dispatch::Caller;
 use visorbus_hub::{Error, Result};
 use visorbus_services::Listening;
 use visorbus_services::monitoring::{
-    Alert, AlertState, Metric, MonitoringEvent, MonitoringManager, SeriesHistory, Threshold,
+    Alert, AlertState, HistoryRequest, Metric, MonitoringEvent, MonitoringManager, SeriesHistory,
 };
 
+use super::value::{array, dict};
 use crate::interface::{DBusInterface, DBusMethod, DBusProperty, DBusSignal};
 use crate::listener::DBusDoor;
 
@@ -21,16 +21,16 @@ use crate::listener::DBusDoor;
 /// |---|---|---|
 /// | `GetMetrics` | `s`: a figure, a beginning such as `peer.*`, or nothing for all | `a{sd}`: each figure's value |
 /// | `GetRates` | the same | `a{sd}`: by how much each counter rises in a second |
-/// | `GetHistory` | `suu`: a figure, seconds back (0: all), at most so many points (0: 60) | `a(sa(td))`: µs since 1970 and the mean |
+/// | `GetHistory` | `suu`: a figure, seconds back (0: all), at most so many points (0: 60) | `a(sa(td))u`: µs since 1970 and the mean; how many figures more there are |
 /// | `ListThresholds` | | `a(ssss)`: text, figure, severity, state |
 /// | `SetThreshold` | `s`: its text | `s`: what may be wrong with it |
 /// | `RemoveThreshold` | `s`: its text, or what it watches | `u`: how many there were |
-/// | `ListAlerts` | | `a(ssdts)`: severity, figure, value, since when in µs since 1970, a sentence |
+/// | `ListAlerts` | | `a(ssdts)u`: severity, figure, value, since when in µs since 1970, a sentence; how many more there are |
 /// | `Prometheus` | | `s`: OpenMetrics text |
 ///
 /// The signal `Alert` (`bssds`: whether it has come, severity, figure, value, a sentence) tells what is to be worried
-/// about, and what no longer; the properties `Health` (`ok`, `degraded`, `failing`), `HealthReasons` and `Alerts` (how many
-/// are raised) tell of their changes.
+/// about, and what no longer; the properties `Health` (`ok`, `degraded`, `failing`), `HealthReasons`, `Alerts` (how many are
+/// raised) and `Interval` (milliseconds from one measurement to the next) tell of their changes.
 #[derive(Debug)]
 pub struct MonitoringInterface {
     manager: MonitoringManager,
@@ -42,16 +42,17 @@ impl MonitoringInterface {
         Self { manager }
     }
 
-    /// Shows the interface at `door`, and tells there of alerts and of changes of the health as long as the answer is kept.
+    /// Shows the interface at `door`, and tells there of alerts and of changes of the properties as long as the answer is kept,
+    /// which keeps the manager too.
     ///
     /// # Errors
     /// As [`DBusDoor::register_interface`].
     pub fn register(manager: &MonitoringManager, door: &DBusDoor) -> Result<Listening> {
         door.register_interface(Box::new(Self::new(manager.clone())))?;
-        let door = door.clone();
+        let (door, measured) = (door.clone(), manager.clone());
         Ok(manager.on_event(move |event| {
             // While there is no bus, nobody is there to be told.
-            if let Err(error) = tell(&door, event) {
+            if let Err(error) = tell(&door, &measured, event) {
                 tracing::debug!("nobody on the bus was told of what is measured: {error}");
             }
         }))
@@ -59,19 +60,18 @@ impl MonitoringInterface {
 
     fn metrics(&self, which: &str, value: impl Fn(&Metric) -> Option<f64>) -> Result<MessageItem> {
         let sample = self.manager.metrics(which)?;
-        let entries = sample.metrics.iter().filter_map(|metric| {
-            Some((MessageItem::Str(metric.series()), MessageItem::Double(value(metric)?)))
-        });
-        dict(entries.collect())
+        let entries = sample
+            .metrics
+            .iter()
+            .filter_map(|metric| Some((metric.series(), MessageItem::Double(value(metric)?))));
+        dict(entries, "d")
     }
 
-    fn history(&self, metric: &str, seconds: u32, points: u32) -> Result<MessageItem> {
-        let selector = metric.parse().map_err(Error::Message)?;
-        let length = if seconds == 0 { Duration::MAX } else { Duration::from_secs(seconds.into()) };
-        let points = if points == 0 { DEFAULT_POINTS } else { points as usize };
-        let (series, _) = self.manager.history(&selector, length, points);
-        let all = series.iter().map(history_item).collect::<Result<Vec<_>>>()?;
-        array(all, "a(sa(td))")
+    fn history(&self, metric: &str, seconds: u32, points: u32) -> Result<Vec<MessageItem>> {
+        let asked = HistoryRequest { metric: metric.to_owned(), seconds, points };
+        let answer = self.manager.history_for(&asked)?;
+        let all = answer.series.iter().map(history_item).collect::<Result<Vec<_>>>()?;
+        Ok(vec![array(all, "a(sa(td))")?, MessageItem::UInt32(answer.left_out)])
     }
 
     fn thresholds(&self) -> Result<MessageItem> {
@@ -84,16 +84,9 @@ impl MonitoringInterface {
         array(all.collect(), "a(ssss)")
     }
 
-    fn set_threshold(&self, text: &str) -> Result<MessageItem> {
-        let threshold: Threshold = text.parse().map_err(|error| Error::Message(format!("{error}")))?;
-        let text = threshold.to_string();
-        self.manager.set_threshold(threshold)?;
-        let info = self.manager.thresholds().into_iter().find(|info| info.threshold == text);
-        Ok(MessageItem::Str(info.map(|info| info.hint).unwrap_or_default()))
-    }
-
-    fn alerts(&self) -> Result<MessageItem> {
-        let all = self.manager.alerts().into_iter().take(MOST_ALERTS).map(|alert| {
+    fn alerts(&self) -> Result<Vec<MessageItem>> {
+        let report = self.manager.alert_report();
+        let all = report.raised.into_iter().map(|alert| {
             MessageItem::Struct(vec![
                 MessageItem::Str(alert.severity.to_string()),
                 MessageItem::Str(alert.metric),
@@ -102,7 +95,7 @@ impl MonitoringInterface {
                 MessageItem::Str(alert.text),
             ])
         });
-        array(all.collect(), "a(ssdts)")
+        Ok(vec![array(all.collect(), "a(ssdts)")?, MessageItem::UInt32(report.left_out)])
     }
 }
 
@@ -136,12 +129,12 @@ impl DBusInterface for MonitoringInterface {
             ("GetMetrics", [Str(which)]) => self.metrics(which, |metric| Some(metric.value))?,
             ("GetRates", [Str(which)]) => self.metrics(which, |metric| metric.rate)?,
             ("GetHistory", [Str(metric), UInt32(seconds), UInt32(points)]) => {
-                self.history(metric, *seconds, *points)?
+                return self.history(metric, *seconds, *points);
             }
             ("ListThresholds", []) => self.thresholds()?,
-            ("SetThreshold", [Str(text)]) => self.set_threshold(text)?,
+            ("SetThreshold", [Str(text)]) => Str(self.manager.watch(text)?.hint),
             ("RemoveThreshold", [Str(which)]) => number(self.manager.remove_threshold(which)?),
-            ("ListAlerts", []) => self.alerts()?,
+            ("ListAlerts", []) => return self.alerts(),
             ("Prometheus", []) => Str(self.manager.prometheus()),
             _ => return Err(unknown(method_name)),
         };
@@ -151,12 +144,9 @@ impl DBusInterface for MonitoringInterface {
     fn get_property(&self, property_name: &str, _caller: &Caller<'_>) -> Result<MessageItem> {
         match property_name {
             "Health" => Ok(MessageItem::Str(self.manager.health().status.to_string())),
-            "HealthReasons" => Ok(texts(&self.manager.health().reasons)),
+            "HealthReasons" => texts(&self.manager.health().reasons),
             "Alerts" => Ok(number(self.manager.alerts().len())),
-            "Interval" => {
-                let interval = self.manager.config().interval.as_millis();
-                Ok(MessageItem::UInt32(u32::try_from(interval).unwrap_or(u32::MAX)))
-            }
+            "Interval" => Ok(milliseconds(self.manager.config().interval)),
             _ => Err(unknown(property_name)),
         }
     }
@@ -167,12 +157,18 @@ impl DBusInterface for MonitoringInterface {
 }
 
 /// Tells of what happened.
-fn tell(door: &DBusDoor, event: &MonitoringEvent) -> Result<()> {
+fn tell(door: &DBusDoor, manager: &MonitoringManager, event: &MonitoringEvent) -> Result<()> {
     match event {
-        MonitoringEvent::Alert(alert) => door.emit_signal(NAME, "Alert", &alert_arguments(alert)),
+        MonitoringEvent::Alert(alert) => {
+            door.emit_signal(NAME, "Alert", &alert_arguments(alert))?;
+            door.property_changed(NAME, "Alerts", &number(manager.alerts().len()))
+        }
         MonitoringEvent::HealthChanged(health) => {
             door.property_changed(NAME, "Health", &MessageItem::Str(health.status.to_string()))?;
-            door.property_changed(NAME, "HealthReasons", &texts(&health.reasons))
+            door.property_changed(NAME, "HealthReasons", &texts(&health.reasons)?)
+        }
+        MonitoringEvent::IntervalChanged(interval) => {
+            door.property_changed(NAME, "Interval", &milliseconds(*interval))
         }
         MonitoringEvent::Sample(_) => Ok(()),
     }
@@ -195,22 +191,12 @@ fn history_item(of: &SeriesHistory) -> Result<MessageItem> {
     Ok(MessageItem::Struct(vec![MessageItem::Str(of.series.clone()), array(points.collect(), "a(td)")?]))
 }
 
-fn texts(all: &[String]) -> MessageItem {
-    let items = all.iter().cloned().map(MessageItem::Str).collect();
-    // A list of texts is one, also when it is empty.
-    array(items, "as").unwrap_or_else(|_| MessageItem::Str(String::new()))
+fn texts(all: &[String]) -> Result<MessageItem> {
+    array(all.iter().cloned().map(MessageItem::Str).collect(), "as")
 }
 
-fn array(items: Vec<MessageItem>, signature: &'static str) -> Result<MessageItem> {
-    MessageItemArray::new(items, signature.into())
-        .map(MessageItem::Array)
-        .map_err(|_| Error::Internal(format!("what is no {signature} was to be told")))
-}
-
-fn dict(entries: Vec<(MessageItem, MessageItem)>) -> Result<MessageItem> {
-    MessageItemDict::new(entries, Signature::make::<String>(), Signature::make::<f64>())
-        .map(MessageItem::Dict)
-        .map_err(|_| Error::Internal("what is no a{sd} was to be told".to_owned()))
+fn milliseconds(time: Duration) -> MessageItem {
+    MessageItem::UInt32(u32::try_from(time.as_millis()).unwrap_or(u32::MAX))
 }
 
 fn number(count: usize) -> MessageItem {
@@ -232,15 +218,20 @@ const METHODS: [(&str, &str, &str, &str); 8] = [
         "The values of a figure, of all that begin like 'peer.*', or of all there are.",
     ),
     ("GetRates", "s", "a{sd}", "By how much each of these counters rises in a second."),
-    ("GetHistory", "suu", "a(sa(td))", "How a figure went: so many seconds back, in at most so many points."),
+    (
+        "GetHistory",
+        "suu",
+        "a(sa(td))u",
+        "How a figure went: so many seconds back, in at most so many points; how many figures more there are.",
+    ),
     ("ListThresholds", "", "a(ssss)", "What is watched: text, figure, severity, state."),
     ("SetThreshold", "s", "s", "Watches one more, such as 'machine.cpu_percent > 90 for 10s: warning'."),
     ("RemoveThreshold", "s", "u", "Watches it no longer: its text, or what it watches."),
     (
         "ListAlerts",
         "",
-        "a(ssdts)",
-        "What is to be worried about: severity, figure, value, since when, a sentence.",
+        "a(ssdts)u",
+        "What is to be worried about: severity, figure, value, since when, a sentence; how many more there are.",
     ),
     ("Prometheus", "", "s", "All figures as OpenMetrics text."),
 ];
@@ -252,7 +243,3 @@ const PROPERTIES: [(&str, &str, &str); 4] = [
     ("Alerts", "u", "How many alerts are raised."),
     ("Interval", "u", "Milliseconds from one measurement to the next."),
 ];
-
-const DEFAULT_POINTS: usize = 60;
-/// Most alerts in one answer.
-const MOST_ALERTS: usize = 64;

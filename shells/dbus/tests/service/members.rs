@@ -191,6 +191,11 @@ fn interfaces_come_and_go_while_the_service_runs() {
         xml.contains("What Echo does.") && xml.contains("sa{sv}(yd)ay") == xml.contains("no split"),
         "{xml}"
     );
+    // A proxy that keeps values knows which signals come without one.
+    let ours = element(&xml, NAME);
+    let without = ours.matches("Property.EmitsChangedSignal\" value=\"invalidates\"").count();
+    assert_eq!(without, ours.matches("RequiresAuth.Read\" value=\"true\"").count(), "{ours}");
+    assert!(without > 0 && without < ours.matches("<property ").count(), "{ours}");
     assert!(program.call("org.example.Second1", "Add", &[1i32.into(), 1i32.into()]).is_ok());
     world.service.unregister_interface("org.example.Second1").unwrap();
     assert!(!introspect().contains("org.example.Second1"));

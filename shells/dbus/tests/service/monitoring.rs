@@ -5,7 +5,7 @@ use std::time::Duration;
 use dbus::arg::messageitem::MessageItemArray;
 use visorbus_dbus::{MessageItem, MonitoringInterface};
 use visorbus_services::Listening;
-use visorbus_services::monitoring::{MonitoringConfig, MonitoringManager};
+use visorbus_services::monitoring::{Metric, MonitoringConfig, MonitoringManager};
 use visorbus_tests::patience::wait_until;
 
 use crate::program::expect_refusal;
@@ -13,12 +13,19 @@ use crate::world::World;
 
 const MONITORING: &str = "org.visorbus.Monitoring1";
 
+/// More figures of one name than any answer has.
+fn figures() -> Vec<Metric> {
+    (0..FIGURES).map(|number| Metric::gauge("test.figure", 1.0).with("number", &number.to_string())).collect()
+}
+
+const FIGURES: usize = 100;
+
 /// A bus with the interface, where whoever runs the test may do this.
 fn monitored(allow: &str) -> (World, MonitoringManager, Listening) {
     let world = World::with_panel(allow);
     let interval = Duration::from_millis(100);
     let config = MonitoringConfig { interval, thresholds: Vec::new(), ..MonitoringConfig::default() };
-    let manager = MonitoringManager::new(config, world.service.handle(), Vec::new()).unwrap();
+    let manager = MonitoringManager::new(config, world.service.handle(), vec![Box::new(figures)]).unwrap();
     let listening = MonitoringInterface::register(&manager, &world.service.door().unwrap()).unwrap();
     wait_until("something is measured", || !manager.sample().metrics.is_empty());
     (world, manager, listening)
@@ -48,12 +55,59 @@ fn figures_are_read_and_a_threshold_that_is_passed_is_told() {
     assert_eq!(program.signal("Alert").1[0], false.into());
     let no_texts = MessageItem::Array(MessageItemArray::new(Vec::new(), "as".into()).unwrap());
     assert_eq!(program.get(MONITORING, "HealthReasons"), Ok(no_texts));
-    for (member, args) in
-        [("ListAlerts", vec![]), ("GetHistory", vec!["hub.peers".into(), 0u32.into(), 5u32.into()])]
-    {
-        assert!(program.call(MONITORING, member, &args).is_ok(), "{member}");
-    }
     world.is_unharmed();
+}
+
+/// The array of an answer, and how many more there are.
+fn cut_short(answer: Vec<MessageItem>) -> (usize, u32) {
+    let [MessageItem::Array(all), MessageItem::UInt32(more)] = answer.as_slice() else {
+        panic!("{answer:?}")
+    };
+    (all.len(), *more)
+}
+
+#[test]
+fn what_one_answer_has_no_room_for_is_counted() {
+    let (world, manager, _listening) = monitored(ALL);
+    let program = world.program();
+    let ask = |member: &str, args: &[MessageItem]| cut_short(program.call(MONITORING, member, args).unwrap());
+    assert_eq!(ask("ListAlerts", &[]), (0, 0));
+    assert_eq!(ask("GetHistory", &["hub.peers".into(), 0u32.into(), 5u32.into()]), (1, 0));
+    manager.set_threshold("test.figure > 0: info".parse().unwrap()).unwrap();
+    wait_until("all are raised", || manager.alerts().len() == FIGURES);
+    assert_eq!(ask("ListAlerts", &[]), (64, 36));
+    assert_eq!(ask("GetHistory", &["test.figure".into(), 0u32.into(), 5u32.into()]), (16, 84));
+}
+
+#[test]
+fn every_property_tells_that_it_has_changed_and_the_description_says_that_no_value_comes() {
+    let (world, manager, _listening) = monitored(ALL);
+    let program = world.program();
+    let xml = program.call("org.freedesktop.DBus.Introspectable", "Introspect", &[]).unwrap();
+    let [MessageItem::Str(xml)] = xml.as_slice() else { panic!("{xml:?}") };
+    let ours = &xml[xml.find(&format!("<interface name=\"{MONITORING}\">")).unwrap()..];
+    let ours = &ours[..ours.find("</interface>").unwrap()];
+    let noted = ours.matches("Property.EmitsChangedSignal\" value=\"invalidates\"").count();
+    assert_eq!((noted, ours.matches("<property ").count()), (4, 4), "{ours}");
+
+    assert_eq!(program.get(MONITORING, "Interval"), Ok(100u32.into()));
+    let told = || match program.signal("PropertiesChanged").1.as_slice() {
+        [MessageItem::Str(of), MessageItem::Dict(values), MessageItem::Array(without)] => {
+            assert!(of == MONITORING && values.is_empty(), "{values:?}");
+            without.to_vec()
+        }
+        other => panic!("{other:?}"),
+    };
+    let config = manager.config();
+    manager.reconfigure(MonitoringConfig { max_series: 100, ..config.clone() });
+    manager.reconfigure(MonitoringConfig { interval: Duration::from_millis(200), ..config });
+    assert_eq!(told(), ["Interval".into()], "and nothing of what is as it was");
+    assert_eq!(program.get(MONITORING, "Interval"), Ok(200u32.into()));
+    manager.set_threshold("hub.uptime_seconds >= 0: critical".parse().unwrap()).unwrap();
+    let mut changed = [told(), told(), told()].concat();
+    changed.sort_by_key(|name| format!("{name:?}"));
+    assert_eq!(changed, ["Alerts".into(), "Health".into(), "HealthReasons".into()]);
+    assert_eq!(program.get(MONITORING, "Alerts"), Ok(1u32.into()));
 }
 
 #[test]

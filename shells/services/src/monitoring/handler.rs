@@ -8,7 +8,7 @@ use visorbus_core::bus::RowKind;
 use visorbus_core::dispatch::{MessageHandler, Reply, RowHead};
 use visorbus_core::message::typed::{SchemaPair, Topic, TypeSchema};
 use visorbus_core::message::{Address, Message, MessageType};
-use visorbus_hub::{Error, Result};
+use visorbus_hub::Result;
 
 use crate::answer::{Asked, Told, answer};
 use crate::monitoring::alert::{Alert, Health};
@@ -18,14 +18,13 @@ use crate::monitoring::messages::{
     ThresholdInfo, Topics,
 };
 use crate::monitoring::metric::{Metric, Sample};
-use crate::monitoring::selector::Selector;
 
 /// The component `monitoring` over a [`MonitoringManager`]. Each address needs a permission for itself, such as
 /// `request:monitoring/health`. A request may be postcard, JSON, TOML or a text; the answer comes as the request did.
 ///
 /// | address | request | answer |
 /// |---|---|---|
-/// | `monitoring/metrics` | which figures: a [`Selector`], a beginning such as `peer.*`, or nothing for all | [`Sample`] |
+/// | `monitoring/metrics` | which figures: a [`Selector`](crate::monitoring::Selector), a beginning such as `peer.*`, or nothing for all | [`Sample`] |
 /// | `monitoring/history` | [`HistoryRequest`]; as text, a selector | [`HistoryAnswer`] |
 /// | `monitoring/thresholds` | nothing | a list of [`ThresholdInfo`] |
 /// | `monitoring/set-threshold` | the text of a [`Threshold`](crate::monitoring::Threshold) | its [`ThresholdInfo`] |
@@ -50,34 +49,9 @@ impl MonitoringMessageHandler {
         Self { manager }
     }
 
-    fn history(&self, of: &HistoryRequest) -> Result<HistoryAnswer> {
-        let selector: Selector = of.metric.parse().map_err(Error::Message)?;
-        let length = if of.seconds == 0 { Duration::MAX } else { Duration::from_secs(of.seconds.into()) };
-        let points = if of.points == 0 { DEFAULT_POINTS } else { of.points as usize };
-        let (series, left_out) = self.manager.history(&selector, length, points);
-        Ok(HistoryAnswer { series, left_out })
-    }
-
-    fn set_threshold(&self, text: &str) -> Result<ThresholdInfo> {
-        let threshold = text.parse::<crate::monitoring::Threshold>();
-        let threshold = threshold.map_err(|error| Error::Message(error.to_string()))?;
-        let text = threshold.to_string();
-        self.manager.set_threshold(threshold)?;
-        let found = self.manager.thresholds().into_iter().find(|info| info.threshold == text);
-        found.ok_or_else(|| Error::Message(format!("'{text}' was taken away again at once")))
-    }
-
     fn remove_threshold(&self, which: &str) -> Result<u32> {
-        self.manager.remove_threshold(which).map(count)
-    }
-
-    fn alerts(&self) -> Alerts {
-        let mut raised = self.manager.alerts();
-        let left_out = count(raised.len().saturating_sub(MOST_ALERTS));
-        raised.truncate(MOST_ALERTS);
-        let mut recent = self.manager.recent_alerts();
-        recent.drain(..recent.len().saturating_sub(MOST_ALERTS));
-        Alerts { raised, left_out, recent }
+        let removed = self.manager.remove_threshold(which)?;
+        Ok(u32::try_from(removed).unwrap_or(u32::MAX))
     }
 
     fn topics(&self) -> Topics {
@@ -120,11 +94,11 @@ impl MessageHandler for MonitoringMessageHandler {
         let address = message.destination.map_or("", |address| address.as_str());
         match address.strip_prefix("monitoring/").unwrap_or_default() {
             "metrics" => answer(message, reply, |which: Which| self.manager.metrics(&which.0)),
-            "history" => answer(message, reply, |of: HistoryRequest| self.history(&of)),
+            "history" => answer(message, reply, |of: HistoryRequest| self.manager.history_for(&of)),
             "thresholds" => answer(message, reply, |()| Ok(self.manager.thresholds())),
-            "set-threshold" => answer(message, reply, |text: String| self.set_threshold(&text)),
+            "set-threshold" => answer(message, reply, |text: String| self.manager.watch(&text)),
             "remove-threshold" => answer(message, reply, |which: String| self.remove_threshold(&which)),
-            "alerts" => answer(message, reply, |()| Ok(self.alerts())),
+            "alerts" => answer(message, reply, |()| Ok(self.manager.alert_report())),
             "health" => answer(message, reply, |()| Ok(self.manager.health())),
             "prometheus" => answer(message, reply, |()| Ok(self.manager.prometheus())),
             "topics" => answer(message, reply, |()| Ok(self.topics())),
@@ -221,10 +195,6 @@ impl Told for Topics {
     }
 }
 
-fn count(number: usize) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
-}
-
 const fn endpoint<Q: postcard_schema::Schema, A: postcard_schema::Schema>(
     address: &'static str,
 ) -> RowHead<'static> {
@@ -252,8 +222,5 @@ const ROWS: &[RowHead<'static>] = &[
     publishes::<HealthTopic>(),
 ];
 
-const DEFAULT_POINTS: usize = 60;
-/// Most alerts of one kind in one answer.
-const MOST_ALERTS: usize = 64;
 /// Longest time between two published samples.
 const LONGEST_RATE: Duration = Duration::from_secs(3_600);

@@ -74,10 +74,12 @@ impl MonitoringManager {
         };
         let publish = if config.publish == before.publish { now.publish } else { config.publish };
         let proc_root = now.proc_root.clone();
+        let interval = (config.interval != now.interval).then_some(config.interval);
         let events = state.monitor.set_thresholds(&thresholds, inner.time());
         state.monitor.config = MonitoringConfig { thresholds, publish, proc_root, ..config };
         state.changes += 1;
         inner.listeners.push(events);
+        inner.listeners.push(interval.map(MonitoringEvent::IntervalChanged));
         drop(state);
         inner.changed.notify_all();
         inner.listeners.deliver();
@@ -277,6 +279,8 @@ pub enum MonitoringEvent {
     Alert(Alert),
     /// The health has another status, or other reasons.
     HealthChanged(Health),
+    /// It is measured at another interval, this one.
+    IntervalChanged(Duration),
 }
 
 /// Ends the thread with the last manager.
@@ -409,7 +413,7 @@ fn publish(hub: &HubHandle, event: &MonitoringEvent) {
     let message = match event {
         MonitoringEvent::Alert(alert) => notification::<AlertTopic>(alert),
         MonitoringEvent::HealthChanged(health) => notification::<HealthTopic>(health),
-        MonitoringEvent::Sample(_) => return,
+        MonitoringEvent::Sample(_) | MonitoringEvent::IntervalChanged(_) => return,
     };
     if let Err(error) = message.and_then(|message| hub.publish(message)) {
         tracing::debug!("an alert has reached no subscriber: {error}");

@@ -8,6 +8,7 @@
 mod handler;
 mod messages;
 
+mod asked;
 mod manager;
 mod monitor;
 

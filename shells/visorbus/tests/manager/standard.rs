@@ -13,11 +13,13 @@ use visorbus_unix::Delivery;
 
 use crate::world::{Held, OwnWorld, PATIENCE, World, eventually};
 
-/// Has the machine have a battery.
+/// Has the machine have a battery, all of it at once.
 fn plug(world: &World, name: &str) {
-    let folder = world.path("sys/class/power_supply").join(name);
-    fs::create_dir_all(&folder).unwrap();
-    fs::write(folder.join("type"), "Battery").unwrap();
+    let (class, new) = (world.path("sys/class/power_supply"), world.path("new"));
+    fs::create_dir_all(&class).unwrap();
+    fs::create_dir(&new).unwrap();
+    fs::write(new.join("type"), "Battery").unwrap();
+    fs::rename(new, class.join(name)).unwrap();
 }
 
 /// A program on the bus that may do everything, and the signals of `Hardware1` that come to it: member and device.
@@ -47,7 +49,7 @@ fn options_of_the_hardware_change_and_nobody_is_told_that_a_device_went_or_came(
     eventually(|| hardware.device("power_supply/BAT0").is_some(), || "no battery".to_owned());
     let client = world.client(&manager, "panel");
     let on_socket = client.subscribe("hardware/*", SlowConsumer::default()).unwrap();
-    let (_program, on_bus) = program(&world, &manager);
+    let (program, on_bus) = program(&world, &manager);
     for (key, value) in [
         ("scan_interval_ms", Value::Integer(3_600_000)),
         ("kernel_events", Value::Bool(false)),
@@ -70,6 +72,17 @@ fn options_of_the_hardware_change_and_nobody_is_told_that_a_device_went_or_came(
     let (member, device) = on_bus.recv_timeout(PATIENCE).unwrap();
     assert_eq!((member.as_str(), device), ("DeviceAdded", "power_supply/BAT1".into()));
     assert!(hardware.device("power_supply/BAT1").is_some());
+
+    // That nobody looks after it is not that it is gone; the interface is.
+    for is_on in [false, true] {
+        manager.config().set("hardware", "enabled", Value::Bool(is_on), "test").unwrap();
+        assert_eq!(manager.reload().unwrap().refused, []);
+        assert_eq!(program.call_method(HARDWARE, "ListDevices", &["".into()]).is_ok(), is_on);
+    }
+    plug(&world, "BAT2");
+    let told = std::iter::repeat_with(|| on_bus.recv_timeout(PATIENCE).unwrap());
+    let mut told = told.inspect(|(member, _)| assert_ne!(member, "DeviceRemoved"));
+    assert!(told.any(|(_, device)| device == "power_supply/BAT2".into()));
 }
 
 #[test]
