@@ -2,6 +2,7 @@
 //! line, pairs of ends, and round trips to measure.
 
 pub mod bare;
+pub mod certificates;
 pub mod clock;
 pub mod clock_sim;
 pub mod contest;

@@ -2,7 +2,6 @@
 //! else notices: no handler runs, and a bystander on the same hub is served.
 
 mod alone;
-pub(crate) mod certificates;
 mod crowds;
 mod frames;
 mod heads;

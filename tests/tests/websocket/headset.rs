@@ -6,11 +6,11 @@ use visorbus_auth::{Accounts, KeyFile, Policy, Secret, Store, TokenRequest};
 use visorbus_hub::HubConfig;
 use visorbus_imu::{DEVELOPMENT_ROOT_KEY, KEY_ID, device_key};
 use visorbus_mcu::{NoBoardKeys, SerialPort, SerialSpec};
+use visorbus_tests::certificates::Certificates;
 use visorbus_tests::echo::Echo;
 use visorbus_tests::pty::Pty;
 use visorbus_websocket::{Pages, WebSocketListener, WebSocketServer};
 
-use crate::attacks::certificates::Certificates;
 use crate::sensor::Node;
 
 /// The hub and its sensor; both end with the test.

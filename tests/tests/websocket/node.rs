@@ -5,16 +5,16 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
+use visorbus_tests::certificates::Certificates;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::attacks::certificates::Certificates;
 use crate::headset::Headset;
 
 #[test]
 fn the_javascript_client_passes_its_tests_in_node() {
     let headset = Headset::start();
-    let certificates = Certificates::new();
+    let certificates = Certificates::in_files();
     let tls_url = headset.listen_with_tls(&certificates);
     let api_key = headset.accounts.store().add_api_key("robot", &["*".to_owned()], None).unwrap();
     let mut node = Command::new("node");

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tungstenite::client::IntoClientRequest;
 use visorbus_hub::{Error, OwnedMessage, OwnedPayload};
+use visorbus_tests::certificates::Certificates;
 use visorbus_websocket::{TlsClientConfig, WebSocketClient};
 
-use crate::home::{Certificates, Home, set_mode};
+use crate::home::{Home, set_mode};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -24,7 +25,7 @@ fn refusal(home: &Home, url: &str, config: TlsClientConfig) -> String {
 #[test]
 fn a_hub_that_no_known_authority_vouches_for_is_not_believed() {
     let home = Home::secure();
-    let text = refusal(&home, &home.url(), Certificates::new().client());
+    let text = refusal(&home, &home.url(), Certificates::in_files().client());
     assert!(text.contains("give the CA with ca_cert_path"), "{text}");
 }
 
@@ -44,7 +45,7 @@ fn a_hub_with_an_expired_certificate_is_not_believed() {
                 params.not_before = rcgen::date_time_ymd(2020, 1, 1);
                 params.not_after = rcgen::date_time_ymd(2020, 1, 2);
             });
-            config.tls = Some(files.server());
+            config.tls = Some(files.server_as("hub"));
         },
     );
     let text = refusal(&home, &home.url(), home.files.client());
@@ -65,10 +66,7 @@ fn mutual() -> Home {
     Home::with(
         |_| {},
         |config, files| {
-            config.tls = Some(files.server());
-            if let Some(tls) = &mut config.tls {
-                tls.ca_cert_path = Some(files.path("ca.pem"));
-            }
+            config.tls = Some(files.mutual_server());
         },
     )
 }
@@ -83,7 +81,7 @@ fn a_client_without_a_certificate_is_told_that_the_hub_asks_for_one() {
 #[test]
 fn a_client_with_a_certificate_of_somebody_else_is_told_that_it_is_refused() {
     let home = mutual();
-    let others = Certificates::new();
+    let others = Certificates::in_files();
     others.make("panel", &["panel"], |_| {});
     let config =
         TlsClientConfig { ca_cert_path: home.files.client().ca_cert_path, ..others.client_as("panel") };
@@ -104,23 +102,23 @@ fn a_client_with_a_certificate_that_is_vouched_for_connects() {
 
 #[test]
 fn a_key_that_others_can_read_is_refused_and_half_a_pair_too() {
-    let files = Certificates::new();
-    assert!(files.server().load().is_ok());
+    let files = Certificates::in_files();
+    assert!(files.server_as("hub").load().is_ok());
     for mode in [0o640, 0o604, 0o644] {
-        set_mode(&files.path("hub.key"), mode);
-        let error = files.server().load().unwrap_err();
+        set_mode(&files.path("hub", "key"), mode);
+        let error = files.server_as("hub").load().unwrap_err();
         assert!(matches!(&error, Error::Authorization(text) if text.contains("chmod 600")), "{error}");
     }
-    set_mode(&files.path("hub.key"), 0o400);
-    assert!(files.server().load().is_ok());
+    set_mode(&files.path("hub", "key"), 0o400);
+    assert!(files.server_as("hub").load().is_ok());
     let half = TlsClientConfig { key_path: None, ..files.client_as("hub") };
     assert!(half.load().unwrap_err().to_string().contains("belong together"));
     files.make("other", &["other"], |_| {});
-    let mut mixed = files.server();
-    mixed.key_path = files.path("other.key");
+    let mut mixed = files.server_as("hub");
+    mixed.key_path = files.path("other", "key");
     assert!(mixed.load().unwrap_err().to_string().contains("cannot be used together"));
-    fs::write(files.path("hub.pem"), "nothing").unwrap();
-    assert!(files.server().load().unwrap_err().to_string().contains("no PEM certificate"));
+    fs::write(files.path("hub", "pem"), "nothing").unwrap();
+    assert!(files.server_as("hub").load().unwrap_err().to_string().contains("no PEM certificate"));
 }
 
 #[test]
@@ -137,7 +135,7 @@ fn a_new_certificate_counts_for_new_connections_and_ends_none() {
     let request = OwnedMessage::request("echo/a", OwnedPayload::Empty);
     before.send_request(&request, Some(SOON)).unwrap();
     // One that cannot be used changes nothing.
-    fs::write(home.files.path("hub.pem"), "nothing").unwrap();
+    fs::write(home.files.path("hub", "pem"), "nothing").unwrap();
     assert!(home.server.reload_tls().is_err());
     assert!(after.connect().unwrap_err().to_string().contains("another name"));
     before.send_request(&request, Some(SOON)).unwrap();

@@ -8,6 +8,7 @@ use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use visorbus_core::bus::{self, SlowConsumer};
 use visorbus_core::message::MessagePayload;
 use visorbus_hub::{Limits, OwnedMessage, OwnedPayload};
+use visorbus_tests::certificates::Certificates;
 use visorbus_tests::patience::PATIENCE;
 use visorbus_tests::raw_peer::RawPeer;
 use visorbus_tests::raw_websocket::{Frame, RawWebSocket, Upgrade};
@@ -16,7 +17,6 @@ use visorbus_unix::UnixSocketListener;
 use visorbus_websocket::{Subprotocol, WebSocketConfig, WebSocketProtocol};
 
 use super::alone::{is_alone, processor_time, raise_descriptors, resident};
-use super::certificates::Certificates;
 use crate::world::{World, token};
 
 #[test]
@@ -27,7 +27,7 @@ fn ten_thousand_connections_that_never_speak_shut_nobody_out_and_slow_nobody_dow
         return;
     }
     let count = raise_descriptors().saturating_sub(2000).min(10_000);
-    for config in [WebSocketConfig::default(), Certificates::new().port()] {
+    for config in [WebSocketConfig::default(), Certificates::in_files().port()] {
         let is_tls = config.tls.is_some();
         let world = World::with(config);
         let directory = tempfile::tempdir().unwrap();
@@ -165,7 +165,7 @@ fn a_reader_that_stops_costs_what_its_policy_says_and_slows_nobody_down() {
     if !is_alone("attacks::crowds::a_reader_that_stops_costs_what_its_policy_says_and_slows_nobody_down") {
         return;
     }
-    let certificates = Certificates::new();
+    let certificates = Certificates::in_files();
     for (mut config, is_tls) in [(WebSocketConfig::default(), false), (certificates.port(), true)] {
         // It is not for their silence that they go.
         config.link.protocol =
@@ -174,7 +174,7 @@ fn a_reader_that_stops_costs_what_its_policy_says_and_slows_nobody_down() {
         for protocol in Subprotocol::ALL {
             stop_reading(&world, protocol, || match is_tls {
                 false => RawWebSocket::connect(world.address()),
-                true => certificates.connect(&world),
+                true => certificates.connect(world.address()),
             });
         }
     }
@@ -241,10 +241,10 @@ fn stop_reading(world: &World, protocol: Subprotocol, connect: impl Fn() -> RawW
 /// Each writes before it reads, more than all that is between them holds.
 #[test]
 fn both_ends_flood_each_other_over_tls_and_every_request_is_answered_once() {
-    let certificates = Certificates::new();
+    let certificates = Certificates::in_files();
     let world = World::with(certificates.port());
     for protocol in Subprotocol::ALL {
-        let mut socket = certificates.connect(&world);
+        let mut socket = certificates.connect(world.address());
         socket.upgrade(&Upgrade::new(world.address(), protocol.as_str()).with("Host", "localhost"));
         let mut peer = WebSocketPeer::over(socket, protocol);
         peer.hello("flood").unwrap();

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use visorbus_tests::certificates::Certificates;
 use visorbus_tests::patience::PATIENCE;
 use visorbus_tests::raw_websocket::{RawWebSocket, Upgrade};
 use visorbus_websocket::{Reason, Subprotocol, WebSocketConfig};
 
-use super::certificates::Certificates;
 use crate::world::World;
 
 #[test]
@@ -103,7 +103,7 @@ fn compression_that_is_offered_is_not_agreed_on() {
 /// A byte now and then keeps no place at the door, be it of a head, of TLS, or of a head within TLS.
 #[test]
 fn who_goes_on_saying_little_is_not_waited_for() {
-    let certificates = Certificates::new();
+    let certificates = Certificates::in_files();
     let (plain, secure) =
         (World::with(impatient(WebSocketConfig::default())), World::with(impatient(certificates.port())));
     let head = Upgrade::new(plain.address(), "visorbus.v1.json").to_bytes();
@@ -116,7 +116,7 @@ fn who_goes_on_saying_little_is_not_waited_for() {
     assert_eq!(answer, b"", "nothing can be said that would be understood");
 
     let started = Instant::now();
-    let answer = trickle(&mut certificates.connect(&secure), &head, started);
+    let answer = trickle(&mut certificates.connect(secure.address()), &head, started);
     assert!(answer.starts_with(b"HTTP/1.1 408 "), "{}", answer.escape_ascii());
 
     for (world, late) in [(&plain, 1), (&secure, 2)] {
@@ -128,7 +128,7 @@ fn who_goes_on_saying_little_is_not_waited_for() {
 
 #[test]
 fn http_without_tls_on_a_port_with_tls_is_told_and_anything_else_is_dropped() {
-    let world = World::with(Certificates::new().port());
+    let world = World::with(Certificates::in_files().port());
     let mut attacker = RawWebSocket::connect(world.address());
     let answer = attacker.ask(&Upgrade::new(world.address(), "visorbus.v1.json").to_bytes());
     assert!(answer.status == 400 && answer.body.contains("wss://"), "{answer:?}");

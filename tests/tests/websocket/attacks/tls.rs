@@ -7,15 +7,15 @@ use chacha20poly1305::{ChaCha20Poly1305, Nonce};
 use rustls::crypto::ring;
 use rustls::{CipherSuite, ConnectionTrafficSecrets};
 use visorbus_hub::Error;
+use visorbus_tests::certificates::Certificates;
 use visorbus_tests::raw_websocket::{RawWebSocket, Upgrade};
 use visorbus_websocket::{Reason, TlsClientConfig, WebSocketClient, WebSocketConfig};
 
-use super::certificates::Certificates;
 use crate::world::World;
 
 #[test]
 fn a_server_whose_certificate_proves_nothing_is_not_believed_and_the_client_says_why() {
-    let certificates = Certificates::new();
+    let certificates = Certificates::in_files();
     certificates.make("expired", &["localhost"], |params| {
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
         params.not_after = rcgen::date_time_ymd(2020, 1, 2);
@@ -42,7 +42,7 @@ fn a_server_whose_certificate_proves_nothing_is_not_believed_and_the_client_says
 
 #[test]
 fn under_mutual_tls_who_has_no_certificate_of_the_authority_is_refused_and_told() {
-    let (certificates, others) = (Certificates::new(), Certificates::new());
+    let (certificates, others) = (Certificates::in_files(), Certificates::in_files());
     others.make("panel", &["panel"], |_| {});
     others.make_self_signed("alone", &["alone"]);
     certificates.make("expired", &["panel"], |params| {
@@ -74,7 +74,7 @@ fn under_mutual_tls_who_has_no_certificate_of_the_authority_is_refused_and_told(
 
 #[test]
 fn versions_and_suites_that_are_not_safe_any_more_get_an_alert() {
-    let world = World::with(Certificates::new().port());
+    let world = World::with(Certificates::in_files().port());
     // TLS_RSA_WITH_AES_128_CBC_SHA, _WITH_RC4_128_SHA, _WITH_3DES_EDE_CBC_SHA; and a good one, for the versions.
     let (weak, good) = ([0x00, 0x2f, 0x00, 0x05, 0x00, 0x0a], [0xc0, 0x2f, 0xc0, 0x2b]);
     let attacks = [
@@ -100,7 +100,7 @@ fn versions_and_suites_that_are_not_safe_any_more_get_an_alert() {
 /// somebody else. No library of today asks for it, so the record is made by hand with the connection's own keys.
 #[test]
 fn a_renegotiation_is_refused() {
-    let certificates = Certificates::new();
+    let certificates = Certificates::in_files();
     let world = World::with(certificates.port());
     let mut provider = ring::default_provider();
     provider.cipher_suites.retain(|suite| {
@@ -115,7 +115,7 @@ fn a_renegotiation_is_refused() {
     config.enable_secret_extraction = true;
     let upgrade = Upgrade::new(world.address(), "visorbus.v1.json").with("Host", "localhost");
     for opens in [false, true] {
-        let mut attacker = certificates.connect_with(&world, Arc::new(config.clone()));
+        let mut attacker = certificates.connect_with(world.address(), Arc::new(config.clone()));
         if opens {
             attacker.upgrade(&upgrade);
         }
