@@ -318,7 +318,7 @@ pub struct Subscribe<'a> {
 }
 
 /// What a subscriber that does not keep up gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Schema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SlowConsumer {
     /// The newest notification of each topic.
@@ -328,6 +328,8 @@ pub enum SlowConsumer {
     /// Everything, or the end of its session.
     Disconnect,
 }
+
+crate::variant_names!(SlowConsumer: "latest", "drop_oldest"(u32), "disconnect");
 
 impl Default for SlowConsumer {
     fn default() -> Self {
@@ -354,7 +356,7 @@ pub struct Revoked<'a> {
 }
 
 /// What a session has for longer than a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Schema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Lasting {
     /// A subscription.
@@ -362,6 +364,8 @@ pub enum Lasting {
     /// A component that it serves.
     Component,
 }
+
+crate::variant_names!(Lasting: "subscription", "component");
 
 /// Notifications that a slow subscriber did not get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Schema)]

@@ -25,6 +25,45 @@ impl TypeSchema {
     }
 }
 
+/// Has an enum described under the names that its variants have in texts, as serde's `rename_all` gives them, where
+/// `derive(Schema)` would describe them by their names in Rust: so what is turned into JSON by its schema reads as what serde
+/// writes. The variants stand in their order, with their content in parentheses.
+///
+/// ```
+/// #[derive(serde::Serialize)]
+/// #[serde(rename_all = "snake_case")]
+/// enum Lamp {
+///     Off,
+///     AtHalf,
+///     Level(u8),
+/// }
+///
+/// visorbus_core::variant_names!(Lamp: "off", "at_half", "level"(u8));
+/// ```
+#[macro_export]
+macro_rules! variant_names {
+    (@) => { &::postcard_schema::schema::DataModelVariant::UnitVariant };
+    (@ $content:ty) => {
+        &::postcard_schema::schema::DataModelVariant::NewtypeVariant(
+            <$content as ::postcard_schema::Schema>::SCHEMA,
+        )
+    };
+    ($name:ident: $($variant:literal $(($content:ty))?),+ $(,)?) => {
+        impl ::postcard_schema::Schema for $name {
+            const SCHEMA: &'static ::postcard_schema::schema::NamedType =
+                &::postcard_schema::schema::NamedType {
+                    name: stringify!($name),
+                    ty: &::postcard_schema::schema::DataModelType::Enum(&[
+                        $(&::postcard_schema::schema::NamedVariant {
+                            name: $variant,
+                            ty: $crate::variant_names!(@ $($content)?),
+                        }),+
+                    ]),
+                };
+        }
+    };
+}
+
 /// The bytes of `T`'s structure. An array's length cannot depend on `T`, so they stand in the shortest of some arrays
 /// that holds them; the others do not get into the program.
 struct Encoded<T: ?Sized>(PhantomData<T>);

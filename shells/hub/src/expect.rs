@@ -286,7 +286,7 @@ struct OwnedRowInfo {
 }
 
 /// [`RowKind`] as the schema of the hub's own address shows it.
-#[derive(Deserialize, Serialize, Schema, Clone, Copy)]
+#[derive(Deserialize, Serialize, Clone, Copy)]
 #[serde(rename_all = "snake_case")]
 enum OwnedRowKind {
     Endpoint,
@@ -296,6 +296,8 @@ enum OwnedRowKind {
     Sends,
     Expects,
 }
+
+visorbus_core::variant_names!(OwnedRowKind: "endpoint", "publishes", "hears", "calls", "sends", "expects");
 
 impl OwnedAnnounce {
     fn into_row(self) -> Result<Row> {

@@ -190,7 +190,7 @@ pub struct ServiceChange {
 }
 
 /// What is to be taken back; a request to `bus/revoke`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Schema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Revoke {
     /// One token, and all that were made from it: for whoever has it.
@@ -200,6 +200,8 @@ pub enum Revoke {
     /// All tokens that were made with the key of this id until now: as well.
     KeyEpoch(u8),
 }
+
+visorbus_core::variant_names!(Revoke: "token"(TokenText), "subject"(String), "key_epoch"(u8));
 
 /// What came to its end because accounts or the policy have changed; the answer of `bus/auth/reload` and
 /// `bus/policy/reload`.

@@ -111,9 +111,7 @@ impl Row {
 }
 
 /// An [`Access`] that owns its scope.
-#[derive(
-    Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, postcard_schema::Schema,
-)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum OwnedAccess {
     #[default]
@@ -121,6 +119,8 @@ pub(crate) enum OwnedAccess {
     Scope(String),
     Open,
 }
+
+visorbus_core::variant_names!(OwnedAccess: "permission", "scope"(String), "open");
 
 impl OwnedAccess {
     pub(crate) fn borrow(&self) -> Access<'_> {

@@ -20,6 +20,7 @@ use visorbus_services::config::{
 
 use crate::args;
 use crate::client::Client;
+use crate::environment;
 use crate::output::{self, CONFIGURATION, print};
 use crate::table;
 
@@ -94,10 +95,13 @@ fn check(args: &args::ConfigFile, json: bool) -> Result<ExitCode> {
     let path = file(&args.config);
     let errors = match ConfigManager::open(settings::schema(), &path, Overrides::from_environment()) {
         Ok(config) if json => {
-            print(&json!({ "file": path, "set": set_keys(&config)?, "errors": [] }).to_string())?;
+            let warnings: Vec<String> = environment::unknown(&config).into_iter().collect();
+            let set = set_keys(&config)?;
+            print(&json!({ "file": path, "set": set, "errors": [], "warnings": warnings }).to_string())?;
             return Ok(ExitCode::SUCCESS);
         }
         Ok(config) => {
+            warn(&config);
             let there = if path.exists() { "" } else { ", which is not there" };
             let set = match set_keys(&config)? {
                 1 => "1 option is set".to_owned(),
@@ -116,12 +120,24 @@ fn check(args: &args::ConfigFile, json: bool) -> Result<ExitCode> {
     Ok(report(&errors, json))
 }
 
+/// Says which variables of the environment change nothing.
+fn warn(config: &ConfigManager) {
+    if let Some(unknown) = environment::unknown(config) {
+        eprintln!("visorbus: {unknown}");
+    }
+}
+
 fn set_keys(config: &ConfigManager) -> Result<usize> {
     Ok(config.list(None).map_err(wrong)?.iter().filter(|entry| entry.origin != Origin::Default).count())
 }
 
 fn show(args: &args::ConfigShow, json: bool) -> Done {
-    let mut entries = Source::of(&args.whose)?.list(None)?;
+    let source = Source::of(&args.whose)?;
+    // What a hub that runs has read is not this environment.
+    if let (Source::File(config), true) = (&source, args.effective) {
+        warn(config);
+    }
+    let mut entries = source.list(None)?;
     entries.retain(|entry| args.effective || entry.origin != Origin::Default);
     if json {
         return Ok(print(&in_json(&entries)?)?);

@@ -12,6 +12,7 @@ mod config;
 mod dbus;
 mod demo;
 mod doctor;
+mod environment;
 mod hardware;
 mod interrupt;
 mod key;

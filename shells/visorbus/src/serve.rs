@@ -17,7 +17,7 @@ use visorbus_services::config::{ConfigError, ConfigManager, ConfigSchema, Overri
 use crate::config::report;
 use crate::reload::count;
 use crate::tls::authority;
-use crate::{args, interrupt, output};
+use crate::{args, environment, interrupt, output};
 
 /// Runs the hub. What is wrong with the configuration has an exit code of its own: starting again does not mend it.
 pub(crate) fn run(args: &args::Serve, verbose: u8, json: bool) -> Result<ExitCode> {
@@ -36,6 +36,9 @@ pub(crate) fn run(args: &args::Serve, verbose: u8, json: bool) -> Result<ExitCod
         return Ok(ExitCode::from(output::CONFIGURATION));
     }
     let log = Log::start(&settings.log)?;
+    if let Some(unknown) = environment::unknown(&config) {
+        tracing::warn!("{unknown}");
+    }
     if !settings.unix_socket.enabled && !settings.websocket.enabled && !settings.dbus.enabled {
         tracing::warn!("no way in is switched on: nobody but boards can reach this hub");
     }

@@ -5,7 +5,9 @@ use visorbus_core::auth::Operation;
 use visorbus_core::dispatch::Caller;
 use visorbus_hub::{Error, Result};
 use visorbus_services::Listening;
-use visorbus_services::config::{Applies, ConfigChange, ConfigEntry, ConfigManager, PermittedConfig};
+use visorbus_services::config::{
+    Applies, ConfigChange, ConfigEntry, ConfigEvent, ConfigManager, ConfigSchema, PermittedConfig,
+};
 
 use super::value::{array, dict, from_item, to_variant};
 use crate::interface::{DBusInterface, DBusMethod, DBusProperty, DBusSignal};
@@ -25,8 +27,8 @@ use crate::listener::DBusDoor;
 ///
 /// The signal `ConfigChanged` (`ssv`: category, key, value) tells whoever may subscribe to
 /// `org.visorbus.config1/config-changed` and has used the interface of the changes of those keys that it may get at that
-/// moment, as `GetValue` asks for each. The property `Categories` has the names of the categories. A secret's value is an
-/// empty text.
+/// moment, as `GetValue` asks for each. The property `Categories` has the names of the categories, and tells when others
+/// are declared. A secret's value is an empty text.
 #[derive(Debug)]
 pub struct ConfigInterface {
     config: ConfigManager,
@@ -45,7 +47,10 @@ impl ConfigInterface {
     pub fn register(config: &ConfigManager, door: &DBusDoor) -> Result<Listening> {
         door.register_interface(Box::new(Self::new(config.clone())))?;
         let door = door.clone();
-        Ok(config.on_change(move |change| tell(&door, change)))
+        Ok(config.on_event(move |event| match event {
+            ConfigEvent::Changed(change) => tell(&door, change),
+            ConfigEvent::Declared(schema) => tell_categories(&door, schema),
+        }))
     }
 
     fn describe(&self, permitted: &PermittedConfig<'_>, category: &str, key: &str) -> Result<MessageItem> {
@@ -126,9 +131,7 @@ impl DBusInterface for ConfigInterface {
         if property_name != CATEGORIES {
             return Err(unknown(property_name));
         }
-        let schema = self.config.schema();
-        let names = schema.categories().iter().map(|category| MessageItem::Str(category.name().to_owned()));
-        array(names.collect(), "as")
+        categories(&self.config.schema())
     }
 
     fn set_property(&self, property_name: &str, _value: MessageItem, _caller: &Caller<'_>) -> Result<()> {
@@ -147,6 +150,18 @@ fn tell(door: &DBusDoor, change: &ConfigChange) {
     if let Err(error) = told {
         tracing::debug!(category = change.category, key = change.key, %error, "no bus is told of a change");
     }
+}
+
+fn tell_categories(door: &DBusDoor, schema: &ConfigSchema) {
+    let told = categories(schema).and_then(|names| door.property_changed(NAME, CATEGORIES, &names));
+    if let Err(error) = told {
+        tracing::debug!(%error, "no bus is told of other categories");
+    }
+}
+
+fn categories(schema: &ConfigSchema) -> Result<MessageItem> {
+    let names = schema.categories().iter().map(|category| MessageItem::Str(category.name().to_owned()));
+    array(names.collect(), "as")
 }
 
 fn listed(entry: &ConfigEntry) -> Result<MessageItem> {

@@ -60,7 +60,7 @@ impl ConfigSchema {
             }));
         }
         ConfigError::all(errors)?;
-        self.with(categories).map_err(|what| malformed(None, what))
+        self.with(categories, text).map_err(|what| malformed(None, what))
     }
 }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use visorbus_hub::Value;
 
 use super::key::Applies;
+use super::schema::ConfigSchema;
 
 /// One key with the value that holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Schema)]
@@ -72,6 +73,15 @@ impl std::fmt::Display for Origin {
             Self::Memory => f.write_str("set while running"),
         }
     }
+}
+
+/// What happens to a configuration.
+#[derive(Debug, Clone)]
+pub enum ConfigEvent {
+    /// Other categories or keys are [declared](ConfigSchema::declared_in) from now on: these are all.
+    Declared(ConfigSchema),
+    /// Another value holds.
+    Changed(ConfigChange),
 }
 
 /// A value that holds from now on.

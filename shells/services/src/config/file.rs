@@ -34,7 +34,9 @@ impl ConfigFile {
     /// What stands in it; `None` when it is not there and never was.
     ///
     /// # Errors
-    /// [`ConfigError::Unusable`] when it is gone, is no file, longer than 1 MiB, may not be read or be written by everybody; at its place what is not UTF-8.
+    /// [`ConfigError::Unusable`] when it is gone, is no file, longer than 1 MiB, may not be read, may be written by everybody,
+    /// or belongs to somebody who is neither root nor this process' user (for root: nor whose directory it is in); at its
+    /// place what is not UTF-8.
     pub(crate) fn read(&self) -> Result<Option<String>, ConfigError> {
         let unusable = |why: String| ConfigError::Unusable { doing: "read", path: self.path.clone(), why };
         let bytes = match read_bounded(&self.path) {
@@ -48,6 +50,12 @@ impl ConfigFile {
                 let mend = format!("chmod o-w {}", self.path.display());
                 return Err(unusable(format!(
                     "everybody may write it, and with it say what happens: {mend}"
+                )));
+            }
+            Err(Unread::Anothers { owner }) => {
+                let (own, path) = (rustix::process::geteuid().as_raw(), self.path.display());
+                return Err(unusable(format!(
+                    "it belongs to user {owner}, who could say with it what happens: chown {own} {path}"
                 )));
             }
             Err(Unread::TooLong) => {
@@ -245,6 +253,7 @@ enum Unread {
     Io(io::Error),
     NoFile(&'static str),
     Everybodys,
+    Anothers { owner: u32 },
     TooLong,
 }
 
@@ -265,15 +274,31 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, Unread> {
     if metadata.mode() & EVERYBODY_WRITES != 0 {
         return Err(Unread::Everybodys);
     }
+    let (owner, reader) = (metadata.uid(), rustix::process::geteuid().as_raw());
+    if !is_trusted(owner, reader) && !(reader == ROOT && owns_directory(owner, path)) {
+        return Err(Unread::Anothers { owner });
+    }
     let mut bytes = Vec::new();
     let len = file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes)?;
     if len > MAX_FILE { Err(Unread::TooLong) } else { Ok(bytes) }
+}
+
+/// Whether `reader` does what a file of `owner` says: what is its own, and what is root's.
+const fn is_trusted(owner: u32, reader: u32) -> bool {
+    owner == reader || owner == ROOT
+}
+
+/// Whether the file's user has the directory too that it is named in. Root makes a configuration so, for the program whose
+/// directory that is, and reads it; a file that somebody has put among the files of others it does not.
+fn owns_directory(owner: u32, path: &Path) -> bool {
+    fs::metadata(directory_of(path)).is_ok_and(|directory| directory.uid() == owner)
 }
 
 fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+const ROOT: u32 = 0;
 /// Bytes of a configuration.
 const MAX_FILE: usize = 1 << 20;
 /// How long somebody else may write.

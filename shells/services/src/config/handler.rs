@@ -1,5 +1,7 @@
 //! The component `config` of a hub: what anybody on a bus asks of the configuration, and the topics of its changes.
 
+use std::sync::{Arc, Weak};
+
 use visorbus_core::IpcError;
 use visorbus_core::auth::Access;
 use visorbus_core::bus::RowKind;
@@ -8,7 +10,7 @@ use visorbus_core::message::typed::{SchemaPair, TypeSchema};
 use visorbus_core::message::{Address, Message, MessagePayload, MessageType};
 use visorbus_hub::{Error, HubHandle, OwnedMessage, OwnedPayload, Value};
 
-use super::entry::{ConfigChange, ConfigEntry};
+use super::entry::{ConfigChange, ConfigEntry, ConfigEvent};
 use super::exchange::Format;
 use super::manager::ConfigManager;
 use super::permitted::PermittedConfig;
@@ -42,13 +44,31 @@ pub struct ConfigMessageHandler {
     config: ConfigManager,
     /// The topics of the changes, one for each key.
     topics: Vec<String>,
-    _listening: Listening,
+    /// The same for all handlers that come one after the other as keys are declared.
+    _listening: Arc<Listening>,
 }
 
 impl ConfigMessageHandler {
-    /// The handler of `config`, whose changes are published on `hub` as long as the handler is there.
+    /// The handler of `config`, whose changes are published on `hub` as long as the handler is there. Where `hub` has it,
+    /// and other keys are declared, it has one with their topics in its place.
     pub fn new(config: ConfigManager, hub: HubHandle) -> Self {
-        let listening = config.on_change(move |change| publish(&hub, change));
+        let listening = Arc::new_cyclic(|listening: &Weak<Listening>| {
+            let (listening, of) = (listening.clone(), config.clone());
+            config.on_event(move |event| match event {
+                ConfigEvent::Changed(change) => publish(&hub, change),
+                ConfigEvent::Declared(_) => {
+                    let Some(listening) = listening.upgrade() else { return };
+                    let next = Self::with(of.clone(), listening);
+                    if let Err(error) = hub.replace_handler(Box::new(next)) {
+                        tracing::debug!("the topics of the configuration stay as they were: {error}");
+                    }
+                }
+            })
+        });
+        Self::with(config, listening)
+    }
+
+    fn with(config: ConfigManager, listening: Arc<Listening>) -> Self {
         let schema = config.schema();
         let topics = schema
             .categories()

@@ -2,7 +2,6 @@
 
 use std::ops::RangeInclusive;
 
-use postcard_schema::Schema;
 use serde::{Deserialize, Serialize};
 use visorbus_hub::Value;
 
@@ -308,13 +307,16 @@ pub enum Kind {
 }
 
 /// When a changed value has its effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Schema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Applies {
     /// As soon as it is changed.
     AtOnce,
     /// When the program that reads it starts again.
     AtRestart,
 }
+
+visorbus_core::variant_names!(Applies: "at_once", "at_restart");
 
 /// What is wrong with a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

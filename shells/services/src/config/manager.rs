@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use visorbus_hub::Value;
 
 use super::document;
-use super::entry::{ConfigChange, ConfigEntry};
+use super::entry::{ConfigChange, ConfigEntry, ConfigEvent};
 use super::error::ConfigError;
 use super::file::ConfigFile;
-use super::overrides::Overrides;
+use super::overrides::{Overrides, UnknownVariable};
 use super::schema::ConfigSchema;
 use super::values::{ConfigValues, Kept, KeptValue};
 use super::watch::ConfigWatch;
@@ -36,10 +36,13 @@ pub struct ConfigManager(Arc<Shared>);
 struct Shared {
     /// Where the values are kept; `None`: nowhere.
     file: Option<ConfigFile>,
+    /// What may be configured whatever is declared in files.
+    own: ConfigSchema,
+    overrides: Overrides,
     values: Mutex<ConfigValues>,
     /// One change at a time.
     changing: Mutex<()>,
-    listeners: Arc<Listeners<ConfigChange>>,
+    listeners: Arc<Listeners<ConfigEvent>>,
 }
 
 impl ConfigManager {
@@ -55,15 +58,8 @@ impl ConfigManager {
     ) -> Result<Self, ConfigError> {
         let file = ConfigFile::new(path.as_ref());
         let text = file.read()?;
-        let schema = declared(schema, &file, text.as_deref(), &overrides)?;
-        let kept = match &text {
-            Some(text) => document::read(file.path(), text, &schema)?,
-            None => Kept::new(),
-        };
-        let overrides = Arc::new(overrides.resolve(&schema)?);
-        let values = ConfigValues::new(schema, overrides, kept);
-        values.check(Some(file.path()))?;
-        Ok(Self::with(Some(file), values))
+        let values = read(&schema, &file, text.as_deref(), &overrides)?;
+        Ok(Self::with(Some(file), schema, overrides, values))
     }
 
     /// A configuration that is kept nowhere.
@@ -71,16 +67,22 @@ impl ConfigManager {
     /// # Panics
     /// When the schema's own check refuses its defaults.
     pub fn in_memory(schema: ConfigSchema) -> Self {
-        let values = ConfigValues::new(schema, Arc::new(HashMap::new()), Kept::new());
+        let values = ConfigValues::new(schema.clone(), Arc::new(HashMap::new()), Kept::new());
         if let Err(error) = values.check(None) {
             panic!("{error}");
         }
-        Self::with(None, values)
+        Self::with(None, schema, Overrides::none(), values)
     }
 
-    /// What may be configured.
+    /// What may be configured at this moment.
     pub fn schema(&self) -> ConfigSchema {
         self.values().schema().clone()
+    }
+
+    /// The variables of the environment that begin as a key's does and are no key's and none of `known`, sorted: a key's
+    /// variable that is misspelt changes nothing.
+    pub fn unknown_variables<'k>(&self, known: impl IntoIterator<Item = &'k str>) -> Vec<UnknownVariable> {
+        self.0.overrides.unknown(&self.schema(), known)
     }
 
     /// The file that it is kept in.
@@ -200,34 +202,35 @@ impl ConfigManager {
                 accepted.iter().map(|(category, key, value)| (*category, *key, value.as_ref())).collect();
             file.replace(|text| {
                 let edited = document::edit(file.path(), text, &accepted)?;
-                after = before.with(document::read(file.path(), &edited, before.schema())?);
-                after.check(Some(file.path()))?;
+                after = self.read_again(file, &edited)?;
                 Ok(edited)
             })?;
             Ok(after)
         })
     }
 
-    /// Reads the file again; says what holds otherwise now. Where it is wrong, all stays as it is.
+    /// Reads the file again, and the files that it says have further categories; says what holds otherwise now. Where
+    /// something is wrong, all stays as it is.
     ///
     /// # Errors
     /// All that is wrong with the file, each with its place.
     pub fn reload(&self) -> Result<Vec<ConfigChange>, ConfigError> {
         let Some(file) = &self.0.file else { return Ok(Vec::new()) };
-        self.exchange(
-            |_, _| BY_FILE.to_owned(),
-            |before| {
-                let text = file.read()?.unwrap_or_default();
-                let after = before.with(document::read(file.path(), &text, before.schema())?);
-                after.check(Some(file.path()))?;
-                Ok(after)
-            },
-        )
+        self.exchange(|_, _| BY_FILE.to_owned(), |_| self.read_again(file, &file.read()?.unwrap_or_default()))
     }
 
     /// Calls `listener` with every change to come, in their order, on the thread that changes something, until what is
     /// returned is dropped. It may use the configuration, also to change it.
     pub fn on_change(&self, listener: impl Fn(&ConfigChange) + Send + Sync + 'static) -> Listening {
+        self.on_event(move |event| {
+            if let ConfigEvent::Changed(change) = event {
+                listener(change);
+            }
+        })
+    }
+
+    /// As [`ConfigManager::on_change`], and when other categories or keys are declared: before their values are told of.
+    pub fn on_event(&self, listener: impl Fn(&ConfigEvent) + Send + Sync + 'static) -> Listening {
         self.0.listeners.add(listener)
     }
 
@@ -240,9 +243,14 @@ impl ConfigManager {
         ConfigWatch::new(&self.0.listeners, pattern)
     }
 
-    fn with(file: Option<ConfigFile>, values: ConfigValues) -> Self {
+    fn with(file: Option<ConfigFile>, own: ConfigSchema, overrides: Overrides, values: ConfigValues) -> Self {
         let (values, changing, listeners) = (Mutex::new(values), Mutex::new(()), Arc::default());
-        Self(Arc::new(Shared { file, values, changing, listeners }))
+        Self(Arc::new(Shared { file, own, overrides, values, changing, listeners }))
+    }
+
+    /// What the file says with this text, and what is declared by that.
+    fn read_again(&self, file: &ConfigFile, text: &str) -> Result<ConfigValues, ConfigError> {
+        read(&self.0.own, file, Some(text), &self.0.overrides)
     }
 
     /// The values as their keys have them.
@@ -291,8 +299,10 @@ impl ConfigManager {
         let before = self.values();
         let after = change(&before)?;
         let changes = before.changes(&after, by);
+        let is_same = before.schema().declares_as(after.schema());
+        let declared = (!is_same).then(|| ConfigEvent::Declared(after.schema().clone()));
         *self.0.values.lock().unwrap_or_else(PoisonError::into_inner) = after;
-        self.0.listeners.push(changes.iter().cloned());
+        self.0.listeners.push(declared.into_iter().chain(changes.iter().cloned().map(ConfigEvent::Changed)));
         drop(changing);
         self.0.listeners.deliver();
         Ok(changes)
@@ -308,6 +318,21 @@ impl std::fmt::Debug for ConfigManager {
 
 /// A category, a key in it, and what that is to be; without a value its default.
 type Wanted<'k> = (&'k str, &'k str, Option<Value>);
+
+/// What a configuration with this text says, under what it declares itself.
+fn read(
+    own: &ConfigSchema,
+    file: &ConfigFile,
+    text: Option<&str>,
+    overrides: &Overrides,
+) -> Result<ConfigValues, ConfigError> {
+    let schema = declared(own.clone(), file, text, overrides)?;
+    let kept = text.map_or_else(|| Ok(Kept::new()), |text| document::read(file.path(), text, &schema))?;
+    let overrides = Arc::new(overrides.resolve(&schema)?);
+    let values = ConfigValues::new(schema, overrides, kept);
+    values.check(Some(file.path()))?;
+    Ok(values)
+}
 
 /// The schema with what is declared in the files that the configuration itself names.
 fn declared(

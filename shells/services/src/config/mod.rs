@@ -3,7 +3,7 @@
 //! - [`ConfigSchema`] says what may be configured: [`Category`]s of [`Key`]s.
 //! - [`ConfigManager`] keeps the values: default, file, environment and command line, each above the one before.
 //! - [`ConfigMessageHandler`] makes it the component `config` of a hub, [`PermittedConfig`] is what one caller may do.
-//! - [`ConfigEntry`] and [`ConfigChange`] are what is told of them.
+//! - [`ConfigEntry`], [`ConfigChange`] and [`ConfigEvent`] are what is told of them.
 
 mod schema;
 
@@ -28,14 +28,14 @@ mod error;
 mod exchange;
 mod requests;
 
-pub use entry::{ConfigChange, ConfigEntry, Origin};
+pub use entry::{ConfigChange, ConfigEntry, ConfigEvent, Origin};
 pub use error::ConfigError;
 pub use exchange::Format;
 pub use file::write_new;
 pub use handler::ConfigMessageHandler;
 pub use key::{Applies, Check, Key, Kind};
 pub use manager::ConfigManager;
-pub use overrides::{Overrides, variable};
+pub use overrides::{Overrides, UnknownVariable, variable};
 pub use permitted::PermittedConfig;
 pub use requests::{CategoryInfo, ConfigKey, ConfigOutcome, ConfigSet, KeyInfo};
 pub use schema::{Across, Category, ConfigSchema};

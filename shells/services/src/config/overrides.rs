@@ -7,7 +7,8 @@ use visorbus_hub::Value;
 
 use super::entry::Origin;
 use super::error::ConfigError;
-use super::schema::ConfigSchema;
+use super::nearest::nearest;
+use super::schema::{ConfigSchema, shown};
 
 /// What environment and command line say, before it is known what may be said. `Debug` shows no value.
 #[derive(Clone, Default)]
@@ -99,6 +100,30 @@ impl Overrides {
         Ok(self.of_environment(schema, &name)?.map(|(value, _)| value))
     }
 
+    /// The variables that are no key's of a schema and none of `known`.
+    pub(crate) fn unknown<'k>(
+        &self,
+        schema: &ConfigSchema,
+        known: impl IntoIterator<Item = &'k str>,
+    ) -> Vec<UnknownVariable> {
+        let of_keys = schema
+            .categories()
+            .iter()
+            .flat_map(|category| category.keys().iter().map(|key| variable(category.name(), key.name())));
+        let known: Vec<String> = of_keys.chain(known.into_iter().map(str::to_owned)).collect();
+        let stem = |name: &str| name.strip_prefix(PREFIX).unwrap_or(name).to_lowercase();
+        let stems: Vec<String> = known.iter().map(|name| stem(name)).collect();
+        let mut unknown: Vec<&String> =
+            self.environment.keys().filter(|name| !known.contains(name)).collect();
+        unknown.sort_unstable();
+        let told = |name: &String| UnknownVariable {
+            nearest: nearest(&stem(name), stems.iter().map(String::as_str))
+                .map(|stem| format!("{PREFIX}{}", stem.to_uppercase())),
+            name: shown(name),
+        };
+        unknown.into_iter().map(told).collect()
+    }
+
     fn of_environment(
         &self,
         schema: &ConfigSchema,
@@ -121,6 +146,25 @@ impl std::fmt::Debug for Overrides {
             .field("environment", &self.environment.keys())
             .field("arguments", &arguments)
             .finish()
+    }
+}
+
+/// A variable that begins as those of the keys do, and that nobody reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownVariable {
+    /// What it is called.
+    pub name: String,
+    /// The variable that was most likely meant.
+    pub nearest: Option<String>,
+}
+
+/// For people: `VISORBUS_LOG_LEVL (did you mean VISORBUS_LOG_LEVEL?)`.
+impl std::fmt::Display for UnknownVariable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.nearest {
+            Some(nearest) => write!(f, "{} (did you mean {nearest}?)", self.name),
+            None => f.write_str(&self.name),
+        }
     }
 }
 

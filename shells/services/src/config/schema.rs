@@ -14,6 +14,8 @@ use super::values::ConfigValues;
 pub struct ConfigSchema {
     categories: Arc<Vec<Category>>,
     declared_in: Option<(String, String)>,
+    /// The texts that have declared categories.
+    declared: Arc<Vec<String>>,
     across: Option<Across>,
 }
 
@@ -28,7 +30,7 @@ impl ConfigSchema {
         if let Err(error) = check(&categories) {
             panic!("{error}");
         }
-        Self { categories: Arc::new(categories), declared_in: None, across: None }
+        Self { categories: Arc::new(categories), ..Self::default() }
     }
 
     /// Has `check` say what is wrong with values together that are right alone, as a [`ConfigError::conflict`]: such
@@ -40,7 +42,8 @@ impl ConfigSchema {
     }
 
     /// Says that the key `category.key`, a list of texts, names files with further categories: whoever
-    /// [opens](super::ConfigManager::open) a configuration with this schema reads them first.
+    /// [opens](super::ConfigManager::open) a configuration with this schema reads them first, and again whenever the
+    /// configuration's own file is read.
     #[must_use]
     pub fn declared_in(mut self, category: &str, key: &str) -> Self {
         self.declared_in = Some((category.to_owned(), key.to_owned()));
@@ -83,12 +86,18 @@ impl ConfigSchema {
         self.declared_in.as_ref().map(|(category, key)| (category.as_str(), key.as_str()))
     }
 
-    /// The same with further categories at the end.
-    pub(crate) fn with(&self, further: Vec<Category>) -> Result<Self, String> {
+    /// The same with further categories at the end, which a text has declared.
+    pub(crate) fn with(&self, further: Vec<Category>, declared: &str) -> Result<Self, String> {
         let mut categories = self.categories.to_vec();
         categories.extend(further);
         check(&categories)?;
-        Ok(Self { categories: Arc::new(categories), ..self.clone() })
+        let declared = self.declared.iter().cloned().chain([declared.to_owned()]).collect();
+        Ok(Self { categories: Arc::new(categories), declared: Arc::new(declared), ..self.clone() })
+    }
+
+    /// Whether both have the same categories, where both were one before anything was declared.
+    pub(crate) fn declares_as(&self, other: &Self) -> bool {
+        self.declared == other.declared
     }
 
     /// What is wrong with values together.
@@ -167,7 +176,7 @@ fn check(categories: &[Category]) -> Result<(), String> {
 }
 
 /// A name that is none of ours, as it is shown to people: not at any length, and without what steers a terminal.
-fn shown(name: &str) -> String {
+pub(crate) fn shown(name: &str) -> String {
     let mut shown: String =
         name.chars().take(MAX_SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if name.chars().nth(MAX_SHOWN).is_some() {

@@ -139,14 +139,17 @@ impl ConfigValues {
         &self.0.kept
     }
 
-    /// What holds otherwise in `after`.
+    /// What holds otherwise in `after`. A key that was not there has had its default; one that is there no more says nothing.
     pub(crate) fn changes(&self, after: &Self, by: impl Fn(&str, &str) -> String) -> Vec<ConfigChange> {
         let mut changes = Vec::new();
-        for category in self.0.schema.categories() {
+        for category in after.0.schema.categories() {
             for key in category.keys() {
-                let (old, value) = (self.held(category.name(), key).0, after.held(category.name(), key).0);
+                let before = self.0.schema.key(category.name(), key.name()).ok();
+                let old = before.map_or(key.default(), |before| self.held(category.name(), before).0);
+                let value = after.held(category.name(), key).0;
                 if old != value {
-                    let shown = |value: &Value| if key.is_secret() { Value::Empty } else { value.clone() };
+                    let secret = key.is_secret() || before.is_some_and(Key::is_secret);
+                    let shown = |value: &Value| if secret { Value::Empty } else { value.clone() };
                     changes.push(ConfigChange {
                         category: category.name().to_owned(),
                         key: key.name().to_owned(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use visorbus_core::message::{Address, Pattern};
 
-use super::entry::ConfigChange;
+use super::entry::{ConfigChange, ConfigEvent};
 use super::error::ConfigError;
 use crate::listeners::{Listeners, Listening};
 
@@ -22,14 +22,16 @@ impl ConfigWatch {
     ///
     /// # Errors
     /// `Malformed` when it is no pattern.
-    pub(crate) fn new(listeners: &Arc<Listeners<ConfigChange>>, pattern: &str) -> Result<Self, ConfigError> {
+    pub(crate) fn new(listeners: &Arc<Listeners<ConfigEvent>>, pattern: &str) -> Result<Self, ConfigError> {
         let what =
             |error| format!("'{}' selects no keys: {error}", pattern.chars().take(64).collect::<String>());
         Pattern::new(pattern).map_err(|error| ConfigError::Malformed { what: what(error) })?;
         let (waiting, pattern) = (Arc::<Waiting>::default(), pattern.to_owned());
         let to = Arc::clone(&waiting);
-        let listening = listeners.add(move |change| {
-            if is_selected(&pattern, change) {
+        let listening = listeners.add(move |event| {
+            if let ConfigEvent::Changed(change) = event
+                && is_selected(&pattern, change)
+            {
                 to.push(change.clone());
             }
         });

@@ -29,7 +29,7 @@ pub struct Alert {
 }
 
 /// Whether an alert is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Schema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AlertState {
     /// It has come and is not over.
@@ -37,6 +37,8 @@ pub enum AlertState {
     /// It is over.
     Cleared,
 }
+
+visorbus_core::variant_names!(AlertState: "raised", "cleared");
 
 /// How all is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Schema)]
@@ -50,9 +52,7 @@ pub struct Health {
 }
 
 /// How all is, in one word.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Schema,
-)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HealthStatus {
     /// All is well.
@@ -63,6 +63,8 @@ pub enum HealthStatus {
     /// Something does not work.
     Failing,
 }
+
+visorbus_core::variant_names!(HealthStatus: "ok", "degraded", "failing");
 
 impl HealthStatus {
     /// Its word.

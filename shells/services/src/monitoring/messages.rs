@@ -78,7 +78,7 @@ impl ThresholdInfo {
 }
 
 /// How a threshold stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Schema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ThresholdState {
     /// What it watches is not measured, at present or at all.
@@ -90,6 +90,8 @@ pub enum ThresholdState {
     /// Something is over it.
     Raised,
 }
+
+visorbus_core::variant_names!(ThresholdState: "unknown", "ok", "pending", "raised");
 
 impl ThresholdState {
     /// Its word.

@@ -60,7 +60,7 @@ pub struct Label {
 }
 
 /// Whether a figure only rises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Schema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MetricKind {
     /// It goes up and down.
@@ -68,6 +68,8 @@ pub enum MetricKind {
     /// It rises, until what is counted begins again.
     Counter,
 }
+
+visorbus_core::variant_names!(MetricKind: "gauge", "counter");
 
 /// All figures of one moment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, Schema)]

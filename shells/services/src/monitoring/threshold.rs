@@ -4,7 +4,6 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use postcard_schema::Schema;
 use serde::{Deserialize, Serialize};
 
 use crate::monitoring::selector::{Selector, short};
@@ -164,7 +163,7 @@ impl fmt::Display for Comparison {
 }
 
 /// How bad something is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Schema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// To be known; the health stays as it is.
@@ -174,6 +173,8 @@ pub enum Severity {
     /// Something does not work: it is failing.
     Critical,
 }
+
+visorbus_core::variant_names!(Severity: "info", "warning", "critical");
 
 impl Severity {
     /// Its word.

@@ -21,6 +21,7 @@ use visorbus_services::config::{ConfigError, ConfigManager, Origin, Overrides};
 use self::finding::{Finding, State};
 use self::subject::Subject;
 use crate::args;
+use crate::environment;
 use crate::output::{self, print};
 
 /// Looks at everything, and says what it found.
@@ -67,14 +68,18 @@ fn configured(args: &args::Doctor, subject: &Subject, all: &mut Vec<Finding>) ->
     let usual = || if args.system { SYSTEM_CONFIG.into() } else { places::config_file() };
     let file = named.clone().unwrap_or_else(usual);
     files::config_file(&file, named.is_some(), subject, all);
-    read(&file, args).unwrap_or_else(|error| {
+    read(&file, args, all).unwrap_or_else(|error| {
         all.push(Finding::fail(CONFIG, error.to_string(), "correct it; `visorbus config check` looks again"));
         unconfigured(args)
     })
 }
 
 /// As `visorbus serve` reads it, with the same options; that of the machine as its unit has it read.
-fn read(file: &Path, args: &args::Doctor) -> std::result::Result<Settings, ConfigError> {
+fn read(
+    file: &Path,
+    args: &args::Doctor,
+    all: &mut Vec<Finding>,
+) -> std::result::Result<Settings, ConfigError> {
     let given = if args.system { Overrides::none() } else { Overrides::from_environment() };
     let mut given = named_places(args).into_iter().fold(given, |given, (category, key, path)| {
         given.value(category, key, Value::Text(path.display().to_string()))
@@ -90,7 +95,10 @@ fn read(file: &Path, args: &args::Doctor) -> std::result::Result<Settings, Confi
             }
         }
     }
-    Settings::read(&ConfigManager::open(settings::schema(), file, given)?)
+    let config = ConfigManager::open(settings::schema(), file, given)?;
+    let unknown = environment::unknown(&config);
+    all.extend(unknown.map(|line| Finding::warn(CONFIG, line, "correct the name, or take it away")));
+    Settings::read(&config)
 }
 
 /// What the options say of places.

@@ -184,6 +184,7 @@ impl IpcManager {
                 settings.auth.clone_from(&self.settings.auth);
                 settings.limits.clone_from(&self.settings.limits);
                 let mut in_force = std::mem::take(&mut self.in_force);
+                in_force.forget_others(values.schema());
                 for category in values.schema().categories() {
                     let name = category.name();
                     match in_force.refused(name, &values) {
@@ -220,7 +221,7 @@ impl IpcManager {
         let changed = in_force.changed(name, values);
         reloaded.at_restart.extend(changed.at_restart);
         if changed.now.is_empty() {
-            return in_force.settle(name);
+            return in_force.settle(name, values);
         }
         let is_put_off = self.clashes(name, settings);
         let taken = if is_put_off { self.check(name, settings) } else { self.take_over(name, settings) };

@@ -94,7 +94,7 @@ impl IpcManager {
         let status = SharedStatus::default();
         let (control, requests) = Requests::new(status.clone());
         let told = control.clone();
-        let changes = config.on_change(move |_| told.changed());
+        let changes = config.on_event(move |_| told.changed());
         Ok(Self {
             in_force: InForce::all(&config.values()),
             config,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use postcard_schema::Schema;
 use serde::{Deserialize, Serialize};
 use visorbus_hub::info::Ended;
-use visorbus_services::config::{Applies, ConfigValues};
+use visorbus_services::config::{Applies, ConfigEntry, ConfigSchema, ConfigValues};
 
 /// What came of reading everything again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Schema)]
@@ -56,21 +56,35 @@ impl InForce {
         Self { started: values.clone(), values, refused: BTreeMap::new() }
     }
 
-    /// The keys of `category`, as `category.key`, that `values` have otherwise.
+    /// The keys of `category`, as `category.key`, that `values` have otherwise; of one that was not there, those that
+    /// somebody has set.
     pub(super) fn changed(&self, category: &str, values: &ConfigValues) -> Changed {
         let since = |before: &BTreeMap<String, ConfigValues>, applies| {
             let before = before.get(category);
             before.map(|before| differences(category, before, values, |of| of == applies)).unwrap_or_default()
         };
+        if !self.values.contains_key(category) {
+            let set = entries(category, values).filter(|entry| entry.value != entry.default);
+            return Changed { now: set.map(name).collect(), at_restart: Vec::new() };
+        }
         Changed {
             now: since(&self.values, Applies::AtOnce),
             at_restart: since(&self.started, Applies::AtRestart),
         }
     }
 
+    /// Forgets categories that are declared no more.
+    pub(super) fn forget_others(&mut self, schema: &ConfigSchema) {
+        let is_there = |category: &String| schema.category(category).is_ok();
+        self.values.retain(|category, _| is_there(category));
+        self.started.retain(|category, _| is_there(category));
+        self.refused.retain(|category, _| is_there(category));
+    }
+
     /// `category` is as `values` say from now on.
     pub(super) fn take(&mut self, category: &str, values: &ConfigValues) {
         self.refused.remove(category);
+        self.started.entry(category.to_owned()).or_insert_with(|| values.clone());
         self.values.insert(category.to_owned(), values.clone());
     }
 
@@ -81,9 +95,9 @@ impl InForce {
         refused
     }
 
-    /// Nothing else is asked for of `category` than what is so.
-    pub(super) fn settle(&mut self, category: &str) {
-        self.refused.remove(category);
+    /// Nothing else is asked for of `category` than what is so, as `values` say too.
+    pub(super) fn settle(&mut self, category: &str, values: &ConfigValues) {
+        self.take(category, values);
     }
 
     /// What came of `category` when it was tried as `values` say, if that was refused.
@@ -108,10 +122,18 @@ fn differences(
     after: &ConfigValues,
     which: impl Fn(Applies) -> bool,
 ) -> Vec<String> {
-    let (Ok(before), Ok(after)) = (before.list(Some(category)), after.list(Some(category))) else {
-        return Vec::new();
+    // A key that was not there has had its default.
+    let old = |entry: &ConfigEntry| {
+        before.get(category, &entry.key).map_or_else(|_| entry.default.clone(), |before| before.value)
     };
-    let pairs = before.iter().zip(&after);
-    let pairs = pairs.filter(|(before, after)| before.value != after.value && which(after.applies));
-    pairs.map(|(_, after)| format!("{category}.{}", after.key)).collect()
+    let changed = entries(category, after).filter(|entry| which(entry.applies) && entry.value != old(entry));
+    changed.map(name).collect()
+}
+
+fn entries(category: &str, values: &ConfigValues) -> impl Iterator<Item = ConfigEntry> {
+    values.list(Some(category)).unwrap_or_default().into_iter()
+}
+
+fn name(entry: ConfigEntry) -> String {
+    format!("{}.{}", entry.category, entry.key)
 }

@@ -437,7 +437,6 @@ fn settings() -> Category {
             "Files that declare further categories and their keys; relative paths are beside this file.",
         )
         .example(texts(&["display.toml"]))
-        .at_restart()
         .only_in_file(),
     )
 }
