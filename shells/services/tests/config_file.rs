@@ -73,6 +73,49 @@ fn what_root_makes_in_the_directory_of_another_is_that_other_s() {
 }
 
 #[test]
+fn a_file_of_somebody_else_says_nothing_of_what_happens() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("visorbus.toml");
+    fs::write(&path, "[left]\nn0 = 7\n").unwrap();
+    let config = open(&path);
+    let give = |path: &Path, user| std::os::unix::fs::chown(path, Some(user), None);
+    if give(&path, 4242).is_err() {
+        // Whoever is not root has no file of somebody else's but root's, which counts.
+        let of_root = ConfigManager::open(schema(), "/etc/hostname", Overrides::none()).unwrap_err();
+        assert!(!of_root.to_string().contains("belongs to"), "{of_root}");
+        return;
+    }
+    let link = directory.path().join("link.toml");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    for named in [&path, &link] {
+        let refused = ConfigManager::open(schema(), named, Overrides::none()).unwrap_err().to_string();
+        let mend = format!("chown 0 {}", named.display());
+        assert!(refused.contains("belongs to user 4242") && refused.ends_with(&mend), "{refused}");
+    }
+    // One that runs does not take it over either, and writes nothing into it.
+    assert!(config.reload().unwrap_err().to_string().contains("belongs to user 4242"));
+    assert!(config.set("left", "n0", Value::Integer(1), "me").is_err());
+    assert_eq!(
+        (config.integer("left", "n0"), fs::read_to_string(&path).unwrap()),
+        (7, "[left]\nn0 = 7\n".to_owned())
+    );
+
+    // What is root's own, and the file of a program in that program's own directory, which root writes so itself.
+    give(&path, 0).unwrap();
+    assert_eq!((open(&path).integer("left", "n0"), open(&link).integer("left", "n0")), (7, 7));
+    give(&path, 4242).unwrap();
+    give(directory.path(), 4242).unwrap();
+    assert_eq!(open(&path).integer("left", "n0"), 7);
+    // A link into that directory from elsewhere does not make it root's wish.
+    let elsewhere = TempDir::new().unwrap();
+    let link = elsewhere.path().join("visorbus.toml");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    assert!(ConfigManager::open(schema(), &link, Overrides::none()).is_err());
+    give(directory.path(), 4243).unwrap();
+    assert!(ConfigManager::open(schema(), &path, Overrides::none()).is_err());
+}
+
+#[test]
 fn a_lock_that_is_no_file_of_its_own_is_neither_waited_for_nor_given_away() {
     let directory = TempDir::new().unwrap();
     let (path, lock) = (directory.path().join("visorbus.toml"), directory.path().join(".visorbus.toml.lock"));

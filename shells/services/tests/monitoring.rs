@@ -14,8 +14,8 @@ use visorbus_hub::{HubConfig, OwnedMessage, OwnedPayload, Result};
 use visorbus_services::Listening;
 use visorbus_services::monitoring::{
     Alert, AlertState, Alerts, Health, HealthStatus, HistoryAnswer, HistoryRequest, Metric, MonitoringConfig,
-    MonitoringEvent, MonitoringManager, MonitoringMessageHandler, Sample, ThresholdInfo, ThresholdState,
-    Topics,
+    MonitoringEvent, MonitoringManager, MonitoringMessageHandler, Sample, Severity, ThresholdInfo,
+    ThresholdState, Topics,
 };
 use visorbus_unix::{Credentials, Delivery, TokenText, UnixSocketClient, UnixSocketServer};
 
@@ -273,6 +273,36 @@ fn what_was_set_over_the_bus_stays_until_its_own_key_changes() {
     assert_eq!(world.manager.config(), other);
     world.manager.reconfigure(slower.clone());
     assert_eq!(world.manager.config(), slower, "and back");
+}
+
+#[test]
+fn a_listener_sets_and_removes_thresholds_within_an_alert() {
+    let world = World::new(&["machine.load1 > 4: critical"]);
+    let (manager, (refusals, refused)) = (world.manager.clone(), sync_channel(100));
+    let _listening = world.manager.on_event(move |event| {
+        let MonitoringEvent::Alert(alert) = event else { return };
+        if alert.state == AlertState::Raised && alert.severity == Severity::Critical {
+            // Another one first, then without the one that this is about; all else may be asked too.
+            manager.set_threshold("machine.load1 > 3: warning".parse().unwrap()).unwrap();
+            assert_eq!(manager.remove_threshold("machine.load1 > 4: critical"), Ok(1));
+            let wrong = manager.remove_threshold("no.such.figure").unwrap_err();
+            let _ = refusals.try_send((wrong.kind(), manager.thresholds().len(), manager.alerts().len()));
+        }
+    });
+    world.set_load(9.0);
+    let mut told = Vec::new();
+    while told.len() < 3 {
+        if let MonitoringEvent::Alert(alert) = world.events.recv_timeout(PATIENCE).unwrap() {
+            told.push((alert.severity, alert.state));
+        }
+    }
+    let (raised, cleared) = (AlertState::Raised, AlertState::Cleared);
+    let (warning, critical) = (Severity::Warning, Severity::Critical);
+    assert_eq!(told, [(critical, raised), (critical, cleared), (warning, raised)]);
+    assert_eq!(refused.recv_timeout(PATIENCE), Ok((ErrorKind::Message, 1, 0)));
+    // It goes on measuring.
+    world.sample();
+    assert_eq!(world.manager.health().status, HealthStatus::Degraded);
 }
 
 #[test]

@@ -9,7 +9,10 @@ use visorbus_services::config::{
     Category, CategoryInfo, ConfigChange, ConfigEntry, ConfigKey, ConfigManager, ConfigMessageHandler,
     ConfigOutcome, ConfigSchema, ConfigSet, Key, Origin as From, Overrides,
 };
-use visorbus_tests::raw_peer::{RawPeer, expect_error};
+use visorbus_services::monitoring::{
+    HealthStatus, MonitoringConfig, MonitoringEvent, MonitoringManager, MonitoringMessageHandler,
+};
+use visorbus_tests::raw_peer::{PATIENCE, RawPeer, expect_error};
 
 use crate::harness::{Client, TestHub, text};
 use crate::translate::json_peer;
@@ -253,6 +256,100 @@ fn what_is_wrong_is_said_and_changes_nothing() {
     let refused = peer.request("config/set", MessagePayload::String("display.hdr = true"));
     expect_error(refused, ErrorKind::Internal, "line 2 of the configuration is wrong");
     assert_eq!(house.text(), "[net]\npasswort = \"geheim\"\n");
+}
+
+#[test]
+fn what_is_declared_while_it_runs_is_told_and_published_to_whoever_has_json_alone_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, room) = (directory.path().join("visorbus.toml"), directory.path().join("room.toml"));
+    let settings = Category::new("settings", "Of others.").key(Key::texts("files", [], "Which files."));
+    let schema = ConfigSchema::new([settings]).declared_in("settings", "files");
+    let config = ConfigManager::open(schema, &path, Overrides::none()).unwrap();
+    let hub = TestHub::start();
+    let handler = ConfigMessageHandler::new(config.clone(), hub.handle.clone());
+    hub.handle.register_handler(Box::new(handler)).unwrap();
+    let scopes = ["subscribe:config/changed/**", "request:**"];
+    let (mut panel, mut peer) = (json_peer(&hub, "panel", &scopes), hub.connect("peer", &scopes));
+    for one in [&mut panel, &mut peer] {
+        one.subscribe("config/changed/**", SlowConsumer::Disconnect).unwrap();
+    }
+    std::fs::write(&room, "[room.width]\nkind = \"integer\"\ndefault = 2\ndescription = \"How wide.\"\n")
+        .unwrap();
+    std::fs::write(&path, "[settings]\nfiles = [\"room.toml\"]\n[room]\nwidth = 3\n").unwrap();
+    config.reload().unwrap();
+    for _ in 0..2 {
+        // Each change once, whether the handler that is replaced runs or not.
+        for one in [&mut panel, &mut peer] {
+            let width = one.read_topic("config/changed/room/width");
+            let change: ConfigChange = width.payload.parse().unwrap();
+            assert_eq!(change.key, "width");
+            let others = one.read_so_far();
+            assert!(others.iter().all(|other| other.destination.ends_with("settings/files")), "{others:?}");
+        }
+        let set =
+            ConfigSet { value: Value::Integer(4), category: "room".to_owned(), key: "width".to_owned() };
+        let _: ConfigOutcome = ask(&mut peer, "config/set", &postcard(&set));
+    }
+    let services: Vec<ServiceInfo> = ask(&mut peer, "bus/services", &OwnedPayload::Empty);
+    let rows =
+        services.iter().find(|service| service.component == "config").map(|service| &service.addresses);
+    assert!(rows.unwrap().iter().any(|row| row.address == "config/changed/room/width"), "{rows:?}");
+
+    // What is declared no more is gone; a change that finds out runs in the handler that is replaced by it.
+    std::fs::write(&path, "").unwrap();
+    let set = ConfigSet {
+        value: Value::Texts(Vec::new()),
+        category: "settings".to_owned(),
+        key: "files".to_owned(),
+    };
+    let _: ConfigOutcome = ask(&mut peer, "config/set", &postcard(&set));
+    let gone = peer.request("config/get/room/width", MessagePayload::Empty);
+    expect_error(gone, ErrorKind::Message, "there is no category 'room'");
+}
+
+#[test]
+fn json_that_is_made_by_the_schema_reads_as_that_which_the_handler_writes() {
+    let house = House::new();
+    let monitoring = MonitoringConfig {
+        thresholds: vec!["process.threads >= 0: critical".parse().unwrap()],
+        ..MonitoringConfig::default()
+    };
+    let manager = MonitoringManager::new(monitoring, house.hub.handle.clone(), Vec::new()).unwrap();
+    let (raises, raised) = std::sync::mpsc::channel();
+    let _listening = manager.on_event(move |event| {
+        if let MonitoringEvent::HealthChanged(health) = event {
+            let _ = raises.send(health.status);
+        }
+    });
+    house.hub.handle.register_handler(Box::new(MonitoringMessageHandler::new(manager))).unwrap();
+    assert_eq!(raised.recv_timeout(PATIENCE), Ok(HealthStatus::Failing));
+    let mut panel = json_peer(&house.hub, "panel", &["*"]);
+    let mut json = |address: &str, payload| match panel.request(address, payload).unwrap().payload {
+        OwnedPayload::Json(text) => serde_json::from_str::<serde_json::Value>(&text).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    for (address, said) in [
+        ("monitoring/health", "\"status\":\"failing\""),
+        ("monitoring/alerts", "\"severity\":\"critical\""),
+        ("monitoring/thresholds", "\"state\":\"raised\""),
+        ("config/list", "\"applies\":\"at_restart\""),
+        ("config/describe", "\"applies\":\"at_once\""),
+    ] {
+        // Nothing is answered in postcard, which the hub turns; `null` in JSON by the handler itself.
+        let (turned, written) =
+            (json(address, MessagePayload::Empty), json(address, MessagePayload::Json("null")));
+        assert!(turned.to_string().contains(said), "{address}: {turned}");
+        let words = |value: &serde_json::Value| {
+            let text = value.to_string();
+            ["status", "severity", "state", "applies", "default"].map(|word| {
+                text.split(&format!("\"{word}\":"))
+                    .skip(1)
+                    .map(|rest| rest.split([',', '}']).next().unwrap().to_owned())
+                    .collect::<Vec<_>>()
+            })
+        };
+        assert_eq!(words(&turned), words(&written), "{address}");
+    }
 }
 
 #[test]

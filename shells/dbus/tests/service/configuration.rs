@@ -5,7 +5,7 @@ use visorbus_hub::Value;
 use visorbus_services::Listening;
 use visorbus_services::config::{Category, ConfigManager, ConfigSchema, Key, Overrides};
 
-use crate::program::{Program, expect_refusal};
+use crate::program::{PROPERTIES, Program, expect_refusal};
 use crate::world::World;
 
 const CONFIG: &str = "org.visorbus.Config1";
@@ -180,6 +180,33 @@ fn a_change_is_heard_by_those_alone_who_may_get_the_key_however_they_listen() {
         assert_eq!(nobody.signals_so_far(), Vec::<String>::new());
     }
     house.world.is_unharmed();
+}
+
+#[test]
+fn categories_that_are_declared_while_it_runs_are_told_of_and_used_at_once() {
+    let world = World::with_panel(ALL);
+    let directory = tempfile::tempdir().unwrap();
+    let (path, room) = (directory.path().join("visorbus.toml"), directory.path().join("room.toml"));
+    let settings = Category::new("settings", "Of others.").key(Key::texts("files", [], "Which files."));
+    let schema = ConfigSchema::new([settings]).declared_in("settings", "files");
+    let config = ConfigManager::open(schema, &path, Overrides::none()).unwrap();
+    let _told = ConfigInterface::register(&config, &world.service.door().unwrap()).unwrap();
+    let (panel, listener) = (world.program(), world.program());
+    panel.get(CONFIG, "Categories").unwrap();
+    listener.listen(PROPERTIES);
+    std::fs::write(&room, "[room.width]\nkind = \"integer\"\ndefault = 2\ndescription = \"How wide.\"\n")
+        .unwrap();
+    std::fs::write(&path, "[settings]\nfiles = [\"room.toml\"]\n[room]\nwidth = 3\n").unwrap();
+    config.reload().unwrap();
+    let (_, changed) = panel.signal("PropertiesChanged");
+    let names =
+        |names: &[&str]| MessageItem::new_array(names.iter().map(|name| (*name).into()).collect()).unwrap();
+    assert_eq!((&changed[0], &changed[2]), (&CONFIG.into(), &names(&["Categories"])));
+    assert_eq!(panel.signal("ConfigChanged").1[1], "files".into());
+    assert_eq!(panel.signal("ConfigChanged").1[1..], ["width".into(), variant(3i64)]);
+    assert_eq!(panel.get(CONFIG, "Categories"), Ok(names(&["settings", "room"])));
+    assert_eq!(set(&panel, ["room", "width"], 4i64), Ok(true));
+    assert_eq!(listener.signals_so_far(), Vec::<String>::new(), "it has not used the interface");
 }
 
 #[test]

@@ -20,6 +20,11 @@ pub(super) fn config_file(path: &Path, is_named: bool, subject: &Subject, all: &
             format!("everybody may write {shown}, and with it say what the hub does"),
             format!("chmod o-w {shown}"),
         )),
+        Ok(found) if ![subject.uid, 0].contains(&found.uid()) => all.push(Finding::fail(
+            CONFIG,
+            format!("{shown} belongs to user {}, who could say with it what the hub does", found.uid()),
+            format!("chown {} {shown}", subject.name),
+        )),
         Ok(found) if !subject.may_read(&found) => all.push(Finding::fail(
             CONFIG,
             format!("{} may not read {shown} (mode {:o})", subject.name, found.mode() & 0o777),

@@ -1,8 +1,11 @@
 //! `visorbus config`: the file written, checked, shown and changed, with a hub and without.
 
 use std::fs;
+use std::os::unix::fs::chown;
 
-use crate::place::{Done, Place};
+use nix::sys::signal::Signal;
+
+use crate::place::{Done, Place, Process};
 
 fn run(place: &Place, args: &[&str]) -> Done {
     place.run(&[&["config"], args].concat())
@@ -79,4 +82,73 @@ fn without_a_hub_the_file_is_read_and_changed_with_the_same_checks() {
     let other = place.path().join("other.toml").display().to_string();
     assert_eq!(run(&place, &["set", "log.level", "info", "--config", &other]).err, "");
     assert_eq!(fs::read_to_string(&other).unwrap(), "[log]\nlevel = \"info\"\n");
+}
+
+#[test]
+fn a_variable_that_nobody_reads_is_said_in_one_line_and_fails_nothing() {
+    let place = Place::new();
+    place.configure("");
+    let run = |args: &[&str], variables: &[&str]| {
+        let mut command = place.command(args);
+        command.envs(variables.iter().map(|name| (name, "info")));
+        Process::start(&mut command).finish()
+    };
+    let misspelt = ["VISORBUS_LOG_LEVL", "VISORBUS_SOMETHING_OF_MINE"];
+    let line = "visorbus: nobody reads what the environment has as VISORBUS_LOG_LEVL (did you mean VISORBUS_LOG_LEVEL?), \
+                VISORBUS_SOMETHING_OF_MINE";
+    let check = run(&["config", "check"], &misspelt);
+    assert_eq!((check.code, check.err.as_str()), (Some(0), line), "{check:?}");
+    assert!(check.out.starts_with("nothing is wrong"), "{check:?}");
+    let json: serde_json::Value =
+        serde_json::from_str(&run(&["config", "check", "--json"], &misspelt).out).unwrap();
+    assert!(json["warnings"][0].as_str().unwrap().contains("VISORBUS_LOG_LEVEL?"), "{json}");
+    let show = run(&["config", "show", "--effective"], &misspelt);
+    assert!(show.code == Some(0) && show.err.ends_with(line), "{show:?}");
+    let doctor = run(&["doctor", "--json"], &misspelt);
+    let found: Vec<serde_json::Value> = serde_json::from_str(&doctor.out).unwrap();
+    let of = |found: &serde_json::Value| found["text"].as_str().unwrap().contains("VISORBUS_LOG_LEVL");
+    assert_eq!(found.iter().find(|found| of(found)).unwrap()["state"], "warn", "{doctor:?}");
+    // What somebody reads, options of commands too, is no news.
+    for variables in
+        [&["VISORBUS_LOG_LEVEL"] as &[&str], &["VISORBUS_POLICY", "VISORBUS_CA", "VISORBUS_LINK_KEY"]]
+    {
+        let check = run(&["config", "check"], variables);
+        assert_eq!((check.code, check.err.as_str()), (Some(0), ""), "{variables:?}");
+    }
+
+    let mut serve = place.command(&["serve"]);
+    serve.env("VISORBUS_WEBSOCKET_BIND_ADRESS", "127.0.0.1:0").env("VISORBUS_TOKEN", "vb1.none");
+    let mut hub = Process::start(&mut serve);
+    let said = hub.wait_for_error("nobody reads");
+    assert!(
+        said.contains("WARN") && said.contains("did you mean VISORBUS_WEBSOCKET_BIND_ADDRESS?"),
+        "{said}"
+    );
+    hub.wait_for_error("visorbus serves on");
+    hub.signal(Signal::SIGTERM);
+    assert!(!hub.finish().err.contains("nobody reads"), "once");
+}
+
+#[test]
+fn a_file_of_another_user_is_refused_by_all_who_would_do_what_it_says() {
+    let place = Place::new();
+    place.configure("[log]\nlevel = \"info\"\n");
+    if chown(&place.config_file(), Some(4242), None).is_err() {
+        // Only root can make a file another's.
+        return;
+    }
+    let mend = format!("chown 0 {}", place.config_file().display());
+    for args in [
+        &["serve"] as &[&str],
+        &["config", "check"],
+        &["config", "show"],
+        &["config", "set", "log.level", "warn"],
+    ] {
+        let done = place.run(args);
+        assert!(done.code == Some(6) && done.err.contains("belongs to user 4242"), "{args:?}: {done:?}");
+        assert!(done.err.trim_end().ends_with(&mend), "{done:?}");
+    }
+    let doctor = place.run(&["doctor"]);
+    assert!(doctor.code == Some(1) && doctor.out.contains("belongs to user 4242"), "{doctor:?}");
+    assert!(!place.socket().exists() && fs::read_to_string(place.config_file()).unwrap().contains("info"));
 }

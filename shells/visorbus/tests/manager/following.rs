@@ -292,6 +292,50 @@ fn what_is_asked_before_anybody_serves_is_done_then() {
 }
 
 #[test]
+fn settings_that_are_declared_while_it_serves_are_there_at_once_and_followed() {
+    let world = World::new();
+    let manager = world.running("");
+    let client = world.client(&manager, "panel");
+    let serving = Serving::start(manager);
+    let key = "kind = \"integer\"\ndefault = 1\ndescription = \"A number.\"\n";
+    fs::write(
+        world.path("room.toml"),
+        format!("[room.width]\n{key}[room.doors]\n{key}applies = \"at_restart\"\n"),
+    )
+    .unwrap();
+    let named = "[settings]\ndeclarations = [\"room.toml\"]\n";
+    world.write(&format!("{named}[room]\nwidth = 3\n"));
+    let reloaded = reload(&client).unwrap();
+    assert_eq!(reloaded.refused, []);
+    assert_eq!(reloaded.applied, ["settings.declarations", "room.width"]);
+    let got: visorbus_services::config::ConfigEntry =
+        call(&client, "config/get/room/width").unwrap().payload.parse().unwrap();
+    assert_eq!(got.value, Value::Integer(3));
+    // From then on as any other, and also when one is added.
+    world.write(&format!("{named}[room]\nwidth = 3\ndoors = 2\n"));
+    assert_eq!(reload(&client).unwrap().at_restart, ["room.doors"]);
+    fs::write(
+        world.path("room.toml"),
+        format!("[room.walls]\n{key}[room.doors]\n{key}applies = \"at_restart\"\n"),
+    )
+    .unwrap();
+    let refused = reload(&client).unwrap().refused;
+    assert!(refused[0].why.contains("there is no key 'room.width'"), "{refused:?}");
+    world.write(&format!("{named}[room]\nwalls = 4\ndoors = 2\n"));
+    let reloaded = reload(&client).unwrap();
+    assert_eq!(
+        (reloaded.applied, reloaded.at_restart),
+        (vec!["room.walls".to_owned()], vec!["room.doors".to_owned()])
+    );
+    // And no more.
+    world.write("");
+    assert_eq!(reload(&client).unwrap().applied, ["settings.declarations"]);
+    assert!(call(&client, "config/get/room/walls").is_err());
+    assert_eq!(status(&client).at_restart, [] as [&str; 0]);
+    serving.end().1.unwrap();
+}
+
+#[test]
 fn a_place_that_cannot_be_had_leaves_the_old_one() {
     let world = World::new();
     let manager = world.running("");

@@ -444,6 +444,45 @@ fn a_listener_that_panics_keeps_nobody_from_hearing_of_a_change() {
 }
 
 #[test]
+fn a_listener_changes_reads_again_and_listens_within_a_callback_with_a_file_and_with_other_threads() {
+    let fixture = Fixture::new("");
+    let config = fixture.open();
+    let watch = config.watch("**").unwrap();
+    let (done, ends) = std::sync::mpsc::channel();
+    let clone = config.clone();
+    let listening = config.on_change(move |change| {
+        let Value::Integer(left) = change.value else { return };
+        if left > 1 {
+            // Written to the file, and read from it, by this thread and by one that it waits for.
+            clone.set("net", "peers", Value::Integer(left - 1), "listener").unwrap();
+            let other = clone.clone();
+            std::thread::spawn(move || {
+                other.set("display", "hdr", Value::Bool(left % 2 == 0), "other").unwrap()
+            })
+            .join()
+            .unwrap();
+            clone.reload().unwrap();
+            drop(clone.on_change(|_| {}));
+            assert!(clone.set("net", "peers", Value::Integer(65), "listener").is_err(), "refused as ever");
+        }
+        let _ = done.send(left);
+    });
+    let at = config.clone();
+    std::thread::spawn(move || at.set("net", "peers", Value::Integer(5), "x").unwrap());
+    for left in [5, 4, 3, 2, 1] {
+        assert_eq!(ends.recv_timeout(Duration::from_secs(30)), Ok(left), "nothing waits for itself");
+    }
+    let mut peers = Vec::new();
+    while peers.len() < 5 {
+        let change = watch.recv_timeout(Duration::from_secs(30)).unwrap();
+        peers.extend((change.key == "peers").then_some(change.value));
+    }
+    assert_eq!(peers, [5, 4, 3, 2, 1].map(Value::Integer));
+    drop(listening);
+    assert_eq!((config.integer("net", "peers"), fixture.open().integer("net", "peers")), (1, 1));
+}
+
+#[test]
 fn a_watch_that_nobody_reads_keeps_the_newest() {
     let config = ConfigManager::in_memory(schema());
     let watch = config.watch("*/peers").unwrap();
@@ -492,6 +531,125 @@ fn further_categories_are_declared_in_files_that_the_configuration_names() {
         let error = open(Overrides::none()).unwrap_err().to_string();
         assert!(error.contains(said), "{error}\nnot {said}");
     }
+}
+
+/// A configuration that names `room.toml` for further categories, with that as it is to begin with.
+fn with_room(text: &str, room: &str) -> (Fixture, ConfigManager) {
+    let settings = Category::new("settings", "Of others.")
+        .key(Key::texts("declarations", [], "Which files.").only_in_file());
+    let fixture = Fixture::new(text);
+    fs::write(fixture.directory.path().join("room.toml"), room).unwrap();
+    let schema = ConfigSchema::new([settings]).declared_in("settings", "declarations");
+    let overrides = Overrides::none().environment([("VISORBUS_ROOM_DOORS", "3")]);
+    let config = ConfigManager::open(schema, fixture.path(), overrides).unwrap();
+    (fixture, config)
+}
+
+const WIDTH: &str = "[room.width]\nkind = \"float\"\ndefault = 2\ndescription = \"How wide.\"\n";
+const DOORS: &str = "[room.doors]\nkind = \"integer\"\ndefault = 1\ndescription = \"How many.\"\n";
+const NAMED: &str = "[settings]\ndeclarations = [\"room.toml\"]\n";
+
+#[test]
+fn what_a_file_declares_when_it_is_read_again_is_there_with_its_values_at_once() {
+    let (fixture, config) = with_room("", &[WIDTH, DOORS].concat());
+    let watch = config.watch("**").unwrap();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let (hears, at) = (Arc::clone(&heard), config.clone());
+    let _listening = config.on_event(move |event| {
+        // Whatever is told of is there by then, for whoever is told too.
+        let width = at.get("room", "width").map(|entry| entry.value).ok();
+        hears.lock().unwrap().push((matches!(event, ConfigEvent::Declared(_)), width));
+    });
+    fs::write(fixture.path(), format!("{NAMED}[room]\nwidth = 5\n")).unwrap();
+    let keys: Vec<String> = config.reload().unwrap().into_iter().map(|change| change.key).collect();
+    assert_eq!(keys, ["declarations", "width", "doors"]);
+    let told: Vec<_> =
+        std::iter::from_fn(|| watch.try_recv()).skip(1).map(|one| (one.old, one.value)).collect();
+    let float = Value::Float;
+    assert_eq!(told, [(float(2.0), float(5.0)), (Value::Integer(1), Value::Integer(3))]);
+    let five = Some(float(5.0));
+    let expected = [(true, five.clone()), (false, five.clone()), (false, five.clone()), (false, five)];
+    assert_eq!(*heard.lock().unwrap(), expected, "first that they are there, then their values");
+    assert!(config.set("room", "width", float(6.0), "x").unwrap());
+
+    // The file of the declarations alone is other: a key has gone, and the value of the other is kept.
+    heard.lock().unwrap().clear();
+    fs::write(fixture.directory.path().join("room.toml"), WIDTH).unwrap();
+    assert_eq!(config.reload(), Ok(Vec::new()));
+    assert_eq!((heard.lock().unwrap().len(), config.float("room", "width")), (1, 6.0));
+    assert!(config.get("room", "doors").is_err());
+    assert_eq!(config.reload(), Ok(Vec::new()));
+    assert_eq!(heard.lock().unwrap().len(), 1, "nothing is told of what is as before");
+
+    // What somebody has declared in the file meanwhile is known to a change too.
+    fs::write(fixture.directory.path().join("room.toml"), [WIDTH, DOORS].concat()).unwrap();
+    fs::write(fixture.path(), format!("{NAMED}[room]\ndoors = 7\n")).unwrap();
+    assert!(config.set("room", "width", float(8.0), "x").unwrap());
+    assert_eq!(
+        (config.float("room", "width"), config.integer("room", "doors")),
+        (8.0, 3),
+        "the environment's"
+    );
+}
+
+#[test]
+fn declarations_that_are_wrong_when_they_are_read_again_change_nothing_and_are_told_with_their_place() {
+    let (fixture, config) = with_room(NAMED, WIDTH);
+    let room = fixture.directory.path().join("room.toml");
+    let watch = config.watch("**").unwrap();
+    for (text, declared, said) in [
+        ("[room]\nwidth = 3\n", WIDTH, "visorbus.toml:1:2: there is no category 'room'"),
+        (&[NAMED, "[room]\nheight = 3\n"].concat(), WIDTH, "there is no key 'room.height'"),
+        (NAMED, "[room.width]\n", "room.toml:1:7: 'room.width': "),
+        (&[NAMED, "[room]\nwidth = true\n"].concat(), WIDTH, "'room.width' is a number"),
+    ] {
+        fs::write(fixture.path(), text).unwrap();
+        fs::write(&room, declared).unwrap();
+        let error = config.reload().unwrap_err().to_string();
+        assert!(error.contains(said), "{error}\nnot {said}");
+        assert_eq!(config.float("room", "width"), 2.0);
+    }
+    fs::remove_file(&room).unwrap();
+    fs::write(fixture.path(), NAMED).unwrap();
+    let error = config.reload().unwrap_err().to_string();
+    assert!(error.ends_with("it is not there, and 'settings.declarations' names it"), "{error}");
+    assert_eq!((config.float("room", "width"), watch.try_recv()), (2.0, None));
+}
+
+#[test]
+fn a_value_of_a_key_that_was_a_secret_is_not_told_when_it_is_declared_as_none() {
+    let secret = WIDTH.replace("kind", "secret = true\nkind");
+    let (fixture, config) = with_room(&[NAMED, "[room]\nwidth = 42\n"].concat(), &secret);
+    fs::write(fixture.directory.path().join("room.toml"), WIDTH).unwrap();
+    fs::write(fixture.path(), [NAMED, "[room]\nwidth = 7\n"].concat()).unwrap();
+    let changes = config.reload().unwrap();
+    assert_eq!((&changes[0].old, &changes[0].value), (&Value::Empty, &Value::Empty));
+}
+
+#[test]
+fn a_variable_that_no_key_has_is_told_and_one_of_a_declared_key_is_not() {
+    let overrides = Overrides::none().environment([
+        ("VISORBUS_NET_PEERS", "4"),
+        ("VISORBUS_NET_PERS", "4"),
+        ("VISORBUS_DISPLAY_BRIGTHNESS", "0.1"),
+        ("VISORBUS_OWN_NAME", "x"),
+        ("VISORBUS_SOMETHING_ELSE", ""),
+        ("NET_PERS", "4"),
+    ]);
+    let fixture = Fixture::new("");
+    let config = ConfigManager::open(schema(), fixture.path(), overrides).unwrap();
+    let told: Vec<String> =
+        config.unknown_variables(["VISORBUS_OWN_NAME"]).iter().map(ToString::to_string).collect();
+    let expected = [
+        "VISORBUS_DISPLAY_BRIGTHNESS (did you mean VISORBUS_DISPLAY_BRIGHTNESS?)",
+        "VISORBUS_NET_PERS (did you mean VISORBUS_NET_PEERS?)",
+        "VISORBUS_SOMETHING_ELSE",
+    ];
+    assert_eq!(told, expected);
+    let (_fixture, config) = with_room("", DOORS);
+    assert_eq!(config.unknown_variables([]).len(), 1, "nothing is declared");
+    let (_fixture, config) = with_room(NAMED, DOORS);
+    assert_eq!(config.unknown_variables([]), []);
 }
 
 #[test]
