@@ -275,7 +275,7 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, Unread> {
         return Err(Unread::Everybodys);
     }
     let (owner, reader) = (metadata.uid(), rustix::process::geteuid().as_raw());
-    if !is_trusted(owner, reader) && !(reader == ROOT && owns_directory(owner, path)) {
+    if !is_trusted(owner, reader, path) {
         return Err(Unread::Anothers { owner });
     }
     let mut bytes = Vec::new();
@@ -283,15 +283,12 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, Unread> {
     if len > MAX_FILE { Err(Unread::TooLong) } else { Ok(bytes) }
 }
 
-/// Whether `reader` does what a file of `owner` says: what is its own, and what is root's.
-const fn is_trusted(owner: u32, reader: u32) -> bool {
-    owner == reader || owner == ROOT
-}
-
-/// Whether the file's user has the directory too that it is named in. Root makes a configuration so, for the program whose
-/// directory that is, and reads it; a file that somebody has put among the files of others it does not.
-fn owns_directory(owner: u32, path: &Path) -> bool {
-    fs::metadata(directory_of(path)).is_ok_and(|directory| directory.uid() == owner)
+/// Whether `reader` does what a file of `owner` says, that `path` names: what is its own, and what is root's. Root makes a
+/// configuration for the user of a directory too, and so does what one says that belongs to whom the directory does that it
+/// is named in; not what somebody has put among the files of others.
+fn is_trusted(owner: u32, reader: u32, path: &Path) -> bool {
+    let is_of_directory = || fs::metadata(directory_of(path)).is_ok_and(|directory| directory.uid() == owner);
+    owner == reader || owner == ROOT || (reader == ROOT && is_of_directory())
 }
 
 fn directory_of(path: &Path) -> &Path {
