@@ -12,7 +12,8 @@ use visorbus_services::config::{
 use visorbus_services::monitoring::{
     HealthStatus, MonitoringConfig, MonitoringEvent, MonitoringManager, MonitoringMessageHandler,
 };
-use visorbus_tests::raw_peer::{PATIENCE, RawPeer, expect_error};
+use visorbus_tests::patience::PATIENCE;
+use visorbus_tests::raw_peer::{RawPeer, expect_error};
 
 use crate::harness::{Client, TestHub, text};
 use crate::translate::json_peer;
