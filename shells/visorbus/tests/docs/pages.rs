@@ -38,6 +38,15 @@ fn every_link_of_the_guide_and_of_readme_leads_somewhere() {
     assert!(wrong.is_empty() && checked > 60, "of {checked}: {wrong:#?}");
 }
 
+/// In the book and in the package there is nothing but the guide.
+#[test]
+fn no_link_of_the_guide_leads_out_of_it() {
+    for name in pages() {
+        let out: Vec<_> = links(&page(&name)).into_iter().filter(|link| link.starts_with("../")).collect();
+        assert!(out.is_empty(), "{name}: name these as code: {out:?}");
+    }
+}
+
 #[test]
 fn what_the_troubleshooting_says_that_the_program_says_it_says() {
     let sources = sources();
