@@ -35,9 +35,11 @@ pub(crate) use config::{
 };
 pub(crate) use dbus::{DBus, DBusAction, DBusCommand, DBusFiles, DBusPlace};
 pub(crate) use doctor::Doctor;
-pub(crate) use hardware::{Hardware, HardwareAction, HardwareCommand, HardwareShow, HardwareWatch};
+pub(crate) use hardware::{
+    Hardware, HardwareAction, HardwareCommand, HardwareShow, HardwareWait, HardwareWatch,
+};
 pub(crate) use key::{Key, Provision, Rotate};
-pub(crate) use manage::Manage;
+pub(crate) use manage::{Manage, Status};
 pub(crate) use monitor::{
     Monitor, MonitorAction, MonitorHistory, MonitorMetrics, MonitorShow, MonitorThresholds, Top,
 };
@@ -70,7 +72,7 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Show how the hub's program is: what serves where, and what its configuration asks for that is not so
     #[command(after_help = STATUS_EXAMPLES)]
-    Status(Manage),
+    Status(Status),
     /// Have the hub read its configuration, accounts, keys, policy and certificates again
     #[command(after_help = RELOAD_EXAMPLES)]
     Reload(Manage),
@@ -408,6 +410,7 @@ Examples:
   visorbus hardware list board
   visorbus hardware show board/imu               its firmware, its link, its commands
   visorbus hardware command board/imu set-rate 50
+  visorbus hardware wait board/imu               until it is there, for 30 s at most
   visorbus hardware watch                        what comes, goes and changes
 
 A command goes to the board's own address: whoever may not call imu/set-rate may not give set-rate to board/imu either.";

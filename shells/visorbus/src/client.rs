@@ -16,6 +16,7 @@ use visorbus_hub::schema::{Schemas, to_json};
 use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
 use visorbus_unix::UnixSocketClient;
 
+use crate::progress::Progress;
 use crate::unanswered::Unanswered;
 use crate::{args, prompt};
 
@@ -45,6 +46,21 @@ impl Client {
                 "the hub at {url} is not shown the keys of the one here: give a --token, or log in with --user"
             ))),
         }
+    }
+
+    /// As [`Client::connect`], to a hub that may not be there yet, for at most this time.
+    pub(crate) fn connect_within(args: &args::Client, time: Duration) -> Result<Self> {
+        let deadline = Instant::now() + time;
+        let progress = Progress::for_time("waiting for the hub", time);
+        // A password is asked for once, when there is somebody to show it to.
+        while let Err(error) = Self::open(Hub::new(&args.place, &args.reach), "waiting") {
+            if !matches!(error, Error::Connection(_)) || Instant::now() >= deadline {
+                return Err(error);
+            }
+            thread::sleep(CONNECT_PAUSE);
+        }
+        drop(progress);
+        Self::connect(args)
     }
 
     /// Connects with a token made from the hub's own key file; `None` where no hub runs.
@@ -359,6 +375,8 @@ const SUBJECT: &str = "cli";
 /// A board at 9 600 baud takes so long for the schemas of some ten addresses.
 const SCHEMA_TIME: Duration = Duration::from_secs(2);
 const SCHEMA_PAUSE: Duration = Duration::from_millis(50);
+/// Between two looks for a hub that is not there.
+const CONNECT_PAUSE: Duration = Duration::from_millis(50);
 /// For so long a client may not know that it was shut out.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 /// A time that every clock can tell: the year 9999.

@@ -1,10 +1,12 @@
 //! `visorbus hardware`: the devices that the hub knows, and what they can be told to do.
 
 use std::io::{self, IsTerminal};
+use std::time::Instant;
 
 use serde::Serialize;
 use visorbus_client::Delivery;
 use visorbus_core::ErrorKind;
+use visorbus_core::bus::SlowConsumer;
 use visorbus_core::message::typed::Endpoint;
 use visorbus_hub::{Error, OwnedMessage, Result, Value};
 use visorbus_services::hardware::messages::{
@@ -15,6 +17,7 @@ use visorbus_services::hardware::{Device, Property};
 use crate::args::{self, HardwareAction};
 use crate::client::Client;
 use crate::output::{BOLD, GREEN, RED, paint, print};
+use crate::progress::Progress;
 use crate::table;
 
 /// Does what `visorbus hardware` says.
@@ -25,6 +28,7 @@ pub(crate) fn run(args: &args::Hardware, json: bool) -> Result<()> {
         Some(HardwareAction::Show(args)) => show(args, json),
         Some(HardwareAction::Command(args)) => command(args),
         Some(HardwareAction::Watch(args)) => watch(args, json),
+        Some(HardwareAction::Wait(args)) => wait(args, json),
     }
 }
 
@@ -68,6 +72,27 @@ fn watch(args: &args::HardwareWatch, json: bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Waits until a device is there: it is looked for at once, and again whenever the hub tells of a change.
+fn wait(args: &args::HardwareWait, json: bool) -> Result<()> {
+    let deadline = Instant::now() + args.timeout;
+    let mut client = Client::connect(&args.client)?;
+    let subscription = client.inner.subscribe(&format!("{COMPONENT}/*"), SlowConsumer::default())?;
+    let _progress = Progress::of(&format!("waiting for {}", args.id));
+    loop {
+        let devices = ask::<ListDevices>(&client, &None)?;
+        if let Some(device) = devices.into_iter().find(|device| device.id == args.id) {
+            let text = format!("{} is {}", device.id, device.state);
+            return if json { print_json(&device) } else { print(&text) };
+        }
+        client.keep_fresh()?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || subscription.recv(Some(left))?.is_none() {
+            let text = format!("'{}' is not there: `visorbus hardware` lists what is", args.id);
+            return Err(Error::Timeout(text));
+        }
+    }
 }
 
 fn ask<E: Endpoint>(client: &Client, request: &E::Request) -> Result<E::Response>

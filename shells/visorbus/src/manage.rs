@@ -17,8 +17,12 @@ use crate::reload::count;
 use crate::table;
 
 /// Shows how the hub's program is.
-pub(crate) fn status(args: &args::Manage, json: bool) -> Result<()> {
-    let status = ask::<GetStatus>(&Client::connect(&args.client)?)?;
+pub(crate) fn status(args: &args::Status, json: bool) -> Result<()> {
+    let client = match args.wait {
+        Some(time) => Client::connect_within(&args.client, time)?,
+        None => Client::connect(&args.client)?,
+    };
+    let status = ask::<GetStatus>(&client)?;
     if json {
         return print_json(&status);
     }

@@ -29,6 +29,8 @@ pub(crate) enum HardwareAction {
     Command(HardwareCommand),
     /// Print which devices come, go and change, until Ctrl-C
     Watch(HardwareWatch),
+    /// Wait until a device is there
+    Wait(HardwareWait),
 }
 
 #[derive(Debug, Args)]
@@ -78,6 +80,20 @@ pub(crate) struct HardwareWatch {
     /// End after so many
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
+
+    #[command(flatten)]
+    pub(crate) client: Client,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HardwareWait {
+    /// The device, for example board/imu
+    #[arg(value_name = "ID", add = ArgValueCompleter::new(complete::devices))]
+    pub(crate) id: String,
+
+    /// Give up after this time
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time)]
+    pub(crate) timeout: Duration,
 
     #[command(flatten)]
     pub(crate) client: Client,

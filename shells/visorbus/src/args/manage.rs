@@ -1,10 +1,23 @@
 //! What can be said to the hub's program over its bus.
 
+use std::time::Duration;
+
 use clap::Args;
 
-use super::Client;
+use super::{Client, parse_time};
 
-/// `visorbus status`, `reload` and `shutdown`.
+/// `visorbus status`.
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Wait at most so long for a hub that is not there yet
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub(crate) wait: Option<Duration>,
+
+    #[command(flatten)]
+    pub(crate) client: Client,
+}
+
+/// `visorbus reload` and `shutdown`.
 #[derive(Debug, Args)]
 pub(crate) struct Manage {
     #[command(flatten)]
@@ -14,6 +27,7 @@ pub(crate) struct Manage {
 pub(super) const STATUS_EXAMPLES: &str = "\
 Examples:
   visorbus status
+  visorbus status --wait 10s                     until a hub that has just been started is there
   visorbus status --json";
 
 pub(super) const RELOAD_EXAMPLES: &str = "\

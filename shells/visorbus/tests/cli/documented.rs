@@ -260,6 +260,7 @@ fn every_command_has_a_help_that_says_what_it_does() {
         &["hardware", "show"],
         &["hardware", "command"],
         &["hardware", "watch"],
+        &["hardware", "wait"],
         &["doctor"],
         &["completions"],
         &["man"],

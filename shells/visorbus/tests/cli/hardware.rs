@@ -40,6 +40,22 @@ fn the_led_of_a_controller_is_switched_by_whoever_may() {
 }
 
 #[test]
+fn a_board_that_is_not_there_yet_is_waited_for() {
+    let place = Place::for_boards();
+    let line = place.path().join("imu.tty");
+    let _hub = place.serve(&["--serial", line.to_str().unwrap()]);
+    let never = place.run(&["hardware", "wait", "board/imu", "--timeout", "100ms"]);
+    never.expect_failure(5, "visorbus: timeout", &["'board/imu' is not there", "visorbus hardware"]);
+    let mut waiting = place.start(&["hardware", "wait", "board/imu", "--timeout", "60s"]);
+    let (_board, device) = place.board();
+    std::os::unix::fs::symlink(device, line).unwrap();
+    assert_eq!(waiting.line(), "board/imu is ready");
+    assert_eq!(waiting.finish().code, Some(0));
+    let there = place.succeed(&["hardware", "wait", "board/imu", "--json", "--timeout", "0s"]);
+    assert!(there.contains(r#""id":"board/imu""#) && there.contains(r#""state":"ready""#), "{there}");
+}
+
+#[test]
 fn a_board_is_listed_shown_told_what_to_do_and_watched() {
     let place = Place::for_boards();
     let (_hub, board) = place.serve_board();

@@ -32,6 +32,17 @@ fn state(place: &Place, part: &str) -> String {
 }
 
 #[test]
+fn a_hub_that_is_not_there_yet_is_waited_for_and_asked_once() {
+    let place = Place::new();
+    let never = place.run(&["status", "--wait", "100ms"]);
+    never.expect_failure(3, "visorbus: connection error", &["`visorbus serve` starts one"]);
+    let waiting = place.start(&["status", "--wait", "60s"]);
+    let _hub = place.serve(&[]);
+    let done = waiting.finish();
+    assert!(done.code == Some(0) && done.out.starts_with("visorbus "), "{done:?}");
+}
+
+#[test]
 fn a_hub_serves_what_its_file_says_and_the_command_line_holds_above_it() {
     let place = Place::new();
     let text =

@@ -32,9 +32,14 @@ fn in_one_shell(command: &str) -> Vec<Step> {
         }
         _ if typed.starts_with("visorbus subscribe") => vec![format!("{typed} --count 1")],
         // The board is there a moment after the hub, and has told what it offers a moment later.
-        _ if ["visorbus hardware show", "visorbus call"].iter().any(|part| typed.starts_with(part)) => {
-            vec![format!("timeout 20 bash -c 'until {typed} > /dev/null 2>&1; do :; done'"), typed]
+        _ if typed.starts_with("visorbus hardware show") => {
+            vec![typed.replace("show", "wait"), typed]
         }
+        _ if typed.starts_with("visorbus call") => vec![
+            "visorbus services --watch > offered.txt & offered=$!".to_owned(),
+            "await offered.txt imu/info; kill $offered".to_owned(),
+            typed,
+        ],
         _ => vec![typed],
     };
     lines.iter().map(|line| Step::new(line)).collect()
