@@ -49,9 +49,9 @@ impl Client {
     }
 
     /// As [`Client::connect`], to a hub that may not be there yet, for at most this time.
-    pub(crate) fn connect_within(args: &args::Client, time: Duration) -> Result<Self> {
+    pub(crate) fn connect_within(args: &args::Client, time: Duration, json: bool) -> Result<Self> {
         let deadline = Instant::now() + time;
-        let progress = Progress::for_time("waiting for the hub", time);
+        let progress = Progress::for_time("waiting for the hub", time, json);
         // A password is asked for once, when there is somebody to show it to.
         while let Err(error) = Self::open(Hub::new(&args.place, &args.reach), "waiting") {
             if !matches!(error, Error::Connection(_)) || Instant::now() >= deadline {

@@ -79,7 +79,7 @@ fn wait(args: &args::HardwareWait, json: bool) -> Result<()> {
     let deadline = Instant::now() + args.timeout;
     let mut client = Client::connect(&args.client)?;
     let subscription = client.inner.subscribe(&format!("{COMPONENT}/*"), SlowConsumer::default())?;
-    let _progress = Progress::of(&format!("waiting for {}", args.id));
+    let _progress = Progress::of(&format!("waiting for {}", args.id), json);
     loop {
         let devices = ask::<ListDevices>(&client, &None)?;
         if let Some(device) = devices.into_iter().find(|device| device.id == args.id) {

@@ -19,7 +19,7 @@ use crate::table;
 /// Shows how the hub's program is.
 pub(crate) fn status(args: &args::Status, json: bool) -> Result<()> {
     let client = match args.wait {
-        Some(time) => Client::connect_within(&args.client, time)?,
+        Some(time) => Client::connect_within(&args.client, time, json)?,
         None => Client::connect(&args.client)?,
     };
     let status = ask::<GetStatus>(&client)?;
