@@ -89,6 +89,10 @@ fn run_all(place: &Place, commands: &[String]) {
             let tells_more = ["key provision", "auth key add", "tls "];
             let makes_secret = tells_more.iter().any(|part| command.contains(part));
             assert!(makes_secret || done.err.is_empty(), "{command}: {done:?}");
+            if command == "visorbus config init" && hub.is_none() {
+                // What a machine that is busy with tests is like is not asked.
+                assert_eq!(place.run(&["config", "set", "monitoring.thresholds", "[]"]).code, Some(0));
+            }
         }
     }
 }
