@@ -10,6 +10,9 @@ use visorbus_hub::info::PeerInfo;
 /// How long anything may take that is to happen: so long that only what never comes takes longer, on the slowest machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How often something is tried that a machine which does much else at the moment may spoil.
+pub const CHANCES: usize = 10;
+
 /// Waits until something is so.
 ///
 /// # Panics

@@ -19,10 +19,10 @@ use visorbus_core::peer::Event;
 use visorbus_imu::messages::{GetInfo, SelfTest, SetRate};
 use visorbus_imu::{ImuBoard, device_key};
 use visorbus_tests::faulty_link::Random;
-use visorbus_tests::patience::PATIENCE;
+use visorbus_tests::patience::{CHANCES, PATIENCE};
 use visorbus_tests::pty::Pty;
 
-use line::{AT_ONCE, CHANCES, Operator, TestHub, samples, samples_without_gaps};
+use line::{AT_ONCE, Operator, TestHub, samples, samples_without_gaps};
 use node::{Host, Node, Ping, log, logged, wait_for_log};
 
 #[test]
@@ -40,7 +40,7 @@ fn a_node_is_called_and_streams_over_its_line() {
     let stream = operator.client.subscribe("imu/sample", SlowConsumer::default()).unwrap();
     // One of the old rate may be on its way.
     samples(&stream, 2);
-    samples_without_gaps(&operator, &stream, 100, 200);
+    samples_without_gaps(&stream, 100, 200);
     let imu = hub.peer("imu").unwrap();
     assert!(imu.authenticated && imu.origin.starts_with("serial "), "{imu:?}");
     assert_eq!((imu.sessions, imu.undecodable, imu.refused), (1, 0, 0), "{imu:?}");
@@ -108,7 +108,7 @@ fn what_a_line_garbles_is_counted_and_the_session_goes_on() {
     let imu = hub.peer("imu").unwrap();
     assert_eq!(imu.sessions, 1, "the session went on: {imu:?}");
     let stream = operator.client.subscribe("imu/sample", SlowConsumer::default()).unwrap();
-    samples_without_gaps(&operator, &stream, 20, 100);
+    samples_without_gaps(&stream, 20, 100);
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn a_node_with_a_wrong_key_is_refused_and_tried_again_and_nobody_else_notices() 
     impostor.wait_for(Event::Refused);
     let peer = hub.wait_for_peer("radio?", |peer| peer.refused >= 2);
     assert!(!peer.authenticated && !impostor.saw(Event::Ready), "{peer:?}");
-    samples_without_gaps(&operator, &stream, 50, 100);
+    samples_without_gaps(&stream, 50, 100);
     assert_eq!(operator.info().boot_id, 1);
     let imu = hub.peer("imu").unwrap();
     assert_eq!((imu.sessions, imu.refused), (1, 0), "{imu:?}");

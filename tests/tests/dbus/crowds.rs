@@ -24,7 +24,7 @@ fn a_flood_of_calls_whose_replies_nobody_reads_harms_nobody() {
     }
     let statistics = world.door.statistics();
     println!("{statistics:?}, longest {longest:?}");
-    assert!(longest < Duration::from_secs(2), "{longest:?}");
+    assert!(longest < Duration::from_secs(5), "{longest:?}");
     assert!(statistics.output_bytes <= config(&bus).output_bytes + (1 << 20), "{statistics:?}");
     let other = Program::new(&bus);
     assert_eq!(other.call("vault/open", "still there?").unwrap(), "still there?");
@@ -144,7 +144,7 @@ fn a_bus_that_stands_still_holds_up_nobody_else_and_gets_no_more_than_the_limit(
     for number in 0..2000 {
         world.publish("news/today", &text);
         if number % 100 == 0 {
-            assert!(world.round_trip() < Duration::from_secs(2));
+            assert!(world.round_trip() < Duration::from_secs(5));
         }
     }
     let statistics = world.door.statistics();

@@ -17,7 +17,7 @@ use crate::harness::{Client, TestHub, flood, request, wire};
 
 #[test]
 fn an_idle_hub_takes_no_processor_time() {
-    let hub = TestHub::with_limits(Limits { handshake_ms: 400, ..Limits::default() });
+    let hub = TestHub::with_limits(Limits { handshake_ms: 1_500, ..Limits::default() });
     let mut peer = hub.connect("idle", &["*"]);
     peer.subscribe("**", SlowConsumer::default()).unwrap();
     let mut half = hub.connect("half", &["*"]);

@@ -5,13 +5,15 @@ use visorbus_core::bus::{self, SlowConsumer};
 use visorbus_core::error::ErrorKind;
 use visorbus_core::limits::MAX_TOKEN;
 use visorbus_core::message::{Message, MessagePayload};
+use visorbus_hub::Limits;
 use visorbus_tests::raw_peer::{RawPeer, expect_error};
 
 use crate::harness::{BOOT_ID, Client, TestHub, claims, request, text, unix_s};
 
 #[test]
 fn a_token_with_any_bit_flipped_or_any_byte_cut_off_is_refused() {
-    let hub = TestHub::start();
+    // A slow machine takes its time for so many.
+    let hub = TestHub::with_limits(Limits { handshake_ms: 600_000, ..Limits::default() });
     let mut innocent = hub.bystander();
     let token = hub.token("forger", &["*"]);
     let mut peer = hub.greeted("forger");

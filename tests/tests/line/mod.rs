@@ -17,7 +17,7 @@ use visorbus_hub::{Error, Hub, HubConfig, HubHandle, Result};
 use visorbus_imu::messages::{CONTROL, GetInfo, Info, Sample};
 use visorbus_imu::{DEVELOPMENT_ROOT_KEY, KEY_ID};
 use visorbus_mcu::{BoardKeys, NoBoardKeys, SerialPort, SerialSpec};
-use visorbus_tests::patience::PATIENCE;
+use visorbus_tests::patience::{CHANCES, PATIENCE};
 use visorbus_unix::{Credentials, Delivery, Subscription, UnixSocketClient, UnixSocketListener};
 
 /// What counts as at once, where the alternative is a deadline of a minute.
@@ -212,43 +212,16 @@ pub(crate) fn samples(subscription: &Subscription, count: usize) -> Vec<Sample> 
     samples
 }
 
-/// The next `count` samples that are this far apart, none left out. Where the machine gives the board or its line no time, the
-/// board leaves some out and tells how many; then those after them get another chance.
+/// The next `count` samples that are this far apart, none left out. Where the machine gives the board no time, the newest of
+/// several that are due takes the place of the others; then those after them get another chance.
 #[track_caller]
-pub(crate) fn samples_without_gaps(
-    operator: &Operator,
-    subscription: &Subscription,
-    count: usize,
-    rate_hz: u16,
-) -> Vec<Sample> {
-    for _ in 0..CHANCES {
-        let seen = samples(subscription, count);
-        let missing = missing(&seen, rate_hz);
-        let board = operator.info();
-        assert!(missing.unwrap_or(0) <= board.samples_dropped.into(), "{missing:?} are missing: {board:?}");
-        if missing == Some(0) {
-            return seen;
-        }
-    }
-    panic!("there were always gaps: {:?}", operator.info());
-}
-
-/// How many are left out; `None` where the board had begun anew, as it does when it is late by a tenth of a second.
-#[track_caller]
-fn missing(samples: &[Sample], rate_hz: u16) -> Option<u64> {
+pub(crate) fn samples_without_gaps(subscription: &Subscription, count: usize, rate_hz: u16) -> Vec<Sample> {
     let period = 1_000_000 / u64::from(rate_hz);
-    let apart = samples.windows(2).map(|pair| pair[1].timestamp_us - pair[0].timestamp_us);
-    apart
-        .map(|apart| match apart {
-            1..=100_000 if apart % period == 0 => Some(apart / period - 1),
-            100_001.. => None,
-            _ => panic!("samples at {rate_hz} Hz are {apart} us apart"),
-        })
-        .sum()
+    let is_next = |pair: &[Sample]| pair[1].timestamp_us - pair[0].timestamp_us == period;
+    let mut chances = (0..CHANCES).map(|_| samples(subscription, count));
+    let whole = chances.find(|samples| samples.windows(2).all(is_next));
+    whole.unwrap_or_else(|| panic!("there are always gaps in {count} samples at {rate_hz} Hz"))
 }
-
-/// For what a busy machine may spoil.
-pub(crate) const CHANCES: usize = 10;
 
 fn start(socket: &Path) -> (HubHandle, JoinHandle<Result<()>>) {
     let keys = keys();

@@ -171,7 +171,7 @@ fn two_boards_share_a_hub_and_the_loss_of_one_is_nothing_to_the_other() {
     operator.wait(NAME, false);
     let refusal = operator.client.call::<Shake>(&HUM, None).unwrap_err();
     assert!(refusal.text().starts_with("nobody serves 'controller'"), "{refusal}");
-    samples_without_gaps(&operator, &stream, 100, 100);
+    samples_without_gaps(&stream, 100, 100);
     assert_eq!(hub.peer("imu").unwrap().sessions, 1);
 }
 

@@ -22,7 +22,7 @@ fn a_board_with_nothing_but_its_links_key_serves_and_its_callers_are_the_hubs_to
     assert_eq!(operator.info().rate_hz, 200);
     let stream = operator.client.subscribe("imu/sample", SlowConsumer::default()).unwrap();
     samples(&stream, 3);
-    samples_without_gaps(&operator, &stream, 400, 200);
+    samples_without_gaps(&stream, 400, 200);
     let imu = hub.peer("imu").unwrap();
     assert!(imu.authenticated, "{imu:?}");
     assert_eq!((imu.sessions, imu.undecodable, imu.refused), (1, 0, 0), "{imu:?}");

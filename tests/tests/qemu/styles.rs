@@ -33,7 +33,7 @@ fn scenario(firmware: &Firmware) {
     let stream = operator.client.subscribe("imu/sample", SlowConsumer::default()).unwrap();
     // Those of the old rate may be on their way.
     samples(&stream, 3);
-    let seen = samples_without_gaps(&operator, &stream, 200, 200);
+    let seen = samples_without_gaps(&stream, 200, 200);
     for sample in &seen {
         assert_eq!((sample.accel, sample.gyro), sample_at(sample.timestamp_us), "the bits of this machine");
     }

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use visorbus_tests::dbus_daemon::DbusDaemon;
 
-use crate::place::{Place, Process};
+use crate::place::{PATIENCE, Place, Process};
 
 /// A hub with a name on `bus`, where this user is taken for `desktop` and may ask the board.
 fn serve(place: &Place, bus: &DbusDaemon, args: &[&str]) -> Process {
@@ -45,9 +46,16 @@ fn busctl_calls_a_board_with_the_names_that_visorbus_shows() {
     let (_board, line) = place.board();
     let _hub = serve(&place, &bus, &["--serial", &line]);
     place.wait_for_board();
-    let shown = show(&place, &bus);
-    let members = shown["members"].as_array().unwrap();
-    let info = members.iter().find(|member| member["name"] == "Info").unwrap_or_else(|| panic!("{shown}"));
+    // The hub asks the board for its types, and shows a member when it knows them.
+    let until = Instant::now() + PATIENCE;
+    let info = loop {
+        let shown = show(&place, &bus);
+        let members = shown["members"].as_array().unwrap();
+        match members.iter().find(|member| member["name"] == "Info") {
+            Some(info) => break info.clone(),
+            None => assert!(Instant::now() < until, "{shown}"),
+        }
+    };
     let word = |name: &str| info[name].as_str().unwrap().to_owned();
     let mut busctl = Command::new("busctl");
     busctl.arg(format!("--address={}", bus.address()));

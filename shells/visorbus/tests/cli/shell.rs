@@ -4,6 +4,8 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use visorbus_tests::patience::CHANCES;
+
 use crate::place::Place;
 
 /// The words that bash offers for the last of `words`.
@@ -37,11 +39,14 @@ fn bash_completes_addresses_and_topics_of_the_hub_that_runs() {
     let place = Place::for_boards();
     let _running = place.serve_board();
     place.wait_for_board();
-    assert_eq!(bash_offers(&place, &["visorbus", "call", "imu/s"]), ["imu/self-test", "imu/set-rate"]);
-    let topics = bash_offers(&place, &["visorbus", "subscribe", "imu/"]);
-    assert_eq!(topics, ["imu/**", "imu/sample"]);
-    let keys = bash_offers(&place, &["visorbus", "config", "get", "log.f"]);
-    assert_eq!(keys, ["log.format"]);
+    // A hub that a busy machine does not let answer at once is not waited for; who sits there asks again.
+    let offers = |words: &[&str]| {
+        let mut offered = (0..CHANCES).map(|_| bash_offers(&place, words));
+        offered.find(|offered| !offered.is_empty()).unwrap_or_default()
+    };
+    assert_eq!(offers(&["visorbus", "call", "imu/s"]), ["imu/self-test", "imu/set-rate"]);
+    assert_eq!(offers(&["visorbus", "subscribe", "imu/"]), ["imu/**", "imu/sample"]);
+    assert_eq!(offers(&["visorbus", "config", "get", "log.f"]), ["log.format"]);
     // The flag in front says which hub is meant; there is none at that one.
     assert!(bash_offers(&place, &["visorbus", "call", "--socket", "/nowhere/bus.sock", "imu/s"]).is_empty());
 }
@@ -53,10 +58,13 @@ fn without_a_hub_that_answers_names_are_none_at_once_and_nothing_is_said() {
     // One that accepts and never says a word.
     fs::create_dir_all(place.socket().parent().unwrap()).unwrap();
     let _mute = std::os::unix::net::UnixListener::bind(place.socket()).unwrap();
-    let start = Instant::now();
-    assert!(bash_offers(&place, &["visorbus", "call", "imu/"]).is_empty());
-    // The shell itself, and a machine that does much else, take most of it.
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    let mut times = (0..CHANCES).map(|_| {
+        let start = Instant::now();
+        assert!(bash_offers(&place, &["visorbus", "call", "imu/"]).is_empty());
+        start.elapsed()
+    });
+    // The shell itself, and a machine that does much else, take most of it: then it is tried again.
+    assert!(times.any(|time| time < Duration::from_secs(3)));
 }
 
 #[test]

@@ -8,7 +8,7 @@ fn the_quick_start_works_as_written() {
     let shown = steps(&page("quick-start.md"));
     assert!(shown.len() >= 15, "{shown:?}");
     let mut all = vec![Step::new(
-        "await() { timeout 20 tail --lines=+1 --follow=name --retry \"$1\" 2> /dev/null | grep --max-count=1 -e \"$2\"; }",
+        "await() { timeout 60 tail --lines=+1 --follow=name --retry \"$1\" 2> /dev/null | grep --max-count=1 -e \"$2\"; }",
     )];
     all.extend(shown.iter().map(|step| step.command.as_str()).flat_map(in_one_shell));
     Desk::new().run(&all, false);

@@ -5,8 +5,10 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use visorbus_tests::dbus_daemon::DbusDaemon;
+use visorbus_tests::patience::PATIENCE;
 
 use crate::root;
 
@@ -72,7 +74,7 @@ impl Desk {
     /// What starts a hub with a board, a setting of its own, every way in, and a user of the desktop who may do everything.
     pub(crate) fn hub_with_board() -> Vec<Step> {
         let steps = [
-            "await() { timeout 20 tail --lines=+1 --follow=name --retry \"$1\" 2> /dev/null | grep --max-count=1 -e \"$2\"; }",
+            "await() { timeout 60 tail --lines=+1 --follow=name --retry \"$1\" 2> /dev/null | grep --max-count=1 -e \"$2\"; }",
             "visorbus config init",
             "visorbus config set settings.declarations \"$PWD/docs/examples/display.toml\"",
             "visorbus key provision imu > imu.key",
@@ -134,7 +136,7 @@ impl Desk {
         let file = self.path().join("script.sh");
         fs::write(&file, script).unwrap();
         let mut bash = self.program("timeout");
-        bash.args(["--kill-after=5", "240", "bash"]).arg(&file).stdin(Stdio::null());
+        bash.args(["--kill-after=5", "900", "bash"]).arg(&file).stdin(Stdio::null());
         let out = bash.output().unwrap();
         let out = String::from_utf8_lossy(&out.stdout).into_owned();
         let ran: Vec<&str> = out.split('\u{1e}').skip(1).collect();
@@ -155,8 +157,20 @@ impl Desk {
         }
     }
 
-    /// The processes that were started from here and are still there, by their command lines.
+    /// The processes that were started from here and are still there, by their command lines. One that was told to end is
+    /// given its time.
     pub(crate) fn left(&self) -> Vec<String> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let running = self.running();
+            if running.is_empty() || Instant::now() > until {
+                return running;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    fn running(&self) -> Vec<String> {
         let mark = format!("HOME={}\0", self.path().display());
         let mut left = Vec::new();
         for entry in fs::read_dir("/proc").unwrap().flatten() {
