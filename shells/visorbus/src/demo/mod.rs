@@ -4,6 +4,7 @@ mod board;
 mod desktop;
 mod nod;
 mod node;
+mod scenes;
 mod secure;
 mod setting;
 
@@ -18,23 +19,20 @@ use nix::sys::signal::SigSet;
 use visorbus::{IpcManager, settings};
 use visorbus_auth::{Accounts, AuthenticationProvider, KeyFile, Policy, Store, TokenRequest, TokenText};
 use visorbus_client::Client;
-use visorbus_controller::messages::{self as controller, Haptic};
-use visorbus_core::bus::{self, SlowConsumer};
+use visorbus_controller::messages as controller;
 use visorbus_dbus::DBusDoor;
 use visorbus_hub::info::ServiceChange;
 use visorbus_hub::{Error, Result, Value};
-use visorbus_imu::messages::{CONTROL, GetInfo, Info, Sample, SetRate};
+use visorbus_imu::messages::{CONTROL, GetInfo, Info};
 use visorbus_imu::{DEVELOPMENT_ROOT_KEY, KEY_ID};
-use visorbus_mcu::{NoBoardKeys, SerialPort, SerialSpec, Trust};
 use visorbus_services::config::ConfigManager;
 use visorbus_unix::{Credentials, Delivery, Subscription, UnixSocketClient};
-use visorbus_websocket::WebSocketClient;
 
 use crate::output::{BOLD, INTERRUPTED, paint, print_line};
 use crate::progress::{self, Progress};
 use crate::{args, interrupt};
-use board::{CONTROLLER, SENSOR};
 use desktop::Desktop;
+use scenes::Cast;
 
 pub(crate) use node::run as run_node;
 
@@ -50,174 +48,43 @@ pub(crate) fn run(args: &args::Demo, json: bool) -> Result<()> {
     let kind = board::Kind::choose(args.board, &running, &mut |text| stage.print(&format!("{text} …")))?;
     drop(progress);
 
-    stage.title("A hub, and two boards on serial lines");
-    let desktop = Desktop::find(&stage, &running);
-    let hub = RunningHub::start(&stage, desktop.as_ref().ok())?;
-    stage.say(
-        "dashboard",
-        format!("{} in a browser, while this runs (`--stay` keeps it); its token:", hub.dashboard()),
-    );
-    stage.say("", hub.token("visitor", &OPERATOR_SCOPES)?.as_str());
-    let operator = hub.client("operator", &OPERATOR_SCOPES)?;
-    let changes = operator.subscribe(bus::SERVICES_CHANGED, SlowConsumer::default())?;
-    let desktop = desktop.and_then(|desktop| desktop.served(hub.bus()));
-    match &desktop {
-        Ok(desktop) => {
-            stage.say("desktop", format!("{}; from another terminal, while this runs:", desktop.describe()));
-            stage.say("", desktop.command());
-        }
-        Err(why) => stage.say("desktop", format!("no bus: {}", why.text())),
-    }
-    let started = Instant::now();
-    let mut boards = Vec::new();
-    for model in [&SENSOR, &CONTROLLER] {
-        boards.push(kind.start(model, &stage.line(model), &running)?);
-        let mut spec = SerialSpec::new(stage.line(model));
-        spec.trust = Trust::Token { name: model.name.to_owned() };
-        hub.manager.handle()?.attach(Box::new(SerialPort::new(spec, Arc::new(NoBoardKeys))))?;
-        stage.say(model.name, kind.describe(model));
-    }
-    if let Some(why) = kind.why_not_emulated() {
-        stage.say("", format!("not emulated: {why}"));
-    }
-    wait_for_boards(&changes, &[SENSOR.name, CONTROLLER.name], true)?;
-    stage.say(
-        "in service",
-        format!(
-            "{} after the start: both proved their key and said what they offer",
-            show(started.elapsed())
-        ),
-    );
-
-    stage.title("A call");
-    let info = call_info(&operator)?;
-    let Info { firmware, board, rate_hz, .. } = &info;
-    stage.say(
-        "imu/info",
-        format!("firmware {firmware} on {board}, {rate_hz} samples/s, boot id {:x}", info.boot_id),
-    );
-    let calls = measure_calls(&operator)?;
-    stage.say("round trip", format!("{calls} over {} calls, process to hub to board and back", calls.count));
-
-    let companion = WebSocketClient::new(&hub.url, "companion")?;
-    companion.connect()?;
-    let scopes = ["request:imu/*", "request:config/set/display/*"];
-    companion.authenticate(&Credentials::Token(hub.token("companion", &scopes)?))?;
-    let calls_over_ws = measure_calls(&companion)?;
-    stage.say("app", format!("{calls_over_ws} for the same over {}", hub.url));
-    let calls_over_dbus = match &desktop {
-        Ok(desktop) => {
-            let (answer, calls) = desktop.call()?;
-            stage.say("desktop", format!("{calls} for the same over D-Bus, which answers {answer}"));
-            Some(calls)
-        }
-        Err(_) => None,
-    };
-
-    let setting::Heard { by_service, by_desktop } =
-        setting::change(&companion, &operator, desktop.as_ref().ok())?;
+    let mut cast = Cast::enter(&stage, &running, kind)?;
+    let companion = cast.companion()?;
+    let calls = cast.call(&companion)?;
+    let heard = cast.change_setting(&companion)?;
     drop(companion);
-    let heard = by_desktop.map(|time| format!(", by a desktop program after {}", show(time)));
-    let heard = format!("heard by a service after {}{}", show(by_service), heard.unwrap_or_default());
-    stage.say("setting", format!("display.brightness = {} by the app; {heard}", setting::BRIGHTNESS));
-
-    stage.title("A call that is refused");
-    let viewer = hub.client("viewer", &["request:imu/*", "subscribe:imu/*"])?;
-    let refusal = match viewer.call::<SetRate>(&STREAM_HZ, None) {
-        Err(error) => error,
-        Ok(rate) => return Err(Error::Internal(format!("the viewer was allowed to set the rate to {rate}"))),
-    };
-    stage.say("viewer", format!("calls imu/set-rate {STREAM_HZ} with a token for imu/* and is told"));
-    stage.say("", refusal.to_string());
-
-    stage.title("A stream");
-    let rate = operator.call::<SetRate>(&STREAM_HZ, None)?;
-    let progress = Progress::for_time("measuring the stream", args.stream, json);
-    let stream = measure_stream(&viewer, args.stream)?;
-    drop(progress);
-    let Stream { delays, rate_hz, missed } = &stream;
-    stage.say("operator", format!("may: imu/set-rate {STREAM_HZ}"));
-    stage.say(
-        "imu/sample",
-        format!("{} in {}: {rate_hz:.1} Hz, {missed} missed", delays.count, show(args.stream)),
-    );
-    stage.say("jitter", format!("{delays} behind the fastest"));
-
-    stage.title("A nod of the head that shakes the hand");
-    let app = hub.client(
-        "app",
-        &["subscribe:imu/*", "subscribe:controller/*", "request:controller/*", controller::CONTROL],
-    )?;
-    let nod::Nod { answered, inputs, changes: pressed, missed } = nod::answer(&app)?;
-    let Haptic { amplitude, frequency_hz, duration_ms } = nod::PULSE;
-    let strength = format!("{amplitude} of full strength at {frequency_hz} Hz for {duration_ms} ms");
-    stage.say("app", format!("hears imu/sample and at a nod calls controller/haptic: {strength}"));
-    stage.say("shaken", format!("{} after the sample came, and for as long as asked", show(answered)));
-    stage.say(
-        "input",
-        format!("{inputs} controller/input meanwhile, {missed} missed; the buttons changed {pressed} times"),
-    );
-
-    stage.title("A crash in the middle of a call");
-    let beside = nod::info(&operator)?;
-    let (error, told) = crash(&operator, boards.remove(0))?;
-    stage.say(
-        "killed",
-        format!("the sensor, while a call waited for it; {} later the caller was told", show(told)),
-    );
-    stage.say("", error.to_string().replace(&stage.directory.path().display().to_string(), "…"));
-    wait_for_boards(&changes, &[SENSOR.name], false)?;
-    let restarted = Instant::now();
-    boards.push(kind.start(&SENSOR, &stage.line(&SENSOR), &running)?);
-    wait_for_boards(&changes, &[SENSOR.name], true)?;
-    let back = restarted.elapsed();
-    let again = call_info(&operator)?.boot_id;
-    if again == info.boot_id {
-        return Err(Error::Internal(
-            "the board that came back has the boot id of the one that was killed".to_owned(),
-        ));
-    }
-    stage.say("started", format!("the sensor again: in service after {}, boot id {again:x}", show(back)));
-    let after = nod::info(&operator)?;
-    if after.boot_id != beside.boot_id {
-        return Err(Error::Internal("the controller restarted when the sensor was killed".to_owned()));
-    }
-    let published = after.inputs_sent.wrapping_sub(beside.inputs_sent);
-    stage.say("controller", format!("went on meanwhile and published {published} inputs"));
+    let viewer = cast.viewer()?;
+    let refusal = cast.refuse(&viewer)?;
+    let stream = cast.stream(&viewer, args.stream)?;
+    let nod = cast.nod()?;
+    let crash = cast.crash()?;
 
     let summary = serde_json::json!({
-        "board": kind.name(),
-        "dashboard": hub.dashboard(),
-        "calls": calls.json(),
-        "calls_over_websocket": calls_over_ws.json(),
-        "calls_over_dbus": calls_over_dbus.as_ref().map(Percentiles::json),
-        "busctl": desktop.as_ref().map(Desktop::command).ok(),
-        "stream": { "asked_hz": rate, "measured_hz": stream.rate_hz, "missed": stream.missed, "delay": stream.delays.json() },
+        "board": cast.kind.name(),
+        "dashboard": cast.hub.dashboard(),
+        "calls": calls.by_socket.json(),
+        "calls_over_websocket": calls.by_websocket.json(),
+        "calls_over_dbus": calls.by_desktop.as_ref().map(Percentiles::json),
+        "busctl": cast.desktop.as_ref().map(Desktop::command).ok(),
+        "stream": { "asked_hz": stream.asked_hz, "measured_hz": stream.rate_hz, "missed": stream.missed, "delay": stream.delays.json() },
         "refused": refusal.to_string(),
-        "setting": { "service_heard_us": micros(by_service), "desktop_heard_us": by_desktop.map(micros) },
-        "nod": { "answered_us": micros(answered), "inputs": inputs, "missed": missed },
-        "crash": { "caller_saw": error.to_string(), "after_us": micros(told), "back_in_service_us": micros(back) },
+        "setting": { "service_heard_us": micros(heard.by_service), "desktop_heard_us": heard.by_desktop.map(micros) },
+        "nod": { "answered_us": micros(nod.answered), "inputs": nod.inputs, "missed": nod.missed },
+        "crash": { "caller_saw": crash.caller_saw.to_string(), "after_us": micros(crash.told), "back_in_service_us": micros(crash.back) },
     });
     stage.title("Summary");
+    let (calls, delays) = (&calls.by_socket, &stream.delays);
     stage.say("call", format!("p50 {}, p99 {}", show(calls.p50), show(calls.p99)));
-    stage.say(
-        "stream",
-        format!(
-            "{:.1} of {rate} Hz, jitter p50 {}, p99 {}",
-            stream.rate_hz,
-            show(stream.delays.p50),
-            show(stream.delays.p99)
-        ),
-    );
-    stage.say("nod", format!("hand shaken after {}", show(answered)));
-    stage.say("crash", format!("caller told after {}, sensor back after {}", show(told), show(back)));
+    let rate = format!("{:.1} of {} Hz", stream.rate_hz, stream.asked_hz);
+    stage.say("stream", format!("{rate}, jitter p50 {}, p99 {}", show(delays.p50), show(delays.p99)));
+    stage.say("nod", format!("hand shaken after {}", show(nod.answered)));
+    let (told, back) = (show(crash.told), show(crash.back));
+    stage.say("crash", format!("caller told after {told}, sensor back after {back}"));
+    drop(viewer);
     if args.stay || stage.is_watched() {
-        operator.call::<SetRate>(&STREAM_HZ, None)?;
-        stage.stay(&hub.dashboard(), desktop.as_ref().ok());
+        cast.stay()?;
     }
-    drop(boards);
-    hub.stop()?;
-    drop(desktop);
+    cast.leave()?;
     stage.finish(&summary)
 }
 
@@ -403,74 +270,6 @@ fn call_info(client: &Client) -> Result<Info> {
     client.call::<GetInfo>(&(), None)
 }
 
-fn measure_calls(client: &Client) -> Result<Percentiles> {
-    let mut times = Vec::new();
-    for _ in 0..CALLS {
-        let started = Instant::now();
-        call_info(client)?;
-        times.push(started.elapsed());
-    }
-    Ok(Percentiles::of(times))
-}
-
-/// What became of a stream of samples.
-struct Stream {
-    delays: Percentiles,
-    rate_hz: f64,
-    missed: u32,
-}
-
-/// Counts samples for `time`, and how much longer than the fastest each took from its timestamp to here.
-fn measure_stream(client: &Client, time: Duration) -> Result<Stream> {
-    let samples = client.subscribe("imu/sample", SlowConsumer::default())?;
-    let started = Instant::now();
-    let mut missed = 0;
-    let mut arrivals: Vec<(u64, Duration)> = Vec::new();
-    while let Some(left) = time.checked_sub(started.elapsed()) {
-        match samples.recv(Some(left))? {
-            Some(Delivery::Message(message)) => {
-                let sample: Sample = message.payload.parse()?;
-                arrivals.push((sample.timestamp_us, started.elapsed()));
-            }
-            Some(Delivery::Missed(count)) => missed += count,
-            None => break,
-        }
-    }
-    let (Some(first), Some(last)) = (arrivals.first(), arrivals.last()) else {
-        return Err(Error::Timeout(format!("no sample came within {}", show(time))));
-    };
-    let span = (last.1 - first.1).as_secs_f64();
-    let rate_hz = if span > 0.0 { (arrivals.len() - 1) as f64 / span } else { 0.0 };
-    // The two clocks have nothing in common but their speed: only differences between samples mean anything.
-    let offset = |(taken, arrived): &(u64, Duration)| arrived.as_micros() as i128 - i128::from(*taken);
-    let fastest = arrivals.iter().map(offset).min().unwrap_or(0);
-    let delays =
-        arrivals.iter().map(|arrival| Duration::from_micros((offset(arrival) - fastest) as u64)).collect();
-    Ok(Stream { delays: Percentiles::of(delays), rate_hz, missed })
-}
-
-/// Kills the board while a call waits for it; what the caller saw, and how long after.
-fn crash(client: &UnixSocketClient, board: board::Board) -> Result<(Error, Duration)> {
-    board.freeze()?;
-    let caller = client.clone();
-    let (sent, is_sent) = std::sync::mpsc::channel();
-    let call = thread::spawn(move || {
-        let _ = sent.send(());
-        let outcome = call_info(&caller);
-        (outcome, Instant::now())
-    });
-    // The call is on its way once the caller runs; the board is frozen, so it cannot be answered.
-    let _ = is_sent.recv();
-    thread::sleep(Duration::from_millis(50));
-    let killed = Instant::now();
-    board.kill();
-    let (outcome, told) = call.join().map_err(|_| Error::Internal("the caller panicked".to_owned()))?;
-    match outcome {
-        Err(error) => Ok((error, told.saturating_duration_since(killed))),
-        Ok(_) => Err(Error::Internal("a board that was stopped has answered".to_owned())),
-    }
-}
-
 /// How times are distributed.
 #[derive(Debug, Clone, Copy)]
 struct Percentiles {
@@ -531,7 +330,6 @@ fn policy() -> String {
 /// What an operator may do here: everything that the boards offer.
 const OPERATOR_SCOPES: [&str; 4] = ["request:**", "subscribe:**", CONTROL, controller::CONTROL];
 const CALLS: usize = 200;
-const STREAM_HZ: u16 = 200;
 const PATIENCE: Duration = Duration::from_secs(15);
 
 #[cfg(test)]
