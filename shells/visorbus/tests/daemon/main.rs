@@ -1,5 +1,6 @@
 //! The hub's program as a whole, attacked: by its files, by its neighbours, by those it serves.
 
+mod boards;
 mod crowds;
 mod files;
 mod house;
