@@ -15,9 +15,10 @@ use crate::place::{PATIENCE, Place, Process};
 
 /// A component that answers when it is told to.
 struct Slow {
-    client: UnixSocketClient,
-    begun: Receiver<()>,
+    /// Dropped first: the client waits for its handler.
     answer: Sender<()>,
+    begun: Receiver<()>,
+    client: UnixSocketClient,
 }
 
 impl Slow {
@@ -28,7 +29,7 @@ impl Slow {
         client.authenticate(&Credentials::Token(token.parse().unwrap())).unwrap();
         let ((begins, begun), (answer, told)) = (channel(), channel());
         client.register_handler(Box::new(Component { id, begins, told })).unwrap();
-        Self { client, begun, answer }
+        Self { answer, begun, client }
     }
 
     fn wait_for_call(&self) {
