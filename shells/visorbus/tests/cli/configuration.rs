@@ -133,7 +133,7 @@ fn a_variable_that_nobody_reads_is_said_in_one_line_and_fails_nothing() {
 fn a_file_of_another_user_is_refused_by_all_who_would_do_what_it_says() {
     let place = Place::new();
     place.configure("[log]\nlevel = \"info\"\n");
-    if chown(&place.config_file(), Some(4242), None).is_err() {
+    if chown(place.config_file(), Some(4242), None).is_err() {
         // Only root can make a file another's.
         return;
     }
