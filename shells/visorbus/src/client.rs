@@ -54,7 +54,9 @@ impl Client {
         let progress = Progress::for_time("waiting for the hub", time, json);
         // A password is asked for once, when there is somebody to show it to.
         while let Err(error) = Self::open(Hub::new(&args.place, &args.reach), "waiting") {
-            if !matches!(error, Error::Connection(_)) || Instant::now() >= deadline {
+            // A socket that systemd has opened is there before the hub is, which then does not answer yet.
+            let may_come = matches!(error, Error::Connection(_) | Error::Timeout(_));
+            if !may_come || Instant::now() >= deadline {
                 return Err(error);
             }
             thread::sleep(CONNECT_PAUSE);
