@@ -303,8 +303,13 @@ impl Process {
     }
 
     /// Waits for its end.
-    pub(crate) fn finish(mut self) -> Done {
-        let deadline = Instant::now() + PATIENCE;
+    pub(crate) fn finish(self) -> Done {
+        self.finish_within(PATIENCE)
+    }
+
+    /// The same, of one that may take so long.
+    pub(crate) fn finish_within(mut self, time: Duration) -> Done {
+        let deadline = Instant::now() + time;
         let rest = |lines: &Receiver<String>| {
             let mut text = Vec::new();
             loop {
