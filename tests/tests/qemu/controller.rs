@@ -9,9 +9,10 @@ use visorbus_controller::messages::{
 };
 use visorbus_core::bus::SlowConsumer;
 use visorbus_core::error::ErrorKind;
+use visorbus_hub::info::SchemaInfo;
 use visorbus_hub::{OwnedMessage, OwnedPayload, Value};
 use visorbus_services::hardware::{HardwareConfig, HardwareManager, HardwareMessageHandler};
-use visorbus_tests::patience::PATIENCE;
+use visorbus_tests::patience::{PATIENCE, wait_until};
 use visorbus_unix::{Delivery, Subscription};
 
 use crate::board::{Board, CONTROLLER, SENSOR, expect_sound_line};
@@ -60,6 +61,12 @@ fn the_led_is_a_command_of_the_board_and_its_register_says_what_was_ordered() {
         u32::from_str_radix(value.trim(), 16).unwrap()
     };
     assert_eq!((operator.call::<GetInfo>(&()).led, led()), (false, 0));
+    // The board takes postcard: what is JSON becomes that when the hub has been told its types.
+    wait_until("the board tells its types", || {
+        let asked = OwnedMessage::request("bus/schema", OwnedPayload::String("controller/led".to_owned()));
+        let told = operator.client.send_request(asked, None).and_then(|answer| answer.payload.parse());
+        told.is_ok_and(|told: SchemaInfo| !told.request.is_empty())
+    });
 
     let viewer = hub.client("viewer", &["request:controller/*"]);
     let refusal = viewer.call::<SwitchLed>(&true, None).unwrap_err();
