@@ -208,7 +208,8 @@ pub const fn piece_len(baud: u32) -> usize {
 pub struct LaneStats {
     /// Times that something was lost, or not acknowledged in time, and was sent again.
     pub resent: u32,
-    /// Best-effort messages that a newer one replaced before they were sent.
+    /// Best-effort messages that went before they were sent, because there was no room for a newer one. That the newest of a
+    /// topic takes the place of the one before is no loss, and is not counted.
     pub overtaken: u32,
     /// Best-effort messages that a newer one replaced before they were taken.
     pub missed: u32,
