@@ -95,8 +95,21 @@ pub fn make_realtime() -> io::Result<()> {
 /// # Errors
 /// As [`make_realtime`].
 pub fn make_realtime_at(priority: u8) -> io::Result<()> {
+    chrt(&["--rr", "--pid", &priority.to_string()])
+}
+
+/// Has this process, and every child it starts from now on, run only where nothing else would (`SCHED_IDLE`), whatever
+/// whoever started it is.
+///
+/// # Errors
+/// As [`make_realtime`].
+pub fn make_idle() -> io::Result<()> {
+    chrt(&["--idle", "--pid", "0"])
+}
+
+fn chrt(arguments: &[&str]) -> io::Result<()> {
     let mut chrt = Command::new("chrt");
-    chrt.args(["--rr", "--pid", &priority.to_string(), &process::id().to_string()]).stdin(Stdio::null());
+    chrt.args(arguments).arg(process::id().to_string()).stdin(Stdio::null());
     let output = chrt.output().map_err(|error| io::Error::new(error.kind(), format!("chrt: {error}")))?;
     if output.status.success() {
         return Ok(());
