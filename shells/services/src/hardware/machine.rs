@@ -10,7 +10,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use super::device::BOARD;
 use super::inventory::Inventory;
 use super::manager::HardwareConfig;
-use super::sysfs::{self, KINDS};
+use super::sysfs::{self, KINDS, Unread};
 use super::uevents::Uevents;
 
 /// The machine's devices, and when to look at them again.
@@ -65,21 +65,35 @@ impl Machine {
             // It may have taken long, and nobody waits for it any more.
             return;
         }
-        let (scan, fault) = match found {
-            Ok(scan) => (scan, None),
-            Err(error) => (sysfs::Scan::default(), Some(error.to_string())),
+        let scan = match found {
+            Ok(scan) => {
+                self.note(Told { left_out: scan.left_out, ..Told::default() }, config);
+                scan
+            }
+            Err(Unread::NoRoot(error)) => {
+                let fault = Some(format!("no devices of this machine are known: {error}"));
+                self.note(Told { fault, ..Told::default() }, config);
+                sysfs::Scan::default()
+            }
+            Err(Unread::Scarce(error)) => {
+                let fault = Some(format!("the devices of this machine stay as they were last seen: {error}"));
+                return self.note(Told { fault, left_out: self.told.left_out }, config);
+            }
         };
-        let told = Told { fault, left_out: scan.left_out };
-        if told != self.told {
-            told.log(config);
-            self.told = told;
-        }
         self.inventory.replace(
             scan.devices,
             |device| device.kind != BOARD,
             |_, _| {},
             "the kernel has it no more",
         );
+    }
+
+    /// Has the log know of what is otherwise than at the look before.
+    fn note(&mut self, told: Told, config: &HardwareConfig) {
+        if told != self.told {
+            told.log(config);
+            self.told = told;
+        }
     }
 
     /// Until the next look: not at once again, for a thousand events may come of one device.
@@ -177,7 +191,7 @@ impl Told {
     fn log(&self, config: &HardwareConfig) {
         let HardwareConfig { sysfs_root, max_devices, .. } = config;
         if let Some(fault) = &self.fault {
-            tracing::warn!("no devices of this machine are known: {}: {fault}", sysfs_root.display());
+            tracing::warn!("{}: {fault}", sysfs_root.display());
         }
         if self.left_out > 0 {
             let left_out = self.left_out;
@@ -192,3 +206,72 @@ fn timespec(duration: Duration) -> Option<Timespec> {
 
 /// From one look to the next.
 const LEAST_REST: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::process::Command;
+
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    use super::*;
+    use crate::hardware::device::DeviceChange;
+
+    /// A machine with two batteries, and where its tree is.
+    fn furnished() -> (tempfile::TempDir, HardwareConfig) {
+        let tree = tempfile::tempdir().unwrap();
+        fs::create_dir_all(tree.path().join("class/power_supply")).unwrap();
+        for name in ["BAT0", "BAT1"] {
+            let folder = tree.path().join("devices").join(name);
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("type"), "Battery\n").unwrap();
+            fs::write(folder.join("status"), "Full\n").unwrap();
+            symlink(format!("../../devices/{name}"), tree.path().join("class/power_supply").join(name))
+                .unwrap();
+        }
+        let config = HardwareConfig { sysfs_root: tree.path().to_owned(), ..HardwareConfig::default() };
+        (tree, config)
+    }
+
+    #[test]
+    fn devices_stay_while_this_process_has_no_descriptors_to_look_at_them() {
+        if std::env::var_os("VISORBUS_TEST_SCARCE").is_some() {
+            return look_with_few_descriptors();
+        }
+        // The limit is one of the whole process.
+        let own =
+            "hardware::machine::tests::devices_stay_while_this_process_has_no_descriptors_to_look_at_them";
+        let mut alone = Command::new(std::env::current_exe().unwrap());
+        let done =
+            alone.args(["--exact", own, "--nocapture"]).env("VISORBUS_TEST_SCARCE", "1").output().unwrap();
+        let said = [done.stdout, done.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(done.status.success() && said.contains("looked with few"), "{said}");
+    }
+
+    fn look_with_few_descriptors() {
+        let (tree, config) = furnished();
+        let inventory = Arc::<Inventory>::default();
+        let told = Arc::<Mutex<Vec<DeviceChange>>>::default();
+        let teller = Arc::clone(&told);
+        let _listening = inventory.listeners.add(move |change| teller.lock().unwrap().push(change.clone()));
+        let bell = Arc::new(Bell::new().unwrap());
+        let mut machine = Machine::new(Arc::default(), Arc::clone(&inventory), bell);
+        machine.look(&config);
+        assert_eq!(std::mem::take(&mut *told.lock().unwrap()).len(), 2, "both are there");
+
+        let before = getrlimit(Resource::Nofile);
+        let used = fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+        for more in 0..8 {
+            setrlimit(Resource::Nofile, Rlimit { current: Some(used - 1 + more), ..before }).unwrap();
+            machine.look(&config);
+        }
+        setrlimit(Resource::Nofile, before).unwrap();
+        assert_eq!(*told.lock().unwrap(), [], "nothing has happened to them");
+        fs::remove_file(tree.path().join("class/power_supply/BAT1")).unwrap();
+        machine.look(&config);
+        assert!(matches!(&**told.lock().unwrap(), [DeviceChange::Removed { .. }]));
+        println!("looked with few");
+    }
+}

@@ -15,7 +15,7 @@ use super::device::Device;
 pub(crate) use classes::KINDS;
 
 use classes::CLASSES;
-use folder::Folder;
+use folder::{Folder, is_scarcity};
 
 /// What a look at the whole tree has found.
 #[derive(Debug, Default)]
@@ -26,12 +26,24 @@ pub(crate) struct Scan {
     pub(crate) left_out: usize,
 }
 
-/// Reads all devices below `root`, `most` at most.
+/// Why a look has found nothing.
+#[derive(Debug)]
+pub(crate) enum Unread {
+    /// What the system says of the root: there are no devices.
+    NoRoot(std::io::Error),
+    /// What this process has too little of to look: that says nothing of what is there.
+    Scarce(std::io::Error),
+}
+
+/// Reads all devices below `root`, `most` at most. A machine without a class has no devices of it.
 ///
 /// # Errors
-/// What the system says of `root` itself. A machine without a class has no devices of it.
-pub(crate) fn scan(root: &Path, most: usize) -> std::io::Result<Scan> {
-    let root = Folder::open(root)?;
+/// As [`Unread`] says.
+pub(crate) fn scan(root: &Path, most: usize) -> Result<Scan, Unread> {
+    let root = Folder::open(root).map_err(|error| match is_scarcity(&error) {
+        true => Unread::Scarce(error.into()),
+        false => Unread::NoRoot(error.into()),
+    })?;
     let mut scan = Scan::default();
     for class in &CLASSES {
         let Some(folder) = root.folder(class.folder) else { continue };
@@ -43,5 +55,5 @@ pub(crate) fn scan(root: &Path, most: usize) -> std::io::Result<Scan> {
             scan.devices.extend(class.read(&root, name));
         }
     }
-    Ok(scan)
+    root.scarcity().map_or(Ok(scan), |error| Err(Unread::Scarce(error.into())))
 }

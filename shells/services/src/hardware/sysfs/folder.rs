@@ -1,9 +1,11 @@
 //! A folder of sysfs, and its files: read within bounds, and never outside the tree.
 
+use std::cell::Cell;
 use std::fs::File;
-use std::io::{Read, Result};
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::rc::Rc;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat, openat2, statat};
 use rustix::io::Errno;
@@ -11,28 +13,39 @@ use rustix::io::Errno;
 /// An open folder. What is read from it is of the one device whose folder it was when it was opened, whatever has taken
 /// its name since.
 #[derive(Debug)]
-pub(crate) struct Folder(OwnedFd);
+pub(crate) struct Folder {
+    fd: OwnedFd,
+    /// What this process had no more of when something of the tree was to be read.
+    scarcity: Rc<Cell<Option<Errno>>>,
+}
 
 impl Folder {
     /// Opens the root of a tree.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        Ok(Self(rustix::fs::open(path, FOLDER, Mode::empty())?))
+    pub(crate) fn open(path: &Path) -> Result<Self, Errno> {
+        Ok(Self { fd: rustix::fs::open(path, FOLDER, Mode::empty())?, scarcity: Rc::default() })
+    }
+
+    /// Whether something of the tree was left out because this process has no more descriptors or memory, and not because
+    /// it is not there; what the system said.
+    pub(crate) fn scarcity(&self) -> Option<Errno> {
+        self.scarcity.get()
     }
 
     /// The folder at `path` below this one, also through symbolic links, as the classes are full of. `None` where there is
     /// none, or it lies outside of this one.
     pub(crate) fn folder(&self, path: &str) -> Option<Self> {
         let within = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        let open = || openat2(&self.0, path, FOLDER, Mode::empty(), within);
+        let open = || openat2(&self.fd, path, FOLDER, Mode::empty(), within);
         // Whenever something is renamed anywhere meanwhile, the kernel cannot say that a `..` stayed within (openat2(2)).
         let settled = (0..MOST_TRIES).map(|_| open()).find(|opened| !matches!(opened, Err(Errno::AGAIN)));
-        settled.and_then(std::result::Result::ok).map(Self)
+        let fd = self.note(settled?)?;
+        Some(Self { fd, scarcity: Rc::clone(&self.scarcity) })
     }
 
     /// The names in it, sorted; without those that are not UTF-8 or hold control characters, which no device of the
     /// kernel's has.
     pub(crate) fn names(&self) -> Vec<String> {
-        let Ok(entries) = Dir::read_from(&self.0) else { return Vec::new() };
+        let Some(entries) = self.note(Dir::read_from(&self.fd)) else { return Vec::new() };
         let mut names: Vec<String> = entries
             .take(MOST_NAMES)
             .filter_map(|entry| entry.ok()?.file_name().to_str().ok().map(str::to_owned))
@@ -71,13 +84,23 @@ impl Folder {
     pub(crate) fn start_of(&self, name: &str) -> Option<Vec<u8>> {
         // To open what is no file can wait, or do something.
         let is_file = |mode| FileType::from_raw_mode(mode) == FileType::RegularFile;
-        statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW).ok().filter(|stat| is_file(stat.st_mode))?;
-        let file = openat(&self.0, name, FILE, Mode::empty()).ok()?;
+        statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok().filter(|stat| is_file(stat.st_mode))?;
+        let file = self.note(openat(&self.fd, name, FILE, Mode::empty()))?;
         rustix::fs::fstat(&file).ok().filter(|stat| is_file(stat.st_mode))?;
         let mut bytes = Vec::new();
         File::from(file).take(LONGEST as u64 + 1).read_to_end(&mut bytes).ok()?;
         Some(bytes)
     }
+
+    fn note<T>(&self, read: Result<T, Errno>) -> Option<T> {
+        read.inspect_err(|error| self.scarcity.set(Some(*error).filter(is_scarcity).or(self.scarcity.get())))
+            .ok()
+    }
+}
+
+/// Whether this process has too few descriptors, or too little memory, to look: that says nothing of what is there.
+pub(crate) const fn is_scarcity(error: &Errno) -> bool {
+    matches!(*error, Errno::MFILE | Errno::NFILE | Errno::NOMEM)
 }
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
