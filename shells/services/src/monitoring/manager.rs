@@ -75,8 +75,9 @@ impl MonitoringManager {
         let publish = if config.publish == before.publish { now.publish } else { config.publish };
         let proc_root = now.proc_root.clone();
         let interval = (config.interval != now.interval).then_some(config.interval);
-        let events = state.monitor.set_thresholds(&thresholds, inner.time());
-        state.monitor.config = MonitoringConfig { thresholds, publish, proc_root, ..config };
+        let time = inner.time();
+        let events = state.monitor.set_thresholds(&thresholds, time);
+        state.monitor.configure(MonitoringConfig { thresholds, publish, proc_root, ..config }, time);
         state.changes += 1;
         inner.listeners.push(events);
         inner.listeners.push(interval.map(MonitoringEvent::IntervalChanged));

@@ -26,6 +26,8 @@ pub(crate) struct Monitor {
     health: Health,
     /// When it last took figures.
     time: Option<Time>,
+    /// Since when they are expected at this interval.
+    expected_since: Duration,
     /// What the counters were then.
     counters: HashMap<String, f64>,
 }
@@ -43,6 +45,7 @@ impl Monitor {
             statistics: None,
             health: Health { since_us: time.at_us, ..Health::default() },
             time: None,
+            expected_since: time.now,
             counters: HashMap::new(),
         }
     }
@@ -82,10 +85,20 @@ impl Monitor {
         events
     }
 
-    /// How all is at `time`: what is known, unless that is too old to say anything.
+    /// Goes on with another configuration from `time` on.
+    pub(crate) fn configure(&mut self, config: MonitoringConfig, time: Time) {
+        if config.interval != self.config.interval {
+            self.expected_since = time.now;
+        }
+        self.config = config;
+    }
+
+    /// How all is at `time`: what is known, unless that is too old to say anything. What was measured at a longer interval is
+    /// not too old as soon as a shorter one holds.
     pub(crate) fn health(&self, time: Time) -> Health {
         let age = self.time.map_or(Duration::ZERO, |last| time.now.saturating_sub(last.now));
-        if age <= (3 * self.config.interval).max(LEAST_SILENCE) {
+        let waited = age.min(time.now.saturating_sub(self.expected_since));
+        if waited <= (3 * self.config.interval).max(LEAST_SILENCE) {
             return self.health.clone();
         }
         let reason = format!("nothing was measured for {} s: the hub does not answer", age.as_secs());

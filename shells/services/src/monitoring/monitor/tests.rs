@@ -92,6 +92,21 @@ fn when_nothing_is_measured_any_more_that_is_what_is_wrong() {
 }
 
 #[test]
+fn what_was_measured_at_a_longer_interval_is_not_too_old_as_soon_as_a_shorter_one_holds() {
+    let mut monitor = monitor(&[]);
+    let with =
+        |seconds| MonitoringConfig { interval: Duration::from_secs(seconds), ..MonitoringConfig::default() };
+    monitor.configure(with(60), at(0));
+    monitor.take(None, Vec::new(), at(1_000));
+    monitor.configure(with(1), at(51_000));
+    assert_eq!(monitor.health(at(51_000)).status, HealthStatus::Ok);
+    // What holds already gives no more time.
+    monitor.configure(with(1), at(56_000));
+    let health = monitor.health(at(57_000));
+    assert_eq!(health.reasons, ["nothing was measured for 56 s: the hub does not answer"]);
+}
+
+#[test]
 fn health_is_told_when_it_changes_and_only_then() {
     let mut monitor = monitor(&["a > 1, clear < 1 for 0s"]);
     let told: Vec<_> = [(0, 0.0), (1, 2.0), (2, 3.0), (3, 0.0), (4, 0.0)]
