@@ -16,7 +16,7 @@ use crate::{args, interrupt};
 /// Calls an address and prints the answer.
 pub(crate) fn call(args: &args::Call, json: bool) -> Result<()> {
     if Progress::is_for_people(json) {
-        interrupt::clear_line()?;
+        interrupt::leave_tidy()?;
     }
     let mut client = Client::connect(&args.client)?;
     client.share_key(&args.sealing, &args.address)?;

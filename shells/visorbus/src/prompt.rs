@@ -3,12 +3,14 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write, stdin};
 use std::os::fd::AsFd;
-use std::thread;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use visorbus_auth::Secret;
 use visorbus_hub::{Error, Result};
 use zeroize::Zeroizing;
+
+use crate::interrupt;
 
 /// The password of `user`: from the first line of standard input, or asked for on the terminal.
 pub(crate) fn password(user: &str, from_stdin: bool) -> Result<Secret> {
@@ -72,50 +74,43 @@ impl Terminal {
     }
 }
 
-/// A terminal that does not show what is typed, until this is dropped or Ctrl-C ends the process.
-struct Silence<'a> {
-    terminal: &'a File,
-    before: Termios,
-    signals: nix::sys::signal::SigSet,
-}
+/// A terminal that does not show what is typed, until this is dropped or a signal ends the process.
+struct Silence;
 
-impl<'a> Silence<'a> {
-    fn begin(terminal: &'a File) -> Result<Self> {
-        let failed = |e: rustix::io::Errno| Error::Message(format!("cannot silence the terminal: {e}"));
-        let before = tcgetattr(terminal).map_err(failed)?;
-        let signals = crate::interrupt::block()?;
-        let silence = Self { terminal, before, signals };
-        silence.restore_on_signal()?;
-        let mut silent = silence.before.clone();
+impl Silence {
+    fn begin(terminal: &File) -> Result<Self> {
+        let failed = |e: io::Error| Error::Message(format!("cannot silence the terminal: {e}"));
+        interrupt::leave_tidy()?;
+        let before = tcgetattr(terminal).map_err(|e| failed(e.into()))?;
+        let mut silent = before.clone();
         silent.local_modes.remove(LocalModes::ECHO);
+        *silenced() = Some((terminal.try_clone().map_err(failed)?, before));
+        let silence = Self;
         // Nothing is thrown away: whoever knows what is asked may type ahead.
-        tcsetattr(terminal, OptionalActions::Drain, &silent).map_err(failed)?;
+        tcsetattr(terminal, OptionalActions::Drain, &silent).map_err(|e| failed(e.into()))?;
         Ok(silence)
     }
+}
 
-    /// Nobody should be left with a terminal that does not show what is typed.
-    fn restore_on_signal(&self) -> Result<()> {
-        let failed = |e: io::Error| Error::Message(format!("cannot watch for Ctrl-C: {e}"));
-        let (terminal, before) = (self.terminal.try_clone().map_err(failed)?, self.before.clone());
-        let signals = self.signals;
-        thread::Builder::new()
-            .spawn(move || {
-                if signals.wait().is_ok() {
-                    let _ = tcsetattr(&terminal, OptionalActions::Now, &before);
-                    std::process::exit(crate::output::INTERRUPTED.into());
-                }
-            })
-            .map_err(failed)?;
-        Ok(())
+impl Drop for Silence {
+    fn drop(&mut self) {
+        show();
     }
 }
 
-impl Drop for Silence<'_> {
-    fn drop(&mut self) {
-        // The terminal may have gone meanwhile.
-        let _ = tcsetattr(self.terminal, OptionalActions::Now, &self.before);
-        let _ = self.signals.thread_unblock();
-    }
+/// Has the terminal show again what is typed, where it does not: for whoever ends the process too. Whether it did not.
+pub(crate) fn show() -> bool {
+    // Nobody should be left with a terminal that does not show what is typed.
+    let Some((terminal, before)) = silenced().take() else { return false };
+    // It may have gone meanwhile.
+    let _ = tcsetattr(&terminal, OptionalActions::Now, &before);
+    true
+}
+
+/// The terminal that does not show what is typed, and how it was before.
+fn silenced() -> MutexGuard<'static, Option<(File, Termios)>> {
+    static SILENCED: Mutex<Option<(File, Termios)>> = Mutex::new(None);
+    SILENCED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The next line, without its end, byte by byte so that nothing of it stays anywhere else.

@@ -34,17 +34,14 @@ pub(crate) fn run(args: &args::Top, json: bool) -> Result<()> {
         return Err(Error::Message(text.to_owned()));
     }
     // Before there is any other thread, so that none of them is ended by a signal.
-    let signals = interrupt::block()?;
+    interrupt::leave_tidy()?;
     let client = Client::connect(&args.client)?;
     let (news, arriving) = channel();
     let feed = Feed::new(client, args.interval.clamp(SHORTEST, LONGEST));
     // What is wrong from the start is said before the screen is taken.
     let first = feed.look()?;
     let signalled = news.clone();
-    thread::spawn(move || {
-        let _ = signals.wait();
-        let _ = signalled.send(News::End);
-    });
+    interrupt::instead(move || drop(signalled.send(News::End)));
     thread::spawn(move || feed.run(&news));
     let mut screen = Screen::take()?;
     let mut view = View::new(first);

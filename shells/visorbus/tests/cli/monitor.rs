@@ -24,8 +24,14 @@ struct Top {
 
 impl Top {
     fn start(place: &Place, columns: u16, rows: u16) -> Self {
-        let (process, terminal) =
-            place.at_terminal_of("visorbus top --interval 100ms > /dev/tty", size(columns, rows));
+        let mut top = Self::begin(place, "visorbus top --interval 100ms", columns, rows);
+        top.wait_for("q quit");
+        top
+    }
+
+    /// The same by this line, which may have nothing drawn yet.
+    fn begin(place: &Place, line: &str, columns: u16, rows: u16) -> Self {
+        let (process, terminal) = place.at_terminal_of(&format!("{line} > /dev/tty"), size(columns, rows));
         let (sender, shown) = channel();
         let mut reader = terminal.try_clone().unwrap();
         thread::spawn(move || {
@@ -36,9 +42,7 @@ impl Top {
                 }
             }
         });
-        let mut top = Self { process, terminal, shown, screen: String::new(), columns };
-        top.wait_for("q quit");
-        top
+        Self { process, terminal, shown, screen: String::new(), columns }
     }
 
     /// Waits until `text` was drawn since the last time; what is drawn in one piece comes in one piece. What was drawn until then.
@@ -140,6 +144,22 @@ fn a_signal_and_ctrl_c_give_the_terminal_back() {
     let mut top = Top::start(&place, 80, 24);
     top.press("\x03");
     assert_eq!(top.ends(), Some(0));
+}
+
+#[test]
+fn a_signal_gives_the_terminal_back_to_whoever_has_typed_a_password_there() {
+    let place = Place::new();
+    let _hub = place.serve(&[]);
+    let add = ["auth", "user", "add", "anna", "--password-stdin", "--scope", "*"];
+    assert_eq!(place.run_reading(&add, "open sesame\n").code, Some(0));
+    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+        let mut top = Top::begin(&place, "visorbus top --user anna", 80, 24);
+        top.wait_for("Password of anna: ");
+        top.press("open sesame\n");
+        top.wait_for("q quit");
+        top.process.signal(signal);
+        assert_eq!(top.ends(), Some(0), "{signal}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
 use nix::sys::signal::Signal;
+use rustix::termios::{LocalModes, tcgetattr};
 use visorbus_core::IpcError;
 use visorbus_core::dispatch::{MessageHandler, Reply};
 use visorbus_core::message::{Message, MessagePayload};
@@ -84,6 +85,11 @@ impl Seat {
         while !screen(&self.written).contains(text) {
             assert!(self.read() && Instant::now() < deadline, "'{text}' is not shown: {:?}", self.written);
         }
+    }
+
+    /// Whether the terminal shows what is typed.
+    fn shows_typing(&self) -> bool {
+        tcgetattr(&self.terminal).unwrap().local_modes.contains(LocalModes::ECHO)
     }
 
     /// What stands on the screen when the command has ended, and the command's exit code.
@@ -194,6 +200,61 @@ fn ctrl_c_ends_a_call_that_waits_and_gives_the_line_back() {
     quiet.signal(Signal::SIGINT);
     assert_eq!(quiet.finish().code, None);
     slow.answer.send(()).unwrap();
+}
+
+#[test]
+fn ctrl_c_gives_the_line_back_of_whatever_waits() {
+    let place = Place::new();
+    let _hub = place.serve(&[]);
+    let lines = [
+        ("hardware wait board/none", "waiting for board/none ("),
+        ("status --wait 60s --socket none.sock", "waiting for the hub "),
+    ];
+    for (line, shown) in lines {
+        let mut seat = Seat::take(&place, &format!("visorbus {line} > /dev/tty 2> /dev/tty"));
+        seat.wait_for(shown);
+        seat.terminal.write_all(b"\x03").unwrap();
+        assert_eq!(seat.leave(), (String::new(), None), "{line}");
+    }
+}
+
+#[test]
+fn a_signal_that_is_ignored_does_not_keep_ctrl_c_from_ending_what_waits() {
+    let place = Place::new();
+    let _hub = place.serve(&[]);
+    let slow = Slow::start(&place, "slow");
+    let line = "trap '' HUP; exec visorbus call slow/think --timeout 60s > /dev/tty 2> /dev/tty";
+    let mut seat = Seat::take(&place, line);
+    slow.wait_for_call();
+    seat.wait_for("waiting for slow/think (");
+    seat.process.signal(Signal::SIGHUP);
+    // At Ctrl-C a terminal forgets what it has not shown yet.
+    while !screen(&seat.written).is_empty() {
+        assert!(seat.read(), "{:?}", seat.written);
+    }
+    seat.terminal.write_all(b"\x03").unwrap();
+    let (screen, code) = seat.leave();
+    assert_eq!((screen.trim_end_matches("^C"), code), ("", None));
+    slow.answer.send(()).unwrap();
+}
+
+#[test]
+fn a_signal_while_a_password_is_asked_for_leaves_a_terminal_that_shows_what_is_typed() {
+    let place = Place::new();
+    for line in ["call bus/peers", "hardware wait board/none", "status", "top"] {
+        for signal in [None, Some(Signal::SIGTERM)] {
+            let mut seat = Seat::take(&place, &format!("visorbus {line} --user anna > /dev/tty 2> /dev/tty"));
+            seat.wait_for("Password of anna:");
+            assert!(!seat.shows_typing(), "{line}");
+            match signal {
+                Some(signal) => seat.process.signal(signal),
+                None => seat.terminal.write_all(b"\x03").unwrap(),
+            }
+            while seat.read() {}
+            assert!(seat.shows_typing(), "{line} {signal:?}");
+            assert_eq!(seat.leave().1, Some(130), "{line} {signal:?}");
+        }
+    }
 }
 
 #[test]
