@@ -1,6 +1,7 @@
 //! How long a test waits for what must come, and how it waits for what no event tells of.
 
 use std::fmt::Debug;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,16 @@ pub fn ask_until<T: Debug>(mut ask: impl FnMut() -> T, so: impl Fn(&T) -> bool) 
         }
         assert!(Instant::now() < until, "it does not come about: {answer:?}");
         thread::park_timeout(PAUSE);
+    }
+}
+
+/// Says that it is over when it is dropped, so that whoever goes on until then ends with a test that fails too.
+#[derive(Debug)]
+pub struct Ending<'a>(pub &'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }
 

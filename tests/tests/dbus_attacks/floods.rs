@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use visorbus_tests::dbus_daemon::DbusDaemon;
-use visorbus_tests::patience::wait_until;
+use visorbus_tests::patience::{Ending, wait_until};
 
 use crate::raw::{Raw, RawBus, pad, put_signature, put_text};
 use crate::settings::NAME;
@@ -158,13 +158,13 @@ fn long_calls_hold_up_nobody_for_long() {
             let (over, call) = (&over, &call);
             let mut mallory = RawBus::connect(&world.bus.socket());
             let calls = scope.spawn(move || {
+                let _ending = Ending(over);
                 let begun = Instant::now();
                 let mut answers = (0..20).map(|_| {
                     let serial = mallory.send(call);
                     mallory.answer(serial).expect("the bus stays").map(drop)
                 });
                 let outcome: Result<(), _> = answers.by_ref().collect();
-                over.store(true, Ordering::SeqCst);
                 (outcome, begun.elapsed() / 20)
             });
             let mut all = Vec::new();

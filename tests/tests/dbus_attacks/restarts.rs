@@ -1,13 +1,14 @@
 //! The bus goes and comes back while everybody uses it: calls and subscriptions come back, the neighbours at the Unix
 //! socket notice nothing.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use visorbus_core::message::MessagePayload;
 use visorbus_tests::dbus_daemon::DbusDaemon;
-use visorbus_tests::patience::wait_until;
+use visorbus_tests::patience::{Ending, wait_until};
 
 use crate::program::Program;
 use crate::world::{ROOT, Setup, World};
@@ -22,6 +23,7 @@ fn a_bus_that_is_killed_under_load_again_and_again_is_joined_again() {
         let (over, calls, slowest) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
         let mut neighbour = world.neighbour("neighbour", &["request:vault/*"]);
         thread::scope(|scope| {
+            let _ending = Ending(&over);
             scope.spawn(|| {
                 while !over.load(Ordering::SeqCst) {
                     let begun = Instant::now();
@@ -31,14 +33,12 @@ fn a_bus_that_is_killed_under_load_again_and_again_is_joined_again() {
                 }
             });
             for round in 1..=4 {
-                let address = world.bus.address().to_owned();
                 // Three that call without end until the bus is gone, and one that hears.
+                let answered = Arc::new(<[AtomicUsize; 3]>::default());
                 let load: Vec<_> = (0..3)
-                    .map(|_| {
-                        scope.spawn({
-                            let address = address.clone();
-                            move || call_until_gone(&address)
-                        })
+                    .map(|number| {
+                        let (program, answered) = (world.program(), Arc::clone(&answered));
+                        scope.spawn(move || call_until_gone(&program, &answered[number]))
                     })
                     .collect();
                 let hears = world.program();
@@ -47,10 +47,12 @@ fn a_bus_that_is_killed_under_load_again_and_again_is_joined_again() {
                     hears.call_at(&imu, "org.visorbus.Component1", "Subscribe", &["imu/sample".into()]);
                 assert_eq!(subscribed, Ok(Vec::new()));
                 (0..3).for_each(|_| drop(hears.signal("Sample")));
+                wait_until("it is under load", || {
+                    answered.iter().all(|answered| answered.load(Ordering::SeqCst) > 0)
+                });
                 let before = calls.load(Ordering::SeqCst);
                 world.bus.kill();
-                let answered: usize = load.into_iter().map(|load| load.join().unwrap()).sum();
-                assert!(answered > 0, "it was under load");
+                load.into_iter().for_each(|load| load.join().unwrap());
                 wait_until("the end of the bus is noticed", || world.door.state().unique_name.is_none());
                 let stats = world.statistics();
                 assert_eq!((stats.senders, stats.sessions, stats.waiting, stats.output_bytes), (0, 0, 0, 0));
@@ -61,7 +63,6 @@ fn a_bus_that_is_killed_under_load_again_and_again_is_joined_again() {
                 let again = world.program();
                 assert_eq!(again.call_address("vault/open", "again").as_deref(), Ok("again"));
             }
-            over.store(true, Ordering::SeqCst);
         });
         let slowest = Duration::from_micros(slowest.load(Ordering::SeqCst) as u64);
         eprintln!("{} calls of the neighbour, {slowest:?} at most", calls.load(Ordering::SeqCst));
@@ -71,19 +72,12 @@ fn a_bus_that_is_killed_under_load_again_and_again_is_joined_again() {
     }
 }
 
-/// How many calls were answered until the bus was gone.
-fn call_until_gone(address: &str) -> usize {
-    let mut channel = dbus::channel::Channel::open_private(address).unwrap();
-    channel.register().unwrap();
-    let program = Program::new(channel);
-    let mut answered = 0;
-    loop {
-        let Ok(serial) = program.channel.send(crate::program::call_of("vault/open", "x")) else {
-            return answered;
-        };
+/// Calls until the bus is gone, and counts what is answered.
+fn call_until_gone(program: &Program, answered: &AtomicUsize) {
+    while let Ok(serial) = program.channel.send(crate::program::call_of("vault/open", "x")) {
         if program.next(|message| message.get_reply_serial() == Some(serial)).is_none() {
-            return answered;
+            return;
         }
-        answered += 1;
+        answered.fetch_add(1, Ordering::SeqCst);
     }
 }

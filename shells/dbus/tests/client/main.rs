@@ -15,7 +15,7 @@ use visorbus_auth::{AuthToken, KeyFile, TokenRequest};
 use visorbus_core::ErrorKind;
 use visorbus_dbus::{BusAddress, DBusChange, DBusClient, DBusClientConfig, DBusClientState, MessageItem};
 use visorbus_tests::dbus_daemon::{BusOptions, DbusDaemon};
-use visorbus_tests::patience::PATIENCE;
+use visorbus_tests::patience::{Ending, PATIENCE};
 
 use home::{NAME, PATH, Small, await_change, changes, client, unconnected};
 
@@ -184,6 +184,7 @@ fn a_bus_that_is_killed_under_load_fails_the_calls_at_once_and_is_found_again() 
         let changes = changes(&client);
         let (done, failed) = (AtomicBool::new(false), AtomicUsize::new(0));
         thread::scope(|scope| {
+            let _ending = Ending(&done);
             for _ in 0..8 {
                 scope.spawn(|| {
                     while !done.load(Ordering::SeqCst) {
@@ -212,7 +213,6 @@ fn a_bus_that_is_killed_under_load_fails_the_calls_at_once_and_is_found_again() 
             );
             assert!(client.call_method(NAME, "Tell", &[]).is_ok());
             told.recv_timeout(PATIENCE).expect("the handler hears on the new bus");
-            done.store(true, Ordering::SeqCst);
         });
         assert!(failed.load(Ordering::SeqCst) > 0);
     }

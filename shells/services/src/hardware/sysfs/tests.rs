@@ -260,13 +260,15 @@ fn devices_that_come_and_go_while_they_are_read_are_read_whole_or_not_at_all() {
                 symlink("../../devices/virtual/class_power_supply/BAT0", &link).unwrap();
             }
         });
-        for _ in 0..2_000 {
-            for device in tree.scan() {
+        let looks = scope.spawn(|| {
+            for device in (0..2_000).flat_map(|_| tree.scan()) {
                 assert_eq!(value(&device, "type"), Value::Text("Battery".to_owned()));
                 assert!(device.state == "full" || device.state == "present");
             }
-        }
+        });
+        let outcome = looks.join();
         over.store(true, Ordering::Relaxed);
+        outcome.unwrap();
     });
 }
 
