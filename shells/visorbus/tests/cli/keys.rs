@@ -65,6 +65,8 @@ fn a_board_is_in_service_by_its_key_and_out_of_it_when_the_key_is_removed() {
     let (_hub, _board) = place.serve_board();
     assert!(place.succeed(&["call", "imu/info"]).contains("firmware"));
     let mut watch = place.start(&["services", "--watch", "--json"]);
+    // What is there comes first.
+    assert!(watch.line().contains("imu/"), "it watches");
     place.succeed(&["key", "remove", "imu", "0"]);
     loop {
         let line = watch.line();

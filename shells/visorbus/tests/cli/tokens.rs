@@ -306,7 +306,7 @@ fn a_key_file_of_another_hub_is_named_in_the_refusal() {
 fn a_subscription_ends_with_the_token_that_it_was_given() {
     let place = Place::for_boards();
     let _running = place.serve_board();
-    let brief = mint(&place, &["--subject", "brief", "--scope", "*", "--lifetime", "2s"]);
+    let brief = mint(&place, &["--subject", "brief", "--scope", "*", "--lifetime", "4s"]);
     let done = place.run(&["subscribe", "imu/**", "--token", &brief]);
     assert_eq!(done.code, Some(4), "{}", done.err);
     assert!(done.err.ends_with("the token has expired: get a new one"), "{}", done.err);
