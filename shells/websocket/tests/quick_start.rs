@@ -19,6 +19,7 @@ fn the_quick_start_in_python_calls_and_watches() {
     let url = server.url().unwrap();
     let run = |token: &str, rest: &[&str]| {
         let mut command = Command::new("python3");
+        command.env("no_proxy", "*");
         command.arg(&program).args([&url, token]).args(rest).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     };

@@ -49,7 +49,7 @@ fn examine(args: &args::Doctor) -> Vec<Finding> {
     });
     // Without a configuration that can be read, the rest is looked at as the defaults have it.
     let settings = configured(args, &subject, &mut all);
-    let is_served = ways::socket(&settings, &subject, &mut all);
+    let is_served = ways::socket(&settings, &subject, args.system, &mut all);
     files::keys(&settings, &subject, &mut all);
     files::state(&settings, &subject, &mut all);
     ways::bus(&settings, &mut all);

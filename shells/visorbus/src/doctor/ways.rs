@@ -18,8 +18,8 @@ use crate::args::DBusPlace;
 use crate::dbus::connect;
 use crate::unanswered::Unanswered;
 
-/// Whether the socket can be made, and whether a hub serves there.
-pub(super) fn socket(settings: &Settings, subject: &Subject, all: &mut Vec<Finding>) -> bool {
+/// Whether the socket can be made, and whether a hub serves there: that of the machine's service, or of the own session's.
+pub(super) fn socket(settings: &Settings, subject: &Subject, system: bool, all: &mut Vec<Finding>) -> bool {
     let path = &settings.unix_socket.path;
     let shown = path.display();
     if !settings.unix_socket.enabled {
@@ -33,7 +33,11 @@ pub(super) fn socket(settings: &Settings, subject: &Subject, all: &mut Vec<Findi
             all.push(Finding::warn(
                 HUB,
                 format!("no hub runs at {shown}"),
-                "`visorbus serve` starts one, `systemctl enable --now visorbus.socket` has systemd do so",
+                if system {
+                    "`systemctl enable --now visorbus.socket` has systemd start one"
+                } else {
+                    "`visorbus serve` starts one, `systemctl --user enable --now visorbus.socket` has systemd do so"
+                },
             ));
             return false;
         }

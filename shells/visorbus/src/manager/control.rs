@@ -79,8 +79,12 @@ impl ManagerControl {
 
     /// Has the manager end once it has nothing else to do; does not wait for that.
     pub fn shutdown(&self) {
-        // One that is gone has ended.
-        let _ = self.requests.send(Request::Shutdown);
+        // One that has ended does not end again when it is served again. It ends only after this.
+        let stage = self.shared.stage();
+        if *stage != Stage::Ended {
+            // One that is gone has ended.
+            let _ = self.requests.send(Request::Shutdown);
+        }
     }
 
     /// How the parts are, as [`IpcManager::status`](super::IpcManager::status) says.

@@ -59,7 +59,8 @@ fn a_hub_that_is_well_is_found_so_and_nothing_is_changed() {
     files(empty.path(), &mut before);
     let (findings, code) = examine(&empty, &[]);
     assert_eq!(code, 0, "{findings:#?}");
-    assert!(said(&findings, "hub", "warn").1.contains("visorbus serve"));
+    let start = said(&findings, "hub", "warn").1;
+    assert!(start.contains("visorbus serve") && start.contains("systemctl --user enable --now"), "{start}");
     let mut after = BTreeMap::new();
     files(empty.path(), &mut after);
     assert_eq!(after, before);

@@ -50,6 +50,7 @@ fn a_key_from_a_file_or_a_line_seals_a_call() {
     client.share_key("vault", KEY.parse::<PayloadKey>().unwrap()).unwrap();
     let file = place.path().join("vault.key");
     fs::write(&file, format!("{KEY}\n")).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     let file_name = file.to_str().unwrap();
     let loose = place.run(&["call", "vault/put", "1", "--payload-key", file_name]);
     loose.expect_failure(1, "visorbus: message error:", &["others may read this key", "chmod 600"]);

@@ -156,9 +156,11 @@ impl Place {
         for variable in own.filter(|name| name.to_string_lossy().starts_with("VISORBUS_")) {
             command.env_remove(variable);
         }
-        for variable in ["DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR", "XDG_STATE_HOME"] {
+        for variable in ["DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR", "XDG_STATE_HOME", "NO_COLOR"] {
             command.env_remove(variable);
         }
+        // Whatever the tests are run at, the terminals in them can be drawn on.
+        command.env("TERM", "xterm");
         command.env("VISORBUS_SOCKET", self.socket()).env("VISORBUS_KEY_FILE", self.key_file());
         command.env("XDG_CONFIG_HOME", self.path().join("config")).env("TMPDIR", self.tmp());
     }

@@ -292,6 +292,19 @@ fn what_is_asked_before_anybody_serves_is_done_then() {
 }
 
 #[test]
+fn an_end_that_was_asked_for_once_more_does_not_end_a_manager_that_is_started_again() {
+    let world = World::new();
+    let (mut manager, ended) = Serving::start(world.running("")).end();
+    ended.unwrap();
+    manager.control().shutdown();
+    manager.initialize().unwrap();
+    let client = world.client(&manager, "panel");
+    let serving = Serving::start(manager);
+    assert_eq!(reload(&client).unwrap(), Reloaded::default());
+    serving.end().1.unwrap();
+}
+
+#[test]
 fn settings_that_are_declared_while_it_serves_are_there_at_once_and_followed() {
     let world = World::new();
     let manager = world.running("");
