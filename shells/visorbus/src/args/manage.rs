@@ -9,7 +9,7 @@ use super::{Client, parse_time};
 /// `visorbus status`.
 #[derive(Debug, Args)]
 pub(crate) struct Status {
-    /// Wait at most so long for a hub that is not there yet
+    /// Wait at most so long for a hub that is not there yet; one that is there has 5 s to answer
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub(crate) wait: Option<Duration>,
 
