@@ -15,7 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant as Clock};
 
@@ -225,6 +225,7 @@ impl System {
         self.calls.stop.store(true, Ordering::SeqCst);
         let deadline = Clock::now() + DEADLINE + GRACE;
         while self.callers.iter().any(|caller| !caller.is_finished()) && Clock::now() < deadline {
+            // A thread that ends tells nobody who waits for a while.
             thread::sleep(Duration::from_millis(5));
         }
         let hung = self.callers.iter().filter(|caller| !caller.is_finished()).count();
@@ -288,6 +289,8 @@ struct Calls {
     last_error: Mutex<String>,
     /// The last call that was answered: when it began and ended.
     last: Mutex<Option<(Clock, Clock)>>,
+    /// Told when there is one.
+    is_answered: Condvar,
     /// The first that began after the moment in question.
     began_after: Mutex<Option<Clock>>,
 }
@@ -303,6 +306,7 @@ impl Calls {
             if let Err(error) = outcome {
                 *self.last_error.lock().expect("nobody panics") = error.to_string();
                 self.failed.fetch_add(1, Ordering::SeqCst);
+                // A hub that is not there refuses at once, and is not asked a thousand times for that.
                 thread::sleep(Duration::from_millis(1));
                 continue;
             }
@@ -312,6 +316,7 @@ impl Calls {
             let counts = since.is_some_and(|since| began >= since);
             if counts && last.is_none() {
                 *last = Some((began, ended));
+                self.is_answered.notify_all();
             }
         }
     }
@@ -320,17 +325,15 @@ impl Calls {
     fn wait_for_one_after(&self, since: Clock) -> io::Result<Duration> {
         *self.last.lock().expect("nobody panics") = None;
         *self.began_after.lock().expect("nobody panics") = Some(since);
-        let deadline = Clock::now() + PATIENCE;
-        loop {
-            if let Some((_, ended)) = *self.last.lock().expect("nobody panics") {
-                return Ok(ended.saturating_duration_since(since));
-            }
-            if Clock::now() > deadline {
-                let why = self.last_error.lock().expect("nobody panics");
-                return Err(io::Error::other(format!("no call was answered within a minute ({why})")));
-            }
-            thread::sleep(Duration::from_micros(200));
-        }
+        let last = self.last.lock().expect("nobody panics");
+        let is_missing = |last: &mut Option<_>| last.is_none();
+        let (last, _) =
+            self.is_answered.wait_timeout_while(last, PATIENCE, is_missing).expect("nobody panics");
+        let Some((_, ended)) = *last else {
+            let why = self.last_error.lock().expect("nobody panics");
+            return Err(io::Error::other(format!("no call was answered within a minute ({why})")));
+        };
+        Ok(ended.saturating_duration_since(since))
     }
 }
 
@@ -343,6 +346,7 @@ fn caller(directory: &Path, number: usize) -> io::Result<UnixSocketClient> {
         if Clock::now() > deadline {
             return Err(other(error));
         }
+        // Nothing tells that a hub has its socket.
         thread::sleep(Duration::from_millis(5));
     }
     let token = keys().mint(&TokenRequest::new(&name, &["request:imu/*"])).map_err(io::Error::other)?;
