@@ -18,7 +18,7 @@ use visorbus_unix::UnixSocketClient;
 
 use crate::progress::Progress;
 use crate::unanswered::Unanswered;
-use crate::{args, interrupt, prompt};
+use crate::{args, prompt};
 
 /// A connected, authenticated client.
 pub(crate) struct Client {
@@ -50,9 +50,7 @@ impl Client {
 
     /// As [`Client::connect`], to a hub that may not be there yet, for at most this time.
     pub(crate) fn connect_within(args: &args::Client, time: Duration, json: bool) -> Result<Self> {
-        if Progress::is_for_people(json) {
-            interrupt::leave_tidy()?;
-        }
+        Progress::leave_tidy(json)?;
         let deadline = Instant::now() + time;
         let progress = Progress::for_time("waiting for the hub", time, json);
         // A password is asked for once, when there is somebody to show it to.

@@ -7,17 +7,15 @@ use visorbus_core::bus::{self, SlowConsumer};
 use visorbus_hub::info::{AddressInfo, ClockInfo, PeerInfo, ServiceChange, ServiceInfo};
 use visorbus_hub::{Error, OwnedMessage, OwnedPayload, Result};
 
+use crate::args;
 use crate::client::Client;
 use crate::output::{GREEN, RED, paint, print};
 use crate::progress::Progress;
 use crate::table::{self, draw};
-use crate::{args, interrupt};
 
 /// Calls an address and prints the answer.
 pub(crate) fn call(args: &args::Call, json: bool) -> Result<()> {
-    if Progress::is_for_people(json) {
-        interrupt::leave_tidy()?;
-    }
+    Progress::leave_tidy(json)?;
     let mut client = Client::connect(&args.client)?;
     client.share_key(&args.sealing, &args.address)?;
     let compressed = args.compression.compressed;

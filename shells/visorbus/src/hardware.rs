@@ -16,7 +16,6 @@ use visorbus_services::hardware::{Device, Property};
 
 use crate::args::{self, HardwareAction};
 use crate::client::Client;
-use crate::interrupt;
 use crate::output::{BOLD, GREEN, RED, paint, print};
 use crate::progress::Progress;
 use crate::table;
@@ -77,9 +76,7 @@ fn watch(args: &args::HardwareWatch, json: bool) -> Result<()> {
 
 /// Waits until a device is there: it is looked for at once, and again whenever the hub tells of a change.
 fn wait(args: &args::HardwareWait, json: bool) -> Result<()> {
-    if Progress::is_for_people(json) {
-        interrupt::leave_tidy()?;
-    }
+    Progress::leave_tidy(json)?;
     let deadline = Instant::now() + args.timeout;
     let mut client = Client::connect(&args.client)?;
     let subscription = client.inner.subscribe(&format!("{COMPONENT}/*"), SlowConsumer::default())?;

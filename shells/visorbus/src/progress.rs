@@ -7,6 +7,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use visorbus_hub::Result;
+
+use crate::interrupt;
 
 /// Shown until it is dropped.
 pub(crate) struct Progress(Option<Shown>);
@@ -29,8 +32,14 @@ impl Progress {
     }
 
     /// Whether there is somebody to show it to.
-    pub(crate) fn is_for_people(json: bool) -> bool {
+    fn is_for_people(json: bool) -> bool {
         !json && stderr().is_terminal() && stdout().is_terminal()
+    }
+
+    /// Has a signal that ends the process give the line back, where something may be shown. To be called before the first thread
+    /// starts.
+    pub(crate) fn leave_tidy(json: bool) -> Result<()> {
+        if Self::is_for_people(json) { interrupt::leave_tidy() } else { Ok(()) }
     }
 
     fn shown(what: &str, time: Option<Duration>, json: bool) -> Self {

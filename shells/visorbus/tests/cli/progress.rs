@@ -99,6 +99,15 @@ impl Seat {
     }
 }
 
+/// Somebody who calls by this line at a terminal, which shows that the call waits.
+fn waiting(place: &Place, line: &str) -> (Slow, Seat) {
+    let slow = Slow::start(place, "slow");
+    let mut seat = Seat::take(place, &format!("{line} > /dev/tty 2> /dev/tty"));
+    slow.wait_for_call();
+    seat.wait_for("waiting for slow/think (");
+    (slow, seat)
+}
+
 /// What a terminal of 80 columns shows of what was written to it, line by line.
 fn screen(written: &str) -> String {
     let (mut lines, mut row, mut column) = (vec![Vec::<char>::new()], 0_usize, 0_usize);
@@ -149,10 +158,7 @@ fn screen(written: &str) -> String {
 fn a_call_that_waits_shows_it_at_a_terminal_and_nothing_of_that_is_left_beside_the_answer() {
     let place = Place::new();
     let _hub = place.serve(&[]);
-    let slow = Slow::start(&place, "slow");
-    let mut seat = Seat::take(&place, "visorbus call slow/think > /dev/tty 2> /dev/tty");
-    slow.wait_for_call();
-    seat.wait_for("waiting for slow/think (");
+    let (slow, mut seat) = waiting(&place, "visorbus call slow/think");
     // It goes on while the call does.
     seat.wait_for("waiting for slow/think (1s)");
     slow.answer.send(()).unwrap();
@@ -173,10 +179,7 @@ fn what_is_answered_soon_shows_nothing_of_waiting() {
 fn a_call_that_fails_gives_the_line_back_before_it_says_why() {
     let place = Place::new();
     let _hub = place.serve(&[]);
-    let slow = Slow::start(&place, "slow");
-    let mut seat = Seat::take(&place, "visorbus call slow/think > /dev/tty 2> /dev/tty");
-    slow.wait_for_call();
-    seat.wait_for("waiting for slow/think (");
+    let (slow, seat) = waiting(&place, "visorbus call slow/think");
     slow.client.disconnect();
     let (screen, code) = seat.leave();
     assert!(screen.starts_with("visorbus: connection error") && !screen.contains("waiting for"), "{screen}");
@@ -188,10 +191,7 @@ fn a_call_that_fails_gives_the_line_back_before_it_says_why() {
 fn ctrl_c_ends_a_call_that_waits_and_gives_the_line_back() {
     let place = Place::new();
     let _hub = place.serve(&[]);
-    let slow = Slow::start(&place, "slow");
-    let mut seat = Seat::take(&place, "visorbus call slow/think > /dev/tty 2> /dev/tty");
-    slow.wait_for_call();
-    seat.wait_for("waiting for slow/think (");
+    let (slow, mut seat) = waiting(&place, "visorbus call slow/think");
     seat.terminal.write_all(b"\x03").unwrap();
     let (screen, code) = seat.leave();
     assert_eq!((screen.as_str(), code), ("", None), "a signal has ended it, as without the display");
@@ -222,11 +222,7 @@ fn ctrl_c_gives_the_line_back_of_whatever_waits() {
 fn a_signal_that_is_ignored_does_not_keep_ctrl_c_from_ending_what_waits() {
     let place = Place::new();
     let _hub = place.serve(&[]);
-    let slow = Slow::start(&place, "slow");
-    let line = "trap '' HUP; exec visorbus call slow/think --timeout 60s > /dev/tty 2> /dev/tty";
-    let mut seat = Seat::take(&place, line);
-    slow.wait_for_call();
-    seat.wait_for("waiting for slow/think (");
+    let (slow, mut seat) = waiting(&place, "trap '' HUP; exec visorbus call slow/think --timeout 60s");
     seat.process.signal(Signal::SIGHUP);
     // At Ctrl-C a terminal forgets what it has not shown yet.
     while !screen(&seat.written).is_empty() {
