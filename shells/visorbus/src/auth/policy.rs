@@ -33,13 +33,17 @@ pub(crate) fn run(args: &args::Policy, json: bool) -> Result<()> {
 }
 
 fn check(args: &args::PolicyCheck, json: bool) -> Result<()> {
-    let file = args.file.clone().unwrap_or_else(|| args.place.policy_file());
-    let policy = Policy::open(&file).map_err(|e| Error::Message(e.to_string()))?;
-    let rules = policy.rules().len();
+    let policy = match &args.file {
+        Some(file) => Policy::open(file).map_err(|e| Error::Message(e.to_string()))?,
+        None => args.place.policy()?,
+    };
+    let (file, rules) = (policy.path(), policy.rules().len());
     print(&if json {
         serde_json::json!({ "good": true, "file": file, "rules": rules }).to_string()
-    } else {
+    } else if file.exists() {
         format!("{} is good: {rules} {}", file.display(), if rules == 1 { "rule" } else { "rules" })
+    } else {
+        format!("there is no {}: no rules, and tokens may do what they say", file.display())
     })
 }
 

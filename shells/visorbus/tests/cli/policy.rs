@@ -59,8 +59,16 @@ fn is_allowed(place: &Place, token: &str) -> bool {
 #[test]
 fn a_policy_is_checked_with_the_line_that_is_wrong() {
     let place = Place::new();
-    place.write_policy(POLICY);
     let file = place.policy_file();
+    // Where nobody has written one, a hub has no rules either.
+    let none = format!("there is no {}: no rules, and tokens may do what they say", file.display());
+    assert_eq!(place.succeed(&["auth", "policy", "check"]), none);
+    place.run(&["auth", "policy", "check", "--policy", "/nowhere/policy.toml"]).expect_failure(
+        1,
+        "visorbus:",
+        &["cannot read"],
+    );
+    place.write_policy(POLICY);
     assert!(place.succeed(&["auth", "policy", "check"]).ends_with("policy.toml is good: 2 rules"));
     let other = place.path().join("other.toml");
     let check = |text: &str| {
